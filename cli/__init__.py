@@ -1,0 +1,1 @@
+"""The `gsp-deploy` command."""

@@ -1,0 +1,222 @@
+"""Checkpoints: safetensors with the whole config in their metadata, or the authors' state dict.
+
+Nothing here unpickles: `.pt` files are read with `weights_only=True`, which refuses anything but
+tensors and plain containers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gsp_deploy.config import GSPConfig, ModelConfig, PoolingMode, PreprocessingSpec, Solver
+from gsp_deploy.errors import CheckpointError, ConfigError
+from gsp_deploy.files import replacing
+from gsp_deploy.model import EmbeddingModel
+from gsp_deploy.reference_checkpoint import read_reference_model
+
+FORMAT_VERSION = 1
+METADATA_KEY = "gsp_deploy"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; travels with them into every artifact.
+
+    Attributes:
+        license: SPDX identifier of the weights, or None when unknown.
+        dataset: specification of the training data.
+        command: the command that made the checkpoint.
+        metrics: validation metrics at the time of saving, in [0, 1].
+        notes: anything else a reader should know.
+    """
+
+    license: str | None = None
+    dataset: str | None = None
+    command: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointMetadata:
+    """What a checkpoint says of itself."""
+
+    model: ModelConfig
+    provenance: Provenance
+
+
+def save_checkpoint(
+    model: EmbeddingModel, path: str | os.PathLike[str], provenance: Provenance | None = None
+) -> None:
+    """Write the model's weights and config to a `.safetensors` file, whole or not at all."""
+    header = {
+        "format": FORMAT_VERSION,
+        "model": model.config.to_dict(),
+        "provenance": dataclasses.asdict(provenance or Provenance()),
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    backbone: str | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    preprocessing: PreprocessingSpec | None = None,
+    transport_ratio: float | None = None,
+    entropy_weight: float | None = None,
+    iterations: int | None = None,
+    solver: Solver | None = None,
+    pooling: PoolingMode | None = None,
+    max_residual: bool | None = None,
+    normalize: bool | None = None,
+) -> EmbeddingModel:
+    """Load a checkpoint of ours, or the authors' state dict, as a model in eval mode on the CPU.
+
+    The authors' state dict (`embed.*`, `prototypes`, `power`, under any prefix, `.pt` or
+    `.safetensors`) holds no settings: those not given here are their PyTorch layer's (mu 0.3,
+    gamma 0.1, 100 steps, `gmp`, or `gem` where there is a `power`, normalised). If it has a
+    backbone, `backbone` names its timm architecture; a head alone becomes a model whose input
+    is the feature map. For a checkpoint of ours, what is given replaces what it says.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, hostile, or does not fit its config.
+        ConfigError: a setting is outside its domain.
+    """
+    head_settings = {
+        "transport_ratio": transport_ratio,
+        "entropy_weight": entropy_weight,
+        "iterations": iterations,
+        "solver": solver,
+        "pooling": pooling,
+        "max_residual": max_residual,
+        "normalize": normalize,
+    }
+    given = {name: value for name, value in head_settings.items() if value is not None}
+    tensors, header = _read(Path(path))
+    _check_finite(tensors, path)
+    if header is None:
+        model = read_reference_model(
+            tensors, Path(path), given, backbone, backbone_options or {}, preprocessing
+        )
+    else:
+        _refuse_backbone_options(path, backbone, backbone_options, preprocessing)
+        model = _build(tensors, _with_head_settings(parse_header(header, path).model, given), path)
+    return model.eval()
+
+
+def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
+    """Return what a checkpoint of ours says of itself, or None for a bare state dict."""
+    _, header = _read(Path(path))
+    return None if header is None else parse_header(header, path)
+
+
+def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadata:
+    """Parse the metadata of a checkpoint of ours.
+
+    Raises:
+        CheckpointError: it is not JSON, of a newer format, or holds an invalid config.
+    """
+    try:
+        data = json.loads(header)
+        if not isinstance(data, dict):
+            raise CheckpointError(f"{path}: the checkpoint's metadata is no table of settings")
+        if data.get("format") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint format {data.get('format')!r}, this version reads "
+                f"{FORMAT_VERSION}; update gsp-deploy or save the checkpoint again"
+            )
+        provenance = Provenance(**data.get("provenance", {}))
+        return CheckpointMetadata(ModelConfig.from_dict(data.get("model", {})), provenance)
+    except (json.JSONDecodeError, RecursionError, ConfigError, TypeError) as error:
+        raise CheckpointError(f"{path}: the checkpoint's metadata is damaged: {error}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors and, for a checkpoint of ours, its metadata header."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_state_dict(path), None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return tensors, (stream.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, the file is damaged or holds more than tensors; "
+            "save `model.state_dict()` (better: as .safetensors)"
+        ) from error
+    except Exception as error:  # torch.load fails with whatever its archive reader meets
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a whole PyTorch file ({reason})") from error
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(data, Mapping) and isinstance(data.get(wrapper), Mapping):
+            data = data[wrapper]
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{path}: expected a state dict, got {type(data).__name__}")
+    return {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity")
+
+
+def _with_head_settings(config: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:
+    if not given:
+        return config
+    if not isinstance(config.head, GSPConfig):
+        raise ConfigError(
+            f"the checkpoint's head is {config.head.pooling}; it has no {next(iter(given))}"
+        )
+    if "solver" in given and "iterations" not in given:
+        given = {**given, "iterations": None}
+    return dataclasses.replace(config, head=dataclasses.replace(config.head, **given))
+
+
+def _refuse_backbone_options(path: str | os.PathLike[str], *options: object) -> None:
+    if any(option is not None for option in options):
+        raise ConfigError(
+            f"{path} says itself which backbone and pre-processing it has; leave those options out"
+        )
+
+
+def _build(
+    tensors: Mapping[str, Tensor], config: ModelConfig, path: str | os.PathLike[str]
+) -> EmbeddingModel:
+    model = EmbeddingModel(config)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{path}: weights do not fit the checkpoint's config: {reason}"
+        ) from error
+    return model

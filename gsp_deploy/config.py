@@ -1,0 +1,259 @@
+"""What a model is: backbone, pooling head and pre-processing. Valid on construction, frozen, free of torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from gsp_deploy.errors import ConfigError
+
+Solver = Literal["fixed-point", "newton"]
+PoolingMode = Literal["gap", "gmp", "gem"]
+BaselineMode = Literal["gap", "gmp", "gem", "gap+gmp"]
+Interpolation = Literal["bilinear", "bicubic"]
+ResizeMode = Literal["crop", "stretch"]
+
+DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20}
+
+FEATURES = "features"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GSPConfig:
+    """Settings of a Generalized Sum Pooling head (ICCV 2023, section 4).
+
+    Args:
+        in_channels: C, channels of the backbone's feature map.
+        embedding_dim: D, length of the embedding.
+        num_prototypes: M, learnable prototypes.
+        transport_ratio: mu in (0, 1], the share of mass that is kept; 1 is average pooling.
+        entropy_weight: gamma > 0, sharpness of the smoothed transport.
+        iterations: solver steps; None means 100 for `fixed-point`, 20 for `newton`.
+        solver: `fixed-point` is the paper's iteration, `newton` the bracketed root search.
+        pooling: how the weighted locations are reduced: mean, max, or generalised mean.
+        max_residual: add W . max_i x_i (the TensorFlow reference's `augment_max_pool`).
+        normalize: L2-normalise the embedding.
+        bias: give the 1x1 embedding a bias.
+        initial_scale: t(0) of the fixed-point iteration; None means mu, as in the authors'
+            PyTorch layer. Their TensorFlow layer starts from 1.
+
+    Raises:
+        ConfigError: a value is outside its domain.
+    """
+
+    in_channels: int
+    embedding_dim: int = 512
+    num_prototypes: int = 64
+    transport_ratio: float = 0.3
+    entropy_weight: float = 5.0
+    iterations: int | None = None
+    solver: Solver = "fixed-point"
+    pooling: PoolingMode = "gap"
+    max_residual: bool = False
+    normalize: bool = True
+    bias: bool = True
+    initial_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("solver", self.solver, get_args(Solver))
+        _one_of("pooling", self.pooling, get_args(PoolingMode))
+        if self.iterations is None:
+            object.__setattr__(self, "iterations", DEFAULT_ITERATIONS[self.solver])
+        for name in ("in_channels", "embedding_dim", "num_prototypes", "iterations"):
+            _positive_integer(name, getattr(self, name))
+        _number("transport_ratio", self.transport_ratio, above=0, at_most=1)
+        _number("entropy_weight", self.entropy_weight, above=0)
+        if self.initial_scale is not None:
+            _number("initial_scale", self.initial_scale, above=0)
+        for name in ("max_residual", "normalize", "bias"):
+            _boolean(name, getattr(self, name))
+
+    @property
+    def steps(self) -> int:
+        """Solver steps, with the default filled in."""
+        assert self.iterations is not None  # filled in by __post_init__
+        return self.iterations
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Settings of a conventional global pooling followed by the same 1x1 embedding.
+
+    The baselines that GSP is held against: average, max, generalised-mean pooling, or the sum
+    of average and max.
+    """
+
+    in_channels: int
+    embedding_dim: int = 512
+    pooling: BaselineMode = "gap"
+    normalize: bool = True
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("pooling", self.pooling, get_args(BaselineMode))
+        for name in ("in_channels", "embedding_dim"):
+            _positive_integer(name, getattr(self, name))
+        for name in ("normalize", "bias"):
+            _boolean(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class PreprocessingSpec:
+    """How an image file becomes the network's input.
+
+    `crop` resizes so that the image covers `size / crop_ratio` and cuts the centre out;
+    `stretch` resizes to the size without regard for the aspect ratio. Then
+    `(pixel / 255 - mean) / std` per channel, RGB.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: Interpolation = "bilinear"
+    resize: ResizeMode = "crop"
+    crop_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            _positive_integer(name, getattr(self, name))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _channel_triple(name, getattr(self, name)))
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0 in every channel, got {self.std}")
+        _one_of("interpolation", self.interpolation, get_args(Interpolation))
+        _one_of("resize", self.resize, get_args(ResizeMode))
+        _number("crop_ratio", self.crop_ratio, above=0, at_most=1)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole embedding model: everything needed to build it again from a checkpoint.
+
+    `backbone` is a timm model name; `backbone_options` go to `timm.create_model` as they are.
+    The backbone `features` stands for none at all: the model is the head alone, its input a
+    feature map `(B, C, H, W)` computed elsewhere, and it has no pre-processing.
+    """
+
+    backbone: str
+    head: GSPConfig | BaselineConfig
+    preprocessing: PreprocessingSpec | None
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.backbone, str) or not self.backbone:
+            raise ConfigError(f"backbone must be a timm model name, got {self.backbone!r}")
+        if self.is_head_only != (self.preprocessing is None):
+            raise ConfigError(
+                "a model has pre-processing unless it is a head alone "
+                f"(backbone {FEATURES!r}), got backbone {self.backbone!r} with {self.preprocessing}"
+            )
+
+    @property
+    def is_head_only(self) -> bool:
+        """Whether the input is a feature map and not images."""
+        return self.backbone == FEATURES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data that `ModelConfig.from_dict` reads back."""
+        data = dataclasses.asdict(self)
+        data["head"] = {"kind": head_kind(self.head), **data["head"]}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
+        """Build the config from what `to_dict` wrote.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value is outside its domain.
+        """
+        fields = dict(_mapping("model", data))
+        fields["head"] = head_from_dict(_mapping("head", fields.get("head")))
+        if fields.get("preprocessing") is not None:
+            fields["preprocessing"] = from_fields(
+                PreprocessingSpec, _mapping("preprocessing", fields["preprocessing"])
+            )
+        fields["backbone_options"] = _mapping(
+            "backbone_options", fields.get("backbone_options", {})
+        )
+        return from_fields(cls, fields)
+
+
+def head_kind(head: GSPConfig | BaselineConfig) -> str:
+    """Return the word that tells the two kinds of head apart in a file."""
+    return "gsp" if isinstance(head, GSPConfig) else "baseline"
+
+
+def head_from_dict(data: Mapping[str, Any]) -> GSPConfig | BaselineConfig:
+    """Build the head's config from its fields and its `kind`."""
+    fields = dict(data)
+    kind = fields.pop("kind", None)
+    _one_of("head kind", kind, ("gsp", "baseline"))
+    return from_fields(GSPConfig if kind == "gsp" else BaselineConfig, fields)
+
+
+def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Construct a dataclass from a mapping, naming what is unknown or missing.
+
+    Raises:
+        ConfigError: a key is not a field of `cls`, or a field without a default is missing.
+    """
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(data) - set(known)):
+        raise ConfigError(
+            f"{cls.__name__} has no setting {unknown[0]!r}; it knows {', '.join(known)}"
+        )
+    missing = [
+        name
+        for name, f in known.items()
+        if name not in data
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{cls.__name__} needs the setting {missing[0]!r}, which is missing")
+    return cls(**data)
+
+
+def _one_of(name: str, value: object, allowed: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _positive_integer(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _number(name: str, value: object, *, above: float, at_most: float = math.inf) -> None:
+    allowed = f"above {above}" + (f" and at most {at_most}" if math.isfinite(at_most) else "")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number {allowed}, got {value!r}")
+    if not above < value <= at_most:
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+
+
+def _boolean(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, got {value!r}")
+
+
+def _channel_triple(name: str, values: Any) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} must be three numbers (R, G, B), got {values!r}") from error
+    if not all(math.isfinite(value) for value in (red, green, blue)):
+        raise ConfigError(f"{name} must be finite, got {values!r}")
+    return red, green, blue
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a table of settings, got {type(value).__name__}")
+    return value

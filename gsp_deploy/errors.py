@@ -1,0 +1,47 @@
+"""What can go wrong, and the exit code each kind of failure has on the command line."""
+
+from __future__ import annotations
+
+
+class GspDeployError(Exception):
+    """Base of every error that the library raises on purpose.
+
+    The message says what was expected, what came, and what to do next, in one line.
+    `exit_code` is what the command line ends with when the error reaches it.
+    """
+
+    exit_code = 1
+
+
+class UsageError(GspDeployError):
+    """An option or an argument cannot be used as given."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError, ValueError):
+    """A configuration value is outside its domain; nothing half-valid is constructed."""
+
+
+class CheckpointError(GspDeployError):
+    """A checkpoint is missing, damaged, hostile, or does not hold what its kind promises."""
+
+
+class ModelFileError(GspDeployError):
+    """An exported model or its manifest is missing, damaged, or not one of ours."""
+
+
+class DataError(GspDeployError):
+    """A data set or an image cannot be read as its layout promises."""
+
+
+class GateError(GspDeployError):
+    """A check ran to its end and its result is outside the tolerance."""
+
+    exit_code = 3
+
+
+class MissingCapabilityError(GspDeployError):
+    """This machine lacks a package, a device or a driver that the command needs."""
+
+    exit_code = 4

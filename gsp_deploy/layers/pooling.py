@@ -1,0 +1,165 @@
+"""Generalized Sum Pooling: a feature map becomes one embedding, with learned locations to ignore."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.errors import UsageError
+from gsp_deploy.layers.costs import prototype_costs
+from gsp_deploy.layers.transport import TransportProblem, mixing_weights
+
+GEM_FLOOR = 1e-6
+GEM_POWER = 3.0
+NORM_FLOOR = 1e-12
+
+
+class PoolingOutput(NamedTuple):
+    """What a pooling head returns.
+
+    Attributes:
+        embedding: `(B, D)`.
+        attributes: share of the kept mass that goes to each prototype, `(B, M)`, sums to 1;
+            None for the baselines.
+        weights: mixing weights of the locations, `(B, H, W)`, mean 1; None for the baselines.
+    """
+
+    embedding: Tensor
+    attributes: Tensor | None
+    weights: Tensor | None
+
+
+class GeneralizedSumPooling(nn.Module):
+    """The GSP head (ICCV 2023): 1x1 embedding, partial transport to prototypes, weighted pooling.
+
+    Parameters: `embed.weight (D, C)`, `embed.bias (D)`, `prototypes (M, D)` and, with generalised
+    mean pooling, the scalar `power`. Works in float32 whatever autocast says (in float64 for
+    float64 input): fp16 loses both the cost and the solution.
+    """
+
+    prototypes: nn.Parameter
+    power: nn.Parameter | None
+
+    def __init__(self, config: GSPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.problem = TransportProblem.of(config)
+        self.embed = nn.Linear(config.in_channels, config.embedding_dim, bias=config.bias)
+        self.prototypes = nn.Parameter(torch.empty(config.num_prototypes, config.embedding_dim))
+        self.power = nn.Parameter(torch.tensor(GEM_POWER)) if config.pooling == "gem" else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters as the authors do: Kaiming-normal, fan-out, bias 0."""
+        nn.init.kaiming_normal_(self.embed.weight, mode="fan_out")
+        nn.init.kaiming_normal_(self.prototypes, mode="fan_out")
+        if self.embed.bias is not None:
+            nn.init.zeros_(self.embed.bias)
+
+    def forward(self, features: Tensor) -> PoolingOutput:
+        """Pool `features (B, C, H, W)`.
+
+        Raises:
+            UsageError: the features have another rank or another number of channels.
+        """
+        check_features(features, self.config.in_channels)
+        height, width = features.shape[-2:]
+        with torch.autocast(features.device.type, enabled=False):
+            working = torch.promote_types(features.dtype, torch.float32)
+            locations = features.flatten(2).to(working)  # (B, C, N)
+            embeddings = self._embed_locations(locations)  # (B, D, N)
+            scores = -self.config.entropy_weight * self._costs(embeddings)  # (B, M, N)
+            weights = mixing_weights(torch.logsumexp(scores, dim=1), self.problem)  # (B, N)
+            attributes = _attributes(scores, weights)
+            embedding = self._pool(locations, embeddings, weights[:, None, :])
+            if self.config.normalize:
+                embedding = F.normalize(embedding, dim=1, eps=NORM_FLOOR)
+        return PoolingOutput(embedding, attributes, weights.unflatten(1, (height, width)))
+
+    @torch.no_grad()
+    def initialize_prototypes(self, vectors: Tensor) -> None:
+        """Set the prototypes by greedy k-centre over `vectors (K, D)`.
+
+        The vectors are class weights (the authors' PyTorch way) or a memory of pooled embeddings
+        (their TensorFlow way). With fewer vectors than prototypes, the rest stay as they are.
+
+        Raises:
+            UsageError: the vectors are not `(K, D)` with K at least 1.
+        """
+        expected = self.config.embedding_dim
+        if vectors.ndim != 2 or vectors.shape[1] != expected or not len(vectors):
+            raise UsageError(
+                f"prototypes start from vectors of shape (K, {expected}), got {tuple(vectors.shape)}"
+            )
+        count = min(self.config.num_prototypes, len(vectors))
+        chosen = k_centre(vectors.detach(), count)
+        self.prototypes[:count] = vectors[chosen].to(self.prototypes)
+
+    def _embed_locations(self, locations: Tensor) -> Tensor:
+        weight, bias = self.embed.weight.to(locations.dtype), self.embed.bias
+        return F.conv1d(locations, weight[:, :, None], None if bias is None else bias.to(weight))
+
+    def _costs(self, embeddings: Tensor) -> Tensor:
+        return prototype_costs(embeddings, self.prototypes.to(embeddings.dtype))
+
+    def _pool(self, locations: Tensor, embeddings: Tensor, weights: Tensor) -> Tensor:
+        if self.config.pooling == "gap":
+            embedding = (embeddings * weights).mean(dim=2)
+        elif self.config.pooling == "gmp":
+            embedding = embed_vector(self.embed, (locations * weights).amax(dim=2))
+        else:
+            assert self.power is not None
+            embedding = embed_vector(self.embed, generalised_mean(locations * weights, self.power))
+        if self.config.max_residual:
+            embedding = embedding + F.linear(
+                locations.amax(dim=2), self.embed.weight.to(locations.dtype)
+            )
+        return embedding
+
+
+def embed_vector(embed: nn.Linear, pooled: Tensor) -> Tensor:
+    """Apply the 1x1 embedding to pooled features `(B, C)` in their own precision: `(B, D)`."""
+    bias = None if embed.bias is None else embed.bias.to(pooled.dtype)
+    return F.linear(pooled, embed.weight.to(pooled.dtype), bias)
+
+
+def generalised_mean(values: Tensor, power: Tensor) -> Tensor:
+    """Return (mean_i max(v_i, 1e-6)^p)^(1/p) over the last axis.
+
+    Scaled by the largest value, so that no power of it can overflow or vanish.
+    """
+    floored = values.clamp(min=GEM_FLOOR)
+    peak = floored.detach().amax(dim=-1, keepdim=True)
+    exponent = power.to(values.dtype).reshape(())
+    mean = (floored / peak).pow(exponent).mean(dim=-1)
+    return peak.squeeze(-1) * mean.pow(1 / exponent)
+
+
+def k_centre(vectors: Tensor, count: int) -> list[int]:
+    """Return the indices that greedy k-centre picks: the first, then always the farthest."""
+    chosen = [0]
+    nearest = (vectors - vectors[0]).square().sum(dim=1)
+    while len(chosen) < count:
+        farthest = int(nearest.argmax())
+        chosen.append(farthest)
+        nearest = torch.minimum(nearest, (vectors - vectors[farthest]).square().sum(dim=1))
+    return chosen
+
+
+def _attributes(scores: Tensor, weights: Tensor) -> Tensor:
+    """Average the soft assignments `(B, M, N)` with the mixing weights: `(B, M)`, sums to 1."""
+    assignments = torch.softmax(scores, dim=1)
+    shares = weights / weights.sum(dim=1, keepdim=True)
+    return torch.matmul(assignments, shares[:, :, None]).squeeze(2)
+
+
+def check_features(features: Tensor, channels: int) -> None:
+    if features.ndim != 4 or features.shape[1] != channels or 0 in features.shape[2:]:
+        raise UsageError(
+            f"expected features of shape (batch, {channels}, height, width), "
+            f"got {tuple(features.shape)}"
+        )

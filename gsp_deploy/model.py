@@ -1,0 +1,114 @@
+"""The embedding model: a timm backbone and a pooling head, built from one config."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import ConfigError
+from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput
+
+
+class EmbeddingModel(nn.Module):
+    """Images `(B, 3, H, W)`, normalised, to `PoolingOutput` with embeddings `(B, D)`.
+
+    Args:
+        config: backbone, head and pre-processing.
+        pretrained: ask timm for its published weights (a download, unless they are cached).
+
+    Raises:
+        ConfigError: timm does not know the backbone, or its features do not fit the head.
+    """
+
+    def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = create_backbone(config, pretrained)
+        self.head = create_head(config.head)
+        if self.backbone.num_features != config.head.in_channels:
+            raise ConfigError(
+                f"backbone {config.backbone} yields {self.backbone.num_features} channels, "
+                f"but the head expects in_channels={config.head.in_channels}"
+            )
+
+    def forward(self, images: Tensor) -> PoolingOutput:
+        """Embed a batch of normalised images (of feature maps, where the model is a head alone)."""
+        output: PoolingOutput = self.head(self.features(images))
+        return output
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the backbone's feature map `(B, C, H', W')`."""
+        features: Tensor = self.backbone.forward_features(images)
+        return features
+
+
+class FeatureInput(nn.Module):
+    """Stands where a backbone would: the features were computed elsewhere."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.num_features = channels
+
+    def forward_features(self, features: Tensor) -> Tensor:
+        """Return the features as they are."""
+        return features
+
+
+def create_backbone(config: ModelConfig, pretrained: bool = False) -> nn.Module:
+    """Create the network whose `forward_features` gives the feature map."""
+    if config.is_head_only:
+        return FeatureInput(config.head.in_channels)
+    try:
+        backbone = timm.create_model(
+            config.backbone,
+            pretrained=pretrained,
+            num_classes=0,
+            global_pool="",
+            **config.backbone_options,
+        )
+    except RuntimeError as error:
+        if "Unknown model" not in str(error):
+            raise
+        near = timm.list_models(f"*{config.backbone.split('_')[0]}*")[:4]
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise ConfigError(f"timm has no backbone named {config.backbone!r}{hint}") from error
+    except TypeError as error:
+        raise ConfigError(f"backbone {config.backbone}: {error}") from error
+    return backbone
+
+
+def create_head(config: GSPConfig | BaselineConfig) -> GeneralizedSumPooling | BaselinePooling:
+    """Create the pooling head that the config describes."""
+    if isinstance(config, GSPConfig):
+        return GeneralizedSumPooling(config)
+    return BaselinePooling(config)
+
+
+@torch.no_grad()
+def feature_channels(
+    backbone: str, options: dict[str, object], preprocessing: PreprocessingSpec
+) -> int:
+    """Return how many channels a backbone's feature map has, by asking it with one blank image.
+
+    Raises:
+        ConfigError: the backbone's output is no feature map `(B, C, H, W)`.
+    """
+    blank = BaselineConfig(in_channels=1)
+    network = create_backbone(ModelConfig(backbone, blank, preprocessing, options)).eval()
+    image = torch.zeros(1, 3, preprocessing.height, preprocessing.width)
+    features = network.forward_features(image)
+    if features.ndim != 4 or features.shape[1] != network.num_features:
+        raise ConfigError(
+            f"backbone {backbone} yields {tuple(features.shape)}, "
+            f"not a feature map (1, {network.num_features}, height, width)"
+        )
+    return int(features.shape[1])
+
+
+def with_solver(config: GSPConfig, solver: str, iterations: int | None = None) -> GSPConfig:
+    """Return the config with another solver; its parameters stay valid."""
+    return dataclasses.replace(config, solver=solver, iterations=iterations)

@@ -1,0 +1,139 @@
+"""Reading the authors' state dict: a GSP head under any prefix, with or without a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import CheckpointError, ConfigError
+from gsp_deploy.model import EmbeddingModel
+
+# The authors' PyTorch layer fixes these in code, so a state dict cannot tell them.
+REFERENCE_SETTINGS = {"transport_ratio": 0.3, "entropy_weight": 0.1, "iterations": 100}
+# What the authors' layer carries beside the pooling: not needed to embed.
+_TRAINING_ONLY = ("classifier.weight", "classifier.bias", "is_proto_inited")
+
+
+def read_reference_model(
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    settings: Mapping[str, Any],
+    backbone: str | None,
+    backbone_options: Mapping[str, Any],
+    preprocessing: PreprocessingSpec | None,
+) -> EmbeddingModel:
+    """Build a model from a state dict that has the authors' names.
+
+    Raises:
+        CheckpointError: there is no GSP head in it, shapes disagree, or the backbone's weights
+            do not fit the named architecture.
+        ConfigError: it has a backbone and none is named, or the reverse.
+    """
+    prefix = _find_head(tensors, path)
+    head_tensors = {
+        name[len(prefix) :]: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+        and name[len(prefix) :] in ("embed.weight", "embed.bias", "prototypes", "power")
+    }
+    head = _head_config(head_tensors, settings, path)
+    skipped = {prefix + name for name in (*head_tensors, *_TRAINING_ONLY)}
+    rest = {name: tensor for name, tensor in tensors.items() if name not in skipped}
+    if backbone is None and rest:
+        raise ConfigError(
+            f"{path} holds {len(rest)} tensors beside the GSP head, the first {min(rest)!r}: "
+            "name the backbone's timm architecture (--backbone)"
+        )
+    model = EmbeddingModel(_model_config(head, backbone, backbone_options, preprocessing))
+    _load_head(model.head, head_tensors, path)
+    if backbone is not None:
+        _load_backbone(model.backbone, rest, backbone, path)
+    return model
+
+
+def _find_head(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Return the prefix under which both `prototypes` and `embed.weight` stand."""
+    prefixes = [
+        name.removesuffix("prototypes")
+        for name in tensors
+        if name == "prototypes" or name.endswith(".prototypes")
+    ]
+    heads = [prefix for prefix in prefixes if f"{prefix}embed.weight" in tensors]
+    if len(heads) == 1:
+        return heads[0]
+    found = "none" if not heads else f"{len(heads)} ({', '.join(sorted(heads))})"
+    raise CheckpointError(
+        f"{path}: expected one GSP head (`prototypes` beside `embed.weight`), found {found}; "
+        f"the file's first names are {', '.join(list(tensors)[:4]) or 'missing'}"
+    )
+
+
+def _head_config(
+    tensors: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path
+) -> GSPConfig:
+    weight, prototypes = tensors["embed.weight"], tensors["prototypes"]
+    if weight.ndim != 2 or prototypes.ndim != 2 or weight.shape[0] != prototypes.shape[1]:
+        raise CheckpointError(
+            f"{path}: expected embed.weight (D, C) and prototypes (M, D), "
+            f"got {tuple(weight.shape)} and {tuple(prototypes.shape)}"
+        )
+    known = {**REFERENCE_SETTINGS, "pooling": "gem" if "power" in tensors else "gmp", **settings}
+    if settings.get("solver") == "newton" and "iterations" not in settings:
+        known["iterations"] = None
+    return GSPConfig(
+        in_channels=weight.shape[1],
+        embedding_dim=weight.shape[0],
+        num_prototypes=prototypes.shape[0],
+        bias="embed.bias" in tensors,
+        **known,
+    )
+
+
+def _model_config(
+    head: GSPConfig,
+    backbone: str | None,
+    backbone_options: Mapping[str, Any],
+    preprocessing: PreprocessingSpec | None,
+) -> ModelConfig:
+    if backbone is None:
+        return ModelConfig(FEATURES, head, None)
+    return ModelConfig(
+        backbone, head, preprocessing or PreprocessingSpec(224, 224), dict(backbone_options)
+    )
+
+
+def _load_head(head: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    shaped = dict(tensors)
+    if "power" in shaped and head.power is None:
+        shaped.pop("power")  # the caller chose another pooling than the one it was trained with
+    elif "power" in shaped:
+        shaped["power"] = shaped["power"].reshape(())
+    try:
+        head.load_state_dict(shaped)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: GSP head: {' '.join(str(error).split())[:300]}") from error
+
+
+def _load_backbone(
+    backbone: nn.Module, tensors: Mapping[str, Tensor], name: str, path: Path
+) -> None:
+    """Load the backbone's tensors from under whatever prefix they stand."""
+    wanted = backbone.state_dict()
+    anchor = next(iter(wanted))
+    prefixes = {n.removesuffix(anchor) for n in tensors if n == anchor or n.endswith(f".{anchor}")}
+    for prefix in sorted(prefixes, key=len):
+        if all(f"{prefix}{key}" in tensors for key in wanted):
+            try:
+                backbone.load_state_dict({key: tensors[f"{prefix}{key}"] for key in wanted})
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:300]
+                raise CheckpointError(f"{path}: backbone {name}: {reason}") from error
+            return
+    raise CheckpointError(
+        f"{path}: expected the {len(wanted)} tensors of {name} (the first is {anchor!r}), "
+        f"found {len(tensors)} that do not fit; is it another architecture?"
+    )
