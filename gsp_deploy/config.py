@@ -1,4 +1,4 @@
-"""What a model is: backbone, pooling head and pre-processing. Valid on construction, frozen, free of torch."""
+"""What a model is: backbone, pooling head, pre-processing. Valid on construction, and frozen."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import timm
 import torch
@@ -27,7 +27,7 @@ class EmbeddingModel(nn.Module):
     def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.backbone = create_backbone(config, pretrained)
+        self.backbone: Any = create_backbone(config, pretrained)
         self.head = create_head(config.head)
         if self.backbone.num_features != config.head.in_channels:
             raise ConfigError(
@@ -58,7 +58,7 @@ class FeatureInput(nn.Module):
         return features
 
 
-def create_backbone(config: ModelConfig, pretrained: bool = False) -> nn.Module:
+def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
     """Create the network whose `forward_features` gives the feature map."""
     if config.is_head_only:
         return FeatureInput(config.head.in_channels)
@@ -107,8 +107,3 @@ def feature_channels(
             f"not a feature map (1, {network.num_features}, height, width)"
         )
     return int(features.shape[1])
-
-
-def with_solver(config: GSPConfig, solver: str, iterations: int | None = None) -> GSPConfig:
-    """Return the config with another solver; its parameters stay valid."""
-    return dataclasses.replace(config, solver=solver, iterations=iterations)

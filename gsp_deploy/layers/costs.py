@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ class _Distances(torch.autograd.Function):
     """Euclidean distances through one matrix product; where a distance is 0 its gradient is 0."""
 
     @staticmethod
-    def forward(ctx, points: Tensor, prototypes: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, points: Tensor, prototypes: Tensor) -> Tensor:
         squared = torch.matmul(prototypes * -2, points)
         squared += points.square().sum(dim=1, keepdim=True)
         squared += prototypes.square().sum(dim=1)[None, :, None]
@@ -38,7 +40,7 @@ class _Distances(torch.autograd.Function):
         return costs
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         points, prototypes, costs = ctx.saved_tensors
         pull = torch.where(costs > 0, gradient / costs, torch.zeros_like(costs))  # (B, M, N)
         to_points = points * pull.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Generalized Sum Pooling: a feature map becomes one embedding, with learned locations to ignore."""
+"""Generalized Sum Pooling: a feature map becomes one embedding; what to ignore is learned."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class GeneralizedSumPooling(nn.Module):
         expected = self.config.embedding_dim
         if vectors.ndim != 2 or vectors.shape[1] != expected or not len(vectors):
             raise UsageError(
-                f"prototypes start from vectors of shape (K, {expected}), got {tuple(vectors.shape)}"
+                f"prototypes start from vectors (K, {expected}), got {tuple(vectors.shape)}"
             )
         count = min(self.config.num_prototypes, len(vectors))
         chosen = k_centre(vectors.detach(), count)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -118,7 +119,7 @@ def _newton(log_mass: Tensor, ratio: float, steps: int) -> Tensor:
 
 
 def _settled(beta: Tensor, previous: Tensor) -> bool:
-    """Whether further steps would change nothing. Asked on the CPU only: elsewhere it would wait."""
+    """Whether further steps would change nothing. Elsewhere than on the CPU it would wait."""
     return beta.device.type == "cpu" and torch.equal(beta, previous)
 
 
@@ -128,7 +129,7 @@ def _solver_dtype(tensor: Tensor) -> torch.dtype:
 
 class _MixingWeights(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, log_mass: Tensor, problem: TransportProblem) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, log_mass: Tensor, problem: TransportProblem) -> Tensor:
         precise = log_mass.to(_solver_dtype(log_mass))
         # Shifting by the largest log-mass leaves the weights as they are and keeps beta small.
         peak = precise.amax(dim=1, keepdim=True)
@@ -139,7 +140,7 @@ class _MixingWeights(torch.autograd.Function):
         return (kept / problem.ratio).to(log_mass.dtype)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         slope = kept * (1 - kept)
         total = slope.sum(dim=1, keepdim=True).clamp(min=_SMALLEST_SLOPE)
