@@ -1,0 +1,206 @@
+"""How well embeddings retrieve: recall@k, MAP@R and R-precision, and the search behind them.
+
+The definitions are those of "A Metric Learning Reality Check" (Musgrave et al., ECCV 2020) as
+pytorch-metric-learning's `AccuracyCalculator` computes them, ties included: neighbours at the
+same distance come in the gallery's order. numpy and faiss; no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsp_deploy.errors import MissingCapabilityError, UsageError
+
+DEFAULT_RANKS = (1, 2, 4, 8)
+# Bounds what one chunk of queries holds: its neighbours' indices and the masks made of them.
+_CHUNK_ENTRIES = 8_000_000
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Retrieval quality, each figure in [0, 1], or NaN where no query has anything to find.
+
+    Attributes:
+        recall_at: for each rank k, the share of queries with a hit among their first k.
+        map_at_r: mean average precision at R, R being how many hits a query could have.
+        r_precision: share of hits among the first R.
+        queries: how many queries the figures are a mean of; those whose class has no other
+            sample are left out.
+    """
+
+    recall_at: dict[int, float]
+    map_at_r: float
+    r_precision: float
+    queries: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the figures under flat names: `recall_at_1`, ..., `map_at_r`, `r_precision`."""
+        recalls = {f"recall_at_{rank}": value for rank, value in self.recall_at.items()}
+        return {**recalls, "map_at_r": self.map_at_r, "r_precision": self.r_precision}
+
+
+def retrieval_metrics(
+    query_embeddings: np.ndarray,
+    query_labels: np.ndarray,
+    gallery_embeddings: np.ndarray | None = None,
+    gallery_labels: np.ndarray | None = None,
+    ranks: Sequence[int] = DEFAULT_RANKS,
+) -> RetrievalMetrics:
+    """Search the gallery for each query by Euclidean distance and count the hits.
+
+    Args:
+        query_embeddings: `(Q, D)`.
+        query_labels: integers `(Q,)`.
+        gallery_embeddings: `(G, D)`; without it the queries search among themselves, each
+            leaving itself out.
+        gallery_labels: integers `(G,)`; given exactly when there is a gallery.
+        ranks: the k of recall@k, each at least 1.
+
+    Raises:
+        UsageError: shapes disagree, a value is not finite, or a rank is below 1.
+        MissingCapabilityError: faiss is not installed.
+    """
+    queries, labels = _checked("query", query_embeddings, query_labels)
+    same_set = gallery_embeddings is None and gallery_labels is None
+    gallery, gallery_classes = (
+        (queries, labels) if same_set else _checked("gallery", gallery_embeddings, gallery_labels)
+    )
+    _check_ranks(ranks)
+    relevant = _class_counts(labels, gallery_classes) - int(same_set)
+    searchable = np.flatnonzero(relevant > 0)
+    if not len(searchable):
+        return RetrievalMetrics(dict.fromkeys(ranks, math.nan), math.nan, math.nan, 0)
+    depth = min(int(max(relevant.max(), *ranks)), len(gallery) - int(same_set))
+    sums = np.zeros(len(ranks) + 2)
+    for rows, found in _search(queries, gallery, depth, searchable, same_set):
+        hits = gallery_classes[found] == labels[rows, None]
+        sums += _summed_scores(hits, relevant[rows], ranks)
+    means = (sums / len(searchable)).tolist()
+    recalls = dict(zip(ranks, means, strict=False))
+    return RetrievalMetrics(recalls, means[-2], means[-1], len(searchable))
+
+
+def neighbours(
+    queries: np.ndarray, gallery: np.ndarray | None = None, k: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k nearest gallery rows of each query, nearest first.
+
+    Args:
+        queries: `(Q, D)`.
+        gallery: `(G, D)`; without it the queries search among themselves, leaving themselves out.
+        k: how many; at most as many as there are.
+
+    Returns:
+        Euclidean distances, float32 `(Q, k)`, and gallery indices, int64 `(Q, k)`.
+    """
+    same_set = gallery is None
+    points = _as_points("query", queries)
+    others = points if gallery is None else _as_points("gallery", gallery)
+    available = len(others) - int(same_set)
+    if not 1 <= k <= available:
+        raise UsageError(f"k must be from 1 to {available}, the size of the gallery, got {k}")
+    index = _faiss_index(others)
+    parts = [
+        _nearest(index, points[rows], rows if same_set else None, k)
+        for rows in _chunks(np.arange(len(points)), k)
+    ]
+    squared, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return np.sqrt(squared.clip(min=0)), indices
+
+
+def _search(
+    queries: np.ndarray, gallery: np.ndarray, depth: int, searchable: np.ndarray, same_set: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield query rows and their neighbours' gallery indices, a chunk at a time."""
+    index = _faiss_index(gallery)
+    for rows in _chunks(searchable, depth):
+        _, indices = _nearest(index, queries[rows], rows if same_set else None, depth)
+        yield rows, indices
+
+
+def _nearest(
+    index: Any, queries: np.ndarray, own_rows: np.ndarray | None, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Search; where the queries are in the gallery, leave each one's own row out."""
+    if own_rows is None:
+        squared, indices = index.search(queries, k)
+        return squared, indices
+    squared, indices = index.search(queries, k + 1)
+    own = indices == own_rows[:, None]
+    own[~own.any(axis=1), -1] = True  # more than k exact duplicates hide the query itself
+    return squared[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+
+
+def _summed_scores(hits: np.ndarray, relevant: np.ndarray, ranks: Sequence[int]) -> np.ndarray:
+    """Sum over queries: recall at each rank, average precision at R, R-precision.
+
+    Args:
+        hits: whether each neighbour is of the query's class, `(Q, depth)`.
+        relevant: R of each query, `(Q,)`.
+    """
+    recalls = [float(hits[:, :rank].any(axis=1).sum()) for rank in ranks]
+    first_r = hits & (np.arange(hits.shape[1]) < relevant[:, None])
+    positions = np.arange(1, hits.shape[1] + 1)
+    precision = np.cumsum(first_r, axis=1, dtype=np.int32) / positions
+    average_precision = (precision * first_r).sum(axis=1) / relevant
+    return np.array(
+        [*recalls, average_precision.sum(), (first_r.sum(axis=1) / relevant).sum()], dtype=float
+    )
+
+
+def _chunks(rows: np.ndarray, depth: int) -> list[np.ndarray]:
+    size = max(1, min(4096, _CHUNK_ENTRIES // (depth + 1)))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _faiss_index(points: np.ndarray) -> Any:
+    try:
+        import faiss  # here, so that embeddings can be handled where faiss is not installed
+    except ImportError as error:
+        raise MissingCapabilityError(
+            "the nearest-neighbour search needs faiss: pip install faiss-cpu"
+        ) from error
+    index = faiss.IndexFlatL2(points.shape[1])
+    index.add(points)
+    return index
+
+
+def _class_counts(labels: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Return for each label how often it occurs in the gallery."""
+    classes, counts = np.unique(gallery, return_counts=True)
+    place = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    return np.where(classes[place] == labels, counts[place], 0)
+
+
+def _checked(
+    name: str, embeddings: np.ndarray | None, labels: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if embeddings is None or labels is None:
+        raise UsageError("a gallery needs both embeddings and labels, got one of them")
+    points, classes = _as_points(name, embeddings), np.asarray(labels)
+    if classes.shape != (len(points),) or not np.issubdtype(classes.dtype, np.integer):
+        raise UsageError(
+            f"expected integer {name} labels of shape ({len(points)},), one an embedding, "
+            f"got {classes.dtype} of shape {classes.shape}"
+        )
+    return points, classes
+
+
+def _as_points(name: str, embeddings: np.ndarray) -> np.ndarray:
+    points = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if points.ndim != 2 or not points.size:
+        raise UsageError(f"expected {name} embeddings of shape (count, D), got {points.shape}")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise UsageError(f"{name} embedding {row} holds NaN or infinity; it cannot be searched")
+    return points
+
+
+def _check_ranks(ranks: Sequence[int]) -> None:
+    if not ranks or min(ranks) < 1:
+        raise UsageError(f"ranks must be whole numbers of at least 1, got {list(ranks)}")
