@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+import gsp_deploy.backbones  # noqa: F401  (registers our networks with timm)
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import ConfigError
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput

