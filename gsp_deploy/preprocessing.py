@@ -1,4 +1,4 @@
-"""From an image file to the network's input: decode, resize, normalise. numpy and Pillow only."""
+"""From an image file to pixels of the model's size: decode, turn upright, resize, crop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.errors import DataError
 
 MAX_PIXELS = 64_000_000
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
@@ -67,28 +67,6 @@ def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
 def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndarray:
     """Decode a file and fit it to the model's size: uint8 `(height, width, 3)`."""
     return fit_image(decode_image(path), spec)
-
-
-def normalise(images: np.ndarray, spec: PreprocessingSpec) -> np.ndarray:
-    """Turn uint8 `(B, H, W, 3)` into the network's float32 `(B, 3, H, W)`."""
-    check_uint8_images(images)
-    scale, shift = affine(spec)
-    return np.ascontiguousarray((images.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2))
-
-
-def affine(spec: PreprocessingSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Return `scale, shift`, float32 `(3,)` each: normalised = pixel * scale + shift."""
-    mean, std = np.asarray(spec.mean), np.asarray(spec.std)
-    return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-
-
-def check_uint8_images(images: np.ndarray) -> None:
-    """Raise `UsageError` unless `images` is uint8 `(B, H, W, 3)`."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise UsageError(
-            "expected uint8 images of shape (batch, height, width, 3), "
-            f"got {images.dtype} of shape {images.shape}"
-        )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

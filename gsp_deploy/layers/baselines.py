@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gsp_deploy.config import BaselineConfig
+from gsp_deploy.constants import GEM_POWER, NORM_FLOOR
 from gsp_deploy.layers.pooling import (
-    GEM_POWER,
-    NORM_FLOOR,
     PoolingOutput,
     check_features,
     embed_vector,

@@ -9,13 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gsp_deploy.config import GSPConfig
+from gsp_deploy.constants import GEM_FLOOR, GEM_POWER, NORM_FLOOR
 from gsp_deploy.errors import UsageError
 from gsp_deploy.layers.costs import prototype_costs
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights
-
-GEM_FLOOR = 1e-6
-GEM_POWER = 3.0
-NORM_FLOOR = 1e-12
 
 
 class PoolingOutput(NamedTuple):

@@ -22,10 +22,7 @@ import torch
 from torch import Tensor
 
 from gsp_deploy.config import GSPConfig, Solver
-
-# Below this the sigmoid of the largest logit is its exponential to the last bit of a double.
-_DEEP_TAIL = -40.0
-_SMALLEST_SLOPE = 1e-30
+from gsp_deploy.constants import DEEP_TAIL, SMALLEST_SLOPE
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def solve_log_scale(log_mass: Tensor, problem: TransportProblem) -> Tensor:
 def _fixed_point(log_mass: Tensor, problem: TransportProblem) -> Tensor:
     # Where beta + l is so low that sigmoid is exp, the next iterate does not depend on beta:
     # starting no lower than that changes no later step and keeps the logarithm finite.
-    start = (_DEEP_TAIL - log_mass.amax(dim=1, keepdim=True)).clamp(
+    start = (DEEP_TAIL - log_mass.amax(dim=1, keepdim=True)).clamp(
         min=math.log(problem.initial_scale)
     )
     log_ratio = math.log(problem.ratio)
@@ -105,7 +102,7 @@ def _newton(log_mass: Tensor, ratio: float, steps: int) -> Tensor:
         previous = beta
         kept = (beta + log_mass).sigmoid()
         mean = kept.mean(dim=1, keepdim=True)
-        slope = (mean - kept.square().mean(dim=1, keepdim=True)).clamp(min=_SMALLEST_SLOPE)
+        slope = (mean - kept.square().mean(dim=1, keepdim=True)).clamp(min=SMALLEST_SLOPE)
         excess = mean - ratio
         step = beta - excess / slope
         too_high = excess > 0
@@ -143,7 +140,7 @@ class _MixingWeights(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         slope = kept * (1 - kept)
-        total = slope.sum(dim=1, keepdim=True).clamp(min=_SMALLEST_SLOPE)
+        total = slope.sum(dim=1, keepdim=True).clamp(min=SMALLEST_SLOPE)
         wanted = gradient.to(kept.dtype)
         through_scale = (wanted * slope).sum(dim=1, keepdim=True) / total
         return (slope * (wanted - through_scale) / ctx.ratio).to(gradient.dtype), None

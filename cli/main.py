@@ -1,0 +1,67 @@
+"""The `gsp-deploy` command: one file a command, one boundary that turns errors into a line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from gsp_deploy_cli import show
+
+from gsp_deploy import __version__
+from gsp_deploy.errors import GspDeployError
+
+app = typer.Typer(
+    name="gsp-deploy",
+    help="From a Generalized Sum Pooling checkpoint to artifacts that are fast, proven equal, "
+    "and embeddable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gsp-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Read the options that stand before the command."""
+
+
+def main() -> None:
+    """Run the command line and exit with the code that DESIGN promises."""
+    try:
+        app()
+    except GspDeployError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
+    except ModuleNotFoundError as error:
+        _fail(
+            f"this command needs the package {error.name!r}, which is not installed: "
+            "pip install 'gsp-deploy[train]'",
+            4,
+        )
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    show.err.print(f"error: {message}", markup=False, style="red", soft_wrap=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Where the commands' words go: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+WIDTH = 80
+
+out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+
+def document(kind: str, data: Mapping[str, Any], version: int = 1) -> None:
+    """Print one JSON document on stdout: `{"document": kind, "version": 1, ...}`."""
+    print(json.dumps({"document": kind, "version": version, **data}, indent=2, default=str))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; columns after the first are right-aligned, as they hold figures."""
+    grid = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)
+
+
+def note(message: str) -> None:
+    """Say something beside the result, on stderr."""
+    err.print(message, markup=False)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Progress]:
+    """Yield a progress bar on stderr that leaves no trace in a log."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    with bar:
+        bar.add_task(what, total=total)
+        yield bar

@@ -1,0 +1,62 @@
+"""What this machine has: package versions, processor, threads. Printed beside every figure."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+MEASURED_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "timm")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the software that a figure was measured on."""
+
+    processor: str
+    cores: int
+    system: str
+    python: str
+    packages: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def here(cls) -> Environment:
+        """Describe this machine."""
+        return cls(
+            processor=_processor(),
+            cores=available_cores(),
+            system=f"{platform.system()} {platform.machine()}",
+            python=platform.python_version(),
+            packages=package_versions(MEASURED_PACKAGES),
+        )
+
+
+def available_cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed, without importing them."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,106 @@
+"""The images on which an exported solver is certified."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gsp_deploy.config import ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import DataError
+from gsp_deploy.normalisation import normalise
+from gsp_deploy.preprocessing import IMAGE_SUFFIXES, fit_image, load_image
+
+DEFAULT_IMAGES = 32
+_HEAD_ONLY_SIZE = 7
+# Photographs that lie in scikit-image's wheel: nothing is downloaded.
+_PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Inputs to certify on.
+
+    Attributes:
+        inputs: uint8 images `(n, H, W, 3)`, or float32 features `(n, C, h, w)` of a head alone.
+        source: where they come from, in words that the certificate repeats.
+        preprocessing: how images become the network's input; None for features.
+    """
+
+    inputs: np.ndarray
+    source: str
+    preprocessing: PreprocessingSpec | None
+
+    def batches(self, size: int) -> Iterator[np.ndarray]:
+        """Yield whole batches; the last one is filled up from the start."""
+        for start in range(0, len(self.inputs), size):
+            yield np.take(self.inputs, range(start, start + size), axis=0, mode="wrap")
+
+    def prepare(self, inputs: np.ndarray, dtype: str) -> np.ndarray:
+        """Turn a batch into what a graph with this input type takes."""
+        if dtype == "uint8" or self.preprocessing is None:
+            return inputs
+        return normalise(inputs, self.preprocessing)
+
+
+def calibration_from_files(
+    folder: str | os.PathLike[str], spec: PreprocessingSpec, limit: int = DEFAULT_IMAGES
+) -> Calibration:
+    """Read up to `limit` images, evenly spaced over the sorted files below a folder.
+
+    Raises:
+        DataError: there is no folder, or no readable image in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of calibration images, found none")
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    images = list(_readable(_evenly(files, limit), spec))
+    if not images:
+        raise DataError(f"{root}: no readable image among {len(files)} files")
+    return Calibration(np.stack(images), f"{len(images)} images of {root.name}", spec)
+
+
+def default_calibration(config: ModelConfig, count: int = DEFAULT_IMAGES) -> Calibration:
+    """Return random crops of photographs, or for a head alone seeded half-normal features."""
+    draw = np.random.default_rng(0)
+    if config.preprocessing is None:
+        shape = (count, config.head.in_channels, _HEAD_ONLY_SIZE, _HEAD_ONLY_SIZE)
+        features = np.abs(draw.standard_normal(shape)).astype(np.float32)
+        return Calibration(features, f"{count} random feature maps, seed 0", None)
+    photographs = _photographs()
+    crops = [_crop(photographs[i % len(photographs)], draw) for i in range(count)]
+    images = np.stack([fit_image(crop, config.preprocessing) for crop in crops])
+    source = f"{count} crops of scikit-image photographs, seed 0"
+    return Calibration(images, source, config.preprocessing)
+
+
+def _photographs() -> list[Image.Image]:
+    import skimage.data  # slow to import, and needed here only
+
+    return [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in _PHOTOGRAPHS]
+
+
+def _crop(photograph: Image.Image, draw: np.random.Generator) -> Image.Image:
+    side = int(min(photograph.size) * draw.uniform(0.4, 1.0))
+    left = int(draw.integers(0, photograph.width - side + 1))
+    top = int(draw.integers(0, photograph.height - side + 1))
+    return photograph.crop((left, top, left + side, top + side))
+
+
+def _evenly(files: list[Path], limit: int) -> list[Path]:
+    if len(files) <= limit:
+        return files
+    return [files[i * len(files) // limit] for i in range(limit)]
+
+
+def _readable(files: Iterable[Path], spec: PreprocessingSpec) -> Iterable[np.ndarray]:
+    for path in files:
+        try:
+            yield load_image(path, spec)
+        except DataError:
+            continue  # one broken file among many is no reason not to certify on the rest

@@ -1,0 +1,145 @@
+"""Finding the fewest solver steps that are enough, and measuring what the final graph does.
+
+Both run the real graph on ONNX Runtime and hold it against `gsp_deploy.reference` in float64.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.errors import GspDeployError
+from gsp_deploy.export.calibration import Calibration
+from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.head import SolverPlan
+from gsp_deploy.export.solver import mixing_weights
+from gsp_deploy.manifest import SolverCertificate
+from gsp_deploy.reference import exact_weights, log_mass_of
+from gsp_deploy.runtime.onnx_session import OnnxGraph
+
+MOST_STEPS = 32
+CHUNK = 8
+# Weights that hardly differ from each other have no spread worth dividing by.
+SMALLEST_SPREAD = 1e-3
+
+
+@dataclass(frozen=True)
+class WeightErrors:
+    """Worst errors of mixing weights over a set of images; see `SolverCertificate`."""
+
+    marginal: float
+    absolute: float
+    relative: float
+
+    @classmethod
+    def between(cls, weights: np.ndarray, exact: np.ndarray) -> WeightErrors:
+        """Compare weights `(B, N)` with the float64 solution of the same shape."""
+        error = np.abs(weights.astype(np.float64) - exact).max(axis=1)
+        spread = np.maximum(np.ptp(exact, axis=1), SMALLEST_SPREAD)
+        marginal = np.abs(weights.astype(np.float64).mean(axis=1) - 1)
+        return cls(float(marginal.max()), float(error.max()), float((error / spread).max()))
+
+
+def fewest_steps(
+    probe: ir.Model, config: GSPConfig, calibration: Calibration, tolerance: float
+) -> int:
+    """Return the fewest Newton steps whose worst relative weight error is within `tolerance`.
+
+    Args:
+        probe: a graph with the output `gsp/log_mass`.
+        config: the head.
+        calibration: inputs to try on.
+        tolerance: bound on the worst weight error relative to the image's spread of weights.
+
+    Raises:
+        GspDeployError: 32 steps in float32 do not reach it.
+    """
+    log_mass = np.concatenate(
+        [outputs["gsp/log_mass"] for outputs in _run(probe, ("gsp/log_mass",), calibration)]
+    )
+    exact = exact_weights(log_mass[:, 0], config.transport_ratio)
+    best = np.inf
+    for steps in range(1, MOST_STEPS + 1):
+        weights = _solve(log_mass, config, steps)
+        best = min(best, WeightErrors.between(weights[:, 0], exact).relative)
+        if best <= tolerance:
+            return steps
+    raise GspDeployError(
+        f"{MOST_STEPS} Newton steps in float32 come within {best:.1e} of the exact weights, "
+        f"not {tolerance:.1e}; pass a larger --tolerance"
+    )
+
+
+def certify(
+    twin: ir.Model,
+    config: GSPConfig,
+    prototypes: np.ndarray,
+    plan: SolverPlan,
+    calibration: Calibration,
+    tolerance: float | None,
+) -> SolverCertificate:
+    """Measure the final graph's weights against the exact solution for its own embeddings.
+
+    Args:
+        twin: the final graph with the per-location embeddings and the weights as its last outputs.
+        config: the head.
+        prototypes: p `(M, D)`.
+        plan: the solver that was unrolled.
+        calibration: inputs to measure on.
+        tolerance: what chose the number of steps, for the record.
+    """
+    names = tuple(value.name or "" for value in twin.graph.outputs[-2:])
+    found, exact = [], []
+    for outputs in _run(twin, names, calibration):
+        embeddings, weights = (outputs[name] for name in names)
+        log_mass = log_mass_of(embeddings, prototypes, config.entropy_weight)
+        exact.append(exact_weights(log_mass, config.transport_ratio))
+        found.append(weights[:, 0])
+    errors = WeightErrors.between(np.concatenate(found), np.concatenate(exact))
+    return SolverCertificate(
+        solver=plan.solver,
+        steps=plan.steps,
+        tolerance=tolerance,
+        images=len(calibration.inputs),
+        calibration=calibration.source,
+        worst_marginal_error=errors.marginal,
+        worst_weight_error=errors.absolute,
+        worst_relative_weight_error=errors.relative,
+    )
+
+
+def _run(
+    network: ir.Model, names: tuple[str, ...], calibration: Calibration
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yield the named outputs of the graph for one chunk of the calibration inputs after another."""
+    with tempfile.TemporaryDirectory(prefix="gsp-certify-") as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(network, path, external_data="model.onnx.data")
+        with OnnxGraph(path) as graph:
+            batch = graph.input.shape[0]
+            for inputs in calibration.batches(batch if isinstance(batch, int) else CHUNK):
+                yield graph.run(calibration.prepare(inputs, graph.input.dtype), names)
+
+
+def _solve(log_mass: np.ndarray, config: GSPConfig, steps: int) -> np.ndarray:
+    """Run the solver alone, as ONNX, on log-masses `(B, 1, N)`."""
+    shape = ir.Shape(["batch", 1, "locations"])
+    value = ir.Value(name="log_mass", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+    graph = ir.Graph([value], [], nodes=[], opset_imports={"": 18}, name="solver")
+    weights = mixing_weights(
+        GraphScope(graph, HEAD_SCOPE), value, config.transport_ratio, "newton", steps, 1.0
+    )
+    weights.dtype, weights.shape = ir.DataType.FLOAT, shape
+    graph.outputs.append(weights)
+    with tempfile.TemporaryDirectory(prefix="gsp-solver-") as folder:
+        path = Path(folder) / "solver.onnx"
+        ir.save(ir.Model(graph, ir_version=10), path)
+        with OnnxGraph(path) as solver:
+            found: np.ndarray = solver.run(log_mass, (weights.name or "",))[weights.name or ""]
+            return found

@@ -1,0 +1,56 @@
+"""A scope that writes named ONNX nodes onto a graph, so that every node tells where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx_ir as ir
+
+Attribute = int | float | str | Sequence[int]
+
+HEAD_SCOPE = "gsp"
+
+
+class GraphScope:
+    """Appends nodes to a graph under a path of scope names, as in `gsp/newton_3/slope`."""
+
+    def __init__(self, graph: ir.Graph, scope: str) -> None:
+        self._graph = graph
+        self._scope = scope
+
+    def op(self, kind: str, *inputs: ir.Value, name: str, **attributes: Attribute) -> ir.Value:
+        """Append a node with one output; both are called by the scope's path and `name`."""
+        path = f"{self._scope}/{name}"
+        node = ir.node(kind, list(inputs), attributes=attributes, name=path)
+        node.outputs[0].name = path
+        self._graph.append(node)
+        return node.outputs[0]
+
+    def reduce(
+        self, kind: str, value: ir.Value, axis: int, *, name: str, keepdims: bool = True
+    ) -> ir.Value:
+        """Append a reduction over one axis."""
+        axes = self.constant(f"axis_{axis}", np.array([axis], dtype=np.int64))
+        return self.op(kind, value, axes, name=name, keepdims=int(keepdims))
+
+    def constant(self, name: str, array: np.ndarray | float) -> ir.Value:
+        """Return the initializer of this name, made on first use. Scalars become float32."""
+        path = f"{HEAD_SCOPE}/const/{name}"
+        if path in self._graph.initializers:
+            return self._graph.initializers[path]
+        data = array if isinstance(array, np.ndarray) else np.array(array, dtype=np.float32)
+        value = ir.Value(
+            name=path,
+            shape=ir.Shape(data.shape),
+            type=ir.TensorType(ir.DataType.from_numpy(data.dtype)),
+            const_value=ir.tensor(data, name=path),
+        )
+        self._graph.register_initializer(value)
+        return value
+
+    @contextmanager
+    def within(self, name: str) -> Iterator[GraphScope]:
+        """Yield a scope one level deeper."""
+        yield GraphScope(self._graph, f"{self._scope}/{name}")

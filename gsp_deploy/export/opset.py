@@ -1,0 +1,49 @@
+"""Bringing a graph written for opset 18 down to 17, for runtimes that stop there."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from gsp_deploy.errors import GspDeployError
+
+# Opset 18 moved the axes of these from an attribute to an input.
+_REDUCTIONS = frozenset(
+    {
+        "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+        "ReduceMin", "ReduceProd", "ReduceSumSquare",
+    }
+)  # fmt: skip
+# Other operators that changed in 18; what a backbone uses of them is the same in 17 unless noted.
+_NEW_IN_18 = frozenset({"BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "CenterCropPad",
+                        "Col2Im", "GroupNormalization", "Mish", "OptionalHasElement"})  # fmt: skip
+
+
+def downgrade_to_17(model: ir.Model) -> None:
+    """Rewrite a model of opset 18 in place so that it is valid in opset 17.
+
+    Raises:
+        GspDeployError: an operator has no form in opset 17.
+    """
+    for node in model.graph:
+        if node.op_type in _NEW_IN_18 or (node.op_type == "Resize" and "axes" in node.attributes):
+            raise GspDeployError(
+                f"node {node.name} ({node.op_type}) has no form in opset 17; export with opset 18"
+            )
+        if node.op_type in _REDUCTIONS:
+            _axes_to_attribute(node)
+        elif node.op_type == "Split":
+            node.attributes.pop("num_outputs", None)
+    model.opset_imports[""] = 17
+
+
+def _axes_to_attribute(node: ir.Node) -> None:
+    if len(node.inputs) < 2 or node.inputs[1] is None:
+        return
+    axes = node.inputs[1].const_value
+    if axes is None:
+        raise GspDeployError(
+            f"node {node.name} ({node.op_type}) computes its axes, which opset 17 cannot; "
+            "export with opset 18"
+        )
+    node.attributes["axes"] = ir.AttrInt64s("axes", [int(axis) for axis in axes.numpy()])
+    node.resize_inputs(1)

@@ -1,0 +1,81 @@
+"""What can be asked of an export, validated before any work starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from gsp_deploy.config import Solver
+from gsp_deploy.errors import UsageError
+
+Precision = Literal["fp32", "fp16", "bf16"]
+OptionalOutput = Literal["attributes", "weights"]
+
+DEFAULT_OPSET = 18
+# The first operator set whose Conv takes bfloat16.
+BFLOAT16_OPSET = 22
+OPSETS = range(17, 23)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Settings of `export_onnx`.
+
+    Args:
+        precision: what the backbone and the 1x1 embedding compute in; cost, solver and pooling
+            are always float32.
+        io_precision: element type of float inputs and of the outputs.
+        opset: 17 to 22; None means 18, or 22 for bf16, whose convolutions ONNX knows only
+            from there on.
+        dynamic_batch: leave the batch size open.
+        dynamic_size: leave height and width open.
+        include_preprocessing: take uint8 `(B, H, W, 3)` and normalise in the graph.
+        outputs: what to return beside `embedding`.
+        solver: `newton` (default) or the paper's `fixed-point`.
+        iterations: solver steps; None searches the fewest that meet the tolerance (newton) or
+            takes the checkpoint's own number (fixed-point).
+        tolerance: bound on the worst weight error relative to the spread of the weights.
+        external_data: put the weights in a file of their own even below 2 GB.
+
+    Raises:
+        UsageError: the combination cannot be exported.
+    """
+
+    precision: Precision = "fp32"
+    io_precision: Precision = "fp32"
+    opset: int | None = None
+    dynamic_batch: bool = True
+    dynamic_size: bool = False
+    include_preprocessing: bool = False
+    outputs: tuple[OptionalOutput, ...] = ()
+    solver: Solver = "newton"
+    iterations: int | None = None
+    tolerance: float = 1e-4
+    external_data: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("precision", "io_precision"):
+            _check_word(name, getattr(self, name), get_args(Precision))
+        for output in self.outputs:
+            _check_word("output", output, get_args(OptionalOutput))
+        _check_word("solver", self.solver, get_args(Solver))
+        if self.opset is None:
+            bfloat16 = "bf16" in (self.precision, self.io_precision)
+            object.__setattr__(self, "opset", BFLOAT16_OPSET if bfloat16 else DEFAULT_OPSET)
+        if self.opset not in OPSETS:
+            raise UsageError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {self.opset}")
+        if self.iterations is not None and self.iterations < 1:
+            raise UsageError(f"iterations must be at least 1, got {self.iterations}")
+        if not 0 < self.tolerance < 1:
+            raise UsageError(f"tolerance must be between 0 and 1, got {self.tolerance}")
+
+    @property
+    def operator_set(self) -> int:
+        """The opset, with the default filled in."""
+        assert self.opset is not None  # filled in by __post_init__
+        return self.opset
+
+
+def _check_word(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

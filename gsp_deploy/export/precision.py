@@ -1,0 +1,186 @@
+"""A graph pass that makes a backbone compute in fp16 or bf16, by explicit casts.
+
+1. Every operator whose ONNX schema admits the low precision for all its floating inputs computes
+   in it; the others stay in float32, and are reported.
+2. Weights of low-precision operators are stored in it.
+3. A Cast stands wherever a value crosses from one precision to the other, once per value.
+4. Names of values stay, so that two precisions of one model can be compared node by node.
+5. The graph's inputs and outputs keep their types.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from gsp_deploy.errors import GspDeployError
+
+FLOAT = ir.DataType.FLOAT
+LOW_PRECISION = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+_TYPE_NAMES = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT16: "tensor(bfloat16)"}
+
+
+def lower_precision(
+    model: ir.Model, precision: str, *, restore_outputs: bool = True
+) -> dict[str, str]:
+    """Rewrite `model` in place to compute in `fp16` or `bf16`.
+
+    Args:
+        model: a graph in float32.
+        precision: `fp16` or `bf16`.
+        restore_outputs: cast the outputs back to float32; without it they keep the precision.
+
+    Returns:
+        The operators left in float32 and why, by operator type.
+
+    Raises:
+        GspDeployError: a weight does not fit the precision's range.
+    """
+    lowering = _Lowering(model, LOW_PRECISION[precision])
+    lowering.run()
+    if restore_outputs:
+        lowering.restore_outputs()
+    return lowering.kept
+
+
+class _Lowering:
+    def __init__(self, model: ir.Model, low: ir.DataType) -> None:
+        self.graph = model.graph
+        self.opset = model.opset_imports[""]
+        self.low = low
+        self.kept: dict[str, str] = {}
+        self.casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+
+    def run(self) -> None:
+        for node in list(self.graph):
+            target = self._compute_type(node)
+            self._feed(node, target)
+            for value in node.outputs:
+                if value.dtype == FLOAT and target == self.low and _is_generic(node, value, self):
+                    value.dtype = self.low
+        self._drop_unused_weights()
+
+    def restore_outputs(self) -> None:
+        """Give the graph's outputs their float32 back, under their own names."""
+        for index, value in enumerate(self.graph.outputs):
+            if value.dtype == self.low:
+                name = value.name
+                value.name = f"{name}/{self.low.name.lower()}"
+                restored = self._cast(value, FLOAT, before=None)
+                restored.name = name
+                self.graph.outputs[index] = restored
+
+    def _compute_type(self, node: ir.Node) -> ir.DataType:
+        """Return the low type where the schema admits it for every generic floating input."""
+        schema = _schema(node, self.opset)
+        floating = [i for i, v in enumerate(node.inputs) if v is not None and self._is_float(v)]
+        if schema is None:
+            return self._keep(node, "not a standard operator")
+        generic = [i for i in floating if _constraint(schema, i) is not None]
+        if not generic:
+            return FLOAT
+        for index in generic:
+            if _TYPE_NAMES[self.low] not in (_constraint(schema, index) or ()):
+                return self._keep(
+                    node,
+                    f"{node.op_type} has no {self.low.name.lower()} form in opset {self.opset}",
+                )
+        return self.low
+
+    def _keep(self, node: ir.Node, reason: str) -> ir.DataType:
+        self.kept[node.op_type] = reason
+        return FLOAT
+
+    def _is_float(self, value: ir.Value) -> bool:
+        return value.dtype in (FLOAT, self.low)
+
+    def _feed(self, node: ir.Node, target: ir.DataType) -> None:
+        schema = _schema(node, self.opset)
+        for index, value in enumerate(node.inputs):
+            if value is None or not self._is_float(value):
+                continue
+            generic = schema is not None and _constraint(schema, index) is not None
+            wanted = target if generic else FLOAT
+            if value.dtype != wanted:
+                node.replace_input_with(index, self._as_type(value, wanted, node))
+
+    def _as_type(self, value: ir.Value, dtype: ir.DataType, consumer: ir.Node) -> ir.Value:
+        if (value, dtype) not in self.casts:
+            self.casts[value, dtype] = (
+                self._convert_weight(value, dtype)
+                if value.is_initializer()
+                else self._cast(value, dtype, before=consumer)
+            )
+        return self.casts[value, dtype]
+
+    def _cast(self, value: ir.Value, dtype: ir.DataType, before: ir.Node | None) -> ir.Value:
+        name = f"{value.name}/{dtype.name.lower()}"
+        node = ir.node("Cast", [value], attributes={"to": int(dtype)}, name=name)
+        result = node.outputs[0]
+        result.name, result.shape, result.dtype = name, value.shape, dtype
+        producer = value.producer()
+        if producer is not None:
+            self.graph.insert_after(producer, node)
+        elif before is not None:
+            self.graph.insert_before(self.graph[0], node)
+        else:
+            self.graph.append(node)
+        return result
+
+    def _convert_weight(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        with np.errstate(over="ignore"):
+            lowered = array.astype(dtype.numpy())
+        if not np.isfinite(lowered.astype(np.float32)).all():
+            raise GspDeployError(
+                f"weight {value.name} reaches {np.abs(array).max():.3g}, beyond the range of "
+                f"{dtype.name.lower()}; use bf16 or fp32"
+            )
+        name = f"{value.name}/{dtype.name.lower()}"
+        result = ir.Value(
+            name=name,
+            shape=value.shape,
+            type=ir.TensorType(dtype),
+            const_value=ir.tensor(lowered, name=name),
+        )
+        self.graph.register_initializer(result)
+        return result
+
+    def _drop_unused_weights(self) -> None:
+        for name, value in list(self.graph.initializers.items()):
+            if not value.uses() and not value.is_graph_output():
+                del self.graph.initializers[name]
+
+
+def _schema(node: ir.Node, opset: int) -> onnx.defs.OpSchema | None:
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    try:
+        return onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _constraint(schema: onnx.defs.OpSchema, index: int) -> list[str] | None:
+    """Return the types that input `index` may have, or None where its type is fixed."""
+    formal = schema.inputs[min(index, len(schema.inputs) - 1)]
+    for constraint in schema.type_constraints:
+        if constraint.type_param_str == formal.type_str:
+            return list(constraint.allowed_type_strs)
+    return None
+
+
+def _is_generic(node: ir.Node, value: ir.Value, lowering: _Lowering) -> bool:
+    """Whether an output's type follows the node's floating inputs."""
+    schema = _schema(node, lowering.opset)
+    if schema is None:
+        return False
+    index = min(value.index() or 0, len(schema.outputs) - 1)
+    followed = {
+        schema.inputs[min(i, len(schema.inputs) - 1)].type_str
+        for i, v in enumerate(node.inputs)
+        if v is not None and v.dtype == lowering.low
+    }
+    return schema.outputs[index].type_str in followed

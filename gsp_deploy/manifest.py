@@ -1,0 +1,162 @@
+"""The manifest that stands beside an exported model and inside it: what it is and what was proven.
+
+The same JSON is in the ONNX file's metadata under `METADATA_KEY` (without the file's own hash,
+which only the sidecar can hold) and in the sidecar `<model>.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.config import ModelConfig, PreprocessingSpec, from_fields
+from gsp_deploy.errors import ConfigError, ModelFileError
+from gsp_deploy.files import write_text
+
+FORMAT_VERSION = 1
+METADATA_KEY = "gsp_deploy.manifest"
+
+
+@dataclass(frozen=True)
+class SolverCertificate:
+    """What was measured of an exported solver on calibration images, against a float64 root.
+
+    Attributes:
+        solver: `newton`, `fixed-point`, or `exact` for a transport ratio of 1.
+        steps: unrolled solver steps.
+        tolerance: the bound on `worst_relative_weight_error` that chose the steps; None when
+            the steps were asked for and not searched.
+        images: how many calibration images were used.
+        calibration: where they came from.
+        worst_marginal_error: max over images of |mean_i w_i - 1|.
+        worst_weight_error: max over images and locations of |w - w*|, weights having mean 1.
+        worst_relative_weight_error: the same divided by the image's spread max w* - min w*.
+    """
+
+    solver: str
+    steps: int
+    tolerance: float | None
+    images: int
+    calibration: str
+    worst_marginal_error: float
+    worst_weight_error: float
+    worst_relative_weight_error: float
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: its name, element type, and shape with names for dynamic sizes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+
+
+@dataclass(frozen=True)
+class ExportManifest:
+    """Everything a user of an exported model needs to know about it.
+
+    Attributes:
+        model: backbone, head and pre-processing.
+        precision: `fp32`, `fp16`, `bf16` or `int8`: what the backbone computes in.
+        opset: version of the ONNX operator set.
+        inputs, outputs: tensors of the graph.
+        includes_preprocessing: the graph takes uint8 `(B, H, W, 3)` and normalises it itself.
+        certificate: proof of the solver; None for the baselines.
+        kept_in_float32: operators that the precision's conversion left in float32, and why.
+        versions: packages that took part.
+        source_sha256: hash of the checkpoint, when the model came from a file.
+        provenance: licence, data and command of the weights, as the checkpoint tells them.
+        external_data: name of the file beside the model that holds its weights, if there is one.
+        sha256: hash of the model file; only in the sidecar.
+    """
+
+    model: ModelConfig
+    precision: str
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    includes_preprocessing: bool
+    certificate: SolverCertificate | None
+    kept_in_float32: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    source_sha256: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    external_data: str | None = None
+    sha256: str | None = None
+
+    @property
+    def preprocessing(self) -> PreprocessingSpec | None:
+        """How an image file becomes the network's input."""
+        return self.model.preprocessing
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON with sorted keys."""
+        data = dataclasses.asdict(self)
+        data["model"] = self.model.to_dict()
+        return json.dumps({"format": FORMAT_VERSION, **data}, indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: str | os.PathLike[str]) -> ExportManifest:
+        """Parse what `to_json` wrote.
+
+        Raises:
+            ModelFileError: the text is not a manifest of this format; `source` names it.
+        """
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.pop("format", None) != FORMAT_VERSION:
+                raise ModelFileError(
+                    f"{source}: not a manifest of format {FORMAT_VERSION}; "
+                    "export the model again with this version"
+                )
+            return from_fields(cls, _typed(data))
+        except (json.JSONDecodeError, RecursionError, ConfigError, TypeError, KeyError) as error:
+            raise ModelFileError(f"{source}: the manifest is damaged ({error})") from error
+
+
+def sidecar_path(model: str | os.PathLike[str]) -> Path:
+    """Return where the manifest of a model file stands: `<model>.json`."""
+    path = Path(model)
+    return path.with_name(path.name + ".json")
+
+
+def write_sidecar(manifest: ExportManifest, model: str | os.PathLike[str]) -> Path:
+    """Write the manifest beside the model and return its path."""
+    path = sidecar_path(model)
+    write_text(path, manifest.to_json() + "\n")
+    return path
+
+
+def read_sidecar(model: str | os.PathLike[str]) -> ExportManifest | None:
+    """Return the manifest beside a model, or None where there is none.
+
+    Raises:
+        ModelFileError: it is there but damaged.
+    """
+    path = sidecar_path(model)
+    if not path.is_file():
+        return None
+    try:
+        return ExportManifest.from_json(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: the manifest is damaged ({error})") from error
+
+
+def _typed(data: dict[str, Any]) -> dict[str, Any]:
+    """Turn the nested plain data into the dataclasses that the fields hold."""
+    fields = dict(data)
+    fields["model"] = ModelConfig.from_dict(fields["model"])
+    for name in ("inputs", "outputs"):
+        fields[name] = tuple(from_fields(TensorSpec, tensor) for tensor in fields[name])
+    if fields.get("certificate") is not None:
+        fields["certificate"] = from_fields(SolverCertificate, fields["certificate"])
+    return fields

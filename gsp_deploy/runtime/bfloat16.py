@@ -1,0 +1,99 @@
+"""Running a bfloat16 graph where ONNX Runtime has no bfloat16 kernels: on the CPU.
+
+Every operator computes in float32 and its result is rounded to bfloat16, which is what hardware
+with a float32 accumulator does. Slower than float32; for checking, not for serving.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+WIDE, NARROW = TensorProto.FLOAT, TensorProto.BFLOAT16
+_SUFFIX = "/widened"
+
+
+def widen_bfloat16(path: Path) -> bytes | None:
+    """Return the model with bfloat16 only in Cast operators, or None if it has none at all.
+
+    Graph inputs and outputs of type bfloat16 become float32.
+    """
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    graph = model.graph
+    narrow = _narrow_values(graph)
+    if not narrow:
+        return None
+    nodes = [_cast(name, name + _SUFFIX, WIDE) for name in sorted(_stored(graph) & narrow)]
+    for source in graph.input:
+        if source.name in narrow:
+            nodes += _narrow_input(source)
+    for node in graph.node:
+        nodes += _widen(node, narrow)
+    for result in graph.output:
+        if result.name in narrow:
+            nodes.append(_widen_output(nodes, result))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    return bytes(model.SerializeToString())
+
+
+def _narrow_values(graph: onnx.GraphProto) -> set[str]:
+    typed = (*graph.value_info, *graph.input, *graph.output)
+    return {v.name for v in typed if v.type.tensor_type.elem_type == NARROW} | {
+        weight.name for weight in graph.initializer if weight.data_type == NARROW
+    }
+
+
+def _stored(graph: onnx.GraphProto) -> set[str]:
+    return {weight.name for weight in graph.initializer}
+
+
+def _widen(node: onnx.NodeProto, narrow: set[str]) -> list[onnx.NodeProto]:
+    """Return the node in float32 with rounding casts behind it; a Cast rounds by itself."""
+    if node.op_type == "Cast":
+        return [
+            node,
+            *(_cast(name, name + _SUFFIX, WIDE) for name in node.output if name in narrow),
+        ]
+    produced = [name for name in node.output if name in narrow]
+    for index, name in enumerate(node.input):
+        if name in narrow:
+            node.input[index] = name + _SUFFIX
+    rounding = []
+    for index, name in enumerate(node.output):
+        if name in produced:
+            node.output[index] = name + "/exact"
+            rounding += _round(name)
+    return [node, *rounding]
+
+
+def _round(name: str) -> list[onnx.NodeProto]:
+    """Round `name/exact` to bfloat16 as `name`, and widen that again as `name/widened`."""
+    return [_cast(name + "/exact", name, NARROW), _cast(name, name + _SUFFIX, WIDE)]
+
+
+def _narrow_input(source: onnx.ValueInfoProto) -> list[onnx.NodeProto]:
+    source.type.tensor_type.elem_type = WIDE
+    name = source.name
+    return [_cast(name, name + "/narrow", NARROW), _cast(name + "/narrow", name + _SUFFIX, WIDE)]
+
+
+def _widen_output(nodes: list[onnx.NodeProto], result: onnx.ValueInfoProto) -> onnx.NodeProto:
+    """Let the output be the float32 form of what was the bfloat16 output."""
+    name = result.name
+    for node in nodes:
+        for index, output in enumerate(node.output):
+            if output == name:
+                node.output[index] = name + "/narrow"
+        for index, taken in enumerate(node.input):
+            if taken == name:
+                node.input[index] = name + "/narrow"
+    result.type.tensor_type.elem_type = WIDE
+    return _cast(name + "/narrow", name, WIDE)
+
+
+def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=dtype)

@@ -1,0 +1,158 @@
+"""What every session offers: images in, embeddings out, whatever runs underneath."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.errors import UsageError
+from gsp_deploy.manifest import ExportManifest, TensorSpec
+from gsp_deploy.normalisation import check_uint8_images, normalise
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session runs: device, threads per inference, provider, images at once."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    provider: str | None = None
+    max_batch: int = 64
+
+    def __post_init__(self) -> None:
+        kind, _, index = self.device.partition(":")
+        if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+            raise UsageError(f"device must be cpu, cuda or cuda:N, got {self.device!r}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, got {self.threads}")
+        if self.max_batch < 1:
+            raise UsageError(f"max_batch must be at least 1, got {self.max_batch}")
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What is running: printed beside every figure.
+
+    Attributes:
+        path: the model file.
+        runtime: `torch` or `onnxruntime`, with its version.
+        device: where it computes, with the provider where there are several.
+        precision: `fp32`, `fp16`, `bf16` or `int8`.
+        input: name, element type and shape of the input; open sizes are words.
+        outputs: names of the outputs.
+        embedding_dim: D.
+        preprocessing: how an image file becomes the input; None for a head alone.
+        manifest: the export's manifest, if the file carries one.
+    """
+
+    path: Path
+    runtime: str
+    device: str
+    precision: str
+    input: TensorSpec
+    outputs: tuple[str, ...]
+    embedding_dim: int
+    preprocessing: PreprocessingSpec | None
+    manifest: ExportManifest | None = None
+
+
+class EmbeddingSession(ABC):
+    """An open model. Use it as a context manager, or call `close`.
+
+    Attributes:
+        info: what is running.
+    """
+
+    info: SessionInfo
+
+    def __init__(self, info: SessionInfo, options: SessionOptions) -> None:
+        self.info = info
+        self._max_batch = options.max_batch
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Return the embeddings, float32 `(B, D)`.
+
+        Args:
+            images: uint8 `(B, H, W, 3)` RGB of the model's size, or float `(B, 3, H, W)`
+                normalised already; any number of them.
+
+        Raises:
+            UsageError: shape or type do not fit, or a float image holds NaN or infinity.
+        """
+        return self.run(images, ("embedding",))["embedding"]
+
+    def run(
+        self, images: np.ndarray, outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return outputs by name, float32, batch first. None means all that the model has."""
+        names = self.info.outputs if outputs is None else tuple(outputs)
+        if missing := [name for name in names if name not in self.info.outputs]:
+            raise UsageError(
+                f"{self.info.path} has no output {missing[0]!r}, only "
+                f"{', '.join(self.info.outputs)}; export it with --output {missing[0]}"
+            )
+        chunks = [self.infer(chunk, names) for chunk in self._chunks(self.prepare(images))]
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
+
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Return images as this model's input: normalised unless the graph does it itself."""
+        images = np.asarray(images)
+        if self.info.input.dtype == "uint8":
+            check_uint8_images(images)
+        elif images.dtype == np.uint8 and self.info.preprocessing is not None:
+            images = normalise(images, self.info.preprocessing)
+        else:
+            images = _as_float(images)
+        _check_shape(images.shape, self.info.input)
+        return images
+
+    @abstractmethod
+    def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
+        """Run one prepared batch, no larger than the session's own limit."""
+
+    def close(self) -> None:
+        """Release the model. The session cannot be used afterwards."""
+
+    def __enter__(self) -> EmbeddingSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _chunks(self, inputs: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield batches; an empty input is one empty batch, so that shapes come out right."""
+        for start in range(0, max(len(inputs), 1), self._max_batch):
+            yield inputs[start : start + self._max_batch]
+
+
+def _as_float(images: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(images.dtype, np.floating):
+        raise UsageError(
+            "expected uint8 images (batch, height, width, 3) or float images "
+            f"(batch, 3, height, width), got {images.dtype} of shape {images.shape}"
+        )
+    if not np.isfinite(images).all():
+        raise UsageError("the images hold NaN or infinity; check how they were normalised")
+    return np.ascontiguousarray(images, dtype=np.float32)
+
+
+def _check_shape(shape: tuple[int, ...], expected: TensorSpec) -> None:
+    """Compare all but the batch; open sizes take anything above 0."""
+    fits = len(shape) == len(expected.shape) and all(
+        size == wanted if isinstance(wanted, int) else size > 0
+        for size, wanted in zip(shape[1:], expected.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(str(size) for size in ("batch", *expected.shape[1:]))
+        raise UsageError(f"expected {expected.name} of shape ({wanted}), got {shape}")

@@ -1,0 +1,62 @@
+"""A checkpoint run by PyTorch: the reference that artifacts are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gsp_deploy.checkpoint import load_checkpoint
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.errors import MissingCapabilityError, UsageError
+from gsp_deploy.manifest import TensorSpec
+from gsp_deploy.model import EmbeddingModel
+from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
+
+
+class TorchSession(EmbeddingSession):
+    """Embeds with PyTorch, in float32."""
+
+    def __init__(self, path: Path, options: SessionOptions) -> None:
+        if options.provider is not None:
+            raise UsageError(f"{path}: a checkpoint runs in PyTorch and takes no provider")
+        if options.device.startswith("cuda") and not torch.cuda.is_available():
+            raise MissingCapabilityError(
+                f"device {options.device} was asked for, but PyTorch sees no CUDA device here"
+            )
+        self._device = torch.device(options.device)
+        self._threads = options.threads
+        self.model: EmbeddingModel = load_checkpoint(path).to(self._device)
+        super().__init__(_describe(path, self.model, options), options)
+
+    def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
+        """Run one batch; an empty one gives empty outputs."""
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(inputs)).to(self._device)
+            found = self.model(batch)._asdict()
+        return {name: found[name].float().cpu().numpy() for name in outputs}
+
+
+def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> SessionInfo:
+    config = model.config
+    spec = config.preprocessing
+    shape = (
+        ("batch", config.head.in_channels, "height", "width")
+        if spec is None
+        else ("batch", 3, spec.height, spec.width)
+    )
+    has_plan = isinstance(config.head, GSPConfig)
+    return SessionInfo(
+        path=path,
+        runtime=f"torch {torch.__version__}",
+        device=options.device,
+        precision="fp32",
+        input=TensorSpec("images" if spec else "features", "float32", shape),
+        outputs=("embedding", "attributes", "weights") if has_plan else ("embedding",),
+        embedding_dim=config.head.embedding_dim,
+        preprocessing=spec,
+    )
