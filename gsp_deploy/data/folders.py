@@ -1,0 +1,144 @@
+"""Readers of a team's own images: a folder per class, or a CSV of path, label and split."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from gsp_deploy.data.images import Dataset
+from gsp_deploy.data.records import PARTS, Record, dataset_from_records, first_half_trains
+from gsp_deploy.errors import DataError
+from gsp_deploy.preprocessing import IMAGE_SUFFIXES
+
+# A validation part judges when there is no test part, as many published trees have only that.
+_VALIDATION = ("val", "valid", "validation")
+
+
+def read_folder(root: str | os.PathLike[str]) -> Dataset:
+    """Read a tree with one folder a class; the folder's name is the class's.
+
+    With `train/` and `test/` (or `val/`; or `query/` and `gallery/`) sub-trees these are the parts.
+    Without, the first half of the class folders in sorted order trains and the rest tests, the
+    zero-shot convention of the literature. Images may lie deeper inside a class folder; files of
+    other kinds and hidden files are passed over.
+
+    Raises:
+        DataError: the folder is missing, or no class folder in it holds an image.
+    """
+    folder = existing_folder(root)
+    splits = {child.name.lower(): child for child in _subfolders(folder)}
+    if "train" in splits and len(_chosen_parts(set(splits))) > 1:
+        records = [
+            Record(f"{splits[split].name}/{path}", class_name, part)
+            for split, part in _chosen_parts(set(splits)).items()
+            for path, class_name in _class_folder_images(splits[split])
+        ]
+    else:
+        records = first_half_trains(_class_folder_images(folder))
+    if not records:
+        raise DataError(
+            f"{folder}: expected a folder per class with images "
+            f"({', '.join(sorted(IMAGE_SUFFIXES))}) inside, found none"
+        )
+    return dataset_from_records(folder.name, folder, records)
+
+
+def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
+    """Read a CSV with the columns `path`, `label` and, optionally, `split`.
+
+    Paths are relative to the CSV's folder, or absolute. `split` is train, test (or val), query or
+    gallery; without that column the first half of the sorted labels trains. Further columns are
+    passed over.
+
+    Raises:
+        DataError: the file is missing or is no such CSV (the line is named), or listed images are
+            missing and `strict`.
+    """
+    table = Path(path).resolve()
+    records = _csv_records(table)
+    notes = []
+    splits = {record.part for record in records}
+    if splits & {"test", "query", "gallery"} and (unused := splits & set(_VALIDATION)):
+        notes.append(f"the {', '.join(sorted(unused))} rows are not used: there are test rows")
+    chosen = _chosen_parts(splits)
+    kept = [
+        record._replace(part=chosen[record.part]) for record in records if record.part in chosen
+    ]
+    return dataset_from_records(table.stem, table.parent, kept, strict=strict, notes=notes)
+
+
+def existing_folder(root: str | os.PathLike[str]) -> Path:
+    """Return `root` as an absolute path, or raise `DataError` when it is not a folder."""
+    folder = Path(root)
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"expected a folder of images at {folder}, which {kind}")
+    return folder.resolve()
+
+
+def _chosen_parts(splits: set[str]) -> dict[str, str]:
+    """Map the split names that are used to the data set's parts."""
+    chosen = {split: split for split in PARTS if split in splits}
+    if not set(chosen) - {"train"}:
+        chosen |= {split: "test" for split in _VALIDATION if split in splits}
+    return chosen
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+    )
+
+
+def _class_folder_images(folder: Path) -> list[tuple[str, str]]:
+    """Return `(path below folder, class name)` of each image, classes and files sorted."""
+    return [
+        (path.relative_to(folder).as_posix(), class_folder.name)
+        for class_folder in _subfolders(folder)
+        for path in sorted(class_folder.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    ]
+
+
+def _csv_records(table: Path) -> list[Record]:
+    """Return the rows with the split as written (in lower case) for the part."""
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = reader.fieldnames or []
+            if not {"path", "label"} <= set(columns):
+                raise DataError(
+                    f"{table}: expected the columns path,label,split in the first line, "
+                    f"got {','.join(columns) or 'nothing'}"
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError as error:
+        raise DataError(f"expected a CSV file at {table}, which does not exist") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as CSV in UTF-8 ({error})") from error
+    pairs = [_path_and_label(table, line, row) for line, row in rows]
+    if "split" not in columns:
+        return first_half_trains(pairs)
+    return [
+        Record(*pair, _split(table, line, row))
+        for pair, (line, row) in zip(pairs, rows, strict=True)
+    ]
+
+
+def _path_and_label(table: Path, line: int, row: dict[str, str | None]) -> tuple[str, str]:
+    path, label = ((row[column] or "").strip() for column in ("path", "label"))
+    if not path or not label:
+        raise DataError(f"{table}, line {line}: expected a path and a label, one is empty")
+    return path, label
+
+
+def _split(table: Path, line: int, row: dict[str, str | None]) -> str:
+    split = (row["split"] or "").strip().lower()
+    if split not in (*PARTS, *_VALIDATION):
+        raise DataError(
+            f"{table}, line {line}: expected a split of {', '.join(PARTS)} or val, got {split!r}"
+        )
+    return split
