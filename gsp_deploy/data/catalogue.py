@@ -1,0 +1,174 @@
+"""The data sets by name: from a spec such as `cub:PATH` or `glyphs:clutter=5` to a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, get_type_hints
+
+from gsp_deploy.data.benchmarks import (
+    IN_SHOP_RANKS,
+    PRODUCT_RANKS,
+    read_cub,
+    read_in_shop,
+    read_products,
+)
+from gsp_deploy.data.folders import read_csv, read_folder
+from gsp_deploy.data.images import STANDARD_RANKS, Dataset
+from gsp_deploy.errors import MissingCapabilityError, UsageError
+
+if TYPE_CHECKING:
+    from gsp_deploy.data.collage import CollageSettings
+
+Settings = TypeVar("Settings", bound="CollageSettings")
+
+
+@dataclass(frozen=True)
+class DatasetKind:
+    """One kind of data set: how its spec is written, and what it needs on the machine."""
+
+    name: str
+    form: str
+    description: str
+    needs: str
+    recall_ranks: tuple[int, ...] = STANDARD_RANKS
+
+
+KINDS = (
+    DatasetKind(
+        "glyphs",
+        "glyphs[:clutter=3,size=112,scale=0.35,images_per_class=40,seed=0,"
+        "train_classes=300,test_classes=150]",
+        "built in: a character among distractors on a photograph, unseen characters to test",
+        "nothing beyond the train extra",
+    ),
+    DatasetKind(
+        "fashion",
+        "fashion[:clutter=3,size=112,scale=0.35,images_per_class=400,seed=0,path=FOLDER]",
+        "built in: a piece of clothing amid digits and textures, unseen kinds to test",
+        "Debian's dataset-fashion-mnist (sudo apt-get install dataset-fashion-mnist)",
+    ),
+    DatasetKind("cub", "cub:PATH", "CUB-200-2011, classes 1-100 train", "CUB_200_2011/"),
+    DatasetKind(
+        "cars",
+        "cars:PATH",
+        "Cars196, classes 1-98 train",
+        "cars_annos.mat and car_ims/, or cars_train/, cars_test/ and devkit/; scipy",
+    ),
+    DatasetKind(
+        "sop",
+        "sop:PATH",
+        "Stanford Online Products",
+        "Stanford_Online_Products/",
+        PRODUCT_RANKS,
+    ),
+    DatasetKind(
+        "inshop",
+        "inshop:PATH",
+        "In-Shop Clothes Retrieval, queries against a gallery",
+        "Eval/list_eval_partition.txt and Img/img/",
+        IN_SHOP_RANKS,
+    ),
+    DatasetKind(
+        "folder",
+        "folder:PATH (or just PATH)",
+        "a folder per class; train/ and test/ sub-trees, or the first half of the classes trains",
+        "a folder of images",
+    ),
+    DatasetKind(
+        "csv",
+        "csv:FILE (or just FILE)",
+        "a table with the columns path,label,split",
+        "the CSV file and its images",
+    ),
+)
+
+
+def open_dataset(spec: str, *, strict: bool = True) -> Dataset:
+    """Open a data set by its spec; see `KINDS`. An existing path means a folder or a CSV file.
+
+    With `strict=False`, listed images that are missing are left out and noted instead of refused.
+
+    Raises:
+        UsageError: the spec is unknown, or an option of a built-in set is.
+        DataError: the files are not laid out as the kind says.
+        MissingCapabilityError: a built-in set needs a package that is not installed.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind in _BUILT_IN:
+        return _BUILT_IN[kind](rest)
+    if kind in _READERS:
+        if not rest:
+            raise UsageError(f"{kind} needs the place of the data: {kind}:PATH")
+        return _READERS[kind](Path(rest), strict)
+    path = Path(spec)
+    if path.exists():
+        return _READERS["folder" if path.is_dir() else "csv"](path, strict)
+    raise UsageError(
+        f"no data set {spec!r}: expected an existing path or one of "
+        f"{', '.join(kind.form.split('[')[0].split(' ')[0] for kind in KINDS)}"
+    )
+
+
+def _open_glyphs(options: str) -> Dataset:
+    with _optional_packages():
+        from gsp_deploy.data.glyphs import GlyphSettings, glyph_dataset
+    return glyph_dataset(_settings(GlyphSettings, "glyphs", options))
+
+
+def _open_fashion(options: str) -> Dataset:
+    with _optional_packages():
+        from gsp_deploy.data.fashion import FashionSettings, fashion_dataset
+    return fashion_dataset(_settings(FashionSettings, "fashion", options))
+
+
+def _read_cars(path: Path, strict: bool) -> Dataset:
+    with _optional_packages():
+        from gsp_deploy.data.cars import read_cars
+    return read_cars(path, strict=strict)
+
+
+_BUILT_IN: dict[str, Callable[[str], Dataset]] = {"glyphs": _open_glyphs, "fashion": _open_fashion}
+_READERS: dict[str, Callable[[Path, bool], Dataset]] = {
+    "cub": lambda path, strict: read_cub(path, strict=strict),
+    "cars": _read_cars,
+    "sop": lambda path, strict: read_products(path, strict=strict),
+    "inshop": lambda path, strict: read_in_shop(path, strict=strict),
+    "folder": lambda path, strict: read_folder(path),
+    "csv": lambda path, strict: read_csv(path, strict=strict),
+}
+
+
+def _settings(cls: type[Settings], kind: str, options: str) -> Settings:
+    """Build settings from `name=value,name=value`, each value of its field's type."""
+    types = get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
+    values = {}
+    for option in filter(None, options.split(",")):
+        name, equals, text = option.partition("=")
+        if name not in known or not equals:
+            raise UsageError(
+                f"{kind} has no option {option!r}; expected name=value with a name of "
+                f"{', '.join(known)}"
+            )
+        try:
+            values[name] = types[name](text)
+        except ValueError as error:
+            wanted = {int: "a whole number", float: "a number"}[types[name]]
+            raise UsageError(f"{kind}: {name} must be {wanted}, got {text!r}") from error
+    return cls(**values)
+
+
+@contextmanager
+def _optional_packages() -> Iterator[None]:
+    """Import what only some data sets need, so that a folder can be read without it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingCapabilityError(
+            f"this data set needs the package {error.name}, which is not installed; "
+            "install it with: pip install 'gsp-deploy[train]'"
+        ) from error

@@ -1,0 +1,59 @@
+"""A built-in data set as plain files, for tools that want a folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from gsp_deploy.data.collage import Collage
+from gsp_deploy.data.images import Dataset
+from gsp_deploy.errors import GspDeployError, UsageError
+
+
+def write_tree(
+    dataset: Dataset,
+    root: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write a built-in set below a new folder as `train/CLASS/0000.png` and `test/...`.
+
+    The tree is what `folder:` reads back: with the same ids, labels and pixels. It appears whole
+    or not at all. `progress(done, total)` is called after each image.
+
+    Returns:
+        The number of images written.
+
+    Raises:
+        UsageError: the set is not a built-in one, or `root` exists and is not empty.
+        GspDeployError: the disk is full or not writable; nothing is left behind.
+    """
+    target = Path(root)
+    parts = (dataset.train, dataset.test)
+    if not all(isinstance(part.source, Collage) for part in parts):
+        raise UsageError(f"{dataset.name} already is files; only a built-in set can be written")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists and is not an empty folder; choose another name")
+    total = sum(len(part) for part in parts)
+    done = 0
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            tree = Path(scratch) / target.name
+            for part in parts:
+                for index, name in enumerate(part.ids):
+                    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                    part.image(index).save(tree / name)
+                    done += 1
+                    if progress:
+                        progress(done, total)
+            os.replace(tree, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GspDeployError(
+            f"cannot write {target}: {reason}; nothing was left behind, "
+            "free some space or choose another place"
+        ) from error
+    return total
