@@ -6,10 +6,11 @@ import sys
 from typing import Annotated
 
 import typer
-from gsp_deploy_cli import show
 
 from gsp_deploy import __version__
 from gsp_deploy.errors import GspDeployError
+from gsp_deploy_cli import show
+from gsp_deploy_cli.export import export
 
 app = typer.Typer(
     name="gsp-deploy",
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(export)
 
 INTERRUPTED = 130
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 WIDTH = 80
 
@@ -53,3 +54,25 @@ def progress(what: str, total: int | None) -> Iterator[Progress]:
     with bar:
         bar.add_task(what, total=total)
         yield bar
+
+
+def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print named facts, one a line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, Text(value))
+    out.print(Text(title, style="bold"), soft_wrap=True)
+    out.print(grid)
+
+
+@contextmanager
+def status(what: str) -> Iterator[None]:
+    """Show that something is going on, on a terminal; say it once in a log."""
+    if err.is_terminal:
+        with err.status(what):
+            yield
+    else:
+        note(what)
+        yield

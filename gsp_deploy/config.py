@@ -194,7 +194,9 @@ def head_from_dict(data: Mapping[str, Any]) -> GSPConfig | BaselineConfig:
     fields = dict(data)
     kind = fields.pop("kind", None)
     _one_of("head kind", kind, ("gsp", "baseline"))
-    return from_fields(GSPConfig if kind == "gsp" else BaselineConfig, fields)
+    if kind == "gsp":
+        return from_fields(GSPConfig, fields)
+    return from_fields(BaselineConfig, fields)
 
 
 def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:

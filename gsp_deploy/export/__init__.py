@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from gsp_deploy.export.onnx_model import ExportedModel, export_onnx
+from gsp_deploy.export.calibration import (
+    Calibration,
+    calibration_from_files,
+    default_calibration,
+)
+from gsp_deploy.export.onnx_model import ExportedModel, Source, export_onnx
 from gsp_deploy.export.options import ExportOptions
 
-__all__ = ["ExportOptions", "ExportedModel", "export_onnx"]
+__all__ = [
+    "Calibration",
+    "ExportOptions",
+    "ExportedModel",
+    "Source",
+    "calibration_from_files",
+    "default_calibration",
+    "export_onnx",
+]

@@ -117,7 +117,7 @@ def certify(
 def _run(
     network: ir.Model, names: tuple[str, ...], calibration: Calibration
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """Yield the named outputs of the graph for one chunk of the calibration inputs after another."""
+    """Yield the named outputs of the graph for one batch of calibration inputs after another."""
     with tempfile.TemporaryDirectory(prefix="gsp-certify-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(network, path, external_data="model.onnx.data")

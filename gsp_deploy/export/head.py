@@ -52,6 +52,8 @@ def write_head(
 ) -> dict[str, ir.Value]:
     """Append the head to `graph` and return its outputs by name.
 
+    What a mode does not use is written all the same, and goes when unused nodes are removed.
+
     Args:
         graph: receives nodes and constants.
         features: `(B, C, H, W)` in the backbone's precision.
@@ -85,23 +87,9 @@ class _HeadWriter:
     def generalized_sum(
         self, config: GSPConfig, plan: SolverPlan, outputs: Collection[str]
     ) -> dict[str, ir.Value]:
-        keeps_all = config.transport_ratio == 1
-        embeddings = locations = scores = weights = None
-        if config.pooling == "gap" or not keeps_all or "attributes" in outputs:
-            embeddings = self._embed_locations()
-        if config.pooling != "gap" or config.max_residual:
-            locations = self._locations()
-        if not keeps_all or "attributes" in outputs:
-            scores = self._scores(embeddings, config.entropy_weight)
-        if not keeps_all:
-            weights = mixing_weights(
-                self.graph,
-                self._log_mass(scores),
-                config.transport_ratio,
-                plan.solver,
-                plan.steps,
-                config.initial_scale or config.transport_ratio,
-            )
+        embeddings, locations = self._embed_locations(), self._locations()
+        scores = self._scores(embeddings, config.entropy_weight)
+        weights = self._mixing_weights(scores, config, plan)
         pooled = self._pool(config.pooling, embeddings, locations, weights)
         if config.max_residual:
             pooled = self._add_max_residual(pooled, locations)
@@ -111,6 +99,21 @@ class _HeadWriter:
         if "weights" in outputs:
             found["weights"] = self._weight_map(weights)
         return found
+
+    def _mixing_weights(
+        self, scores: ir.Value, config: GSPConfig, plan: SolverPlan
+    ) -> ir.Value | None:
+        """Return the weights `(B, 1, N)`, or None where everything is kept."""
+        if config.transport_ratio == 1:
+            return None
+        return mixing_weights(
+            self.graph,
+            self._log_mass(scores),
+            config.transport_ratio,
+            plan.solver,
+            plan.steps,
+            config.initial_scale or config.transport_ratio,
+        )
 
     def baseline(self, config: BaselineConfig) -> ir.Value:
         locations = self._locations()
@@ -125,7 +128,7 @@ class _HeadWriter:
                 "ReduceMean", locations, LOCATIONS, name="mean", keepdims=False
             )
             return self._embed_vector(mean)
-        return self._pool(config.pooling, None, locations, None)
+        return self._pool_features(config.pooling, locations, None)
 
     def _embed_locations(self) -> ir.Value:
         """Return f = W x + b, float32 `(B, D, N)`, from a product in the features' precision."""
@@ -177,22 +180,28 @@ class _HeadWriter:
     def _pool(
         self,
         pooling: str,
-        embeddings: ir.Value | None,
-        locations: ir.Value | None,
+        embeddings: ir.Value,
+        locations: ir.Value,
         weights: ir.Value | None,
     ) -> ir.Value:
-        graph = self.graph
-        if pooling == "gap":
-            weighted = self._weighted(embeddings, weights)
-            return graph.reduce("ReduceMean", weighted, LOCATIONS, name="pooled", keepdims=False)
+        if pooling != "gap":
+            return self._pool_features(pooling, locations, weights)
+        weighted = self._weighted(embeddings, weights)
+        return self.graph.reduce("ReduceMean", weighted, LOCATIONS, name="pooled", keepdims=False)
+
+    def _pool_features(
+        self, pooling: str, locations: ir.Value, weights: ir.Value | None
+    ) -> ir.Value:
+        """Pool the backbone's features first and embed the result, as `gmp` and `gem` do."""
         weighted = self._weighted(locations, weights)
         if pooling == "gmp":
-            peak = graph.reduce("ReduceMax", weighted, LOCATIONS, name="pooled", keepdims=False)
+            peak = self.graph.reduce(
+                "ReduceMax", weighted, LOCATIONS, name="pooled", keepdims=False
+            )
             return self._embed_vector(peak)
         return self._embed_vector(self._generalised_mean(weighted))
 
-    def _weighted(self, values: ir.Value | None, weights: ir.Value | None) -> ir.Value:
-        assert values is not None
+    def _weighted(self, values: ir.Value, weights: ir.Value | None) -> ir.Value:
         return values if weights is None else self.graph.op("Mul", values, weights, name="weighted")
 
     def _generalised_mean(self, values: ir.Value) -> ir.Value:
@@ -215,18 +224,16 @@ class _HeadWriter:
             inputs.append(self.graph.constant("embed_bias_float", self.parameters.embed_bias))
         return self.graph.op("Gemm", *inputs, name="embed_pooled", transB=1)
 
-    def _add_max_residual(self, embedding: ir.Value, locations: ir.Value | None) -> ir.Value:
+    def _add_max_residual(self, embedding: ir.Value, locations: ir.Value) -> ir.Value:
         graph = self.graph
-        assert locations is not None
         peak = graph.reduce("ReduceMax", locations, LOCATIONS, name="max_residual", keepdims=False)
         weight = graph.constant("embed_weight", self.parameters.embed_weight)
         residual = graph.op("Gemm", peak, weight, name="embed_residual", transB=1)
         return graph.op("Add", embedding, residual, name="with_residual")
 
-    def _attributes(self, scores: ir.Value | None, weights: ir.Value | None) -> ir.Value:
+    def _attributes(self, scores: ir.Value, weights: ir.Value | None) -> ir.Value:
         """Return the soft assignments averaged with the mixing weights, `(B, M)`."""
         graph = self.graph
-        assert scores is not None
         assigned = graph.op("Softmax", scores, name="assignments", axis=CHANNELS)
         if weights is None:
             return graph.reduce(

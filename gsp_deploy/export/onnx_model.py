@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 import gsp_deploy
+from gsp_deploy.checkpoint import CheckpointMetadata
 from gsp_deploy.config import GSPConfig, ModelConfig
 from gsp_deploy.environment import package_versions
 from gsp_deploy.errors import GspDeployError
@@ -45,6 +47,12 @@ class Source:
 
     sha256: str | None = None
     provenance: dict[str, object] | None = None
+
+    @classmethod
+    def of(cls, checkpoint: Path, metadata: CheckpointMetadata | None) -> Source:
+        """Describe a checkpoint file; a bare state dict tells nothing of its weights."""
+        told = None if metadata is None else asdict(metadata.provenance)
+        return cls(sha256_of(checkpoint), told)
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,8 @@ def _certificate(
     if plan.solver == "exact":
         return None
     head = draft.config.head
-    assert isinstance(head, GSPConfig) and draft.parameters.prototypes is not None
+    assert isinstance(head, GSPConfig)
+    assert draft.parameters.prototypes is not None
     embeddings = "gsp/embeddings"
     if draft.options.precision != "fp32":
         embeddings += "_float"
@@ -206,13 +215,13 @@ def _finish(network: ir.Model, options: ExportOptions) -> None:
     source = network.graph.inputs[0]
     if low is not None and source.dtype == FLOAT:
         _take_low_input(network.graph, source, low)
-    ir.passes.common.RemoveUnusedNodesPass()(network)
+    passes.RemoveUnusedNodesPass()(network)
     network.producer_name, network.producer_version = "gsp-deploy", gsp_deploy.__version__
     network.ir_version = IR_VERSION
     if options.operator_set == 17:
         downgrade_to_17(network)
-        ir.passes.common.RemoveUnusedNodesPass()(network)
-    ir.passes.common.ShapeInferencePass()(network)
+        passes.RemoveUnusedNodesPass()(network)
+    passes.ShapeInferencePass()(network)
 
 
 def _take_low_input(graph: ir.Graph, source: ir.Value, low: ir.DataType) -> None:
@@ -249,7 +258,9 @@ def _manifest(
 
 
 def _tensor_spec(value: ir.Value) -> TensorSpec:
-    assert value.shape is not None and value.dtype is not None and value.name is not None
+    assert value.shape is not None
+    assert value.dtype is not None
+    assert value.name is not None
     shape = tuple(d if isinstance(d, int) else str(d) for d in value.shape)
     return TensorSpec(value.name, value.dtype.name.lower(), shape)
 
@@ -258,8 +269,7 @@ def _write(
     network: ir.Model, path: Path, manifest: ExportManifest, external_data: bool
 ) -> ExportedModel:
     """Check the model as a whole, then move it, its data and its manifest into place."""
-    weights = sum(v.const_value.nbytes for v in network.graph.initializers.values())
-    if external_data or weights > EXTERNAL_DATA_BYTES:
+    if external_data or _weight_bytes(network) > EXTERNAL_DATA_BYTES:
         manifest = replace(manifest, external_data=f"{path.name}.data")
     _describe(network, manifest)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=_folder(path)) as folder:
@@ -278,6 +288,11 @@ def _write(
             os.replace(draft, temporary)
     write_sidecar(manifest, path)
     return ExportedModel(path, manifest)
+
+
+def _weight_bytes(network: ir.Model) -> int:
+    weights = (value.const_value for value in network.graph.initializers.values())
+    return sum(int(weight.nbytes) for weight in weights if weight is not None)
 
 
 def _folder(path: Path) -> Path:

@@ -116,6 +116,7 @@ class EmbeddingSession(ABC):
     def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Run one prepared batch, no larger than the session's own limit."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release the model. The session cannot be used afterwards."""
 

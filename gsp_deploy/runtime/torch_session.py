@@ -40,6 +40,10 @@ class TorchSession(EmbeddingSession):
             found = self.model(batch)._asdict()
         return {name: found[name].float().cpu().numpy() for name in outputs}
 
+    def close(self) -> None:
+        """Let go of the model and its memory."""
+        del self.model
+
 
 def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> SessionInfo:
     config = model.config
