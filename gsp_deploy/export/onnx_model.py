@@ -262,7 +262,7 @@ def _tensor_spec(value: ir.Value) -> TensorSpec:
     assert value.dtype is not None
     assert value.name is not None
     shape = tuple(d if isinstance(d, int) else str(d) for d in value.shape)
-    return TensorSpec(value.name, value.dtype.name.lower(), shape)
+    return TensorSpec(value.name, value.dtype.numpy().name, shape)
 
 
 def _write(
