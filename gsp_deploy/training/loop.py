@@ -1,0 +1,234 @@
+"""The order of things in a run: steps, validations, saves; how it starts, stops and continues."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from gsp_deploy.data import Dataset, LabelledImages, open_dataset, validation_split
+from gsp_deploy.errors import DataError
+from gsp_deploy.training.assembly import choose_device
+from gsp_deploy.training.distributed import World, any_process, from_leader, processes
+from gsp_deploy.training.journal import Journal, check_continues
+from gsp_deploy.training.recipe import Recipe
+from gsp_deploy.training.records import Observer, RunPlan, TrainingResult
+from gsp_deploy.training.run import TrainingRun
+from gsp_deploy.training.state import Best, Progress, RunFolder, RunState, load_state
+
+
+def train(
+    recipe: Recipe,
+    folder: str | os.PathLike[str],
+    *,
+    dataset: Dataset | None = None,
+    resume: bool = False,
+    force: bool = False,
+    command: str | None = None,
+    observer: Observer | None = None,
+) -> TrainingResult:
+    """Train a model as the recipe says and write checkpoints, state and log into `folder`.
+
+    With `resume` a run that was interrupted or killed goes on from its last saved state (from
+    the beginning, when it had not saved any) and ends, on a CPU, with the same bytes as a run
+    that was not. SIGINT and SIGTERM end it after the current step, with the state saved.
+
+    Args:
+        recipe: see `load_recipe`.
+        folder: of the run; must be empty or new unless `resume` or `force`.
+        dataset: instead of opening `recipe.data.spec`.
+        resume: continue.
+        force: start over, replacing the run that is there.
+        command: what to name in the checkpoints as their origin.
+        observer: hears of every step and validation.
+
+    Raises:
+        UsageError: the folder holds a run, or the run there has another recipe or other images.
+        DivergenceError: a loss or gradient is not finite.
+        DataError: an image cannot be read.
+        MissingCapabilityError: the machine lacks the device or a package.
+    """
+    files = RunFolder(Path(folder))
+    with processes() as world:
+        if world.leads:
+            files.prepare(resume=resume, force=force)
+        from_leader(None, world)  # nobody goes on before the folder is in order
+        state = load_state(files.state) if resume else None
+        with _threads(_thread_count(recipe, state)) as threads:
+            run = _assemble(recipe, dataset or open_dataset(recipe.data.spec), world)
+            if state is not None:
+                check_continues(state, run, files)
+                run.restore(state.tensors)
+            else:
+                run.start_prototypes()
+            return _Course(run, files, state, command, threads, observer or Observer()).follow()
+
+
+class _Course:
+    """One run from its first step, or its continuation, to its end."""
+
+    def __init__(
+        self,
+        run: TrainingRun,
+        files: RunFolder,
+        state: RunState | None,
+        command: str | None,
+        threads: int,
+        observer: Observer,
+    ) -> None:
+        self.run, self.files, self.observer = run, files, observer
+        self.progress = Progress() if state is None else state.progress
+        self.best = None if state is None else state.best
+        leads = run.world.leads
+        self.journal = Journal(files, run, state, command, threads) if leads else None
+
+    def follow(self) -> TrainingResult:
+        self.observer.started(self._plan())
+        try:
+            with _interruptible() as interrupted:
+                stopped = self._steps(interrupted) if not self.progress.finished else False
+        finally:
+            if self.journal is not None:
+                self.journal.close()
+        return self._result(interrupted=stopped)
+
+    def _steps(self, interrupted: Callable[[], bool]) -> bool:
+        """Take steps until the end; return whether a signal ended them."""
+        run, progress = self.run, self.progress
+        first = progress.step
+        for step, batch in zip(range(first, run.total_steps), run.batches(first), strict=True):
+            record = run.step(step, batch, progress.drops)
+            progress.step = step + 1
+            at_end = progress.step == run.total_steps
+            due = at_end or progress.step % run.evaluation_interval == 0
+            metrics = self._validate() if due and len(run.validation) else {}
+            if self.journal is not None:
+                self.journal.record(record, metrics)
+            self.observer.stepped(record)
+            progress.finished = at_end or self._is_patience_spent()
+            stop = any_process(interrupted(), run.world, run.device)
+            self._save(publish=due or stop or progress.finished)
+            if progress.finished:
+                return False
+            if stop:
+                return True
+        return False
+
+    def _validate(self) -> dict[str, float]:
+        """Validate; keep the weights if they are the best so far, or count against patience."""
+        run, progress = self.run, self.progress
+        metrics = from_leader(run.evaluate() if run.world.leads else None, run.world)
+        monitor = run.recipe.run.monitor
+        is_best = self.best is None or metrics[monitor] > self.best.metrics[monitor]
+        if is_best:
+            weights = {name: t.cpu().clone() for name, t in run.model.state_dict().items()}
+            self.best = Best(progress.step, metrics, weights)
+            progress.without_gain = 0
+        else:
+            progress.without_gain += 1
+            schedule = run.recipe.schedule
+            if schedule.kind == "plateau" and progress.without_gain % schedule.patience == 0:
+                progress.drops += 1
+        progress.metrics = metrics
+        self.observer.evaluated(progress.step, metrics, is_best)
+        return metrics
+
+    def _is_patience_spent(self) -> bool:
+        patience = self.run.recipe.run.patience
+        return 0 < patience <= self.progress.without_gain
+
+    def _save(self, *, publish: bool) -> None:
+        due = publish or self.progress.step % self.run.recipe.run.save_every == 0
+        if due and self.journal is not None:
+            self.journal.save(self.progress, self.best, publish=publish)
+
+    def _plan(self) -> RunPlan:
+        run = self.run
+        notes = list(self.journal.notes) if self.journal is not None else []
+        if run.recipe.set_aside:
+            sections = ", ".join(f"[{name}]" for name in run.recipe.set_aside)
+            notes.append(f"head {run.recipe.head.kind}: {sections} are set aside")
+        return RunPlan(
+            training_images=len(run.training),
+            training_classes=run.training.num_classes,
+            validation_images=len(run.validation),
+            validation_classes=run.validation.num_classes if len(run.validation) else 0,
+            parameters=sum(p.numel() for p in run.model.parameters()),
+            total_steps=run.total_steps,
+            steps_per_epoch=run.sampler.steps_per_epoch,
+            first_step=self.progress.step,
+            device=str(run.device),
+            notes=tuple(notes),
+        )
+
+    def _result(self, *, interrupted: bool) -> TrainingResult:
+        progress, best = self.progress, self.best
+        return TrainingResult(
+            folder=self.files.path,
+            steps=progress.step,
+            total_steps=self.run.total_steps,
+            best_step=None if best is None else best.step,
+            best_metrics={} if best is None else best.metrics,
+            last_metrics=progress.metrics,
+            interrupted=interrupted,
+            stopped_early=progress.finished and progress.step < self.run.total_steps,
+        )
+
+
+def _assemble(recipe: Recipe, dataset: Dataset, world: World) -> TrainingRun:
+    training, validation = _split(recipe, dataset)
+    return TrainingRun(recipe, training, validation, choose_device(recipe.run.device, world), world)
+
+
+def _split(recipe: Recipe, dataset: Dataset) -> tuple[LabelledImages, LabelledImages]:
+    """Return the images to learn from and those of the held-out classes."""
+    if not len(dataset.train):
+        raise DataError(
+            f"{recipe.data.spec} has no training part; training needs one with labelled classes"
+        )
+    if not recipe.data.validation_fraction:
+        return dataset.train, dataset.train.subset([])
+    return validation_split(dataset.train, recipe.data.validation_fraction, recipe.data.split_seed)
+
+
+def _thread_count(recipe: Recipe, state: RunState | None) -> int:
+    if recipe.run.threads:
+        return recipe.run.threads
+    return torch.get_num_threads() if state is None else state.threads
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[int]:
+    """Let torch compute with this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a question; a second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # signals arrive in the main thread only
+        return
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

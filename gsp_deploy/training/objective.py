@@ -1,0 +1,127 @@
+"""What is minimised: a metric loss with its miner and memory, and the zero-shot regularisation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pytorch_metric_learning import losses, miners
+from pytorch_metric_learning.distances import LpDistance
+from torch import Tensor, nn
+
+from gsp_deploy.layers import PoolingOutput
+from gsp_deploy.layers.losses import ZeroShotLoss
+from gsp_deploy.training.recipe import Recipe
+from gsp_deploy.training.sections import (
+    BatchHardMinerSection,
+    ContrastiveSection,
+    LossSection,
+    MinerSection,
+    MultiSimilarityMinerSection,
+    MultiSimilaritySection,
+    ProxyAnchorSection,
+    ProxyNcaSection,
+    SemiHardMinerSection,
+    TripletMarginMinerSection,
+    TripletSection,
+)
+
+
+class Losses(NamedTuple):
+    """Scalars: what is minimised, and its parts; `zsr` is None where it takes no part."""
+
+    total: Tensor
+    metric: Tensor
+    zsr: Tensor | None
+
+
+class Objective(nn.Module):
+    """The losses of a recipe over one whole batch.
+
+    Holds all that belongs to the losses and must be resumed: proxies, class embeddings, and the
+    cross-batch memory with its place.
+
+    Args:
+        recipe: which losses, with which settings.
+        num_classes: of the training part.
+    """
+
+    def __init__(self, recipe: Recipe, num_classes: int) -> None:
+        super().__init__()
+        dim = recipe.head.embedding_dim
+        self.metric = _metric_loss(recipe.loss, num_classes, dim)
+        self.miner = _miner(recipe.miner)
+        self.memory_start = recipe.xbm.start
+        self.memory = (
+            losses.CrossBatchMemory(self.metric, dim, recipe.xbm.size, self.miner)
+            if recipe.xbm.size
+            else None
+        )
+        self.zsr_weight = recipe.zsr.weight
+        self.zsr = (
+            ZeroShotLoss(dim, num_classes, recipe.zsr.ridge, recipe.zsr.softmax_scale)
+            if recipe.uses_zsr
+            else None
+        )
+
+    def forward(self, output: PoolingOutput, labels: Tensor, step: int) -> Losses:
+        """Return the losses of a batch at a step; from `xbm.start` on the memory takes part."""
+        metric = self._metric(output.embedding, labels, step)
+        if self.zsr is None or output.attributes is None:
+            return Losses(metric, metric, None)
+        zsr = self.zsr(output.attributes, labels)
+        return Losses((1 - self.zsr_weight) * metric + self.zsr_weight * zsr, metric, zsr)
+
+    def class_vectors(self) -> Tensor:
+        """Return one vector a class, `(classes, D)`: the proxies, or ZSR's class embeddings."""
+        if hasattr(self.metric, "proxies"):
+            return self.metric.proxies.detach()
+        assert self.zsr is not None  # the recipe was checked for it
+        return self.zsr.class_embeddings.detach()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the memory's place, which pytorch-metric-learning keeps outside its buffers."""
+        if self.memory is None:
+            return {}
+        return {"place": self.memory.queue_idx, "full": self.memory.has_been_filled}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Put the memory's place back."""
+        if self.memory is not None:
+            self.memory.queue_idx = state["place"]
+            self.memory.has_been_filled = state["full"]
+
+    def _metric(self, embeddings: Tensor, labels: Tensor, step: int) -> Tensor:
+        loss: Tensor
+        if self.memory is not None and step >= self.memory_start:
+            loss = self.memory(embeddings, labels)
+        else:
+            mined = None if self.miner is None else self.miner(embeddings, labels)
+            loss = self.metric(embeddings, labels, mined)
+        return loss
+
+
+def _metric_loss(section: LossSection, num_classes: int, dim: int) -> Any:
+    if isinstance(section, ContrastiveSection):
+        return losses.ContrastiveLoss(section.positive_margin, section.negative_margin)
+    if isinstance(section, TripletSection):
+        return losses.TripletMarginLoss(section.margin, section.swap, section.smooth)
+    if isinstance(section, MultiSimilaritySection):
+        return losses.MultiSimilarityLoss(section.alpha, section.beta, section.base)
+    if isinstance(section, ProxyAnchorSection):
+        return losses.ProxyAnchorLoss(num_classes, dim, section.margin, section.alpha)
+    assert isinstance(section, ProxyNcaSection)
+    return losses.ProxyNCALoss(num_classes, dim, softmax_scale=section.softmax_scale)
+
+
+def _miner(section: MinerSection) -> Any:
+    if isinstance(section, MultiSimilarityMinerSection):
+        return miners.MultiSimilarityMiner(section.epsilon)
+    if isinstance(section, BatchHardMinerSection):
+        return miners.BatchHardMiner()
+    if isinstance(section, SemiHardMinerSection):
+        return miners.BatchEasyHardMiner(pos_strategy="easy", neg_strategy="semihard")
+    if isinstance(section, TripletMarginMinerSection):
+        return miners.TripletMarginMiner(
+            section.margin, section.triplets, distance=LpDistance(normalize_embeddings=True)
+        )
+    return None

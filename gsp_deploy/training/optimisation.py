@@ -1,0 +1,76 @@
+"""Parameter groups with their learning rates, the optimiser, and the schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gsp_deploy.model import EmbeddingModel
+from gsp_deploy.training.sections import (
+    CosineScheduleSection,
+    OptimiserSection,
+    PlateauScheduleSection,
+    ScheduleSection,
+)
+
+
+def build_optimiser(
+    settings: OptimiserSection, model: EmbeddingModel, objective: nn.Module
+) -> Optimizer:
+    """Return the optimiser over the model's and the losses' parameters that are to be trained."""
+    groups = list(_groups(settings, model, objective))
+    if settings.kind == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    kinds: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[settings.kind](groups, lr=settings.lr)  # type: ignore[call-arg]
+
+
+def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
+    """Set every group to its multiple of `rate`."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["multiple"]
+
+
+def rate_factor(schedule: ScheduleSection, step: int, total_steps: int, drops: int) -> float:
+    """Return what the schedule multiplies the learning rate with.
+
+    Args:
+        schedule: which one.
+        step: counted from 0.
+        total_steps: of the whole run.
+        drops: how often the validation has stood still for a plateau's patience.
+    """
+    if step < schedule.warmup:
+        return (step + 1) / (schedule.warmup + 1)
+    if isinstance(schedule, PlateauScheduleSection):
+        return float(schedule.factor**drops)
+    if not isinstance(schedule, CosineScheduleSection):
+        return 1.0
+    progress = (step - schedule.warmup) / max(1, total_steps - schedule.warmup)
+    return schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _groups(
+    settings: OptimiserSection, model: EmbeddingModel, objective: nn.Module
+) -> Iterator[dict[str, Any]]:
+    """Yield the parameter groups that are not empty; vectors and scalars have no weight decay."""
+    head = dict(model.head.named_parameters())
+    prototypes = [head.pop("prototypes")] if "prototypes" in head else []
+    parts = (
+        (model.backbone.parameters(), 1.0),
+        (head.values(), settings.head_lr),
+        (prototypes, settings.prototype_lr),
+        (objective.parameters(), settings.proxy_lr),
+    )
+    for parameters, multiple in parts:
+        trained = [p for p in parameters if p.requires_grad]
+        for decays in (True, False):
+            members = [p for p in trained if (p.ndim > 1) == decays]
+            if members:
+                decay = settings.weight_decay if decays else 0.0
+                yield {"params": members, "multiple": multiple, "weight_decay": decay}

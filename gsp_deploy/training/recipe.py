@@ -1,0 +1,225 @@
+"""Training recipes: TOML in, a checked and frozen `Recipe` out, and back to TOML."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from gsp_deploy.errors import ConfigError
+from gsp_deploy.training.sections import (
+    AugmentationSection,
+    ConstantScheduleSection,
+    DataSection,
+    GspSection,
+    HeadSection,
+    LossSection,
+    MinerSection,
+    ModelSection,
+    NoMinerSection,
+    OptimiserSection,
+    PreprocessingSection,
+    PrototypesSection,
+    ProvenanceSection,
+    RunSection,
+    SamplerSection,
+    ScheduleSection,
+    Section,
+    XbmSection,
+    ZsrSection,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROXY_LOSSES = ("proxy-anchor", "proxy-nca")
+# Sections that are one of several kinds; pydantic puts the kind into an error's location.
+_TAGGED = ("loss", "miner", "schedule")
+
+
+class Recipe(Section):
+    """Everything that determines a training run, besides the data's files."""
+
+    model: ModelSection
+    head: HeadSection = HeadSection()
+    gsp: GspSection = GspSection()
+    zsr: ZsrSection = ZsrSection()
+    prototypes: PrototypesSection = PrototypesSection()
+    preprocessing: PreprocessingSection
+    data: DataSection
+    augmentation: AugmentationSection = AugmentationSection()
+    loss: LossSection
+    miner: MinerSection = NoMinerSection()
+    xbm: XbmSection = XbmSection()
+    sampler: SamplerSection
+    optimiser: OptimiserSection
+    schedule: ScheduleSection = ConstantScheduleSection()
+    run: RunSection
+    provenance: ProvenanceSection = ProvenanceSection()
+
+    @property
+    def uses_zsr(self) -> bool:
+        """Whether the zero-shot loss takes part: it needs the attributes of a GSP head."""
+        return self.head.kind == "gsp" and self.zsr.enabled
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """Return the sections that this head has no use for."""
+        return () if self.head.kind == "gsp" else ("gsp", "zsr", "prototypes")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if self.xbm.size and self.loss.kind in PROXY_LOSSES:
+            raise ValueError(f"xbm.size: a memory serves pair losses, not {self.loss.kind}; set 0")
+        if 0 < self.xbm.size < self.sampler.batch_size:
+            raise ValueError("xbm.size: the memory must hold a whole batch, or be 0")
+        if not self.data.validation_fraction and (
+            self.schedule.kind == "plateau" or self.run.patience
+        ):
+            raise ValueError(
+                "data.validation_fraction: plateau and patience need held-out classes, above 0"
+            )
+        if self.head.kind == "gsp" and self.prototypes.init == "class-weights":
+            self._check_class_weights()
+        return self
+
+    def _check_class_weights(self) -> None:
+        if not self.zsr.enabled and self.loss.kind not in PROXY_LOSSES:
+            raise ValueError(
+                'prototypes.init: "class-weights" needs a proxy loss or zsr.enabled = true'
+            )
+
+    def to_toml(self) -> str:
+        """Return the whole recipe, defaults included, as TOML that `load_recipe` reads back."""
+        tables = self.model_dump(mode="json", exclude_none=True)
+        return "\n".join(_toml_table(name, values) for name, values in tables.items())
+
+    def first_difference(self, other: Recipe) -> str | None:
+        """Return the first setting that determines results and differs, as `section.key`."""
+        for section in type(self).model_fields:
+            mine, theirs = getattr(self, section), getattr(other, section)
+            for key in sorted(set(type(mine).model_fields) | set(type(theirs).model_fields)):
+                if (section, key) in _NO_EFFECT_ON_RESULTS:
+                    continue
+                if getattr(mine, key, None) != getattr(theirs, key, None):
+                    return f"{section}.{key}"
+        return None
+
+
+# What may change between a run and its continuation without changing what it computes.
+_NO_EFFECT_ON_RESULTS = frozenset(
+    ("run", key) for key in ("workers", "device", "threads", "save_every", "tensorboard")
+)
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides of the form `section.key=value`, values as in TOML.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, or a setting is unknown, missing or outside
+            its domain; the message names the key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such recipe; models/ holds some to start from") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML recipe ({error})") from error
+    data = tables_of(text, str(path))
+    for override in overrides:
+        _apply(data, override)
+    return parse_recipe(data, source=str(path))
+
+
+def tables_of(text: str, source: str) -> dict[str, Any]:
+    """Parse TOML. Raises `ConfigError` with the place where it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not a TOML recipe ({error})") from error
+
+
+def parse_recipe(data: Mapping[str, Any], source: str = "recipe") -> Recipe:
+    """Check a recipe's tables. Raises `ConfigError`, which names the first key that is wrong."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_describe(error.errors()[0])}") from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Set one key in the recipe's tables, making tables that are not there."""
+    name, equals, text = override.partition("=")
+    *tables, key = name.strip().split(".")
+    if not equals or not tables or not key:
+        raise ConfigError(f"expected section.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word, such as head.kind=gap
+    table: Any = data
+    for part in tables:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{override!r}: {part} is not a table of settings")
+    for rival in {"epochs", "steps"} - {key} if key in ("epochs", "steps") else ():
+        table.pop(rival, None)  # the length has two names; the last one given counts
+    table[key] = value
+
+
+def _describe(error: ErrorDetails) -> str:
+    """Return one line: the key, what was expected, what came."""
+    parts = [str(part) for part in error["loc"]]
+    if len(parts) > 1 and parts[0] in _TAGGED:
+        del parts[1]
+    key = ".".join(parts)
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return f"{key}: there is no such setting{_known_settings(parts)}"
+    if kind == "missing":
+        return f"{key}: this setting is missing"
+    if kind == "union_tag_not_found":
+        return f"{key}.kind: this setting is missing; it is one of {_tags(error)}"
+    if kind == "union_tag_invalid":
+        return f"{key}.kind: expected one of {_tags(error)}, got {error['ctx']['tag']!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "expected")
+    if isinstance(given, (Mapping, Section)):
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message}, got {given!r}"
+
+
+def _tags(error: ErrorDetails) -> str:
+    return str(error["ctx"].get("expected_tags", "several kinds")).replace("'", "")
+
+
+def _known_settings(parts: list[str]) -> str:
+    if len(parts) == 1:
+        return f"; the sections are {', '.join(Recipe.model_fields)}"
+    annotation = Recipe.model_fields[parts[0]].annotation
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return f"; [{parts[0]}] knows {', '.join(annotation.model_fields)}"
+    return f" in this kind of [{parts[0]}]"
+
+
+def _toml_table(name: str, values: Mapping[str, Any]) -> str:
+    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items()]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+def _toml_value(value: Any) -> str:
+    """A value in TOML; for text, numbers and lists JSON's notation is TOML's too."""
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

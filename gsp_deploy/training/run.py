@@ -1,0 +1,251 @@
+"""One training run in memory: model, losses, optimiser, and the step that moves them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.data.images import LabelledImages
+from gsp_deploy.errors import DataError
+from gsp_deploy.layers import GeneralizedSumPooling, PoolingOutput
+from gsp_deploy.metrics import retrieval_metrics
+from gsp_deploy.normalisation import affine
+from gsp_deploy.training.assembly import build_model, set_training_mode
+from gsp_deploy.training.batches import Batch, BatchSampler, PlainBatches, TrainingBatches, load
+from gsp_deploy.training.distributed import (
+    World,
+    average_gradients,
+    gather,
+    sum_gradients,
+    synchronise,
+)
+from gsp_deploy.training.objective import Losses, Objective
+from gsp_deploy.training.optimisation import build_optimiser, rate_factor, set_learning_rate
+from gsp_deploy.training.recipe import Recipe
+from gsp_deploy.training.records import DivergenceError, StepRecord
+from gsp_deploy.training.streams import Stream, seed_torch
+
+_AMP_TYPES = {"off": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TrainingRun:
+    """Everything that a step changes, and the step.
+
+    Args:
+        recipe: the settings.
+        training: images to learn from.
+        validation: images of held-out classes; may be empty.
+        device: where to compute.
+        world: this process among those that train together.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: LabelledImages,
+        validation: LabelledImages,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.recipe, self.training, self.validation = recipe, training, validation
+        self.device, self.world = device, world
+        seed = recipe.run.seed
+        self.sampler = BatchSampler(training.labels, recipe.sampler, seed)
+        world.share_of(recipe.sampler.batch_size)  # refused before anything is computed
+        seed_torch(seed, Stream.PARAMETERS)
+        self.model = build_model(recipe, device, world)
+        self.objective = Objective(recipe, training.num_classes).to(device)
+        self.optimiser = build_optimiser(recipe.optimiser, self.model, self.objective)
+        scales = recipe.run.amp == "fp16"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
+        scale, shift = affine(self.spec)
+        self._scale = torch.from_numpy(scale).to(device)
+        self._shift = torch.from_numpy(shift).to(device)
+
+    @property
+    def spec(self) -> PreprocessingSpec:
+        """How an image becomes the network's input."""
+        return self.recipe.preprocessing.spec()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        run = self.recipe.run
+        return run.steps or (run.epochs or 0) * self.sampler.steps_per_epoch
+
+    @property
+    def evaluation_interval(self) -> int:
+        """Steps from one validation to the next."""
+        run = self.recipe.run
+        return run.evaluate_every * (1 if run.steps else self.sampler.steps_per_epoch)
+
+    def data_fingerprint(self) -> str:
+        """Return a hash that tells one pair of training and validation sets from another."""
+        both = self.training.fingerprint() + self.validation.fingerprint()
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def start_prototypes(self) -> None:
+        """Place the prototypes as the recipe says; only before the first step."""
+        head, settings = self.model.head, self.recipe.prototypes
+        if not isinstance(head, GeneralizedSumPooling) or settings.init == "random":
+            return
+        if settings.init == "class-weights":
+            head.initialize_prototypes(self.objective.class_vectors())
+        else:
+            head.initialize_prototypes(self._memory(settings.memory))
+        synchronise(self.model, self.world)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """Yield this process's share of the batches from a step on."""
+        return load(
+            self._training_batches(self.world),
+            range(first_step, self.total_steps),
+            self.recipe.run.workers,
+        )
+
+    def step(self, step: int, batch: Batch, drops: int) -> StepRecord:
+        """Take one step, counted from 0. Raises `DivergenceError` before a NaN reaches a weight."""
+        run, optimiser = self.recipe.run, self.recipe.optimiser
+        rate = optimiser.lr * rate_factor(self.recipe.schedule, step, self.total_steps, drops)
+        set_learning_rate(self.optimiser, rate)
+        seed_torch(run.seed, Stream.NETWORK, step, self.world.rank)
+        losses = self._losses(batch, step)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.total).backward()
+        sum_gradients(self.model.parameters(), self.world)
+        average_gradients(self.objective.parameters(), self.world)
+        norm = self._clip(step, optimiser.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return StepRecord(
+            step=step + 1,
+            epoch=step // self.sampler.steps_per_epoch + 1,
+            learning_rate=rate,
+            loss=losses.total.item(),
+            metric_loss=losses.metric.item(),
+            zsr_loss=None if losses.zsr is None else losses.zsr.item(),
+            gradient_norm=norm,
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """Return `recall_at_k`, `map_at_r`, `r_precision` on the held-out classes.
+
+        Raises:
+            DataError: no held-out class has two images, so there is nothing to find.
+        """
+        found = retrieval_metrics(self.embed(self.validation), self.validation.labels)
+        if not found.queries:
+            raise DataError(
+                f"none of the {self.validation.num_classes} held-out classes has two images; "
+                "change data.validation_fraction or data.split_seed"
+            )
+        return found.to_dict()
+
+    @torch.no_grad()
+    def embed(self, images: LabelledImages) -> np.ndarray:
+        """Embed images as the deployed model will: float32 `(n, D)`."""
+        self.model.eval()
+        plain = PlainBatches(images, self.spec, self.recipe.sampler.batch_size)
+        parts = [
+            self.model(self._network_input(batch.images)).embedding.float().cpu().numpy()
+            for batch in load(plain, range(len(plain)), self.recipe.run.workers)
+        ]
+        set_training_mode(self.model, self.recipe.model.freeze_batch_norm)
+        return np.concatenate(parts)
+
+    def tensors(self) -> dict[str, Any]:
+        """Return the state dicts of all that a step changes."""
+        return {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, tensors: dict[str, Any]) -> None:
+        """Put back what `tensors` returned."""
+        self.model.load_state_dict(tensors["model"])
+        self.objective.load_state_dict(tensors["objective"])
+        self.optimiser.load_state_dict(tensors["optimiser"])
+        self.scaler.load_state_dict(tensors["scaler"])
+
+    def _losses(self, batch: Batch, step: int) -> Losses:
+        amp = self.recipe.run.amp
+        with torch.autocast(self.device.type, _AMP_TYPES[amp], enabled=amp != "off"):
+            own: PoolingOutput = self.model(self._network_input(batch.images))
+        output = PoolingOutput(
+            gather(own.embedding, self.world),
+            None if own.attributes is None else gather(own.attributes, self.world),
+            None,
+        )
+        labels = gather(batch.labels.to(self.device), self.world)
+        losses = self.objective(output, labels, step)
+        if not torch.isfinite(losses.total):
+            raise self._divergence(step, "the loss became", losses.total.item(), output, losses)
+        return losses
+
+    def _clip(self, step: int, clip_norm: float) -> float:
+        """Clip all gradients together and return their norm before."""
+        self.scaler.unscale_(self.optimiser)
+        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, clip_norm or float("inf")).item()
+        if not np.isfinite(norm) and not self.scaler.is_enabled():
+            raise self._divergence(step, "the gradient's norm became", norm, None, None)
+        return norm
+
+    def _divergence(
+        self,
+        step: int,
+        what: str,
+        value: float,
+        output: PoolingOutput | None,
+        losses: Losses | None,
+    ) -> DivergenceError:
+        """Say where it went wrong and what to try."""
+        suspects: list[tuple[str, Tensor | None]] = list(self.model.named_parameters())
+        suspects += [(f"loss {name}", p) for name, p in self.objective.named_parameters()]
+        if output is not None and losses is not None:
+            suspects += [
+                ("the embeddings", output.embedding),
+                ("the attributes", output.attributes),
+            ]
+            suspects += [("the metric loss", losses.metric), ("the zero-shot loss", losses.zsr)]
+        bad = [name for name, t in suspects if t is not None and not torch.isfinite(t).all()]
+        first = f", first in {bad[0]}" if bad else ", in the backward pass"
+        rate = self.optimiser.param_groups[0]["lr"]
+        return DivergenceError(
+            f"{what} {value} at step {step + 1}{first} (learning rate {rate:.3g}, amp "
+            f"{self.recipe.run.amp}); try a lower optimiser.lr, optimiser.clip_norm = 1, a longer "
+            "schedule.warmup, or run.amp = off"
+        )
+
+    def _network_input(self, images: Tensor) -> Tensor:
+        """Normalise uint8 `(B, H, W, 3)` on the device: float32 `(B, 3, H, W)`."""
+        pixels = images.to(self.device, non_blocking=True).float()
+        return (pixels * self._scale + self._shift).permute(0, 3, 1, 2).contiguous()
+
+    def _training_batches(self, world: World) -> TrainingBatches:
+        recipe = self.recipe
+        return TrainingBatches(self.training, self.sampler, recipe.augmentation, self.spec, world)
+
+    @torch.no_grad()
+    def _memory(self, count: int) -> Tensor:
+        """Return average-pooled embeddings of the first images of the run, `(count, D)`.
+
+        A copy embeds them, in training mode: an untrained network's running statistics say
+        nothing yet, and they must not move here.
+        """
+        probe: Any = copy.deepcopy(self.model)
+        batches = self._training_batches(World())
+        found: list[Tensor] = []
+        for step in range(-(-count // self.recipe.sampler.batch_size)):
+            features = probe.features(self._network_input(batches[step].images))
+            found.append(probe.head.embed(features.float().mean(dim=(2, 3))))
+        return torch.cat(found)[:count]

