@@ -88,7 +88,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a checkpoint as ONNX, its solver certified on images."""
-    from gsp_deploy.checkpoint import load_checkpoint, read_metadata
+    from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
     from gsp_deploy.config import PreprocessingSpec
     from gsp_deploy.export import ExportOptions, Source, export_onnx
     from gsp_deploy.files import refuse_overwrite
@@ -119,7 +119,7 @@ def export(
     )
     images = _calibration(calibrate, model.config)
     with show.status(f"exporting {checkpoint.name}"):
-        source = Source.of(checkpoint, read_metadata(checkpoint))
+        source = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
         exported = export_onnx(model, output, options, images, source)
     _report(exported, json)
 

@@ -11,6 +11,7 @@ from gsp_deploy import __version__
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy_cli import show
 from gsp_deploy_cli.export import export
+from gsp_deploy_cli.inspect import inspect
 
 app = typer.Typer(
     name="gsp-deploy",
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 
 app.command()(export)
+app.command()(inspect)
 
 INTERRUPTED = 130
 

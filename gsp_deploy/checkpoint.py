@@ -57,6 +57,14 @@ class CheckpointMetadata:
     provenance: Provenance
 
 
+@dataclass(frozen=True)
+class CheckpointContents:
+    """A checkpoint file as it is: its tensors and, when it is one of ours, what it says."""
+
+    tensors: Mapping[str, Tensor]
+    metadata: CheckpointMetadata | None
+
+
 def save_checkpoint(
     model: EmbeddingModel, path: str | os.PathLike[str], provenance: Provenance | None = None
 ) -> None:
@@ -107,22 +115,27 @@ def load_checkpoint(
         "normalize": normalize,
     }
     given = {name: value for name, value in head_settings.items() if value is not None}
-    tensors, header = _read(Path(path))
-    _check_finite(tensors, path)
-    if header is None:
+    contents = read_checkpoint(path)
+    if contents.metadata is None:
         model = read_reference_model(
-            tensors, Path(path), given, backbone, backbone_options or {}, preprocessing
+            contents.tensors, Path(path), given, backbone, backbone_options or {}, preprocessing
         )
     else:
         _refuse_backbone_options(path, backbone, backbone_options, preprocessing)
-        model = _build(tensors, _with_head_settings(parse_header(header, path).model, given), path)
+        config = _with_head_settings(contents.metadata.model, given)
+        model = _build(contents.tensors, config, path)
     return model.eval()
 
 
-def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
-    """Return what a checkpoint of ours says of itself, or None for a bare state dict."""
-    _, header = _read(Path(path))
-    return None if header is None else parse_header(header, path)
+def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointContents:
+    """Read a checkpoint file without building a model.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or hostile, or holds NaN or infinity.
+    """
+    tensors, header = _read(Path(path))
+    _check_finite(tensors, path)
+    return CheckpointContents(tensors, None if header is None else parse_header(header, path))
 
 
 def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadata:

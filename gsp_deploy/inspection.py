@@ -1,0 +1,156 @@
+"""What a file is: checkpoints, exported models and manifests, told from what is inside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.files import sha256_of
+from gsp_deploy.manifest import METADATA_KEY, ExportManifest, sidecar_path
+
+HEAD_PREFIX = "gsp/"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in a file.
+
+    Attributes:
+        path: the file.
+        kind: what it is, in words.
+        size: bytes.
+        sha256: hash of its bytes.
+        facts: sections of plain data: model, tensors, certificate, operators...
+        warnings: what does not fit, such as a manifest of another file.
+    """
+
+    path: Path
+    kind: str
+    size: int
+    sha256: str
+    facts: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {**dataclasses.asdict(self), "path": str(self.path)}
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Tell what an artifact is.
+
+    Raises:
+        UsageError: the suffix belongs to nothing of ours.
+        ModelFileError, CheckpointError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file")
+    if path.suffix == ".onnx":
+        kind, facts, warnings = _onnx(path)
+    elif path.suffix in (".safetensors", ".pt", ".pth"):
+        kind, facts = _checkpoint(path)
+        warnings = ()
+    elif path.suffix == ".json":
+        kind, facts, warnings = "manifest", _manifest(_read_manifest(path)), ()
+    else:
+        raise UsageError(
+            f"{path}: expected a .safetensors, .pt, .onnx or .json of ours, "
+            f"got {path.suffix or 'no suffix'}"
+        )
+    return Inspection(path, kind, path.stat().st_size, sha256_of(path), facts, warnings)
+
+
+def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    import onnx  # only this kind of file needs it
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf raises several types of its own
+        raise ModelFileError(f"{path}: not a whole ONNX file ({error})") from error
+    graph = model.graph
+    if not graph.node:
+        raise ModelFileError(f"{path}: not an ONNX model, its graph is empty")
+    head = [node for node in graph.node if node.name.startswith(HEAD_PREFIX)]
+    facts: dict[str, Any] = {
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "inputs": [_value(value) for value in graph.input],
+        "outputs": [_value(value) for value in graph.output],
+        "nodes": {"total": len(graph.node), "pooling head": len(head)},
+        "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
+        "weights": _weights(onnx, graph),
+    }
+    text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
+    if text is None:
+        return "ONNX model, not exported by gsp-deploy", facts, ()
+    manifest = ExportManifest.from_json(text, path)
+    return "exported model", {**_manifest(manifest), **facts}, _sidecar_warnings(path)
+
+
+def _weights(onnx: Any, graph: Any) -> dict[str, int]:
+    """Return how many numbers of each type the initializers hold."""
+    counts: Counter[str] = Counter()
+    for weight in graph.initializer:
+        size = 1
+        for dim in weight.dims:
+            size *= dim
+        counts[onnx.TensorProto.DataType.Name(weight.data_type).lower()] += size
+    return dict(counts)
+
+
+def _value(value: Any) -> str:
+    tensor = value.type.tensor_type
+    sizes = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    return f"{value.name} {sizes}"
+
+
+def _sidecar_warnings(path: Path) -> tuple[str, ...]:
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
+        return (f"no manifest beside it ({sidecar.name}); the one inside the file is shown",)
+    if _read_manifest(sidecar).sha256 != sha256_of(path):
+        return (f"{sidecar.name} belongs to another file: its hash does not fit",)
+    return ()
+
+
+def _read_manifest(path: Path) -> ExportManifest:
+    try:
+        return ExportManifest.from_json(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: not a manifest ({error})") from error
+
+
+def _manifest(manifest: ExportManifest) -> dict[str, Any]:
+    told = json.loads(manifest.to_json())
+    kept = ("precision", "certificate", "kept_in_float32", "provenance", "versions")
+    return {
+        "model": manifest.model.to_dict(),
+        **{name: told[name] for name in kept if told[name]},
+        "includes_preprocessing": manifest.includes_preprocessing,
+    }
+
+
+def _checkpoint(path: Path) -> tuple[str, dict[str, Any]]:
+    from gsp_deploy.checkpoint import read_checkpoint  # needs torch
+
+    contents = read_checkpoint(path)
+    facts: dict[str, Any] = {
+        "tensors": len(contents.tensors),
+        "parameters": sum(tensor.numel() for tensor in contents.tensors.values()),
+        "first tensors": [
+            f"{name} {list(tensor.shape)}" for name, tensor in list(contents.tensors.items())[:6]
+        ],
+    }
+    if contents.metadata is None:
+        return "state dict without settings", facts
+    provenance = {k: v for k, v in dataclasses.asdict(contents.metadata.provenance).items() if v}
+    return "checkpoint", {
+        "model": contents.metadata.model.to_dict(),
+        "provenance": provenance,
+        **facts,
+    }
