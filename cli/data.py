@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Force, Json
 
 app = typer.Typer(no_args_is_help=True, help="List, preview and write data sets.")
 
@@ -16,29 +19,17 @@ Spec = Annotated[
 
 
 @app.command("list")
-def list_kinds(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+def list_kinds(as_json: Json = False) -> None:
     """Print how each kind of data set is named, and what it needs."""
     from gsp_deploy.data import KINDS
 
     if as_json:
-        kinds = [
-            {
-                "name": kind.name,
-                "form": kind.form,
-                "description": kind.description,
-                "needs": kind.needs,
-                "recall_ranks": list(kind.recall_ranks),
-            }
-            for kind in KINDS
-        ]
-        typer.echo(json.dumps({"schema": "gsp-deploy/data-list", "version": 1, "kinds": kinds}))
+        show.document("data-list", {"kinds": [dataclasses.asdict(kind) for kind in KINDS]})
         return
     for kind in KINDS:
-        typer.echo(kind.form)
-        typer.echo(f"    {kind.description}")
-        typer.echo(f"    needs {kind.needs}; reports R@{{{','.join(map(str, kind.recall_ranks))}}}")
+        ranks = ",".join(map(str, kind.recall_ranks))
+        rows = [("what", kind.description), ("needs", kind.needs), ("reports", f"R@{{{ranks}}}")]
+        show.facts(kind.form, rows)
 
 
 @app.command()
@@ -47,26 +38,21 @@ def preview(
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet: .png or .jpg.")],
     part: Annotated[str, typer.Option(help="train, test, query or gallery.")] = "train",
     count: Annotated[int, typer.Option(min=1, max=4096, help="Images to show, about.")] = 64,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Force = False,
 ) -> None:
     """Write a contact sheet: one class a row, under its name."""
     from gsp_deploy.data import open_dataset
-    from gsp_deploy.data.preview import contact_sheet
-    from gsp_deploy.errors import UsageError
-    from gsp_deploy.files import refuse_overwrite, replacing
+    from gsp_deploy.data.preview import write_contact_sheet
+    from gsp_deploy.files import refuse_overwrite
 
-    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"expected a sheet named .png or .jpg, got {output.name!r}")
     refuse_overwrite(output, force)
     dataset = open_dataset(spec)
     images = dataset.part(part)
-    sheet = contact_sheet(images, count)
-    with replacing(output) as temporary:
-        sheet.save(temporary)
+    write_contact_sheet(images, output, count)
     for note in dataset.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"{dataset.name} {part}: {len(images)} images of {images.num_classes} classes")
-    typer.echo(f"wrote {output}")
+        show.note(f"note: {note}")
+    size = f"{len(images)} images of {images.num_classes} classes"
+    show.facts(f"{dataset.name}, {part} part", [("holds", size), ("sheet", str(output))])
 
 
 @app.command()
@@ -75,18 +61,12 @@ def write(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder, new or empty.")],
 ) -> None:
     """Write a built-in data set as PNG files, a folder per class below train/ and test/."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from gsp_deploy.data import open_dataset
     from gsp_deploy.data.writing import write_tree
 
     dataset = open_dataset(spec)
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("writing", total=None)
-        total = write_tree(
-            dataset,
-            output,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    typer.echo(f"wrote {total} images to {output}; read them with folder:{output}")
+    total = len(dataset.train) + len(dataset.test)
+    with show.progress("writing", total) as bar:
+        write_tree(dataset, output, on_image=lambda: bar.advance(bar.task_ids[0]))
+    rows = [("images", str(total)), ("folder", str(output)), ("read it with", f"folder:{output}")]
+    show.facts(f"{dataset.name}, written", rows)

@@ -105,7 +105,7 @@ def open_dataset(spec: str, *, strict: bool = True) -> Dataset:
             raise UsageError(f"{kind} needs the place of the data: {kind}:PATH")
         return _READERS[kind](Path(rest), strict)
     path = Path(spec)
-    if path.exists():
+    if spec and path.exists():
         return _READERS["folder" if path.is_dir() else "csv"](path, strict)
     raise UsageError(
         f"no data set {spec!r}: expected an existing path or one of "

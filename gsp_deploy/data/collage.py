@@ -21,6 +21,7 @@ from gsp_deploy.errors import ConfigError
 _LUMA = np.array([0.299, 0.587, 0.114])
 _PART_NUMBER: dict[Part, int] = {"train": 0, "test": 1}
 _PLACES_TRIED = 12
+_SMALLEST_OBJECT = 12  # pixels
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ class CollageSettings:
         check_range("clutter", self.clutter, 0, 64)
         check_range("size", self.size, 32, 1024)
         check_range("scale", self.scale, 0.1, 0.65)  # so that the largest, turned, still fits
+        if self.scale * self.size < _SMALLEST_OBJECT:
+            raise ConfigError(
+                f"scale x size must be at least {_SMALLEST_OBJECT} pixels to show an object, "
+                f"got {self.scale} x {self.size}"
+            )
         check_range("images_per_class", self.images_per_class, 1, 1_000_000)
         check_range("seed", self.seed, 0, 2**63 - 1)
 

@@ -27,12 +27,13 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
         DataError: the folder is missing, or no class folder in it holds an image.
     """
     folder = existing_folder(root)
-    splits = {child.name.lower(): child for child in _subfolders(folder)}
-    if "train" in splits and len(_chosen_parts(set(splits))) > 1:
+    trees = {child.name.lower(): child for child in _subfolders(folder)}
+    parts = _chosen_parts(set(trees))
+    if ("train" in parts and len(parts) > 1) or (trees and trees.keys() == parts.keys()):
         records = [
-            Record(f"{splits[split].name}/{path}", class_name, part)
-            for split, part in _chosen_parts(set(splits)).items()
-            for path, class_name in _class_folder_images(splits[split])
+            Record(f"{trees[tree].name}/{path}", class_name, part)
+            for tree, part in parts.items()
+            for path, class_name in _class_folder_images(trees[tree])
         ]
     else:
         records = first_half_trains(_class_folder_images(folder))

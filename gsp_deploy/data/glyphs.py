@@ -115,7 +115,12 @@ def _shape(rng: np.random.Generator, character: str, settings: GlyphSettings) ->
     shape = shape.rotate(turn, Image.Resampling.BILINEAR, expand=True)
     if blur > 0.3:
         shape = shape.filter(ImageFilter.GaussianBlur(blur))
-    return shape
+    opacity = np.asarray(shape)
+    peak = max(1, int(opacity.max()))
+    if peak == 255:
+        return shape
+    # A blurred hairline is nowhere opaque; scaled up, it keeps its colour and its mask.
+    return Image.fromarray((opacity * (255 / peak)).round().astype(np.uint8))
 
 
 def _drawn_extent(longer: float) -> int:

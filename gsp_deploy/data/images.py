@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -88,8 +88,8 @@ class LabelledImages:
                 f"expected labels from 0 to {self.num_classes - 1}, got "
                 f"{self.labels.min()} to {self.labels.max()}"
             )
-        if len(set(self.ids)) != len(self.ids):
-            raise DataError(f"the image {_first_repeated(self.ids)} is listed twice; list it once")
+        if repeated := first_repeated(self.ids):
+            raise DataError(f"the image {repeated} is listed twice; list it once")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -200,6 +200,11 @@ class Dataset:
         return self.parts[name]
 
 
-def _first_repeated(ids: Sequence[str]) -> str:
+def first_repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that came before, or None when all are different."""
     seen: set[str] = set()
-    return next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

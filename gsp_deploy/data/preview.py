@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gsp_deploy.data.images import LabelledImages
 from gsp_deploy.data.typefaces import typeface_at
-from gsp_deploy.errors import DataError
+from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.files import replacing
 
 _MARGIN = 4
 _CAPTION_PIXELS = 12
@@ -39,6 +42,15 @@ def contact_sheet(images: LabelledImages, count: int = 64, tile: int = 112) -> I
         for c, index in enumerate(row):
             _paste_tile(sheet, images.image(index), _MARGIN + c * step, top + height - step, tile)
     return sheet
+
+
+def write_contact_sheet(images: LabelledImages, path: Path, count: int = 64) -> None:
+    """Write `contact_sheet` as PNG or JPEG. Raises `UsageError` for any other name."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"expected a sheet named .png or .jpg, got {path.name!r}")
+    sheet = contact_sheet(images, count)
+    with replacing(path) as temporary:
+        sheet.save(temporary)
 
 
 def _rows(images: LabelledImages, count: int) -> list[list[int]]:

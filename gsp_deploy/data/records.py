@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gsp_deploy.data.images import STANDARD_RANKS, Dataset, ImageFiles, LabelledImages
+from gsp_deploy.data.images import (
+    STANDARD_RANKS,
+    Dataset,
+    ImageFiles,
+    LabelledImages,
+    first_repeated,
+)
 from gsp_deploy.errors import DataError
 
 PARTS = ("train", "test", "query", "gallery")
@@ -38,10 +44,13 @@ def dataset_from_records(
     decoded is found out when it is read. A class with a single image is kept and noted.
 
     Raises:
-        DataError: nothing is listed, or listed images are missing (`strict`).
+        DataError: nothing is listed, an image is listed twice (it could be in two parts), or
+            listed images are missing (`strict`).
     """
     if not records:
         raise DataError(f"{root}: no image is listed there; check that this is the right folder")
+    if repeated := first_repeated(record.path for record in records):
+        raise DataError(f"{root}: the image {repeated} is listed twice; list it once")
     present, missing = _existing(root, records)
     all_notes = list(notes)
     if missing:

@@ -16,15 +16,12 @@ def write_tree(
     dataset: Dataset,
     root: str | os.PathLike[str],
     *,
-    progress: Callable[[int, int], None] | None = None,
-) -> int:
+    on_image: Callable[[], object] | None = None,
+) -> None:
     """Write a built-in set below a new folder as `train/CLASS/0000.png` and `test/...`.
 
     The tree is what `folder:` reads back: with the same ids, labels and pixels. It appears whole
-    or not at all. `progress(done, total)` is called after each image.
-
-    Returns:
-        The number of images written.
+    or not at all. `on_image` is called after each image.
 
     Raises:
         UsageError: the set is not a built-in one, or `root` exists and is not empty.
@@ -36,8 +33,6 @@ def write_tree(
         raise UsageError(f"{dataset.name} already is files; only a built-in set can be written")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty folder; choose another name")
-    total = sum(len(part) for part in parts)
-    done = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
@@ -46,9 +41,8 @@ def write_tree(
                 for index, name in enumerate(part.ids):
                     (tree / name).parent.mkdir(parents=True, exist_ok=True)
                     part.image(index).save(tree / name)
-                    done += 1
-                    if progress:
-                        progress(done, total)
+                    if on_image:
+                        on_image()
             os.replace(tree, target)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -56,4 +50,3 @@ def write_tree(
             f"cannot write {target}: {reason}; nothing was left behind, "
             "free some space or choose another place"
         ) from error
-    return total
