@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def inside_unit_ball(vectors: Tensor, dim: int) -> Tensor:
@@ -21,30 +22,57 @@ def prototype_costs(embeddings: Tensor, prototypes: Tensor) -> Tensor:
         embeddings: per-location embeddings f `(B, D, N)`.
         prototypes: p `(M, D)`.
     """
-    costs: Tensor = _Distances.apply(
-        inside_unit_ball(embeddings, dim=1), inside_unit_ball(prototypes, dim=1)
-    )
+    costs: Tensor = _Costs.apply(embeddings, inside_unit_ball(prototypes, dim=1))
     return costs
 
 
-class _Distances(torch.autograd.Function):
-    """Euclidean distances through one matrix product; where a distance is 0 its gradient is 0."""
+class _Costs(torch.autograd.Function):
+    """Distances of f / max(1, ||f||) to anchors, through one matrix product.
+
+    The embeddings are by far the largest tensor of the layer and memory is what bounds it, so the
+    normalisation is applied to the product `(B, M, N)` and its gradient worked out by hand: the
+    normalised embeddings are never formed. Where a distance is 0 its gradient is 0.
+    """
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, prototypes: Tensor) -> Tensor:
-        squared = torch.matmul(prototypes * -2, points)
-        squared += points.square().sum(dim=1, keepdim=True)
-        squared += prototypes.square().sum(dim=1)[None, :, None]
+    def forward(ctx: Any, points: Tensor, anchors: Tensor) -> Tensor:
+        squares = points.square().sum(dim=1, keepdim=True)  # (B, 1, N)
+        squared = torch.bmm(anchors.expand(len(points), -1, -1), points)  # (B, M, N)
+        squared *= -2 / _divisor(squares)
+        squared += squares.clamp(max=1)
+        squared += anchors.square().sum(dim=1)[:, None]
         costs = squared.clamp_(min=0).sqrt_()
-        ctx.save_for_backward(points, prototypes, costs)
+        ctx.save_for_backward(points, anchors, costs, squares)
         return costs
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        points, prototypes, costs = ctx.saved_tensors
+        points, anchors, costs, squares = ctx.saved_tensors
+        divisor = _divisor(squares)
         pull = torch.where(costs > 0, gradient / costs, torch.zeros_like(costs))  # (B, M, N)
-        to_points = points * pull.sum(dim=1, keepdim=True)
-        to_points -= torch.matmul(prototypes.T, pull)
-        to_prototypes = prototypes * pull.sum(dim=(0, 2))[:, None]
-        to_prototypes -= torch.einsum("bmn,bdn->md", pull, points)
-        return to_points, to_prototypes
+        along = _pull_along(pull, costs, squares, anchors)
+        pull_on_points = pull / divisor
+        to_points = points * along
+        across = anchors.T.contiguous().expand(len(points), -1, -1)
+        to_points.baddbmm_(across, pull_on_points, alpha=-1)
+        to_anchors = anchors * pull.sum(dim=(0, 2))[:, None]
+        to_anchors -= torch.bmm(pull_on_points, points.transpose(1, 2)).sum(dim=0)
+        return to_points, to_anchors
+
+
+def _divisor(squares: Tensor) -> Tensor:
+    """Return max(1, ||f||) from ||f||^2."""
+    return squares.clamp(min=1).sqrt_()
+
+
+def _pull_along(pull: Tensor, costs: Tensor, squares: Tensor, anchors: Tensor) -> Tensor:
+    """Return the factor of f itself in its gradient, `(B, 1, N)`; `squares` is ||f||^2.
+
+    Inside the ball it is the sum of the pulls. Outside, where only the direction of f counts, the
+    radial part drops out and leaves sum_j pull_j <p_j, f^> / ||f||^2, with
+    2 <p, f^> = ||p||^2 + 1 - c^2.
+    """
+    lengths = anchors.square().sum(dim=1)[:, None]
+    products = (pull * (lengths + 1 - costs.square())).sum(dim=1, keepdim=True) / 2
+    return torch.where(squares < 1, pull.sum(dim=1, keepdim=True), products / squares.clamp(min=1))

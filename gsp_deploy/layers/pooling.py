@@ -105,7 +105,7 @@ class GeneralizedSumPooling(nn.Module):
 
     def _pool(self, locations: Tensor, embeddings: Tensor, weights: Tensor) -> Tensor:
         if self.config.pooling == "gap":
-            embedding = (embeddings * weights).mean(dim=2)
+            embedding = (embeddings * weights).sum(dim=2) / embeddings.shape[2]
         elif self.config.pooling == "gmp":
             embedding = embed_vector(self.embed, (locations * weights).amax(dim=2))
         else:
