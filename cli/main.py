@@ -10,6 +10,9 @@ import typer
 from gsp_deploy import __version__
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy_cli import show
+from gsp_deploy_cli.data import app as data_app
+from gsp_deploy_cli.embed import embed
+from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.inspect import inspect
 
@@ -23,7 +26,10 @@ app = typer.Typer(
 )
 
 app.command()(export)
+app.command()(embed)
+app.command()(evaluate)
 app.command()(inspect)
+app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130
 

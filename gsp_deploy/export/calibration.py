@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
-from gsp_deploy.errors import DataError
+from gsp_deploy.image_files import ImageReader, find_images
 from gsp_deploy.normalisation import normalise
-from gsp_deploy.preprocessing import IMAGE_SUFFIXES, fit_image, load_image
+from gsp_deploy.preprocessing import fit_image
 
 DEFAULT_IMAGES = 32
 _HEAD_ONLY_SIZE = 7
@@ -53,16 +53,11 @@ def calibration_from_files(
     """Read up to `limit` images, evenly spaced over the sorted files below a folder.
 
     Raises:
-        DataError: there is no folder, or no readable image in it.
+        DataError: there is no readable image in it.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder of calibration images, found none")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    images = list(_readable(_evenly(files, limit), spec))
-    if not images:
-        raise DataError(f"{root}: no readable image among {len(files)} files")
-    return Calibration(np.stack(images), f"{len(images)} images of {root.name}", spec)
+    files = _evenly(find_images([folder]), limit)
+    images = np.concatenate([batch.images for batch in ImageReader(files, spec)])
+    return Calibration(images, f"{len(images)} images of {Path(folder).name}", spec)
 
 
 def default_calibration(config: ModelConfig, count: int = DEFAULT_IMAGES) -> Calibration:
@@ -96,11 +91,3 @@ def _evenly(files: list[Path], limit: int) -> list[Path]:
     if len(files) <= limit:
         return files
     return [files[i * len(files) // limit] for i in range(limit)]
-
-
-def _readable(files: Iterable[Path], spec: PreprocessingSpec) -> Iterable[np.ndarray]:
-    for path in files:
-        try:
-            yield load_image(path, spec)
-        except DataError:
-            continue  # one broken file among many is no reason not to certify on the rest

@@ -1,0 +1,81 @@
+"""`gsp-deploy evaluate`: retrieval metrics of any model on any data set."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Device, Json, Provider, Threads
+
+if TYPE_CHECKING:
+    from gsp_deploy.evaluation import Evaluation
+    from gsp_deploy.metrics import RetrievalMetrics
+
+
+def evaluate(
+    models: Annotated[
+        list[Path], typer.Argument(help="A model; several are also joined as an ensemble.")
+    ],
+    data: Annotated[
+        str, typer.Option(help="A data set: glyphs, cub:PATH, a folder... (see `data list`).")
+    ],
+    ranks: Annotated[
+        str | None, typer.Option(help="K of R@K, as 1,2,4,8.  [default: the data set's own]")
+    ] = None,
+    device: Device = "cpu",
+    provider: Provider = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Embed a data set's test part and report R@K, MAP@R and R-precision."""
+    from gsp_deploy.data import open_dataset
+    from gsp_deploy.evaluation import evaluate as run
+    from gsp_deploy.runtime import open_session
+
+    chosen = _ranks(ranks)
+    dataset = open_dataset(data)
+    with ExitStack() as stack:
+        sessions = [
+            stack.enter_context(open_session(model, device, threads=threads, provider=provider))
+            for model in models
+        ]
+        with show.progress("embedding", len(dataset.test) * len(models)) as bar:
+            found = run(
+                sessions, dataset, chosen, lambda count: bar.advance(bar.task_ids[0], count)
+            )
+    if json:
+        show.document("evaluate", found.to_dict())
+    else:
+        _report(found)
+
+
+def _ranks(words: str | None) -> tuple[int, ...] | None:
+    from gsp_deploy.errors import UsageError
+
+    if words is None:
+        return None
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError as error:
+        raise UsageError(f"--ranks expects numbers as in 1,2,4,8, got {words!r}") from error
+
+
+def _report(found: Evaluation) -> None:
+    first = next(iter(found.models.values()))
+    columns = ["", *(f"R@{rank}" for rank in first.recall_at), "MAP@R", "R-prec."]
+    rows = [_row(name, metrics) for name, metrics in found.models.items()]
+    if found.concatenated is not None:
+        rows.append(["mean of the models", *(f"{100 * v:.2f}" for v in found.separated.values())])
+        rows.append(_row("joined embeddings", found.concatenated))
+    title = f"{found.dataset}: {found.images:,} images of {found.classes:,} classes, per cent"
+    show.table(title, columns, rows)
+    for note in found.notes:
+        show.note(f"note: {note}")
+
+
+def _row(name: str, metrics: RetrievalMetrics) -> list[str]:
+    return [name, *(f"{100 * value:.2f}" for value in metrics.to_dict().values())]
