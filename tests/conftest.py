@@ -20,3 +20,19 @@ def _few_threads() -> None:
 def golden() -> Path:
     """The folder of vectors recorded from the authors' layers."""
     return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small untrained model: 32 px, 8-D, 4 prototypes."""
+    from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
+    from gsp_deploy.checkpoint import save_checkpoint
+    from gsp_deploy.model import feature_channels
+
+    torch.manual_seed(0)
+    spec = PreprocessingSpec(32, 32)
+    channels = feature_channels("test_resnet", {}, spec)
+    head = GSPConfig(channels, embedding_dim=8, num_prototypes=4, solver="newton")
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(EmbeddingModel(ModelConfig("test_resnet", head, spec)), path)
+    return path

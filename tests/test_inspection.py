@@ -1,0 +1,82 @@
+"""What inspect tells of each artifact, and of files that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gsp_deploy.errors import CheckpointError, GspDeployError, ModelFileError, UsageError
+from gsp_deploy.export import ExportOptions, export_onnx
+from gsp_deploy.inspection import inspect_file
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from gsp_deploy import load_checkpoint
+
+    path = tmp_path_factory.mktemp("export") / "tiny.onnx"
+    export_onnx(load_checkpoint(tiny_checkpoint), path, ExportOptions(iterations=3))
+    return path
+
+
+def test_a_checkpoint_tells_its_config(tiny_checkpoint: Path) -> None:
+    found = inspect_file(tiny_checkpoint)
+    assert found.kind == "checkpoint"
+    assert found.facts["model"]["head"]["num_prototypes"] == 4
+    assert found.facts["parameters"] > 0
+
+
+def test_a_bare_state_dict_is_called_one(golden: Path) -> None:
+    found = inspect_file(golden / "official_head_state_dict.pt")
+    assert found.kind == "state dict without settings"
+    assert "prototypes [64, 16]" in found.facts["first tensors"]
+
+
+def test_an_exported_model_tells_its_certificate_and_operators(exported: Path) -> None:
+    found = inspect_file(exported)
+    assert found.kind == "exported model"
+    assert found.facts["certificate"]["steps"] == 3
+    assert sum(found.facts["operators"].values()) == found.facts["nodes"]["total"]
+    assert found.facts["nodes"]["pooling head"] == 33 + 3 * 18
+    assert found.warnings == ()
+
+
+def test_a_manifest_reads_like_its_model(exported: Path) -> None:
+    found = inspect_file(exported.with_name(exported.name + ".json"))
+    assert found.kind == "manifest"
+    assert found.facts["certificate"] == inspect_file(exported).facts["certificate"]
+
+
+def test_a_manifest_of_another_file_is_noticed(exported: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(exported.read_bytes() + b"")
+    sidecar = exported.with_name(exported.name + ".json").read_text()
+    (tmp_path / "other.onnx.json").write_text(sidecar.replace('"sha256": "', '"sha256": "0'))
+    assert "belongs to another file" in inspect_file(other).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.onnx", b"no onnx", ModelFileError),
+        ("a.onnx", b"", ModelFileError),
+        ("a.json", b"\xff\xfe", ModelFileError),
+        ("a.json", b"{}", ModelFileError),
+        ("a.safetensors", b"junk", CheckpointError),
+        ("a.pt", b"junk", CheckpointError),
+        ("a.txt", b"", UsageError),
+    ],
+)
+def test_files_that_are_none_of_ours_are_named(
+    tmp_path: Path, name: str, content: bytes, error: type[GspDeployError]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(error, match=name):
+        inspect_file(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such file"):
+        inspect_file(tmp_path / "gone.onnx")
