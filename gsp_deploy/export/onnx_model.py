@@ -22,7 +22,7 @@ from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.graph import GraphScope
 from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
 from gsp_deploy.export.opset import downgrade_to_17
-from gsp_deploy.export.options import ExportOptions
+from gsp_deploy.export.options import BFLOAT16_OPSET, ExportOptions
 from gsp_deploy.export.precision import FLOAT, LOW_PRECISION, lower_precision
 from gsp_deploy.files import replacing, sha256_of
 from gsp_deploy.manifest import (
@@ -100,7 +100,16 @@ class _Draft:
         )
         self.kept: dict[str, str] = {}
         if options.precision != "fp32" and not model.config.is_head_only:
-            self.kept = lower_precision(self._backbone, options.precision, restore_outputs=False)
+            self.kept = lower_precision(
+                self._backbone, options.precision, restore_outputs=self.head_precision is None
+            )
+
+    @property
+    def head_precision(self) -> ir.DataType | None:
+        """What the 1x1 embedding computes in, if not float32: its convolution must admit it."""
+        if self.options.precision == "bf16" and self.options.operator_set < BFLOAT16_OPSET:
+            return None
+        return LOW_PRECISION.get(self.options.precision)
 
     def assemble(
         self, plan: SolverPlan, outputs: tuple[str, ...], extra: tuple[str, ...] = ()
@@ -121,10 +130,9 @@ class _Draft:
 
     def _features(self, graph: ir.Graph) -> ir.Value:
         features = graph.outputs[0]
-        low = LOW_PRECISION.get(self.options.precision)
-        if not self.config.is_head_only or low is None:
+        if not self.config.is_head_only or self.head_precision is None:
             return features
-        return _cast(graph, features, low, "features_low")
+        return _cast(graph, features, self.head_precision, "features_low")
 
     def _as_output(self, graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
         low = LOW_PRECISION.get(self.options.io_precision)
@@ -160,9 +168,7 @@ def _certificate(
     head = draft.config.head
     assert isinstance(head, GSPConfig)
     assert draft.parameters.prototypes is not None
-    embeddings = "gsp/embeddings"
-    if draft.options.precision != "fp32":
-        embeddings += "_float"
+    embeddings = "gsp/embeddings" if draft.head_precision is None else "gsp/embeddings_float"
     twin = draft.assemble(plan, (), extra=(embeddings, "gsp/weights"))
     return certify(twin, head, draft.parameters.prototypes, plan, calibration, tolerance)
 
