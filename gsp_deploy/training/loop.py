@@ -122,7 +122,8 @@ class _Course:
     def _validate(self) -> dict[str, float]:
         """Validate; keep the weights if they are the best so far, or count against patience."""
         run, progress = self.run, self.progress
-        metrics = from_leader(run.evaluate() if run.world.leads else None, run.world)
+        found = run.evaluate(progress.step) if run.world.leads else None
+        metrics = from_leader(found, run.world)
         monitor = run.recipe.run.monitor
         is_best = self.best is None or metrics[monitor] > self.best.metrics[monitor]
         if is_best:

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gsp_deploy.errors import ConfigError
@@ -178,18 +179,21 @@ def _apply(data: dict[str, Any], override: str) -> None:
 def _describe(error: ErrorDetails) -> str:
     """Return one line: the key, what was expected, what came."""
     parts = [str(part) for part in error["loc"]]
+    section = _section_class(parts)
     if len(parts) > 1 and parts[0] in _TAGGED:
         del parts[1]
     key = ".".join(parts)
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
-        return f"{key}: there is no such setting{_known_settings(parts)}"
+        known = f"[{parts[0]}] knows" if section else "the sections are"
+        names = ", ".join((section or Recipe).model_fields)
+        return f"{key}: there is no such setting; {known} {names}"
     if kind == "missing":
         return f"{key}: this setting is missing"
     if kind == "union_tag_not_found":
-        return f"{key}.kind: this setting is missing; it is one of {_tags(error)}"
+        return f"{key}.kind: this setting is missing; it is one of {_kinds(key)}"
     if kind == "union_tag_invalid":
-        return f"{key}.kind: expected one of {_tags(error)}, got {error['ctx']['tag']!r}"
+        return f"{key}.kind: expected one of {_kinds(key)}, got {error['ctx']['tag']!r}"
     message = error["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "expected")
     if isinstance(given, (Mapping, Section)):
@@ -197,17 +201,27 @@ def _describe(error: ErrorDetails) -> str:
     return f"{key}: {message}, got {given!r}"
 
 
-def _tags(error: ErrorDetails) -> str:
-    return str(error["ctx"].get("expected_tags", "several kinds")).replace("'", "")
+def _section_class(parts: list[str]) -> type[Section] | None:
+    """Return the section that an error's location is in; of several kinds the one given."""
+    if len(parts) < 2:
+        return None
+    members = _members(parts[0])
+    return members.get(parts[1]) if parts[0] in _TAGGED else next(iter(members.values()))
 
 
-def _known_settings(parts: list[str]) -> str:
-    if len(parts) == 1:
-        return f"; the sections are {', '.join(Recipe.model_fields)}"
-    annotation = Recipe.model_fields[parts[0]].annotation
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return f"; [{parts[0]}] knows {', '.join(annotation.model_fields)}"
-    return f" in this kind of [{parts[0]}]"
+def _kinds(section: str) -> str:
+    return ", ".join(_members(section))
+
+
+def _members(section: str) -> dict[str, type[Section]]:
+    """Return the classes that a section can be, by their kind."""
+    annotation = Recipe.model_fields[section].annotation
+    classes = get_args(annotation) or (annotation,)
+    return {str(_literal(c.model_fields.get("kind"))): c for c in classes}
+
+
+def _literal(field: FieldInfo | None) -> object:
+    return get_args(field.annotation)[0] if field and get_args(field.annotation) else None
 
 
 def _toml_table(name: str, values: Mapping[str, Any]) -> str:

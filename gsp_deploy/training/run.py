@@ -134,13 +134,18 @@ class TrainingRun:
             gradient_norm=norm,
         )
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, steps_done: int) -> dict[str, float]:
         """Return `recall_at_k`, `map_at_r`, `r_precision` on the held-out classes.
 
         Raises:
             DataError: no held-out class has two images, so there is nothing to find.
+            DivergenceError: the embeddings are not finite.
         """
-        found = retrieval_metrics(self.embed(self.validation), self.validation.labels)
+        embeddings = self.embed(self.validation)
+        if not np.isfinite(embeddings).all():
+            what = "the validation's embeddings became"
+            raise self._divergence(steps_done - 1, what, float("nan"), None, None)
+        found = retrieval_metrics(embeddings, self.validation.labels)
         if not found.queries:
             raise DataError(
                 f"none of the {self.validation.num_classes} held-out classes has two images; "
@@ -218,7 +223,7 @@ class TrainingRun:
             ]
             suspects += [("the metric loss", losses.metric), ("the zero-shot loss", losses.zsr)]
         bad = [name for name, t in suspects if t is not None and not torch.isfinite(t).all()]
-        first = f", first in {bad[0]}" if bad else ", in the backward pass"
+        first = f", first in {bad[0]}" if bad else ""
         rate = self.optimiser.param_groups[0]["lr"]
         return DivergenceError(
             f"{what} {value} at step {step + 1}{first} (learning rate {rate:.3g}, amp "
