@@ -1,0 +1,123 @@
+"""The networks of one run: each model that was asked for, and its twin with average pooling."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsp_deploy.benchmark.settings import BenchmarkSettings
+from gsp_deploy.config import GSPConfig, ModelConfig
+from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.runtime import EmbeddingSession, open_session
+
+Observer = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One model that is open for measuring.
+
+    Attributes:
+        name: how the report calls it.
+        session: the model.
+        config: what it is; None for a graph that is not ours.
+        twin: the same network with average pooling; None without one.
+        no_twin: why there is none.
+    """
+
+    name: str
+    session: EmbeddingSession
+    config: ModelConfig | None
+    twin: EmbeddingSession | None
+    no_twin: str | None
+
+    @property
+    def sessions(self) -> list[EmbeddingSession]:
+        """The model, and its twin if there is one."""
+        return [self.session] if self.twin is None else [self.session, self.twin]
+
+
+@contextmanager
+def open_entrants(
+    models: Sequence[Path], settings: BenchmarkSettings, observe: Observer
+) -> Iterator[list[Entrant]]:
+    """Open all models with their twins, and close them when the block ends.
+
+    Raises:
+        UsageError: there is no model, or one is named twice.
+    """
+    names = entrant_names(models)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gsp-twins-")))
+        entrants = []
+        for index, (name, path) in enumerate(zip(names, models, strict=True)):
+            observe(f"opening {name}")
+            session = stack.enter_context(_open(path, settings))
+            config = model_config(session)
+            twin_file = folder / f"{index}{'.onnx' if path.suffix == '.onnx' else '.safetensors'}"
+            no_twin = _write_twin(session, config, twin_file, settings)
+            twin = None if no_twin else stack.enter_context(_open(twin_file, settings))
+            entrants.append(Entrant(name, session, config, twin, no_twin))
+        yield entrants
+
+
+def entrant_names(models: Sequence[Path]) -> list[str]:
+    """Return the file names, or the paths as given where two models share a name."""
+    if not models:
+        raise UsageError("expected at least one model to measure")
+    if len({path.resolve() for path in models}) < len(models):
+        raise UsageError("expected different models, got the same file twice")
+    names = [path.name for path in models]
+    return [str(path) if names.count(path.name) > 1 else path.name for path in models]
+
+
+def model_config(session: EmbeddingSession) -> ModelConfig | None:
+    """Return what an open model is, as its file tells; None for a graph that is not ours."""
+    if session.info.manifest is not None:
+        return session.info.manifest.model
+    if session.info.path.suffix == ".onnx":
+        return None
+    from gsp_deploy.runtime.torch_session import TorchSession
+
+    return session.model.config if isinstance(session, TorchSession) else None
+
+
+def _open(path: Path, settings: BenchmarkSettings) -> EmbeddingSession:
+    return open_session(
+        path,
+        settings.device,
+        threads=settings.threads,
+        provider=settings.provider,
+        max_batch=max(settings.batches),
+    )
+
+
+def _write_twin(
+    session: EmbeddingSession, config: ModelConfig | None, target: Path, settings: BenchmarkSettings
+) -> str | None:
+    """Write the twin's file, or return in words why there is none."""
+    if not settings.twin:
+        return "not asked for"
+    if config is None:
+        return "not an export of gsp-deploy"
+    if not isinstance(config.head, GSPConfig):
+        return f"its own pooling is {config.head.pooling}"
+    try:
+        if target.suffix == ".onnx":
+            from gsp_deploy.export.twin import write_twin
+
+            write_twin(session.info.path, target)
+        else:
+            from gsp_deploy.benchmark.checkpoint_twin import write_checkpoint_twin
+            from gsp_deploy.runtime.torch_session import TorchSession
+
+            assert isinstance(session, TorchSession)
+            write_checkpoint_twin(session.model, target)
+    except ModuleNotFoundError as error:  # a deployment without the export's packages
+        return f"making one needs the package {error.name}"
+    except ModelFileError as error:
+        return str(error)
+    return None

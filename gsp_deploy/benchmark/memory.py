@@ -1,0 +1,68 @@
+"""Peak memory of a model, measured in a process of its own.
+
+In a process that holds several models, memory belongs to nobody: allocators keep what one model
+freed for the next. A fresh process that opens one model and runs it tells what serving it takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import gsp_deploy
+from gsp_deploy.benchmark.settings import BenchmarkSettings
+from gsp_deploy.errors import GspDeployError
+
+PROBE = "gsp_deploy.benchmark.memory_probe"
+TIMEOUT_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Resident memory of a process in MiB: host memory only, also with a GPU.
+
+    Attributes:
+        idle_mb: with the runtime imported and no model open.
+        peaks_mb: the most so far after running each batch size, in ascending order of these.
+    """
+
+    idle_mb: float
+    peaks_mb: dict[int, float]
+
+
+def measure_memory(model: Path, settings: BenchmarkSettings) -> MemoryUse:
+    """Open and run `model` in a fresh process and return its resident memory.
+
+    Raises:
+        GspDeployError: the process failed, for want of memory perhaps.
+    """
+    asked = json.dumps({"model": str(model.resolve()), "settings": dataclasses.asdict(settings)})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", PROBE],
+            input=asked,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            env={**os.environ, "PYTHONPATH": _with_this_package()},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise GspDeployError(f"{model.name}: no result after {TIMEOUT_SECONDS} s") from error
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise GspDeployError(f"{model.name}: the measuring process failed: {reason[0]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    peaks = {int(batch): float(peak) for batch, peak in found["peaks_mb"].items()}
+    return MemoryUse(float(found["idle_mb"]), peaks)
+
+
+def _with_this_package() -> str:
+    """Return a PYTHONPATH by which the new process finds the package that this one runs."""
+    paths = [str(Path(gsp_deploy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.pathsep.join(path for path in paths if path)

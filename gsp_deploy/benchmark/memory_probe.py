@@ -1,0 +1,64 @@
+"""The process that `measure_memory` starts: opens one model, runs it, prints what it took."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from gsp_deploy.benchmark.inputs import example_inputs
+from gsp_deploy.benchmark.settings import BenchmarkSettings
+from gsp_deploy.runtime import open_session
+
+_STATUS = Path("/proc/self/status")
+_MEBIBYTE = 1 << 20
+RUNS = 2
+
+
+def main() -> None:
+    """Read `{"model", "settings"}` from stdin, print `{"idle_mb", "peaks_mb"}`."""
+    asked = json.load(sys.stdin)
+    settings = BenchmarkSettings(**asked["settings"])
+    model = Path(asked["model"])
+    _import_runtime(model)
+    idle = peak_memory_mb()
+    peaks = {}
+    with open_session(
+        model,
+        settings.device,
+        threads=settings.threads,
+        provider=settings.provider,
+        max_batch=max(settings.batches),
+    ) as session:
+        for batch in sorted(settings.batches):
+            inputs = example_inputs(session, batch, settings)
+            for _ in range(RUNS):
+                session.infer(inputs, ("embedding",))
+            peaks[batch] = peak_memory_mb()
+    print(json.dumps({"idle_mb": idle, "peaks_mb": peaks}))
+
+
+def _import_runtime(model: Path) -> None:
+    if model.suffix == ".onnx":
+        import gsp_deploy.runtime.onnx_session
+    else:
+        import gsp_deploy.runtime.torch_session  # noqa: F401
+
+
+def peak_memory_mb() -> float:
+    """Return the peak resident memory of this process in MiB.
+
+    Linux' `ru_maxrss` starts from what the parent had at the fork, so the kernel's own record of
+    this address space is read where there is one.
+    """
+    if _STATUS.is_file():
+        for line in _STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / _MEBIBYTE
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / _MEBIBYTE if sys.platform == "darwin" else peak * 1024 / _MEBIBYTE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""What a benchmark found, with everything a reader needs to judge the figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gsp_deploy.benchmark.settings import BenchmarkSettings
+from gsp_deploy.benchmark.timing import MILLISECONDS, Latency
+from gsp_deploy.config import from_fields
+from gsp_deploy.environment import Environment
+from gsp_deploy.errors import UsageError
+from gsp_deploy.files import write_text
+from gsp_deploy.manifest import TensorSpec
+
+DOCUMENT = "bench"
+VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PoolingCost:
+    """A model against its twin: the same network with average pooling, run in the same rounds.
+
+    Attributes:
+        twin: latency of the twin.
+        ratio: median over rounds of the model's time by the twin's time of that round.
+        ratio_low, ratio_high: quartiles of the same.
+        extra_ms: median over rounds of the difference, in milliseconds.
+    """
+
+    twin: Latency
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    extra_ms: float
+
+    @classmethod
+    def of(cls, model: np.ndarray, twin: np.ndarray) -> PoolingCost:
+        """Compare times `(rounds,)` in seconds, round by round."""
+        low, middle, high = (float(point) for point in np.percentile(model / twin, (25, 50, 75)))
+        extra = float(np.median(model - twin)) * MILLISECONDS
+        return cls(Latency.of(twin), middle, low, high, extra)
+
+
+@dataclass(frozen=True)
+class CopyTimes:
+    """Host memory to device and back, one batch, each alone; both are in the latency too."""
+
+    to_device: Latency
+    from_device: Latency
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """One model at one batch size.
+
+    Attributes:
+        batch: images in one inference.
+        latency: of one inference of the whole batch.
+        images_per_second: batch / p50.
+        pooling_cost: against the twin; None without one.
+        copies: None where the runtime works in host memory.
+        peak_memory_mb: peak resident memory of a process that ran up to this batch size, MiB.
+        twin_memory_mb: the same of the twin.
+    """
+
+    batch: int
+    latency: Latency
+    images_per_second: float
+    pooling_cost: PoolingCost | None = None
+    copies: CopyTimes | None = None
+    peak_memory_mb: float | None = None
+    twin_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class ImageStages:
+    """From a JPEG to the network's input, milliseconds an image on one thread.
+
+    `normalise` is None where the network does it itself.
+    """
+
+    source: str
+    decode: Latency
+    resize: Latency
+    normalise: Latency | None
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model file: what it is, and how it did.
+
+    Attributes:
+        name: file name (whole path where two share it); how results are matched.
+        sha256, file_bytes: the file that was measured.
+        runtime, device, precision, input: as its session tells.
+        backbone: timm name; None for a graph that is not ours.
+        head: settings of the pooling head; None for a graph that is not ours.
+        solver: solver and steps of the graph, in words; None without one.
+        batches: results in the order of the settings.
+        preprocessing: None for a head alone.
+        idle_memory_mb: resident memory with the runtime imported and no model, MiB.
+        no_twin: why there is no twin; None where there is one.
+    """
+
+    name: str
+    sha256: str
+    file_bytes: int
+    runtime: str
+    device: str
+    precision: str
+    input: TensorSpec
+    backbone: str | None
+    head: Mapping[str, Any] | None
+    solver: str | None
+    batches: tuple[BatchResult, ...]
+    preprocessing: ImageStages | None
+    idle_memory_mb: float | None
+    no_twin: str | None
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """All models of one run.
+
+    Attributes:
+        settings: what was asked for.
+        environment: machine and versions.
+        load_average: of the minute before the run; None where the system does not tell.
+        included: what the figures hold and what they leave out, in words.
+        models: one entry a model.
+        notes: what could not be measured, and why.
+    """
+
+    settings: BenchmarkSettings
+    environment: Environment
+    load_average: float | None
+    included: tuple[str, ...]
+    models: tuple[ModelResult, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data that `from_dict` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BenchmarkReport:
+        """Build the report from what `to_dict` gave, or JSON made of it.
+
+        Raises:
+            UsageError, TypeError, KeyError, AttributeError: the data is not such a report.
+        """
+        fields = dict(data)
+        fields["settings"] = from_fields(BenchmarkSettings, fields["settings"])
+        fields["environment"] = from_fields(Environment, fields["environment"])
+        fields["models"] = tuple(_model(model) for model in fields["models"])
+        for name in ("included", "notes"):
+            fields[name] = tuple(fields[name])
+        return from_fields(cls, fields)
+
+    def save(self, path: Path) -> None:
+        """Write the report as one versioned JSON document."""
+        document = {"document": DOCUMENT, "version": VERSION, **self.to_dict()}
+        write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def read_report(path: Path) -> BenchmarkReport:
+    """Read what `save` wrote.
+
+    Raises:
+        UsageError: the file is missing, damaged, or no such document.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read it ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not a whole JSON document ({error})") from error
+    header = (data.pop("document", None), data.pop("version", None)) if _is_table(data) else None
+    if header != (DOCUMENT, VERSION):
+        raise UsageError(
+            f"{path}: expected a {DOCUMENT!r} document of version {VERSION}, found {header}; "
+            "make one with `gsp-deploy bench --save`"
+        )
+    data.pop("comparison", None)  # what `--json --compare` adds
+    try:
+        return BenchmarkReport.from_dict(data)
+    except (UsageError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path}: a damaged benchmark result ({error})") from error
+
+
+def _is_table(data: object) -> bool:
+    return isinstance(data, dict)
+
+
+def _model(data: Mapping[str, Any]) -> ModelResult:
+    fields = dict(data)
+    fields["input"] = from_fields(TensorSpec, fields["input"])
+    fields["batches"] = tuple(_batch(batch) for batch in fields["batches"])
+    fields["preprocessing"] = _nested(
+        ImageStages, fields["preprocessing"], decode=Latency, resize=Latency, normalise=Latency
+    )
+    return from_fields(ModelResult, fields)
+
+
+def _batch(data: Mapping[str, Any]) -> BatchResult:
+    fields = dict(data)
+    fields["latency"] = from_fields(Latency, fields["latency"])
+    fields["pooling_cost"] = _nested(PoolingCost, fields["pooling_cost"], twin=Latency)
+    fields["copies"] = _nested(CopyTimes, fields["copies"], to_device=Latency, from_device=Latency)
+    return from_fields(BatchResult, fields)
+
+
+def _nested(cls: type[T], data: Mapping[str, Any] | None, **inner: type) -> T | None:
+    """Build `cls` from a table whose entries named in `inner` are tables of those classes."""
+    if data is None:
+        return None
+    fields = dict(data)
+    for name, kind in inner.items():
+        if fields[name] is not None:
+            fields[name] = from_fields(kind, fields[name])
+    return from_fields(cls, fields)

@@ -1,0 +1,224 @@
+"""Running a benchmark: open everything, let it take turns, and write down what was seen."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gsp_deploy.benchmark.copies import measure_copies
+from gsp_deploy.benchmark.entrants import Entrant, Observer, open_entrants
+from gsp_deploy.benchmark.image_stages import measure_image_stages
+from gsp_deploy.benchmark.inputs import example_inputs
+from gsp_deploy.benchmark.memory import MemoryUse, measure_memory
+from gsp_deploy.benchmark.report import (
+    BatchResult,
+    BenchmarkReport,
+    ImageStages,
+    ModelResult,
+    PoolingCost,
+)
+from gsp_deploy.benchmark.settings import BenchmarkSettings
+from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Latency, Rounds, interleave
+from gsp_deploy.config import GSPConfig, head_kind
+from gsp_deploy.environment import Environment
+from gsp_deploy.errors import GspDeployError
+from gsp_deploy.files import sha256_of
+from gsp_deploy.runtime import EmbeddingSession
+
+OUTPUTS = ("embedding",)
+# Above this share of the cores taken by others, milliseconds say little.
+BUSY = 0.5
+
+
+def run_benchmark(
+    models: Sequence[str | os.PathLike[str]],
+    settings: BenchmarkSettings | None = None,
+    *,
+    image: Path | None = None,
+    observe: Observer = lambda message: None,
+    clock: Clock = time.perf_counter,
+) -> BenchmarkReport:
+    """Measure the models and their twins in one run, in turns.
+
+    Args:
+        models: `.onnx`, `.safetensors` or `.pt` files.
+        settings: what to measure.
+        image: the file that pre-processing is timed on; None for a synthetic JPEG.
+        observe: is told what happens next, for a progress line.
+        clock: seconds, from anywhere.
+
+    Raises:
+        UsageError: no model, one model twice, or sizes that a model does not take.
+        ModelFileError, CheckpointError: a model is missing or damaged.
+        MissingCapabilityError: this machine lacks the runtime or the device.
+    """
+    settings = settings or BenchmarkSettings()
+    load, environment = _load_average(), Environment.here()
+    with open_entrants([Path(model) for model in models], settings, observe) as entrants:
+        times = {
+            batch: _time_batch(entrants, batch, settings, observe, clock)
+            for batch in settings.batches
+        }
+        memory, notes = _measure_memories(entrants, settings, observe)
+        results = tuple(
+            _model_result(entrant, times, memory, settings, image) for entrant in entrants
+        )
+    return BenchmarkReport(
+        settings=settings,
+        environment=environment,
+        load_average=load,
+        included=_included(settings),
+        models=results,
+        notes=(*_busy(load, environment), *notes),
+    )
+
+
+Times = dict[EmbeddingSession, np.ndarray]
+Memories = dict[EmbeddingSession, MemoryUse]
+
+
+def _time_batch(
+    entrants: Sequence[Entrant],
+    batch: int,
+    settings: BenchmarkSettings,
+    observe: Observer,
+    clock: Clock,
+) -> Times:
+    """Return the seconds of every round, `(rounds,)`, of every network."""
+    sessions = [session for entrant in entrants for session in entrant.sessions]
+    tasks = [
+        partial(session.infer, example_inputs(session, batch, settings), OUTPUTS)
+        for session in sessions
+    ]
+    duration = f"{settings.seconds:g} s" if settings.seconds else f"{settings.repeats} rounds"
+    observe(f"batch {batch}: {duration} of {len(tasks)} networks in turns")
+    times = interleave(tasks, Rounds.of(settings), clock)
+    return dict(zip(sessions, times.T, strict=True))
+
+
+def _measure_memories(
+    entrants: Sequence[Entrant], settings: BenchmarkSettings, observe: Observer
+) -> tuple[Memories, list[str]]:
+    """Return the memory of every network, and words on those that could not be measured."""
+    found: Memories = {}
+    notes = []
+    for entrant in entrants if settings.memory else ():
+        observe(f"memory of {entrant.name}")
+        for session in entrant.sessions:
+            try:
+                found[session] = measure_memory(session.info.path, settings)
+            except GspDeployError as error:
+                notes.append(f"no memory figure for {entrant.name}: {error}")
+    return found, notes
+
+
+def _model_result(
+    entrant: Entrant,
+    times: dict[int, Times],
+    memory: Memories,
+    settings: BenchmarkSettings,
+    image: Path | None,
+) -> ModelResult:
+    info, config = entrant.session.info, entrant.config
+    idle = memory.get(entrant.session)
+    return ModelResult(
+        name=entrant.name,
+        sha256=sha256_of(info.path),
+        file_bytes=info.path.stat().st_size,
+        runtime=info.runtime,
+        device=info.device,
+        precision=info.precision,
+        input=info.input,
+        backbone=None if config is None else config.backbone,
+        head=None if config is None else {"kind": head_kind(config.head), **asdict(config.head)},
+        solver=_solver(entrant),
+        batches=tuple(
+            _batch_result(entrant, batch, times[batch], memory, settings)
+            for batch in settings.batches
+        ),
+        preprocessing=_image_stages(entrant, image, settings),
+        idle_memory_mb=None if idle is None else idle.idle_mb,
+        no_twin=entrant.no_twin,
+    )
+
+
+def _batch_result(
+    entrant: Entrant, batch: int, times: Times, memory: Memories, settings: BenchmarkSettings
+) -> BatchResult:
+    seconds = times[entrant.session]
+    latency = Latency.of(seconds)
+    twin = entrant.twin
+    return BatchResult(
+        batch=batch,
+        latency=latency,
+        images_per_second=batch * MILLISECONDS / latency.p50,
+        pooling_cost=None if twin is None else PoolingCost.of(seconds, times[twin]),
+        copies=measure_copies(entrant.session, batch, settings),
+        peak_memory_mb=_peak(memory, entrant.session, batch),
+        twin_memory_mb=_peak(memory, twin, batch),
+    )
+
+
+def _peak(memory: Memories, session: EmbeddingSession | None, batch: int) -> float | None:
+    use = None if session is None else memory.get(session)
+    return None if use is None else use.peaks_mb[batch]
+
+
+def _image_stages(
+    entrant: Entrant, image: Path | None, settings: BenchmarkSettings
+) -> ImageStages | None:
+    info = entrant.session.info
+    if info.preprocessing is None:
+        return None
+    normalises_inside = info.input.dtype == "uint8"
+    rounds = Rounds.brief(settings)
+    return measure_image_stages(image, info.preprocessing, normalises_inside, rounds)
+
+
+def _solver(entrant: Entrant) -> str | None:
+    """Say which solver runs, in how many steps: an export's own, or the checkpoint's."""
+    manifest, config = entrant.session.info.manifest, entrant.config
+    if manifest is not None:
+        found = manifest.certificate
+        return None if found is None else f"{found.solver}, {found.steps} steps"
+    if config is None or not isinstance(config.head, GSPConfig):
+        return None
+    return f"{config.head.solver}, at most {config.head.steps} steps"
+
+
+def _included(settings: BenchmarkSettings) -> tuple[str, ...]:
+    on_device = settings.device.startswith("cuda")
+    return (
+        "latency: one inference of a batch that lies prepared in host memory, until its "
+        "embeddings lie there as float32",
+        "not in it: decoding, resizing and normalising, stated apart (a graph that takes pixels "
+        "normalises inside)",
+        "copies: in the latency, and stated apart"
+        if on_device
+        else "copies: none, the runtime works in host memory",
+        "GAP: the same network with average pooling, in the same rounds; ratios are medians "
+        "over rounds",
+        "memory: peak resident set of a process that holds this model alone, host only",
+    )
+
+
+def _load_average() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # not on every system
+        return None
+
+
+def _busy(load: float | None, environment: Environment) -> list[str]:
+    if load is None or load < BUSY * environment.cores:
+        return []
+    return [
+        f"the machine was busy before the run (load {load:.1f} on {environment.cores} cores): "
+        "trust the ratios rather than the milliseconds"
+    ]

@@ -1,0 +1,61 @@
+"""What a benchmark does: the settings that two results must share to be comparable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gsp_deploy.errors import UsageError
+
+# However long one inference takes, percentiles of fewer rounds than this say nothing.
+FEWEST_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Settings of `run_benchmark`.
+
+    Args:
+        batches: batch sizes, each measured on its own.
+        warmup: rounds before the clock counts.
+        repeats: rounds that count, per batch size; in a round every network runs once.
+        seconds: go on for this long per batch size instead, at least 10 rounds.
+        threads: threads of one inference; None leaves it to the runtime.
+        device: `cpu`, `cuda` or `cuda:N`.
+        provider: ONNX Runtime's execution provider; None takes the one that the device implies.
+        size: height and width where a model leaves them open; None takes those of its
+            pre-processing, or 7x7 for a head alone.
+        twin: measure each model against itself with average pooling.
+        memory: measure peak memory, each model in a process of its own.
+
+    Raises:
+        UsageError: a value is outside its domain.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    warmup: int = 5
+    repeats: int = 50
+    seconds: float | None = None
+    threads: int | None = None
+    device: str = "cpu"
+    provider: str | None = None
+    size: tuple[int, int] | None = None
+    twin: bool = True
+    memory: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batches", tuple(self.batches))
+        if not self.batches or min(self.batches) < 1:
+            raise UsageError(f"batch sizes must be at least 1, got {list(self.batches)}")
+        if len(set(self.batches)) < len(self.batches):
+            raise UsageError(f"each batch size is measured once, got {list(self.batches)}")
+        if self.warmup < 0 or self.repeats < 1:
+            raise UsageError(
+                f"expected warm-up from 0 and repeats from 1, got {self.warmup} and {self.repeats}"
+            )
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise UsageError(f"seconds must be above 0, got {self.seconds}")
+        if self.size is not None:
+            object.__setattr__(self, "size", tuple(self.size))
+            if len(self.size) != 2 or min(self.size) < 1:
+                raise UsageError(f"size must be height and width, got {self.size}")

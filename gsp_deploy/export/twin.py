@@ -1,0 +1,145 @@
+"""The twin of an exported model: the same network with average pooling in place of GSP.
+
+What GSP costs is the difference between the two. The twin is cut from the ONNX file itself, so
+that backbone, precision and pre-processing are the same to the last node.
+
+1. The backbone's feature map is the one value that nodes under `gsp/` take from elsewhere.
+2. All that hangs on it is removed, and average pooling written there, with the same 1x1 embedding.
+3. Opset, element types of input and output, and pre-processing inside the graph stay.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from gsp_deploy.config import BaselineConfig, GSPConfig
+from gsp_deploy.errors import ModelFileError
+from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
+from gsp_deploy.export.opset import downgrade_to_17
+from gsp_deploy.manifest import METADATA_KEY, ExportManifest
+
+EMBEDDING = "embedding"
+
+
+def average_pooling_of(head: GSPConfig) -> BaselineConfig:
+    """Return the head that differs from `head` in its pooling only."""
+    return BaselineConfig(
+        in_channels=head.in_channels,
+        embedding_dim=head.embedding_dim,
+        pooling="gap",
+        normalize=head.normalize,
+        bias=head.bias,
+    )
+
+
+def write_twin(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> ExportManifest:
+    """Write the twin of an ONNX file of ours to `target`, and return what it is.
+
+    Raises:
+        ModelFileError: the file is damaged, not of ours, or has no GSP head.
+    """
+    network = _load(Path(source))
+    manifest = _manifest(network, source)
+    head = manifest.model.head
+    if not isinstance(head, GSPConfig):
+        raise ModelFileError(f"{source}: expected a GSP head, found {head.pooling} pooling")
+    twin_head = average_pooling_of(head)
+    parameters = _parameters(network.graph, source)
+    _replace_head(network, twin_head, parameters, source)
+    described = replace(
+        manifest,
+        model=replace(manifest.model, head=twin_head),
+        outputs=tuple(output for output in manifest.outputs if output.name == EMBEDDING),
+        certificate=None,
+        external_data=f"{Path(target).name}.data" if manifest.external_data else None,
+        sha256=None,
+    )
+    network.metadata_props[METADATA_KEY] = described.to_json()
+    ir.save(network, target, external_data=described.external_data)
+    return described
+
+
+def _load(path: Path) -> ir.Model:
+    try:
+        return ir.load(path)
+    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
+        raise ModelFileError(f"{path}: not a whole ONNX file ({error})") from error
+
+
+def _manifest(network: ir.Model, source: str | os.PathLike[str]) -> ExportManifest:
+    text = network.metadata_props.get(METADATA_KEY)
+    if text is None:
+        raise ModelFileError(f"{source}: not an export of gsp-deploy, it carries no manifest")
+    return ExportManifest.from_json(text, source)
+
+
+def _replace_head(
+    network: ir.Model,
+    head: BaselineConfig,
+    parameters: HeadParameters,
+    source: str | os.PathLike[str],
+) -> None:
+    graph = network.graph
+    passes.ShapeInferencePass()(network)
+    old = next(value for value in graph.outputs if value.name == EMBEDDING)
+    dtype, shape = old.dtype or ir.DataType.FLOAT, old.shape
+    features = _features(graph, source)
+    graph.outputs[:] = [features]
+    passes.RemoveUnusedNodesPass()(network)
+    graph.outputs[:] = []
+    embedding = write_head(graph, features, head, parameters, SolverPlan("exact", 0))[EMBEDDING]
+    if dtype != ir.DataType.FLOAT:
+        embedding = GraphScope(graph, "io").op("Cast", embedding, name=EMBEDDING, to=int(dtype))
+    embedding.name, embedding.dtype, embedding.shape = EMBEDDING, dtype, shape
+    graph.outputs.append(embedding)
+    if network.opset_imports[""] == 17:
+        downgrade_to_17(network)
+
+
+def _features(graph: ir.Graph, source: str | os.PathLike[str]) -> ir.Value:
+    """Return the one value that the head's nodes take from outside the head."""
+    taken: dict[ir.Value, None] = {}
+    for node in graph:
+        if not _in_head(node):
+            continue
+        for value in node.inputs:
+            producer = None if value is None else value.producer()
+            is_inner = producer is not None and _in_head(producer)
+            if value is not None and not value.is_initializer() and not is_inner:
+                taken[value] = None
+    if len(taken) != 1:
+        names = ", ".join(value.name or "?" for value in taken) or "none"
+        raise ModelFileError(
+            f"{source}: expected one feature map feeding the nodes {HEAD_SCOPE}/..., found {names}"
+        )
+    return next(iter(taken))
+
+
+def _in_head(node: ir.Node) -> bool:
+    return (node.name or "").startswith(f"{HEAD_SCOPE}/")
+
+
+def _parameters(graph: ir.Graph, source: str | os.PathLike[str]) -> HeadParameters:
+    """Read the 1x1 embedding back from the head's constants, as float32."""
+    weight = _constant(graph, "embed_weight", "embed_kernel")
+    if weight is None:
+        raise ModelFileError(f"{source}: the head's embedding weights are not where we put them")
+    return HeadParameters(
+        embed_weight=weight.reshape(weight.shape[:2]),
+        embed_bias=_constant(graph, "embed_bias_float", "embed_bias"),
+    )
+
+
+def _constant(graph: ir.Graph, *names: str) -> np.ndarray | None:
+    for name in names:
+        value = graph.initializers.get(f"{HEAD_SCOPE}/const/{name}")
+        if value is not None and value.const_value is not None:
+            return value.const_value.numpy().astype(np.float32)
+    return None
