@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
-from gsp_deploy.errors import ConfigError
+from gsp_deploy.errors import ConfigError, brief
 
 Solver = Literal["fixed-point", "newton"]
 PoolingMode = Literal["gap", "gmp", "gem"]
@@ -19,6 +20,10 @@ ResizeMode = Literal["crop", "stretch"]
 DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20}
 
 FEATURES = "features"
+# timm takes more than names: `hf-hub:` and `local-dir:` load what a checkpoint has no right to ask
+# for, and so does this option.
+_TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
+_READS_A_FILE = "checkpoint_path"
 
 T = TypeVar("T")
 
@@ -135,9 +140,10 @@ class PreprocessingSpec:
 class ModelConfig:
     """A whole embedding model: everything needed to build it again from a checkpoint.
 
-    `backbone` is a timm model name; `backbone_options` go to `timm.create_model` as they are.
-    The backbone `features` stands for none at all: the model is the head alone, its input a
-    feature map `(B, C, H, W)` computed elsewhere, and it has no pre-processing.
+    `backbone` is a timm model name, never a place to load from; `backbone_options` go to
+    `timm.create_model` as they are. The backbone `features` stands for none at all: the model is
+    the head alone, its input a feature map `(B, C, H, W)` computed elsewhere, and it has no
+    pre-processing.
     """
 
     backbone: str
@@ -146,8 +152,12 @@ class ModelConfig:
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.backbone, str) or not self.backbone:
-            raise ConfigError(f"backbone must be a timm model name, got {self.backbone!r}")
+        if not isinstance(self.backbone, str) or not _TIMM_NAME.fullmatch(self.backbone):
+            raise ConfigError(f"backbone must be a timm model name, got {brief(self.backbone)}")
+        if _READS_A_FILE in self.backbone_options:
+            raise ConfigError(
+                f"backbone_options must not hold {_READS_A_FILE}: weights come with the checkpoint"
+            )
         if self.is_head_only != (self.preprocessing is None):
             raise ConfigError(
                 "a model has pre-processing unless it is a head alone "
@@ -208,7 +218,7 @@ def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(data) - set(known)):
         raise ConfigError(
-            f"{cls.__name__} has no setting {unknown[0]!r}; it knows {', '.join(known)}"
+            f"{cls.__name__} has no setting {brief(unknown[0])}; it knows {', '.join(known)}"
         )
     missing = [
         name
@@ -224,35 +234,42 @@ def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
 
 def _one_of(name: str, value: object, allowed: Collection[str]) -> None:
     if not isinstance(value, str) or value not in allowed:
-        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {brief(value)}")
 
 
 def _positive_integer(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+        raise ConfigError(f"{name} must be a whole number of at least 1, got {brief(value)}")
 
 
 def _number(name: str, value: object, *, above: float, at_most: float = math.inf) -> None:
     allowed = f"above {above}" + (f" and at most {at_most}" if math.isfinite(at_most) else "")
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise ConfigError(f"{name} must be a finite number {allowed}, got {value!r}")
-    if not above < value <= at_most:
-        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+    if not _is_finite_number(value):
+        raise ConfigError(f"{name} must be a finite number {allowed}, got {brief(value)}")
+    if not above < value <= at_most:  # type: ignore[operator]
+        raise ConfigError(f"{name} must be {allowed}, got {brief(value)}")
 
 
 def _boolean(name: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise ConfigError(f"{name} must be true or false, got {value!r}")
+        raise ConfigError(f"{name} must be true or false, got {brief(value)}")
 
 
 def _channel_triple(name: str, values: Any) -> tuple[float, float, float]:
-    try:
-        red, green, blue = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name} must be three numbers (R, G, B), got {values!r}") from error
-    if not all(math.isfinite(value) for value in (red, green, blue)):
-        raise ConfigError(f"{name} must be finite, got {values!r}")
+    triple = tuple(values) if isinstance(values, Iterable) else ()
+    if len(triple) != 3 or not all(_is_finite_number(value) for value in triple):
+        raise ConfigError(f"{name} must be three finite numbers (R, G, B), got {brief(values)}")
+    red, green, blue = (float(value) for value in triple)
     return red, green, blue
+
+
+def _is_finite_number(value: object) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float can hold
+        return False
 
 
 def _mapping(name: str, value: object) -> Mapping[str, Any]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80
+
 
 class GspDeployError(Exception):
     """Base of every error that the library raises on purpose.
@@ -45,3 +50,13 @@ class MissingCapabilityError(GspDeployError):
     """This machine lacks a package, a device or a driver that the command needs."""
 
     exit_code = 4
+
+
+def reason_of(error: BaseException) -> str:
+    """Return a foreign error's message in one line: its first, or its type where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def brief(value: object) -> str:
+    """Return `repr(value)`, cut where a hostile file would flood the message with it."""
+    return _BRIEF.repr(value)
