@@ -17,17 +17,32 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from gsp_deploy.config import GSPConfig, ModelConfig, PoolingMode, PreprocessingSpec, Solver
-from gsp_deploy.errors import CheckpointError, ConfigError
+from gsp_deploy.config import (
+    GSPConfig,
+    ModelConfig,
+    PoolingMode,
+    PreprocessingSpec,
+    Solver,
+    from_fields,
+)
+from gsp_deploy.errors import CheckpointError, ConfigError, brief, reason_of
 from gsp_deploy.files import replacing
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.reference_checkpoint import read_reference_model
 
 FORMAT_VERSION = 1
 METADATA_KEY = "gsp_deploy"
+
+# Floating-point weights, and what batch norms and flags count with.
+_WEIGHT_TYPES = frozenset(
+    {
+        torch.float64, torch.float32, torch.float16, torch.bfloat16,
+        torch.int64, torch.int32, torch.uint8, torch.bool,
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,8 +90,9 @@ def save_checkpoint(
         "provenance": dataclasses.asdict(provenance or Provenance()),
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+        temporary.write_bytes(content)  # safetensors' own writer hides its file from other users
 
 
 def load_checkpoint(
@@ -134,7 +150,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointContents:
         CheckpointError: the file is missing, damaged or hostile, or holds NaN or infinity.
     """
     tensors, header = _read(Path(path))
-    _check_finite(tensors, path)
+    _check_tensors(tensors, path)
     return CheckpointContents(tensors, None if header is None else parse_header(header, path))
 
 
@@ -150,13 +166,15 @@ def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadat
             raise CheckpointError(f"{path}: the checkpoint's metadata is no table of settings")
         if data.get("format") != FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}: checkpoint format {data.get('format')!r}, this version reads "
+                f"{path}: checkpoint format {brief(data.get('format'))}, this version reads "
                 f"{FORMAT_VERSION}; update gsp-deploy or save the checkpoint again"
             )
-        provenance = Provenance(**data.get("provenance", {}))
+        provenance = from_fields(Provenance, data.get("provenance", {}))
         return CheckpointMetadata(ModelConfig.from_dict(data.get("model", {})), provenance)
-    except (json.JSONDecodeError, RecursionError, ConfigError, TypeError) as error:
-        raise CheckpointError(f"{path}: the checkpoint's metadata is damaged: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:  # JSON's and config's among them
+        raise CheckpointError(
+            f"{path}: the checkpoint's metadata is damaged: {reason_of(error)}"
+        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -174,7 +192,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
             return tensors, (stream.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({reason_of(error)})"
+        ) from error
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -186,8 +206,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             "save `model.state_dict()` (better: as .safetensors)"
         ) from error
     except Exception as error:  # torch.load fails with whatever its archive reader meets
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a whole PyTorch file ({reason})") from error
+        raise CheckpointError(f"{path}: not a whole PyTorch file ({reason_of(error)})") from error
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(data, Mapping) and isinstance(data.get(wrapper), Mapping):
             data = data[wrapper]
@@ -196,8 +215,14 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
 
 
-def _check_finite(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
     for name, tensor in tensors.items():
+        if tensor.dtype not in _WEIGHT_TYPES or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "meta" if tensor.is_meta else f"{tensor.layout} {tensor.dtype}"
+            raise CheckpointError(
+                f"{path}: tensor {name} is {kind.replace('torch.', '')}; "
+                "save weights as dense float32, float16 or bfloat16"
+            )
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity")
 
@@ -224,6 +249,7 @@ def _refuse_backbone_options(path: str | os.PathLike[str], *options: object) -> 
 def _build(
     tensors: Mapping[str, Tensor], config: ModelConfig, path: str | os.PathLike[str]
 ) -> EmbeddingModel:
+    _check_head_shapes(tensors, config, path)
     model = EmbeddingModel(config)
     try:
         model.load_state_dict(tensors)
@@ -233,3 +259,20 @@ def _build(
             f"{path}: weights do not fit the checkpoint's config: {reason}"
         ) from error
     return model
+
+
+def _check_head_shapes(
+    tensors: Mapping[str, Tensor], config: ModelConfig, path: str | os.PathLike[str]
+) -> None:
+    """Hold the config against the file before memory of the sizes that it names is asked for."""
+    head = config.head
+    wanted = {"head.embed.weight": (head.embedding_dim, head.in_channels)}
+    if isinstance(head, GSPConfig):
+        wanted["head.prototypes"] = (head.num_prototypes, head.embedding_dim)
+    for name, shape in wanted.items():
+        found = tuple(tensors[name].shape) if name in tensors else "none"
+        if found != shape:
+            raise CheckpointError(
+                f"{path}: weights do not fit the checkpoint's config: "
+                f"expected {name} of shape {brief(shape)}, found {found}"
+            )

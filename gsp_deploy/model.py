@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import gsp_deploy.backbones  # noqa: F401  (registers our networks with timm)
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
-from gsp_deploy.errors import ConfigError
+from gsp_deploy.errors import ConfigError, brief, reason_of
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput
 
 
@@ -30,10 +30,11 @@ class EmbeddingModel(nn.Module):
         self.config = config
         self.backbone: Any = create_backbone(config, pretrained)
         self.head = create_head(config.head)
-        if self.backbone.num_features != config.head.in_channels:
+        channels = getattr(self.backbone, "num_features", None)
+        if channels != config.head.in_channels:
             raise ConfigError(
-                f"backbone {config.backbone} yields {self.backbone.num_features} channels, "
-                f"but the head expects in_channels={config.head.in_channels}"
+                f"backbone {config.backbone} yields {channels} channels, "
+                f"but the head expects in_channels={brief(config.head.in_channels)}"
             )
 
     def forward(self, images: Tensor) -> PoolingOutput:
@@ -60,7 +61,11 @@ class FeatureInput(nn.Module):
 
 
 def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
-    """Create the network whose `forward_features` gives the feature map."""
+    """Create the network whose `forward_features` gives the feature map.
+
+    Raises:
+        ConfigError: timm does not know it, or cannot build it with these options.
+    """
     if config.is_head_only:
         return FeatureInput(config.head.in_channels)
     try:
@@ -71,15 +76,16 @@ def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
             global_pool="",
             **config.backbone_options,
         )
-    except RuntimeError as error:
-        if "Unknown model" not in str(error):
-            raise
-        near = timm.list_models(f"*{config.backbone.split('_')[0]}*")[:4]
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise ConfigError(f"timm has no backbone named {config.backbone!r}{hint}") from error
-    except TypeError as error:
-        raise ConfigError(f"backbone {config.backbone}: {error}") from error
+    except Exception as error:  # timm's constructors raise whatever an option leads them to
+        raise ConfigError(f"backbone {brief(config.backbone)}: {_why(error, config)}") from error
     return backbone
+
+
+def _why(error: Exception, config: ModelConfig) -> str:
+    if "Unknown model" not in str(error):
+        return reason_of(error)
+    near = timm.list_models(f"*{config.backbone.split('_')[0]}*")[:4]
+    return "timm has no model of this name" + (f"; near it: {', '.join(near)}" if near else "")
 
 
 def create_head(config: GSPConfig | BaselineConfig) -> GeneralizedSumPooling | BaselinePooling:

@@ -31,7 +31,7 @@ def read_reference_model(
     Raises:
         CheckpointError: there is no GSP head in it, shapes disagree, or the backbone's weights
             do not fit the named architecture.
-        ConfigError: it has a backbone and none is named, or the reverse.
+        ConfigError: it has a backbone and none is named.
     """
     prefix = _find_head(tensors, path)
     head_tensors = {
@@ -108,11 +108,11 @@ def _model_config(
 
 def _load_head(head: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     shaped = dict(tensors)
-    if "power" in shaped and head.power is None:
-        shaped.pop("power")  # the caller chose another pooling than the one it was trained with
-    elif "power" in shaped:
-        shaped["power"] = shaped["power"].reshape(())
+    if head.power is None:
+        shaped.pop("power", None)  # the caller chose another pooling than it was trained with
     try:
+        if "power" in shaped:
+            shaped["power"] = shaped["power"].reshape(())
         head.load_state_dict(shaped)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: GSP head: {' '.join(str(error).split())[:300]}") from error
