@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gsp_deploy.errors import GspDeployError, UsageError
@@ -23,19 +23,38 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved onto it when the block ends without an error.
 
     A crash, a full disk or an interrupt leaves the old file as it was and no partial new one.
+
+    Raises:
+        GspDeployError: the file cannot be written.
     """
-    target = Path(path)
+    with replacing_together(path) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
+    """Yield temporary paths for files of one folder that belong together.
+
+    They have the files' own names, and are moved when the block ends without an error: all of
+    them, or none. Only a crash of the machine between two moves can leave a mixture.
+
+    Raises:
+        GspDeployError: a file cannot be written.
+    """
+    targets = [Path(path) for path in paths]
+    first = targets[0]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            temporary = Path(folder) / target.name
-            yield temporary
-            _flush_to_disk(temporary)
-            os.replace(temporary, target)
+        first.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{first.name}.", dir=first.parent) as folder:
+            fresh = tuple(Path(folder) / target.name for target in targets)
+            yield fresh
+            for file in fresh:
+                _flush_to_disk(file)
+            _move_all(fresh, targets, Path(tempfile.mkdtemp(dir=folder)))
     except OSError as error:
         reason = error.strerror or str(error)
         raise GspDeployError(
-            f"cannot write {target}: {reason}; nothing was replaced, "
+            f"cannot write {first}: {reason}; nothing was replaced, "
             "free some space or choose another place"
         ) from error
 
@@ -58,3 +77,17 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def _flush_to_disk(path: Path) -> None:
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
+
+
+def _move_all(sources: Sequence[Path], targets: Sequence[Path], kept: Path) -> None:
+    """Move each source onto its target; where one cannot be moved, bring back what was there."""
+    with ExitStack() as undo:
+        for source, target in zip(sources[:-1], targets[:-1], strict=True):
+            if target.exists():
+                os.replace(target, kept / target.name)
+                undo.callback(os.replace, kept / target.name, target)
+            else:
+                undo.callback(target.unlink, missing_ok=True)
+            os.replace(source, target)
+        os.replace(sources[-1], targets[-1])  # a single file is never away for a moment
+        undo.pop_all()
