@@ -155,6 +155,8 @@ class _Course:
         if run.recipe.set_aside:
             sections = ", ".join(f"[{name}]" for name in run.recipe.set_aside)
             notes.append(f"head {run.recipe.head.kind}: {sections} are set aside")
+        if run.world.size > 1 and run.device.type == "cpu":
+            notes.append("on CPUs batch norm sees each process's share of the batch only")
         return RunPlan(
             training_images=len(run.training),
             training_classes=run.training.num_classes,

@@ -105,7 +105,7 @@ def test_an_existing_run_is_refused_continued_or_replaced(run, tmp_path):
 def test_ctrl_c_saves_says_so_and_the_run_can_go_on(tmp_path):
     folder = tmp_path / "run"
     script = "import typer; from gsp_deploy_cli.train import train; typer.run(train)"
-    settings = ["--set", "run.epochs=200", "--set", "run.save_every=2", "--set", "run.workers=1"]
+    settings = ["--set", "run.steps=1800", "--set", "run.save_every=2", "--set", "run.workers=1"]
     child = subprocess.Popen(
         [sys.executable, "-c", script, str(QUICK), "-o", str(folder), *settings],
         stderr=subprocess.PIPE,
