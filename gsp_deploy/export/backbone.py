@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
+import re
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from gsp_deploy.errors import GspDeployError
+from gsp_deploy.config import ModelConfig
+from gsp_deploy.errors import GspDeployError, reason_of
 from gsp_deploy.export.head import HeadParameters
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling
 from gsp_deploy.model import EmbeddingModel
@@ -23,9 +27,11 @@ EXAMPLE_BATCH = 2
 
 
 class _Features(nn.Module):
+    """The backbone alone, a copy in float32 on the CPU: the caller's model stays as it is."""
+
     def __init__(self, model: EmbeddingModel) -> None:
         super().__init__()
-        self.backbone = model.backbone
+        self.backbone = copy.deepcopy(model.backbone).cpu().float().eval()
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.backbone.forward_features(images)
@@ -39,6 +45,10 @@ def export_backbone(
 
     A head alone has no backbone: there the input is called `features`, of any height and width,
     and is passed on.
+
+    Raises:
+        GspDeployError: PyTorch cannot export the backbone, or what it yields is no feature map
+            of the head's channels, or not of any size where any size was asked for.
     """
     if model.config.is_head_only:
         return _features_only(model.config.head.in_channels, opset, dynamic_batch)
@@ -53,7 +63,7 @@ def export_backbone(
     with _quiet():
         try:
             program = torch.onnx.export(
-                _Features(model).eval(),
+                _Features(model),
                 (images,),
                 dynamo=True,
                 opset_version=max(opset, NATIVE_OPSET),
@@ -65,20 +75,28 @@ def export_backbone(
         except Exception as error:  # the exporter raises whatever its passes meet
             raise GspDeployError(
                 f"PyTorch's ONNX exporter refused the backbone {model.config.backbone}: "
-                f"{str(error).splitlines()[0]}"
+                f"{reason_of(error.__cause__ or error)}"
             ) from error
     assert program is not None
+    _check_feature_map(program.model.graph.outputs[0], model.config, dynamic_size)
     return _name_sizes(program.model, dynamic_batch, dynamic_size)
 
 
 def head_parameters(head: GeneralizedSumPooling | BaselinePooling) -> HeadParameters:
-    """Copy a head's parameters out as float32 arrays."""
+    """Copy a head's parameters out as float32 arrays.
+
+    Raises:
+        GspDeployError: the generalised mean's power is 0, where it has no value.
+    """
     prototypes = head.prototypes if isinstance(head, GeneralizedSumPooling) else None
+    power = None if head.power is None else head.power.item()
+    if power == 0:
+        raise GspDeployError("the head's generalised mean has the power 0; train or set it above 0")
     return HeadParameters(
         embed_weight=_array(head.embed.weight),
         embed_bias=None if head.embed.bias is None else _array(head.embed.bias),
         prototypes=None if prototypes is None else _array(prototypes),
-        power=None if head.power is None else float(head.power),
+        power=power,
     )
 
 
@@ -95,17 +113,41 @@ def _features_only(channels: int, opset: int, dynamic_batch: bool) -> ir.Model:
     return ir.Model(graph, ir_version=10)
 
 
+def _check_feature_map(features: ir.Value, config: ModelConfig, dynamic_size: bool) -> None:
+    shape = () if features.shape is None else tuple(features.shape)
+    channels = config.head.in_channels
+    if len(shape) != 4 or shape[1] != channels:
+        raise GspDeployError(
+            f"backbone {config.backbone} yields ({', '.join(map(str, shape))}), the head pools a "
+            f"feature map (batch, {channels}, height, width); choose a convolutional backbone"
+        )
+    if dynamic_size and any(isinstance(size, int) for size in shape[2:]):
+        raise GspDeployError(
+            f"backbone {config.backbone} is made for one image size (its feature map is always "
+            f"{shape[2]}x{shape[3]}); export it without --dynamic-size"
+        )
+
+
 def _name_sizes(model: ir.Model, dynamic_batch: bool, dynamic_size: bool) -> ir.Model:
-    """Call the input's open sizes by what they are."""
+    """Call the open sizes by what they are, also where others are computed from them."""
     images = model.graph.inputs[0]
     assert images.shape is not None
-    shape = list(images.shape)
-    if dynamic_batch:
-        shape[0] = ir.SymbolicDim("batch")
+    named = {0: "batch"} if dynamic_batch else {}
     if dynamic_size:
-        shape[2:] = [ir.SymbolicDim("height"), ir.SymbolicDim("width")]
-    images.shape = ir.Shape(shape)
+        named |= {2: "height", 3: "width"}
+    symbols = {str(images.shape[axis]): name for axis, name in named.items()}
+    for value in (images, *(value for node in model.graph for value in node.outputs)):
+        if value.shape is not None:
+            value.shape = ir.Shape([_renamed(size, symbols) for size in value.shape])
     return model
+
+
+def _renamed(size: int | ir.SymbolicDim, symbols: Mapping[str, str]) -> int | str | None:
+    if isinstance(size, int):
+        return size
+    if size.value is None:
+        return None
+    return re.sub(r"\w+", lambda word: symbols.get(word[0], word[0]), size.value)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
