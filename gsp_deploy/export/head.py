@@ -16,6 +16,7 @@ import onnx_ir as ir
 from gsp_deploy.config import BaselineConfig, GSPConfig
 from gsp_deploy.constants import GEM_FLOOR, NORM_FLOOR
 from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.precision import as_type
 from gsp_deploy.export.solver import LOCATIONS, mixing_weights
 
 CHANNELS = 1
@@ -92,7 +93,7 @@ class _HeadWriter:
         weights = self._mixing_weights(scores, config, plan)
         pooled = self._pool(config.pooling, embeddings, locations, weights)
         if config.max_residual:
-            pooled = self._add_max_residual(pooled, locations)
+            pooled = self._with_max_residual(pooled, locations)
         found = {"embedding": pooled}
         if "attributes" in outputs:
             found["attributes"] = self._attributes(scores, weights)
@@ -224,12 +225,12 @@ class _HeadWriter:
             inputs.append(self.graph.constant("embed_bias_float", self.parameters.embed_bias))
         return self.graph.op("Gemm", *inputs, name="embed_pooled", transB=1)
 
-    def _add_max_residual(self, embedding: ir.Value, locations: ir.Value) -> ir.Value:
+    def _with_max_residual(self, embedding: ir.Value, locations: ir.Value) -> ir.Value:
+        """Return the embedding plus W . max_i x_i, in one product."""
         graph = self.graph
         peak = graph.reduce("ReduceMax", locations, LOCATIONS, name="max_residual", keepdims=False)
         weight = graph.constant("embed_weight", self.parameters.embed_weight)
-        residual = graph.op("Gemm", peak, weight, name="embed_residual", transB=1)
-        return graph.op("Add", embedding, residual, name="with_residual")
+        return graph.op("Gemm", peak, weight, embedding, name="embed_residual", transB=1)
 
     def _attributes(self, scores: ir.Value, weights: ir.Value | None) -> ir.Value:
         """Return the soft assignments averaged with the mixing weights, `(B, M)`."""
@@ -261,7 +262,7 @@ class _HeadWriter:
     def _like_features(self, name: str, array: np.ndarray) -> ir.Value:
         """Return a constant in the features' precision."""
         dtype = self.features.dtype or ir.DataType.FLOAT
-        return self.graph.constant(name, array.astype(dtype.numpy()))
+        return self.graph.constant(name, as_type(array, dtype, f"{HEAD_SCOPE}/{name}"))
 
 
 def _inside_unit_ball(vectors: np.ndarray | None) -> np.ndarray:

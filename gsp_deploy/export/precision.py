@@ -130,14 +130,7 @@ class _Lowering:
 
     def _convert_weight(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         assert value.const_value is not None
-        array = value.const_value.numpy()
-        with np.errstate(over="ignore"):
-            lowered = array.astype(dtype.numpy())
-        if not np.isfinite(lowered.astype(np.float32)).all():
-            raise GspDeployError(
-                f"weight {value.name} reaches {np.abs(array).max():.3g}, beyond the range of "
-                f"{dtype.name.lower()}; use bf16 or fp32"
-            )
+        lowered = as_type(value.const_value.numpy(), dtype, value.name or "")
         name = f"{value.name}/{dtype.name.lower()}"
         result = ir.Value(
             name=name,
@@ -152,6 +145,22 @@ class _Lowering:
         for name, value in list(self.graph.initializers.items()):
             if not value.uses() and not value.is_graph_output():
                 del self.graph.initializers[name]
+
+
+def as_type(array: np.ndarray, dtype: ir.DataType, name: str) -> np.ndarray:
+    """Return a weight in another floating-point type; `name` tells it in errors.
+
+    Raises:
+        GspDeployError: a value does not fit the type's range.
+    """
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype.numpy())
+    if not np.isfinite(converted.astype(np.float32)).all():
+        raise GspDeployError(
+            f"weight {name} reaches {np.abs(array).max():.3g}, beyond the range of "
+            f"{dtype.name.lower()}; use bf16 or fp32"
+        )
+    return converted
 
 
 def _schema(node: ir.Node, opset: int) -> onnx.defs.OpSchema | None:
