@@ -33,7 +33,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
-    """Yield temporary paths for files of one folder that belong together.
+    """Yield temporary paths for files of one folder that belong together, the main one last.
 
     They have the files' own names, and are moved when the block ends without an error: all of
     them, or none. Only a crash of the machine between two moves can leave a mixture.
@@ -42,10 +42,10 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
         GspDeployError: a file cannot be written.
     """
     targets = [Path(path) for path in paths]
-    first = targets[0]
+    main = targets[-1]
     try:
-        first.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{first.name}.", dir=first.parent) as folder:
+        main.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{main.name}.", dir=main.parent) as folder:
             fresh = tuple(Path(folder) / target.name for target in targets)
             yield fresh
             for file in fresh:
@@ -54,7 +54,7 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
     except OSError as error:
         reason = error.strerror or str(error)
         raise GspDeployError(
-            f"cannot write {first}: {reason}; nothing was replaced, "
+            f"cannot write {main}: {reason}; nothing was replaced, "
             "free some space or choose another place"
         ) from error
 

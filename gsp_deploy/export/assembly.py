@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -51,6 +52,17 @@ class Draft:
         if self.options.precision == "bf16" and self.options.operator_set < BFLOAT16_OPSET:
             return None
         return LOW_PRECISION.get(self.options.precision)
+
+    @property
+    def embeddings_name(self) -> str:
+        """The value inside the head that holds the per-location embeddings in float32."""
+        return "gsp/embeddings" if self.head_precision is None else "gsp/embeddings_float"
+
+    @property
+    def prototypes(self) -> np.ndarray:
+        """The prototypes p `(M, D)` of a GSP head."""
+        assert self.parameters.prototypes is not None
+        return self.parameters.prototypes
 
     def variant(self, backbone: ir.Model, options: ExportOptions | None = None) -> Draft:
         """Return the same head on another form of the backbone, or under other options."""

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import DataError
 from gsp_deploy.image_files import ImageReader, find_images
 from gsp_deploy.normalisation import normalise
 from gsp_deploy.preprocessing import fit_image
@@ -34,6 +35,10 @@ class Calibration:
     inputs: np.ndarray
     source: str
     preprocessing: PreprocessingSpec | None
+
+    def __post_init__(self) -> None:
+        if not len(self.inputs):
+            raise DataError(f"expected at least one image to calibrate on, got {self.source}")
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """Yield whole batches; the last one is filled up from the start."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,13 +13,13 @@ import gsp_deploy
 from gsp_deploy.checkpoint import CheckpointMetadata
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.environment import package_versions
-from gsp_deploy.errors import GspDeployError
+from gsp_deploy.errors import GspDeployError, reason_of
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.options import ExportOptions
-from gsp_deploy.files import replacing, sha256_of
+from gsp_deploy.files import replacing_together, sha256_of
 from gsp_deploy.manifest import (
     METADATA_KEY,
     ExportManifest,
@@ -70,9 +69,11 @@ def export_onnx(
     given); with `newton` and no `iterations` the fewest steps that meet the tolerance are taken.
 
     Raises:
+        UsageError: the options ask for what the model has not.
         GspDeployError: the backbone cannot be exported, or no number of steps meets the tolerance.
     """
     options = options or ExportOptions()
+    options.check_against(model.config)
     calibration = calibration or default_calibration(model.config)
     draft = Draft(model, options)
     plan, tolerance = _plan(draft, options, calibration)
@@ -94,8 +95,8 @@ def _plan(
     if options.solver == "fixed-point":
         steps = head.steps if head.solver == "fixed-point" else GSPConfig(1).steps
         return SolverPlan("fixed-point", steps), None
-    probe = draft.assemble(SolverPlan("newton", 1), (), extra=("gsp/log_mass",))
-    steps = fewest_steps(probe, head, calibration, options.tolerance)
+    probe = draft.assemble(SolverPlan("newton", 1), (), (draft.embeddings_name, "gsp/log_mass"))
+    steps = fewest_steps(probe, head, draft.prototypes, calibration, options.tolerance)
     return SolverPlan("newton", steps), options.tolerance
 
 
@@ -106,10 +107,8 @@ def _certificate(
         return None
     head = draft.config.head
     assert isinstance(head, GSPConfig)
-    assert draft.parameters.prototypes is not None
-    embeddings = "gsp/embeddings" if draft.head_precision is None else "gsp/embeddings_float"
-    twin = draft.assemble(plan, (), extra=(embeddings, "gsp/weights"))
-    return certify(twin, head, draft.parameters.prototypes, plan, calibration, tolerance)
+    twin = draft.assemble(plan, (), (draft.embeddings_name, "gsp/weights"))
+    return certify(twin, head, draft.prototypes, plan, calibration, tolerance)
 
 
 def _manifest(
@@ -149,32 +148,21 @@ def _write(
     if external_data or _weight_bytes(network) > EXTERNAL_DATA_BYTES:
         manifest = replace(manifest, external_data=f"{path.name}.data")
     _describe(network, manifest)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=_folder(path)) as folder:
-        draft = Path(folder) / path.name
+    data = [] if manifest.external_data is None else [path.with_name(manifest.external_data)]
+    with replacing_together(*data, sidecar_path(path), path) as (*_, draft):
         ir.save(network, draft, external_data=manifest.external_data)
         try:
             onnx.checker.check_model(str(draft), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise GspDeployError(f"the exported graph is invalid: {error}") from error
-        if manifest.external_data:
-            with replacing(path.with_name(manifest.external_data)) as temporary:
-                os.replace(draft.with_name(manifest.external_data), temporary)
+            raise GspDeployError(f"the exported graph is invalid: {reason_of(error)}") from error
         manifest = replace(manifest, sha256=sha256_of(draft))
-        sidecar_path(path).unlink(missing_ok=True)  # never a new model beside an old manifest
-        with replacing(path) as temporary:
-            os.replace(draft, temporary)
-    write_sidecar(manifest, path)
+        write_sidecar(manifest, draft)
     return ExportedModel(path, manifest)
 
 
 def _weight_bytes(network: ir.Model) -> int:
     weights = (value.const_value for value in network.graph.initializers.values())
     return sum(int(weight.nbytes) for weight in weights if weight is not None)
-
-
-def _folder(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.parent
 
 
 def _describe(network: ir.Model, manifest: ExportManifest) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from gsp_deploy.config import Solver
-from gsp_deploy.errors import UsageError
+from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
+from gsp_deploy.errors import UsageError, brief
 
 Precision = Literal["fp32", "fp16", "bf16"]
 OptionalOutput = Literal["attributes", "weights"]
@@ -58,22 +58,39 @@ class ExportOptions:
             _check_word(name, getattr(self, name), get_args(Precision))
         for output in self.outputs:
             _check_word("output", output, get_args(OptionalOutput))
+        object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
         _check_word("solver", self.solver, get_args(Solver))
         if self.opset is None:
             bfloat16 = "bf16" in (self.precision, self.io_precision)
             object.__setattr__(self, "opset", BFLOAT16_OPSET if bfloat16 else DEFAULT_OPSET)
         if self.opset not in OPSETS:
             raise UsageError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {self.opset}")
-        if self.iterations is not None and self.iterations < 1:
-            raise UsageError(f"iterations must be at least 1, got {self.iterations}")
+        if self.iterations is not None and not _is_count(self.iterations):
+            raise UsageError(
+                f"iterations must be a whole number of at least 1, got {brief(self.iterations)}"
+            )
         if not 0 < self.tolerance < 1:
             raise UsageError(f"tolerance must be between 0 and 1, got {self.tolerance}")
+
+    def check_against(self, config: ModelConfig) -> None:
+        """Raise `UsageError` where a model of this config has not what is asked for."""
+        if self.outputs and isinstance(config.head, BaselineConfig):
+            raise UsageError(
+                f"{config.head.pooling} pooling without transport has no {self.outputs[0]}; "
+                "leave the output out"
+            )
+        if self.include_preprocessing and config.is_head_only:
+            raise UsageError("a head alone takes feature maps and has no pre-processing to include")
 
     @property
     def operator_set(self) -> int:
         """The opset, with the default filled in."""
         assert self.opset is not None  # filled in by __post_init__
         return self.opset
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check_word(name: str, value: str, allowed: tuple[str, ...]) -> None:
