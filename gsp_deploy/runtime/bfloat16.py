@@ -1,7 +1,9 @@
-"""Running a bfloat16 graph where ONNX Runtime has no bfloat16 kernels: on the CPU.
+"""Running a bfloat16 or float16 graph on the CPU as hardware with a float32 accumulator would.
 
-Every operator computes in float32 and its result is rounded to bfloat16, which is what hardware
-with a float32 accumulator does. Slower than float32; for checking, not for serving.
+Every operator computes in float32 and its result is rounded to the narrow type. ONNX Runtime has
+no bfloat16 kernels for the CPU; float16 it computes in float32 without rounding in between, so
+that an overflow of the real hardware never shows. Slower than float32; for checking, not for
+serving.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-WIDE, NARROW = TensorProto.FLOAT, TensorProto.BFLOAT16
+WIDE = TensorProto.FLOAT
 _SUFFIX = "/widened"
 
 
@@ -20,17 +22,29 @@ def widen_bfloat16(path: Path) -> bytes | None:
 
     Graph inputs and outputs of type bfloat16 become float32.
     """
+    return _widen_model(path, TensorProto.BFLOAT16)
+
+
+def widen_float16(path: Path) -> bytes | None:
+    """Return the model with float16 only in Cast operators, or None if it has none at all.
+
+    Graph inputs and outputs of type float16 become float32.
+    """
+    return _widen_model(path, TensorProto.FLOAT16)
+
+
+def _widen_model(path: Path, narrow_type: int) -> bytes | None:
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
     graph = model.graph
-    narrow = _narrow_values(graph)
+    narrow = _values_of_type(graph, narrow_type)
     if not narrow:
         return None
     nodes = [_cast(name, name + _SUFFIX, WIDE) for name in sorted(_stored(graph) & narrow)]
     for source in graph.input:
         if source.name in narrow:
-            nodes += _narrow_input(source)
+            nodes += _narrow_input(source, narrow_type)
     for node in graph.node:
-        nodes += _widen(node, narrow)
+        nodes += _widen(node, narrow, narrow_type)
     for result in graph.output:
         if result.name in narrow:
             nodes.append(_widen_output(nodes, result))
@@ -40,10 +54,10 @@ def widen_bfloat16(path: Path) -> bytes | None:
     return bytes(model.SerializeToString())
 
 
-def _narrow_values(graph: onnx.GraphProto) -> set[str]:
+def _values_of_type(graph: onnx.GraphProto, element_type: int) -> set[str]:
     typed = (*graph.value_info, *graph.input, *graph.output)
-    return {v.name for v in typed if v.type.tensor_type.elem_type == NARROW} | {
-        weight.name for weight in graph.initializer if weight.data_type == NARROW
+    return {v.name for v in typed if v.type.tensor_type.elem_type == element_type} | {
+        weight.name for weight in graph.initializer if weight.data_type == element_type
     }
 
 
@@ -51,7 +65,7 @@ def _stored(graph: onnx.GraphProto) -> set[str]:
     return {weight.name for weight in graph.initializer}
 
 
-def _widen(node: onnx.NodeProto, narrow: set[str]) -> list[onnx.NodeProto]:
+def _widen(node: onnx.NodeProto, narrow: set[str], narrow_type: int) -> list[onnx.NodeProto]:
     """Return the node in float32 with rounding casts behind it; a Cast rounds by itself."""
     if node.op_type == "Cast":
         return [
@@ -66,23 +80,26 @@ def _widen(node: onnx.NodeProto, narrow: set[str]) -> list[onnx.NodeProto]:
     for index, name in enumerate(node.output):
         if name in produced:
             node.output[index] = name + "/exact"
-            rounding += _round(name)
+            rounding += _round(name, narrow_type)
     return [node, *rounding]
 
 
-def _round(name: str) -> list[onnx.NodeProto]:
-    """Round `name/exact` to bfloat16 as `name`, and widen that again as `name/widened`."""
-    return [_cast(name + "/exact", name, NARROW), _cast(name, name + _SUFFIX, WIDE)]
+def _round(name: str, narrow_type: int) -> list[onnx.NodeProto]:
+    """Round `name/exact` to the narrow type as `name`, and widen that again as `name/widened`."""
+    return [_cast(name + "/exact", name, narrow_type), _cast(name, name + _SUFFIX, WIDE)]
 
 
-def _narrow_input(source: onnx.ValueInfoProto) -> list[onnx.NodeProto]:
+def _narrow_input(source: onnx.ValueInfoProto, narrow_type: int) -> list[onnx.NodeProto]:
     source.type.tensor_type.elem_type = WIDE
     name = source.name
-    return [_cast(name, name + "/narrow", NARROW), _cast(name + "/narrow", name + _SUFFIX, WIDE)]
+    return [
+        _cast(name, name + "/narrow", narrow_type),
+        _cast(name + "/narrow", name + _SUFFIX, WIDE),
+    ]
 
 
 def _widen_output(nodes: list[onnx.NodeProto], result: onnx.ValueInfoProto) -> onnx.NodeProto:
-    """Let the output be the float32 form of what was the bfloat16 output."""
+    """Let the output be the float32 form of what was the narrow output."""
     name = result.name
     for node in nodes:
         for index, output in enumerate(node.output):
