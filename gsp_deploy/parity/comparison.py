@@ -1,0 +1,108 @@
+"""How far two models' outputs are apart, image by image, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsp_deploy.parity.distribution import Distribution, finite
+
+# Weights that hardly differ from each other have no spread worth dividing by.
+SMALLEST_SPREAD = 1e-3
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, eq=False)
+class OutputErrors:
+    """Errors of one output.
+
+    Attributes:
+        name: of the output.
+        absolute: each image's largest |candidate - reference|.
+        relative: the same over the image's largest |reference|.
+        non_finite: how many of the candidate's values are NaN or infinite.
+    """
+
+    name: str
+    absolute: Distribution
+    relative: Distribution
+    non_finite: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able data."""
+        return {
+            "absolute": self.absolute.to_dict(),
+            "relative": self.relative.to_dict(),
+            "non_finite": self.non_finite,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MixingWeightErrors:
+    """Errors of the mixing weights against what they say.
+
+    The weights' mean is 1 whatever the image, and where gamma is small they all lie close to it
+    (0.99 to 1.01 at gamma = 0.1): an error that is small beside 1 can be most of the signal. So
+    it is held against the image's own spread.
+
+    Attributes:
+        relative: each image's largest |w - w_ref| over its max w_ref - min w_ref (at least 1e-3).
+        spread: that max w_ref - min w_ref.
+        reference_marginal, candidate_marginal: each image's |mean w - 1|, 0 when solved exactly.
+    """
+
+    relative: Distribution
+    spread: Distribution
+    reference_marginal: Distribution
+    candidate_marginal: Distribution
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able data."""
+        return {
+            "relative_to_spread": self.relative.to_dict(),
+            "median_spread": finite(self.spread.median),
+            "reference_marginal_error": finite(self.reference_marginal.maximum),
+            "candidate_marginal_error": finite(self.candidate_marginal.maximum),
+        }
+
+
+def output_errors(name: str, reference: np.ndarray, candidate: np.ndarray) -> OutputErrors:
+    """Compare one output, `(n, ...)` of each side."""
+    expected, came = _rows(reference), _rows(candidate)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(came - expected).max(axis=1)
+    scale = np.maximum(np.abs(expected).max(axis=1), _TINY)
+    non_finite = int((~np.isfinite(came)).sum())
+    return OutputErrors(name, Distribution(error), Distribution(error / scale), non_finite)
+
+
+def cosine_distances(reference: np.ndarray, candidate: np.ndarray) -> Distribution:
+    """Return 1 - cos of each pair of embeddings `(n, D)`; exact for nearly equal ones."""
+    with np.errstate(invalid="ignore"):
+        difference = _unit(_rows(reference)) - _unit(_rows(candidate))
+        return Distribution(0.5 * np.square(difference).sum(axis=1))
+
+
+def mixing_weight_errors(reference: np.ndarray, candidate: np.ndarray) -> MixingWeightErrors:
+    """Compare mixing weights, `(n, H, W)` of each side."""
+    expected, came = _rows(reference), _rows(candidate)
+    spread = np.ptp(expected, axis=1)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(came - expected).max(axis=1)
+        marginals = [np.abs(side.mean(axis=1) - 1) for side in (expected, came)]
+    return MixingWeightErrors(
+        relative=Distribution(error / np.maximum(spread, SMALLEST_SPREAD)),
+        spread=Distribution(spread),
+        reference_marginal=Distribution(marginals[0]),
+        candidate_marginal=Distribution(marginals[1]),
+    )
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).astype(np.float64)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)

@@ -1,0 +1,73 @@
+"""One figure an image, and what of it a report shows: the worst, the tail, the middle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# A histogram's bins are decades; what lies below the first edge is as good as equal.
+_DECADES = range(-12, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """Errors by image, 0 being perfect; NaN counts as infinite.
+
+    Args:
+        values: `(n,)`, n at least 1, in the images' order.
+    """
+
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values, dtype=np.float64)
+        object.__setattr__(self, "values", np.where(np.isnan(values), np.inf, values))
+
+    @property
+    def maximum(self) -> float:
+        """The worst image's figure."""
+        return float(self.values.max())
+
+    @property
+    def worst_image(self) -> int:
+        """Which image that is."""
+        return int(self.values.argmax())
+
+    @property
+    def tail(self) -> float:
+        """The figure that 99 % of the images do not exceed."""
+        return self._quantile(0.99)
+
+    @property
+    def median(self) -> float:
+        """The figure that half of the images do not exceed."""
+        return self._quantile(0.5)
+
+    def histogram(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return decade edges `(k,)` and counts `(k + 1,)`: below the first, between, above."""
+        edges = np.array([10.0**decade for decade in _DECADES])
+        places = np.searchsorted(edges, self.values, side="right")
+        return edges, np.bincount(places, minlength=len(edges) + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return maximum, 99 %, median, worst image and histogram as JSON-able data."""
+        edges, counts = self.histogram()
+        return {
+            "max": finite(self.maximum),
+            "p99": finite(self.tail),
+            "median": finite(self.median),
+            "worst_image": self.worst_image,
+            "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        }
+
+    def _quantile(self, share: float) -> float:
+        # An observed value, never one interpolated towards infinity.
+        return float(np.quantile(self.values, share, method="higher"))
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None where it is NaN or infinite, which JSON cannot say."""
+    return float(value) if math.isfinite(value) else None

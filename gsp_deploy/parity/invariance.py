@@ -1,0 +1,113 @@
+"""Whether an image's embedding depends on what else is in its batch. It must not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsp_deploy.parity.distribution import finite
+from gsp_deploy.runtime.session import EmbeddingSession
+
+BATCH_SIZES = (1, 2, 3, 5, 8)
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class BatchInvariance:
+    """Largest change of an embedding, relative to its length, over everything that was tried.
+
+    Attributes:
+        sizes: the batch sizes; every image stood at every position of each.
+        position_error: against the image embedded alone.
+        worst_size, worst_position: where that was.
+        leak: when the other images of the batch are replaced and this one stays.
+        bitwise: neither changed a single bit.
+    """
+
+    sizes: tuple[int, ...]
+    position_error: float
+    worst_size: int
+    worst_position: int
+    leak: float
+    bitwise: bool
+
+    @property
+    def error(self) -> float:
+        """The larger of both."""
+        return max(self.position_error, self.leak)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able data."""
+        return {
+            "sizes": list(self.sizes),
+            "position_error": finite(self.position_error),
+            "worst_size": self.worst_size,
+            "worst_position": self.worst_position,
+            "leak": finite(self.leak),
+            "bitwise": self.bitwise,
+        }
+
+
+def batch_invariance(session: EmbeddingSession, images: np.ndarray) -> BatchInvariance:
+    """Embed the same images alone, at every position of several batch sizes, among others.
+
+    Args:
+        session: the model.
+        images: what it takes, at least one; the first 8 are used, made up to 8 by shifting them.
+    """
+    limit = session.info.input.shape[0]
+    sizes = tuple(s for s in BATCH_SIZES if not isinstance(limit, int) or s <= limit)
+    sample = _distinct(images, max(sizes))
+    alone = np.concatenate([session.embed(image[None]) for image in sample])
+    changes = [
+        (change, size, position)
+        for size in sizes
+        for position, change in enumerate(_position_changes(session, sample[:size], alone))
+    ]
+    worst, size, position = max(changes)
+    leak = _leak(session, sample) if len(sample) > 1 else 0.0
+    return BatchInvariance(sizes, worst, size, position, leak, bool(worst == leak == 0))
+
+
+def _position_changes(
+    session: EmbeddingSession, sample: np.ndarray, alone: np.ndarray
+) -> np.ndarray:
+    """Return the largest change at each position, `(B,)`, over all rotations of the batch."""
+    size = len(sample)
+    changes = np.zeros(size)
+    for shift in range(size):
+        order = (np.arange(size) + shift) % size
+        changes = np.maximum(changes, _changes(session.embed(sample[order]), alone[order]))
+    return changes
+
+
+def _leak(session: EmbeddingSession, sample: np.ndarray) -> float:
+    """Return the largest change of an image when the others become their negatives, or blank."""
+    before = session.embed(sample)
+    # In wider numbers, since 8-bit pixels would wrap around on the way.
+    wide = sample.astype(np.int64 if sample.dtype == np.uint8 else sample.dtype)
+    negatives = (wide.max() + wide.min() - wide).astype(sample.dtype)
+    worst = 0.0
+    for position in sorted({0, len(sample) // 2, len(sample) - 1}):
+        for others in (negatives, np.zeros_like(sample), np.full_like(sample, sample.max())):
+            batch = others.copy()
+            batch[position] = sample[position]
+            kept = session.embed(batch)[position : position + 1]
+            worst = max(worst, float(_changes(kept, before[position : position + 1])[0]))
+    return worst
+
+
+def _changes(came: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return |came - expected| / |expected| of each row; infinite where it is NaN."""
+    with np.errstate(invalid="ignore"):
+        distance = np.linalg.norm(came.astype(np.float64) - expected, axis=1)
+    relative = distance / np.maximum(np.linalg.norm(expected, axis=1), _TINY)
+    return np.where(np.isfinite(relative), relative, np.inf)
+
+
+def _distinct(images: np.ndarray, count: int) -> np.ndarray:
+    """Return the first `count` images; too few are made up by shifting copies sideways."""
+    shifted = [np.roll(images, turn, axis=2) for turn in range(-(-count // len(images)))]
+    return np.concatenate(shifted)[:count]

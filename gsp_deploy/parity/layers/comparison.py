@@ -1,0 +1,231 @@
+"""Comparing two forms of one model value by value along the graph."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.parity.comparison import SMALLEST_SPREAD
+from gsp_deploy.parity.layers.graph import TracedGraph, TracedValue, load_graph, trace
+from gsp_deploy.parity.layers.probes import OnnxProbe, Probe
+from gsp_deploy.parity.layers.report import LayerReport, NodeError
+from gsp_deploy.parity.outputs import COMPARABLE, shared_preprocessing
+from gsp_deploy.parity.tolerances import tolerances_for
+from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
+
+# Every inner value of a batch is in memory at once, of both models.
+CHUNK = 2
+_DEFAULT_OPTIONS = SessionOptions()
+_SOLVER_STEP = re.compile(r"gsp/(?P<solver>newton|fixed_point)_\d+/(?P<value>.+)")
+_SOLVER_START = "gsp/beta"
+# The solver's unknown is a logit: an error of 0.01 in it is 1 % of a weight, however close to 0
+# the unknown itself comes.
+_LOGIT = re.compile(r"gsp/(.+/)?(beta|high)$")
+_LOGIT_SCALE = 1.0
+# The mean of these is set by the transport ratio, whatever the image: what they say is how far
+# from it each location is.
+_CENTERED = frozenset({"gsp/logit", "gsp/kept", "gsp/weights", "weights"})
+
+
+def compare_layers(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    images: np.ndarray,
+    threshold: float | None = None,
+    reference_options: SessionOptions = _DEFAULT_OPTIONS,
+    candidate_options: SessionOptions = _DEFAULT_OPTIONS,
+    emulate_fp16: bool = True,
+) -> LayerReport:
+    """Run both models on the same images and compare every value that both have by name.
+
+    Args:
+        reference: an `.onnx`, or a checkpoint, whose modules' outputs are compared instead.
+        candidate: an `.onnx` made from the same model.
+        images: uint8 `(n, H, W, 3)`, or what both take as float; a handful is enough.
+        threshold: relative error beyond which a node counts as divergent; None takes the limit
+            of the candidate's precision.
+        reference_options, candidate_options: devices and providers.
+        emulate_fp16: round float16 on the CPU as hardware does; see `open_rounding`.
+
+    Raises:
+        UsageError: the candidate is no `.onnx`, or the two have no value in common.
+        DataError: there is no image.
+    """
+    reference, candidate = Path(reference), Path(candidate)
+    if candidate.suffix != ".onnx":
+        raise UsageError(
+            f"the search along the graph needs an .onnx as the candidate, got {candidate}; "
+            "a checkpoint can only be the reference"
+        )
+    if not len(images):
+        raise DataError("a comparison needs at least one image, got none")
+    spec, precision = _agreement(reference, reference_options, candidate, candidate_options)
+    model = load_graph(candidate)
+    graph = trace(model)
+    with _reference_probe(reference, graph, spec, reference_options, emulate_fp16) as first:
+        names = [name for name in _comparable(graph) if name in first.names]
+        if set(names) <= set(COMPARABLE):  # the outputs alone
+            raise UsageError(
+                f"{reference} and {candidate} have no inner value in common; they must come from "
+                "the same checkpoint, exported by the same version"
+            )
+        with OnnxProbe(model, names, spec, candidate_options, emulate_fp16) as second:
+            errors = _accumulate(first, second, images)
+    nodes = _node_errors(graph, errors)
+    limit = tolerances_for(precision).max_layer_error if threshold is None else threshold
+    return LayerReport(str(reference), str(candidate), len(images), limit, nodes)
+
+
+@dataclass
+class _RunningError:
+    """Sums over batches of one value's squared error and squared size.
+
+    Args:
+        centered: a number's size is its distance from the reference's mean.
+        floor: a number's size is at least this.
+    """
+
+    centered: bool = False
+    floor: float = 0.0
+    squared_error: float = 0.0
+    squared_size: float = 0.0
+    max_absolute: float = 0.0
+    non_finite: int = 0
+
+    def add(self, expected: np.ndarray, came: np.ndarray) -> None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = np.abs(came.astype(np.float64) - expected)
+        difference[np.isnan(difference)] = np.inf
+        self.squared_error += float(np.square(difference).sum())
+        center = expected.mean(dtype=np.float64) if self.centered else 0.0
+        size = float(np.square(expected.astype(np.float64) - center).sum())
+        self.squared_size += max(size, self.floor**2 * expected.size)
+        self.max_absolute = max(self.max_absolute, float(difference.max(initial=0)))
+        self.non_finite += int((~np.isfinite(came)).sum())
+
+    @property
+    def relative(self) -> float:
+        """RMS of the error over RMS of the reference; infinite where only the latter is 0."""
+        if self.squared_error == 0:
+            return 0.0
+        return (
+            float(np.sqrt(self.squared_error / self.squared_size)) if self.squared_size else np.inf
+        )
+
+
+def _agreement(
+    reference: Path,
+    reference_options: SessionOptions,
+    candidate: Path,
+    candidate_options: SessionOptions,
+) -> tuple[PreprocessingSpec | None, str]:
+    """Return how images are prepared for both, and the candidate's precision."""
+    with (
+        _session(reference, reference_options) as first,
+        _session(candidate, candidate_options) as second,
+    ):
+        return shared_preprocessing(first, second), second.info.precision
+
+
+def _session(path: Path, options: SessionOptions) -> EmbeddingSession:
+    return open_session(path, options.device, threads=options.threads, provider=options.provider)
+
+
+def _reference_probe(
+    path: Path,
+    graph: TracedGraph,
+    spec: PreprocessingSpec | None,
+    options: SessionOptions,
+    emulate_fp16: bool,
+) -> Probe:
+    """Open the reference so that it gives what it has in common with the candidate's graph."""
+    if path.suffix != ".onnx":
+        from gsp_deploy.parity.layers.torch_probe import TorchProbe  # needs torch
+
+        return TorchProbe(path, graph, options)
+    model = load_graph(path)
+    own = trace(model)
+    shared = {value.name for value in graph.values} & set(_comparable(own))
+    if _solvers(own) != _solvers(graph):
+        shared.discard(_SOLVER_START)  # the same name for two ways to begin
+    names = [value.name for value in own.values if value.name in shared]
+    return OnnxProbe(model, names, spec, options, emulate_fp16)
+
+
+def _comparable(graph: TracedGraph) -> list[str]:
+    """Return the values worth comparing.
+
+    Inside a solver's step only its result is: once converged, the distance from the root and the
+    side that it lies on are noise around zero, whatever the precision.
+    """
+    steps = ((value.name, _SOLVER_STEP.match(value.name)) for value in graph.values)
+    return [name for name, step in steps if step is None or step["value"] == "beta"]
+
+
+def _solvers(graph: TracedGraph) -> set[str]:
+    steps = (_SOLVER_STEP.match(value.name) for value in graph.values)
+    return {step["solver"] for step in steps if step}
+
+
+def _accumulate(reference: Probe, candidate: Probe, images: np.ndarray) -> dict[str, _RunningError]:
+    errors: dict[str, _RunningError] = {}
+    for batch in _batches(images, {reference.batch, candidate.batch} - {None}):
+        expected, came = reference.run(batch), candidate.run(batch)
+        for name, values in came.items():
+            if name in expected and expected[name].shape == values.shape:
+                errors.setdefault(name, _nothing_yet(name)).add(expected[name], values)
+    return errors
+
+
+def _nothing_yet(name: str) -> _RunningError:
+    if name in _CENTERED:
+        return _RunningError(centered=True, floor=SMALLEST_SPREAD)
+    return _RunningError(floor=_LOGIT_SCALE if _LOGIT.match(name) else 0.0)
+
+
+def _batches(images: np.ndarray, fixed: set[int | None]) -> Iterator[np.ndarray]:
+    """Yield batches; of a fixed size, where a graph has one, the last filled up from the start."""
+    if len(fixed) > 1:
+        raise UsageError(
+            f"the two graphs have different fixed batch sizes, {sorted(map(str, fixed))}; "
+            "export them with the same"
+        )
+    size = next(iter(fixed), None)
+    for start in range(0, len(images), size or CHUNK):
+        if size is None:
+            yield images[start : start + CHUNK]
+        else:
+            yield np.take(images, range(start, start + size), axis=0, mode="wrap")
+
+
+def _node_errors(graph: TracedGraph, errors: dict[str, _RunningError]) -> tuple[NodeError, ...]:
+    """Return the errors in the graph's order, each with its growth over what the node read."""
+    sources = graph.nearest(set(errors))
+    return tuple(
+        _node_error(value, errors[value.name], [errors[name] for name in sources[value.name]])
+        for value in graph.values
+        if value.name in errors
+    )
+
+
+def _node_error(value: TracedValue, error: _RunningError, inputs: list[_RunningError]) -> NodeError:
+    before = max((source.relative for source in inputs), default=0.0)
+    # Where the error is infinite already, nothing can add to it.
+    growth = 0.0 if np.isinf(before) else max(0.0, error.relative - before)
+    return NodeError(
+        value=value.name,
+        node=value.node,
+        op=value.op,
+        module=value.module,
+        error=error.relative,
+        growth=growth,
+        max_absolute=error.max_absolute,
+        non_finite=error.non_finite,
+    )

@@ -1,0 +1,131 @@
+"""Running both models on the same inputs, and which of their outputs can be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.normalisation import normalise
+from gsp_deploy.runtime.session import EmbeddingSession
+
+COMPARABLE = ("embedding", "attributes", "weights")
+
+
+@dataclass(frozen=True, eq=False)
+class PairedOutputs:
+    """What both models made of the same images.
+
+    Attributes:
+        reference, candidate: outputs by name, `(n, ...)` each, of the names that both have.
+        missing: a line for each output that only one side has: why, and what to do.
+    """
+
+    reference: dict[str, np.ndarray]
+    candidate: dict[str, np.ndarray]
+    missing: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.reference["embedding"])
+
+
+def shared_preprocessing(
+    reference: EmbeddingSession, candidate: EmbeddingSession
+) -> PreprocessingSpec | None:
+    """Return how images become the input of both; None where neither says (a head alone).
+
+    Raises:
+        UsageError: they differ; the fields are named.
+    """
+    first, second = reference.info.preprocessing, candidate.info.preprocessing
+    if first is None or second is None:
+        return first or second
+    differences = [
+        f"{f.name} ({getattr(first, f.name)} against {getattr(second, f.name)})"
+        for f in dataclasses.fields(PreprocessingSpec)
+        if getattr(first, f.name) != getattr(second, f.name)
+    ]
+    if differences:
+        raise UsageError(
+            f"{reference.info.path} and {candidate.info.path} prepare images differently: "
+            f"{', '.join(differences)}; export both from the same checkpoint"
+        )
+    return first
+
+
+def prepared(
+    session: EmbeddingSession, images: np.ndarray, spec: PreprocessingSpec | None
+) -> np.ndarray:
+    """Return images as this session takes them: a file without a manifest gets the other's."""
+    alone = session.info.preprocessing is None and session.info.input.dtype != "uint8"
+    if alone and spec is not None and images.dtype == np.uint8:
+        return normalise(images, spec)
+    return images
+
+
+def run_both(
+    reference: EmbeddingSession,
+    candidate: EmbeddingSession,
+    batches: Iterable[np.ndarray],
+) -> PairedOutputs:
+    """Run every batch through both models.
+
+    Args:
+        reference, candidate: open sessions.
+        batches: uint8 `(B, H, W, 3)` images, or what the sessions take as float.
+
+    Raises:
+        UsageError: the models prepare images differently, or an output's shape differs.
+        DataError: there is no image.
+    """
+    spec = shared_preprocessing(reference, candidate)
+    names = [name for name in COMPARABLE if name in reference.info.outputs]
+    names = [name for name in names if name in candidate.info.outputs]
+    sides: tuple[list[dict[str, np.ndarray]], ...] = ([], [])
+    for batch in batches:
+        for session, found in zip((reference, candidate), sides, strict=True):
+            found.append(session.run(prepared(session, batch, spec), names))
+    if not sides[0]:
+        raise DataError("a comparison needs at least one image, got none")
+    first, second = (_joined(found, names) for found in sides)
+    _check_shapes(first, second)
+    return PairedOutputs(first, second, tuple(_missing(reference, candidate)))
+
+
+def _joined(found: list[dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([batch[name] for batch in found]) for name in names}
+
+
+def _check_shapes(reference: dict[str, np.ndarray], candidate: dict[str, np.ndarray]) -> None:
+    for name, expected in reference.items():
+        came = candidate[name].shape
+        if came != expected.shape:
+            raise UsageError(
+                f"output {name} is {expected.shape[1:]} in the reference and {came[1:]} in the "
+                "candidate; they are not two forms of one model"
+            )
+
+
+def _missing(reference: EmbeddingSession, candidate: EmbeddingSession) -> Iterator[str]:
+    """Yield a line for each output that cannot be compared."""
+    sides = ((reference, candidate), (candidate, reference))
+    for name in COMPARABLE[1:]:
+        for having, lacking in sides:
+            if name in having.info.outputs and name not in lacking.info.outputs:
+                yield (
+                    f"{name} not compared: {lacking.info.path.name} does not return them; "
+                    f"export it with --output {name}"
+                )
+        absent = all(name not in side.info.outputs for side, _ in sides)
+        if absent and any(_has_transport(side) for side, _ in sides):
+            yield f"{name} not compared: neither model returns them; export with --output {name}"
+
+
+def _has_transport(session: EmbeddingSession) -> bool:
+    """Whether this is known to be GSP, which has weights and attributes, and not a baseline."""
+    manifest = session.info.manifest
+    return manifest is not None and manifest.certificate is not None

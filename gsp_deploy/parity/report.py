@@ -1,0 +1,222 @@
+"""Comparing two sessions on the same images: figures, gates, one report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsp_deploy.errors import DataError, GateError, UsageError
+from gsp_deploy.parity.comparison import (
+    MixingWeightErrors,
+    OutputErrors,
+    cosine_distances,
+    mixing_weight_errors,
+    output_errors,
+)
+from gsp_deploy.parity.distribution import Distribution
+from gsp_deploy.parity.gates import Gate, hold_gates
+from gsp_deploy.parity.invariance import BatchInvariance, batch_invariance
+from gsp_deploy.parity.outputs import PairedOutputs, prepared, run_both, shared_preprocessing
+from gsp_deploy.parity.retrieval import RetrievalAgreement, retrieval_agreement
+from gsp_deploy.parity.tolerances import Tolerances, tolerances_for
+from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo
+
+CHUNK = 32
+
+
+@dataclass(frozen=True, eq=False)
+class ParityFigures:
+    """Everything that was measured; None where it could not be, which `notes` explains.
+
+    Attributes:
+        outputs: errors of each output that both models have.
+        cosine: 1 - cos of the embeddings, by image.
+        weights: errors of the mixing weights against their spread.
+        retrieval: neighbours, and R@1 and MAP@R with labels.
+        invariance: the candidate's dependence on its batch.
+        notes: what was not compared, why, and what to do.
+    """
+
+    outputs: tuple[OutputErrors, ...]
+    cosine: Distribution
+    weights: MixingWeightErrors | None
+    retrieval: RetrievalAgreement | None
+    invariance: BatchInvariance
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ParityReport:
+    """A comparison with its verdict.
+
+    Attributes:
+        reference, candidate: what ran.
+        ids: names of the images, in order.
+        figures: what was measured.
+        tolerances: what it was held against.
+        gates: the verdict, one by one.
+        skipped: images that could not be read, with the reason.
+    """
+
+    reference: SessionInfo
+    candidate: SessionInfo
+    ids: tuple[str, ...]
+    figures: ParityFigures
+    tolerances: Tolerances
+    gates: tuple[Gate, ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(gate.passed for gate in self.gates)
+
+    def raise_on_failure(self) -> None:
+        """Raise `GateError` naming each gate that does not hold: what was expected, what came."""
+        failed = [gate for gate in self.gates if not gate.passed]
+        if failed:
+            raise GateError(
+                f"{self.candidate.path.name}: {len(failed)} of {len(self.gates)} gates failed: "
+                f"{'; '.join(str(gate) for gate in failed)}. Look for the cause with --layers; "
+                "`gsp-deploy check --help` lists the options that set the limits"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole report as JSON-able data."""
+        figures = self.figures
+        return {
+            "passed": self.passed,
+            "reference": _describe(self.reference),
+            "candidate": _describe(self.candidate),
+            "images": len(self.ids),
+            "ids": list(self.ids),
+            "skipped": list(self.skipped),
+            "gates": [gate.to_dict() for gate in self.gates],
+            "tolerances": dataclasses.asdict(self.tolerances),
+            "outputs": {errors.name: errors.to_dict() for errors in figures.outputs},
+            "cosine_distance": figures.cosine.to_dict(),
+            "weights": figures.weights and figures.weights.to_dict(),
+            "retrieval": figures.retrieval and figures.retrieval.to_dict(),
+            "batch_invariance": figures.invariance.to_dict(),
+            "notes": list(figures.notes),
+        }
+
+
+def compare_sessions(
+    reference: EmbeddingSession,
+    candidate: EmbeddingSession,
+    images: np.ndarray,
+    labels: Sequence[Any] | np.ndarray | None = None,
+    tolerances: Tolerances | None = None,
+    ids: Sequence[str] | None = None,
+) -> ParityReport:
+    """Run the same images through two models and hold their differences against tolerances.
+
+    Args:
+        reference: the model that is right.
+        candidate: the model that is to be as good.
+        images: uint8 `(n, H, W, 3)`, or what the sessions take as float; at least one.
+        labels: a class for each image, of any kind; without them R@1 and MAP@R are left out.
+        tolerances: limits; None takes those of the candidate's precision.
+        ids: names of the images; None numbers them.
+
+    Raises:
+        UsageError: the models prepare images differently, or shapes disagree.
+        DataError: there is no image.
+    """
+    paired = run_both(reference, candidate, _chunks(images))
+    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(paired)))
+    if len(names) != len(paired):
+        raise UsageError(f"expected an id an image, got {len(names)} for {len(paired)}")
+    tested = TestedImages(names, images[:CHUNK])
+    return judge(reference, candidate, paired, tested, labels, tolerances)
+
+
+@dataclass(frozen=True, eq=False)
+class TestedImages:
+    """The images of a comparison: their names, a few to test batching with, those left out."""
+
+    ids: tuple[str, ...]
+    sample: np.ndarray
+    skipped: tuple[str, ...] = ()
+
+
+def judge(
+    reference: EmbeddingSession,
+    candidate: EmbeddingSession,
+    paired: PairedOutputs,
+    images: TestedImages,
+    labels: Sequence[Any] | np.ndarray | None,
+    tolerances: Tolerances | None,
+) -> ParityReport:
+    """Measure outputs that are there already, and the candidate's batching, and hold the gates."""
+    spec = shared_preprocessing(reference, candidate)
+    invariance = batch_invariance(candidate, prepared(candidate, images.sample, spec))
+    figures = _measure(paired, labels, invariance)
+    limits = tolerances or tolerances_for(candidate.info.precision)
+    gates = hold_gates(figures, limits)
+    return ParityReport(
+        reference.info, candidate.info, images.ids, figures, limits, gates, images.skipped
+    )
+
+
+def _measure(
+    paired: PairedOutputs,
+    labels: Sequence[Any] | np.ndarray | None,
+    invariance: BatchInvariance,
+) -> ParityFigures:
+    expected, came = paired.reference, paired.candidate
+    embeddings = (expected["embedding"], came["embedding"])
+    weights = (
+        mixing_weight_errors(expected["weights"], came["weights"])
+        if "weights" in expected
+        else None
+    )
+    obstacle = _retrieval_obstacle(*embeddings)
+    retrieval = None
+    if obstacle is None:
+        retrieval = retrieval_agreement(*embeddings, _class_numbers(labels, len(paired)))
+    return ParityFigures(
+        outputs=tuple(output_errors(name, expected[name], came[name]) for name in expected),
+        cosine=cosine_distances(*embeddings),
+        weights=weights,
+        retrieval=retrieval,
+        invariance=invariance,
+        notes=(*paired.missing, *([obstacle] if obstacle else [])),
+    )
+
+
+def _retrieval_obstacle(reference: np.ndarray, candidate: np.ndarray) -> str | None:
+    if len(reference) < 2:
+        return "neighbours not compared: that takes at least 2 images"
+    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
+        return "neighbours not compared: an embedding holds NaN or infinity"
+    return None
+
+
+def _class_numbers(labels: Sequence[Any] | np.ndarray | None, count: int) -> np.ndarray | None:
+    if labels is None:
+        return None
+    numbers = np.unique(np.asarray(labels), return_inverse=True)[1]
+    if numbers.shape != (count,):
+        raise UsageError(f"expected a label an image, got {numbers.shape} for {count} images")
+    return numbers.astype(np.int64)
+
+
+def _chunks(images: np.ndarray) -> Iterator[np.ndarray]:
+    if not len(images):
+        raise DataError("a comparison needs at least one image, got none")
+    return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+
+
+def _describe(info: SessionInfo) -> dict[str, str]:
+    return {
+        "path": str(info.path),
+        "runtime": info.runtime,
+        "device": info.device,
+        "precision": info.precision,
+    }

@@ -1,0 +1,121 @@
+"""Whether the candidate finds the same neighbours as the reference, each in its own gallery."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsp_deploy.metrics import RetrievalMetrics, neighbours, retrieval_metrics
+from gsp_deploy.parity.distribution import finite
+
+RANKS = (1, 10)
+# Two gallery images this close to equally far (copies of one file, say) are no choice at all.
+TIE = 1e-6
+
+
+@dataclass(frozen=True)
+class RetrievalAgreement:
+    """Neighbours of every image among all the others, in the reference and in the candidate.
+
+    Attributes:
+        overlap_at: for each k, the mean share of the k nearest that both have.
+        flips: images whose nearest neighbour is another one, ties left out.
+        queries: how many images were searched with.
+        worst_regret: how much farther, relatively and by the reference's distances, the
+            candidate's nearest neighbour is at worst.
+        reference, candidate: retrieval quality of each; None without labels.
+    """
+
+    overlap_at: dict[int, float]
+    flips: int
+    queries: int
+    worst_regret: float
+    reference: RetrievalMetrics | None = None
+    candidate: RetrievalMetrics | None = None
+
+    @property
+    def flip_share(self) -> float:
+        """Share of the images whose nearest neighbour changed."""
+        return self.flips / self.queries
+
+    @property
+    def recall_change(self) -> float:
+        """R@1 of the candidate minus that of the reference; NaN without labels."""
+        if self.reference is None or self.candidate is None:
+            return math.nan
+        return self.candidate.recall_at[1] - self.reference.recall_at[1]
+
+    @property
+    def map_change(self) -> float:
+        """MAP@R of the candidate minus that of the reference; NaN without labels."""
+        if self.reference is None or self.candidate is None:
+            return math.nan
+        return self.candidate.map_at_r - self.reference.map_at_r
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able data."""
+        data: dict[str, Any] = {
+            "overlap_at": {str(k): share for k, share in self.overlap_at.items()},
+            "top1_flips": self.flips,
+            "top1_flip_share": self.flip_share,
+            "queries": self.queries,
+            "worst_regret": finite(self.worst_regret),
+        }
+        if self.reference is not None and self.candidate is not None:
+            data["reference"] = _figures(self.reference)
+            data["candidate"] = _figures(self.candidate)
+            data["recall_at_1_change"] = finite(self.recall_change)
+            data["map_at_r_change"] = finite(self.map_change)
+        return data
+
+
+def retrieval_agreement(
+    reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray | None = None
+) -> RetrievalAgreement:
+    """Search both sets of embeddings `(n, D)`, n at least 2, each image among the others.
+
+    Args:
+        reference, candidate: embeddings of the same images, all finite.
+        labels: integers `(n,)`, for R@1 and MAP@R.
+
+    Raises:
+        MissingCapabilityError: faiss is not installed.
+    """
+    ranks = sorted({min(rank, len(reference) - 1) for rank in RANKS})
+    _, expected = neighbours(reference, k=ranks[-1])
+    _, came = neighbours(candidate, k=ranks[-1])
+    regret = _regret(reference, expected[:, 0], came[:, 0])
+    metrics = (
+        [None, None]
+        if labels is None
+        else [retrieval_metrics(side, labels, ranks=(1,)) for side in (reference, candidate)]
+    )
+    return RetrievalAgreement(
+        overlap_at={k: _overlap(expected[:, :k], came[:, :k]) for k in ranks},
+        flips=int((regret > TIE).sum()),
+        queries=len(reference),
+        worst_regret=float(regret.max()),
+        reference=metrics[0],
+        candidate=metrics[1],
+    )
+
+
+def _overlap(expected: np.ndarray, came: np.ndarray) -> float:
+    """Return the mean share of neighbours in common, for indices `(n, k)`."""
+    return float((came[:, :, None] == expected[:, None, :]).any(axis=2).mean())
+
+
+def _regret(embeddings: np.ndarray, expected: np.ndarray, came: np.ndarray) -> np.ndarray:
+    """Return how much farther `came` is than `expected`, relative to the larger, `(n,)`."""
+    points = embeddings.astype(np.float64)
+    distances = [np.linalg.norm(points - points[chosen], axis=1) for chosen in (expected, came)]
+    farthest = np.maximum(*distances)
+    change = distances[1] - distances[0]
+    return np.where(expected == came, 0.0, change / np.maximum(farthest, 1e-30)).clip(min=0)
+
+
+def _figures(metrics: RetrievalMetrics) -> dict[str, float | None]:
+    return {name: finite(value) for name, value in metrics.to_dict().items()}

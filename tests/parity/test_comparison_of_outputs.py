@@ -1,0 +1,120 @@
+"""Errors image by image: their definitions, and the traps that a plain tolerance falls into."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from gsp_deploy.errors import UsageError
+from gsp_deploy.parity.comparison import cosine_distances, mixing_weight_errors, output_errors
+from gsp_deploy.parity.distribution import Distribution
+from gsp_deploy.parity.tolerances import TOLERANCES, tolerances_for
+
+DRAW = np.random.default_rng(1)
+
+
+def test_errors_are_the_largest_of_each_image_and_relative_to_its_largest_entry() -> None:
+    reference = np.array([[1.0, -4.0], [10.0, 0.0]])
+    candidate = np.array([[1.5, -4.0], [10.0, 0.2]])
+    errors = output_errors("embedding", reference, candidate)
+    np.testing.assert_allclose(errors.absolute.values, [0.5, 0.2])
+    np.testing.assert_allclose(errors.relative.values, [0.125, 0.02])
+    assert errors.non_finite == 0
+    assert errors.absolute.worst_image == 0
+
+
+def test_cosine_distance_is_one_minus_the_cosine() -> None:
+    a, b = DRAW.standard_normal((2, 50, 16))
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(cosine_distances(a, b).values, 1 - cosines, atol=1e-12)
+
+
+def test_cosine_distance_does_not_round_small_angles_away() -> None:
+    """1 - cos in float32 knows nothing below 6e-8; here half the squared angle must come out."""
+    angle = 1e-9
+    a = np.array([[1.0, 0.0]])
+    b = np.array([[np.cos(angle), np.sin(angle)]])
+    assert cosine_distances(a, b).maximum == pytest.approx(angle**2 / 2, rel=1e-6)
+
+
+def test_cosine_distance_ignores_length_and_survives_zero() -> None:
+    a = DRAW.standard_normal((3, 8))
+    assert cosine_distances(a, 7 * a).maximum < 1e-30
+    assert cosine_distances(np.zeros((1, 8)), np.zeros((1, 8))).maximum == 0
+
+
+def test_weights_are_held_against_their_spread() -> None:
+    """gamma = 0.1: weights from 0.99 to 1.01. An error of 2e-3 looks small and is a tenth of it."""
+    reference = np.linspace(0.99, 1.01, 49).reshape(1, 7, 7)
+    candidate = reference.copy()
+    candidate[0, 3, 3] += 2e-3
+    errors = mixing_weight_errors(reference, candidate)
+    assert errors.spread.maximum == pytest.approx(0.02)
+    assert errors.relative.maximum == pytest.approx(0.1)
+    assert output_errors("weights", reference, candidate).relative.maximum < 2.1e-3
+    assert errors.relative.maximum > TOLERANCES["fp16"].max_weight_error
+
+
+def test_weights_without_spread_have_a_floor_to_be_held_against() -> None:
+    reference = np.ones((1, 4, 4))
+    errors = mixing_weight_errors(reference, reference + 1e-7)
+    assert errors.relative.maximum == pytest.approx(1e-4)
+
+
+def test_marginal_errors_are_of_each_side() -> None:
+    reference = np.ones((2, 2, 2))
+    errors = mixing_weight_errors(reference, reference * np.array([1.0, 0.9])[:, None, None])
+    assert errors.reference_marginal.maximum == 0
+    np.testing.assert_allclose(errors.candidate_marginal.values, [0, 0.1])
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_what_is_not_finite_is_the_largest_error(broken: float) -> None:
+    reference = np.ones((3, 4))
+    candidate = reference.copy()
+    candidate[1, 2] = broken
+    errors = output_errors("embedding", reference, candidate)
+    assert errors.non_finite == 1
+    assert errors.absolute.values.tolist() == [0, np.inf, 0]
+    assert cosine_distances(reference, candidate).maximum == np.inf
+    assert mixing_weight_errors(reference, candidate).relative.maximum == np.inf
+    assert errors.to_dict()["absolute"]["max"] is None  # JSON has no infinity
+
+
+def test_a_distribution_gives_observed_values_and_counts_by_decade() -> None:
+    errors = Distribution(np.array([*np.full(98, 1e-5), 2e-3, np.inf]))
+    assert errors.median == 1e-5
+    assert errors.tail == np.inf  # the second worst of a hundred is not beyond 99 % of them
+    assert Distribution(errors.values[:-1]).tail == 2e-3
+    edges, counts = errors.histogram()
+    assert counts.sum() == 100
+    assert counts[np.searchsorted(edges, 1e-5, side="right")] == 98
+    assert counts[-1] == 1
+
+
+def test_tolerances_follow_precision_and_can_be_replaced_one_by_one() -> None:
+    limits = tolerances_for("fp16", {"max_flips": 0.0, "max_leak": None})
+    assert limits.max_flips == 0
+    assert limits.max_leak == TOLERANCES["fp16"].max_leak
+    assert tolerances_for("fp4") == TOLERANCES["unknown"]
+
+
+def test_lower_precision_is_never_allowed_less() -> None:
+    ladder = [vars(TOLERANCES[precision]) for precision in ("fp32", "fp16", "bf16", "int8")]
+    for finer, coarser in pairwise(ladder):
+        for name, limit in finer.items():
+            if name.startswith("min_"):
+                assert coarser[name] <= limit
+            else:
+                assert coarser[name] >= limit
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [({"max_flop": 1.0}, "no limit 'max_flop'"), ({"max_flips": -0.1}, "at least 0, got -0.1")],
+)
+def test_limits_that_make_no_sense_are_refused(overrides: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        tolerances_for("fp32", overrides)

@@ -1,0 +1,95 @@
+"""Neighbours, flips and metric changes against a search written out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gsp_deploy.parity.retrieval import retrieval_agreement
+
+DRAW = np.random.default_rng(2)
+
+
+def ranking(embeddings: np.ndarray) -> list[list[int]]:
+    """Every image's others, nearest first."""
+    found = []
+    for i, query in enumerate(embeddings):
+        distances = np.linalg.norm(embeddings - query, axis=1)
+        found.append([int(j) for j in np.argsort(distances, kind="stable") if j != i])
+    return found
+
+
+def by_hand(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """R@1 and MAP@R over queries whose class has another member."""
+    recalls, precisions = [], []
+    for i, others in enumerate(ranking(embeddings)):
+        hits = [labels[j] == labels[i] for j in others]
+        relevant = sum(hits)
+        if relevant:
+            recalls.append(hits[0])
+            first = [sum(hits[: k + 1]) / (k + 1) for k in range(relevant) if hits[k]]
+            precisions.append(sum(first) / relevant)
+    return float(np.mean(recalls)), float(np.mean(precisions))
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thirty embeddings, a noisy copy, and classes of which one has a single member."""
+    reference = DRAW.standard_normal((30, 6)).astype(np.float32)
+    candidate = (reference + 0.3 * DRAW.standard_normal((30, 6))).astype(np.float32)
+    return reference, candidate, np.array([0] * 9 + [1] * 12 + [2] * 8 + [3])
+
+
+def test_overlap_and_flips_match_a_search_by_hand(pair: tuple[np.ndarray, ...]) -> None:
+    reference, candidate, _ = pair
+    found = retrieval_agreement(reference, candidate)
+    expected, came = ranking(reference), ranking(candidate)
+    for k in (1, 10):
+        shares = [len(set(a[:k]) & set(b[:k])) / k for a, b in zip(expected, came, strict=True)]
+        assert found.overlap_at[k] == pytest.approx(np.mean(shares))
+    flips = sum(a[0] != b[0] for a, b in zip(expected, came, strict=True))
+    assert 0 < flips < 30
+    assert found.flips == flips
+    assert found.flip_share == flips / 30
+
+
+def test_regret_is_how_much_farther_the_chosen_neighbour_is(pair: tuple[np.ndarray, ...]) -> None:
+    reference, candidate, _ = pair
+    worst = 0.0
+    for i, (a, b) in enumerate(zip(ranking(reference), ranking(candidate), strict=True)):
+        near, far = (np.linalg.norm(reference[i] - reference[j]) for j in (a[0], b[0]))
+        worst = max(worst, 1 - near / far)
+    assert retrieval_agreement(reference, candidate).worst_regret == pytest.approx(worst, rel=1e-5)
+
+
+def test_changes_of_the_metrics_match_a_search_by_hand(pair: tuple[np.ndarray, ...]) -> None:
+    reference, candidate, labels = pair
+    found = retrieval_agreement(reference, candidate, labels)
+    before, after = by_hand(reference, labels), by_hand(candidate, labels)
+    assert found.recall_change == pytest.approx(after[0] - before[0])
+    assert found.map_change == pytest.approx(after[1] - before[1])
+    assert found.map_change != 0
+
+
+def test_without_labels_there_is_no_change_to_speak_of(pair: tuple[np.ndarray, ...]) -> None:
+    found = retrieval_agreement(*pair[:2])
+    assert np.isnan(found.recall_change)
+    assert np.isnan(found.map_change)
+    assert "recall_at_1_change" not in found.to_dict()
+
+
+def test_choosing_between_copies_of_one_image_is_no_flip() -> None:
+    """Images 1 and 2 are one file twice; 3 sees them at the same distance."""
+    reference = np.array([[0, 0], [1, 0], [1, 0], [3, 0]], np.float32)
+    candidate = reference.copy()
+    candidate[1, 0] -= 1e-3
+    found = retrieval_agreement(reference, candidate)
+    assert found.overlap_at[1] < 1
+    assert found.flips == 0
+    assert found.worst_regret == 0
+
+
+def test_few_images_are_searched_as_deep_as_there_are_others() -> None:
+    embeddings = DRAW.standard_normal((4, 3)).astype(np.float32)
+    assert retrieval_agreement(embeddings, embeddings).overlap_at == {1: 1.0, 3: 1.0}
+    assert retrieval_agreement(embeddings[:2], embeddings[:2]).overlap_at == {1: 1.0}
