@@ -1,0 +1,194 @@
+"""`gsp-deploy check`: is the exported model as good as the one it was made from?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Device, Json, ModelFile, Provider, Threads
+
+if TYPE_CHECKING:
+    from gsp_deploy.runtime import EmbeddingSession, SessionOptions
+
+LAYER_IMAGES = 8
+LIMITS = "Limits (if left out, those of the candidate's precision)"
+
+
+def _limit(text: str) -> typer.models.OptionInfo:
+    return typer.Option(min=0, help=text, rich_help_panel=LIMITS)
+
+
+def check(
+    reference: Annotated[Path, typer.Argument(help="The model that is right.")],
+    candidate: ModelFile,
+    images: Annotated[
+        list[str], typer.Option("--images", help="A folder, file or glob pattern; repeatable.")
+    ],
+    labels: Annotated[
+        str, typer.Option(help="Classes of the images: folder (one per class), or none.")
+    ] = "folder",
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Images to use: all if left out, {LAYER_IMAGES} for --layers."),
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Find the first node of the graph that diverges.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
+    ] = False,
+    ref_device: Annotated[str, typer.Option(help="Device of the reference.")] = "cpu",
+    ref_provider: Annotated[
+        str | None, typer.Option(help="ONNX Runtime's execution provider of the reference.")
+    ] = None,
+    device: Device = "cpu",
+    provider: Provider = None,
+    threads: Threads = None,
+    emulate_fp16: Annotated[
+        bool, typer.Option(help="Round float16 as a GPU does where the CPU would not.")
+    ] = True,
+    max_cosine_distance: Annotated[float | None, _limit("1 - cos of two embeddings.")] = None,
+    max_embedding_error: Annotated[float | None, _limit("Over the largest entry.")] = None,
+    max_attribute_error: Annotated[float | None, _limit("Over the largest entry.")] = None,
+    max_weight_error: Annotated[float | None, _limit("Over the spread of the weights.")] = None,
+    max_marginal_error: Annotated[float | None, _limit("|mean w - 1|.")] = None,
+    max_flips: Annotated[float | None, _limit("Share of changed nearest neighbours.")] = None,
+    min_overlap: Annotated[float | None, _limit("Share of 10 neighbours that stay.")] = None,
+    max_recall_drop: Annotated[float | None, _limit("R@1 lost, in [0, 1].")] = None,
+    max_map_drop: Annotated[float | None, _limit("MAP@R lost, in [0, 1].")] = None,
+    max_batch_error: Annotated[float | None, _limit("Change with the place in a batch.")] = None,
+    max_leak: Annotated[float | None, _limit("Change with a batch's other images.")] = None,
+    max_layer_error: Annotated[float | None, _limit("RMS over RMS, for --layers.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare two models on images: outputs, neighbours, batching. Exit code 3 if a gate fails.
+
+    Both see the same pixels. With --layers, a table along the graph instead: the first node whose
+    result differs, and the PyTorch module that it came from.
+    """
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.image_files import find_images
+    from gsp_deploy.runtime import SessionOptions
+
+    if labels not in ("folder", "none"):
+        raise UsageError(f"--labels expects folder or none, got {labels!r}")
+    files = find_images(images)
+    pair = _Pair(
+        reference,
+        SessionOptions(ref_device, threads, ref_provider),
+        candidate,
+        SessionOptions(device, threads, provider),
+        emulate_fp16,
+    )
+    if layers:
+        chosen = _evenly(files, limit or LAYER_IMAGES)
+        _check_layers(pair, chosen, strict, max_layer_error, json)
+        return
+    limits = {
+        "max_cosine_distance": max_cosine_distance,
+        "max_embedding_error": max_embedding_error,
+        "max_attribute_error": max_attribute_error,
+        "max_weight_error": max_weight_error,
+        "max_marginal_error": max_marginal_error,
+        "max_flips": max_flips,
+        "min_overlap": min_overlap,
+        "max_recall_drop": max_recall_drop,
+        "max_map_drop": max_map_drop,
+        "max_batch_error": max_batch_error,
+        "max_leak": max_leak,
+    }
+    _check_outputs(pair, files[:limit], strict, labels == "folder", limits, json)
+
+
+class _Pair(NamedTuple):
+    """The two models and how each is run."""
+
+    reference: Path
+    reference_options: SessionOptions
+    candidate: Path
+    candidate_options: SessionOptions
+    emulate_fp16: bool
+
+    @contextmanager
+    def sessions(self) -> Iterator[tuple[EmbeddingSession, EmbeddingSession]]:
+        from gsp_deploy.parity import open_rounding
+        from gsp_deploy.runtime import open_session
+
+        def opened(path: Path, options: SessionOptions) -> EmbeddingSession:
+            opening = open_rounding if self.emulate_fp16 else open_session
+            return opening(path, options.device, threads=options.threads, provider=options.provider)
+
+        with (
+            opened(self.reference, self.reference_options) as first,
+            opened(self.candidate, self.candidate_options) as second,
+        ):
+            yield first, second
+
+
+def _check_outputs(
+    pair: _Pair,
+    files: Sequence[Path],
+    strict: bool,
+    with_labels: bool,
+    limits: Mapping[str, float | None],
+    json: bool,
+) -> None:
+    from gsp_deploy.parity import compare_files, image_reader, tolerances_for
+    from gsp_deploy_cli.check_report import show_parity
+
+    with pair.sessions() as (first, second):
+        tolerances = tolerances_for(second.info.precision, limits)
+        reader = image_reader(first, second, files, strict)
+        with show.progress("comparing", len(files)) as bar:
+            report = compare_files(
+                first,
+                second,
+                reader,
+                labels_from_folders=with_labels,
+                tolerances=tolerances,
+                progress=lambda count: bar.advance(bar.task_ids[0], count),
+            )
+    if json:
+        show.document("check", report.to_dict())
+    else:
+        show_parity(report)
+    report.raise_on_failure()
+
+
+def _check_layers(
+    pair: _Pair, files: Sequence[Path], strict: bool, threshold: float | None, json: bool
+) -> None:
+    import numpy as np
+
+    from gsp_deploy.parity import image_reader
+    from gsp_deploy.parity.layers import compare_layers
+    from gsp_deploy_cli.check_report import show_layers
+
+    with pair.sessions() as (first, second):
+        reader = image_reader(first, second, files, strict)
+    with show.status("running both graphs"):
+        report = compare_layers(
+            pair.reference,
+            pair.candidate,
+            np.concatenate([batch.images for batch in reader]),
+            threshold,
+            pair.reference_options,
+            pair.candidate_options,
+            emulate_fp16=pair.emulate_fp16,
+        )
+    if json:
+        show.document("check-layers", report.to_dict())
+    else:
+        show_layers(report)
+    report.raise_on_failure()
+
+
+def _evenly(files: Sequence[Path], count: int) -> list[Path]:
+    if len(files) <= count:
+        return list(files)
+    return [files[i * len(files) // count] for i in range(count)]
