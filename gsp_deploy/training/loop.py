@@ -56,17 +56,22 @@ def train(
     files = RunFolder(Path(folder))
     with processes() as world:
         if world.leads:
-            files.prepare(resume=resume, force=force)
-        from_leader(None, world)  # nobody goes on before the folder is in order
+            files.check(resume=resume, force=force)
         state = load_state(files.state) if resume else None
         with _threads(_thread_count(recipe, state)) as threads:
-            run = _assemble(recipe, dataset or open_dataset(recipe.data.spec), world)
+            data = dataset or open_dataset(recipe.data.spec)
+            run = _assemble(recipe, data, world)
+            if world.leads:  # only now: a mistake above must not cost the run that is there
+                files.prepare(start_over=force)
             if state is not None:
                 check_continues(state, run, files)
                 run.restore(state.tensors)
             else:
                 run.start_prototypes()
-            return _Course(run, files, state, command, threads, observer or Silence()).follow()
+            journal = Journal(files, run, state, command, threads) if world.leads else None
+            hearer = observer if observer is not None and world.leads else Silence()
+            course = _Course(run, files, state, journal, hearer)
+            return course.follow([*data.notes, *_notes(run)])
 
 
 class _Course:
@@ -77,19 +82,16 @@ class _Course:
         run: TrainingRun,
         files: RunFolder,
         state: RunState | None,
-        command: str | None,
-        threads: int,
+        journal: Journal | None,
         observer: Observer,
     ) -> None:
-        self.run, self.files = run, files
+        self.run, self.files, self.journal, self.observer = run, files, journal, observer
         self.progress = Progress() if state is None else state.progress
         self.best = None if state is None else state.best
-        leads = run.world.leads
-        self.observer = observer if leads else Silence()
-        self.journal = Journal(files, run, state, command, threads) if leads else None
 
-    def follow(self) -> TrainingResult:
-        self.observer.started(self._plan())
+    def follow(self, notes: list[str]) -> TrainingResult:
+        """Train to the end, or until a signal; `notes` are for the observer."""
+        self.observer.started(self._plan(notes))
         try:
             with _interruptible() as interrupted:
                 stopped = self._steps(interrupted) if not self.progress.finished else False
@@ -149,14 +151,10 @@ class _Course:
         if due and self.journal is not None:
             self.journal.save(self.progress, self.best, publish=publish)
 
-    def _plan(self) -> RunPlan:
+    def _plan(self, notes: list[str]) -> RunPlan:
         run = self.run
-        notes = list(self.journal.notes) if self.journal is not None else []
-        if run.recipe.set_aside:
-            sections = ", ".join(f"[{name}]" for name in run.recipe.set_aside)
-            notes.append(f"head {run.recipe.head.kind}: {sections} are set aside")
-        if run.world.size > 1 and run.device.type == "cpu":
-            notes.append("on CPUs batch norm sees each process's share of the batch only")
+        if self.journal is not None:
+            notes = [*notes, *self.journal.notes]
         return RunPlan(
             training_images=len(run.training),
             training_classes=run.training.num_classes,
@@ -183,6 +181,17 @@ class _Course:
             stopped_early=progress.finished and progress.step < self.run.total_steps,
             leads=self.run.world.leads,
         )
+
+
+def _notes(run: TrainingRun) -> list[str]:
+    """Return what a user might not expect of this run."""
+    notes = []
+    if run.recipe.set_aside:
+        sections = ", ".join(f"[{name}]" for name in run.recipe.set_aside)
+        notes.append(f"head {run.recipe.head.kind}: {sections} are set aside")
+    if run.world.size > 1 and run.device.type == "cpu":
+        notes.append("on CPUs batch norm sees each process's share of the batch only")
+    return notes
 
 
 def _assemble(recipe: Recipe, dataset: Dataset, world: World) -> TrainingRun:

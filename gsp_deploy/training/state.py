@@ -60,22 +60,22 @@ class RunFolder:
         """TensorBoard's event files."""
         return self.path / "tensorboard"
 
-    def prepare(self, *, resume: bool, force: bool) -> None:
-        """Make the folder, clear what a kill left half-written, or start over.
+    def check(self, *, resume: bool, force: bool) -> None:
+        """Raise `UsageError` if there is something in the folder and neither was asked for."""
+        if resume or force or not self.path.exists() or not any(self.path.iterdir()):
+            return
+        raise UsageError(
+            f"{self.path} is not empty; pass --resume to continue that run, "
+            "--force to start over, or choose another folder"
+        )
 
-        Raises:
-            UsageError: there is something in it and neither was asked for.
-        """
-        if not resume and self.path.exists() and any(self.path.iterdir()):
-            if not force:
-                raise UsageError(
-                    f"{self.path} is not empty; pass --resume to continue that run, "
-                    "--force to start over, or choose another folder"
-                )
-            self._remove_run()
+    def prepare(self, *, start_over: bool) -> None:
+        """Make the folder, clear what a kill left half-written, and remove the run if asked to."""
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self._leftovers():
             shutil.rmtree(leftover, ignore_errors=True)
+        if start_over:
+            self._remove_run()
 
     def _files(self) -> tuple[Path, ...]:
         return (self.state, self.best, self.last, self.recipe, self.log)

@@ -199,6 +199,10 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed_up(tmp_path):
         trained(recipe_with(optimiser__lr=0.5), tmp_path / "run", resume=True)
     with pytest.raises(UsageError, match="begun with other images"):
         trained(recipe_with(), tmp_path / "run", resume=True, dataset=patches(images_per_class=7))
+    before = contents(tmp_path / "run")
+    with pytest.raises(UsageError, match="a batch needs"):
+        trained(recipe_with(sampler__batch_size=80), tmp_path / "run", force=True)
+    assert contents(tmp_path / "run") == before  # a mistake does not cost the old run
     result = trained(recipe_with(optimiser__lr=0.5), tmp_path / "run", force=True)
     assert result.steps == 4
     assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
