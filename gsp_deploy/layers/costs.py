@@ -57,8 +57,14 @@ class _Costs(torch.autograd.Function):
         across = anchors.T.contiguous().expand(len(points), -1, -1)
         to_points.baddbmm_(across, pull_on_points, alpha=-1)
         to_anchors = anchors * pull.sum(dim=(0, 2))[:, None]
-        to_anchors -= torch.bmm(pull_on_points, points.transpose(1, 2)).sum(dim=0)
+        # One product over all locations of the batch, not a (M, D) for every image to be summed.
+        to_anchors.addmm_(_by_row(pull_on_points), _by_row(points).T, alpha=-1)
         return to_points, to_anchors
+
+
+def _by_row(values: Tensor) -> Tensor:
+    """Return `(B, rows, N)` as `(rows, B * N)`."""
+    return values.transpose(0, 1).flatten(1)
 
 
 def _divisor(squares: Tensor) -> Tensor:

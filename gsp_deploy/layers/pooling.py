@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gsp_deploy.config import GSPConfig
@@ -105,7 +106,7 @@ class GeneralizedSumPooling(nn.Module):
 
     def _pool(self, locations: Tensor, embeddings: Tensor, weights: Tensor) -> Tensor:
         if self.config.pooling == "gap":
-            embedding = (embeddings * weights).sum(dim=2) / embeddings.shape[2]
+            embedding = _WeightedMean.apply(embeddings, weights)
         elif self.config.pooling == "gmp":
             embedding = embed_vector(self.embed, (locations * weights).amax(dim=2))
         else:
@@ -145,6 +146,26 @@ def k_centre(vectors: Tensor, count: int) -> list[int]:
         chosen.append(farthest)
         nearest = torch.minimum(nearest, (vectors - vectors[farthest]).square().sum(dim=1))
     return chosen
+
+
+class _WeightedMean(torch.autograd.Function):
+    """mean_i w_i f_i, `(B, D)`, for f `(B, D, N)` and w `(B, 1, N)`.
+
+    Both directions are matrix-vector products, where autograd would form w * f and its gradient:
+    tensors as large as the embeddings, whose fresh memory costs more than the arithmetic.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(values, weights)
+        return torch.bmm(values, weights.transpose(1, 2)).squeeze(2) / values.shape[2]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        values, weights = ctx.saved_tensors
+        share = gradient[:, :, None] / values.shape[2]  # (B, D, 1)
+        return share * weights, torch.bmm(share.transpose(1, 2), values)
 
 
 def _attributes(scores: Tensor, weights: Tensor) -> Tensor:
