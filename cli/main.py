@@ -10,11 +10,15 @@ import typer
 from gsp_deploy import __version__
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy_cli import show
+from gsp_deploy_cli.bench import bench
+from gsp_deploy_cli.check import check
 from gsp_deploy_cli.data import app as data_app
+from gsp_deploy_cli.demo import demo
 from gsp_deploy_cli.embed import embed
 from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.inspect import inspect
+from gsp_deploy_cli.train import train
 
 app = typer.Typer(
     name="gsp-deploy",
@@ -25,10 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(export)
-app.command()(embed)
-app.command()(evaluate)
-app.command()(inspect)
+for command in (demo, train, evaluate, export, check, bench, embed, inspect):
+    app.command()(command)
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130

@@ -1,0 +1,138 @@
+"""`gsp-deploy demo`: the whole way once, ending with what was proven and measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Force, Json
+
+if TYPE_CHECKING:
+    from gsp_deploy.benchmark.report import ModelResult
+    from gsp_deploy.demo import DemoReport
+    from gsp_deploy.parity import ParityReport
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything.")] = Path(
+        "gsp-demo"
+    ),
+    classes: Annotated[int, typer.Option(min=2, help="Unseen classes to test on.")] = 30,
+    images_per_class: Annotated[int, typer.Option(min=2, help="Test images of each.")] = 8,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Deploy the shipped checkpoint: export, check, bench, embed. No GPU, no download."""
+    from gsp_deploy.demo import run_demo
+    from gsp_deploy.errors import GateError
+
+    report = run_demo(
+        output,
+        classes=classes,
+        images_per_class=images_per_class,
+        force=force,
+        announce=show.note,
+    )
+    if json:
+        show.document("demo", _document(report))
+    else:
+        _report(report)
+    if not report.passed:
+        failed = [r.candidate.path.name for r in report.parity if not r.passed]
+        raise GateError(f"parity gates failed for {', '.join(failed)}")
+
+
+def _document(report: DemoReport) -> dict[str, Any]:
+    return {
+        "folder": str(report.folder),
+        "images": report.images,
+        "classes": report.classes,
+        "artifacts": [str(export.path) for export in report.exports],
+        "parity": [parity.to_dict() for parity in report.parity],
+        "benchmark": report.benchmark.to_dict(),
+        "gallery": str(report.gallery),
+    }
+
+
+def _report(report: DemoReport) -> None:
+    from gsp_deploy.demo import ARTIFACTS
+
+    titles = [artifact.title for artifact in ARTIFACTS]
+    quality = report.parity[0].figures.retrieval
+    assert quality is not None
+    assert quality.reference is not None
+    show.out.print()
+    show.facts(
+        "Deployed and proven",
+        [
+            ("model", _model(report)),
+            ("images", f"{report.images} of {report.classes} classes that it never saw"),
+            (
+                "retrieval",
+                f"R@1 {100 * quality.reference.recall_at[1]:.1f} %, "
+                f"MAP@R {100 * quality.reference.map_at_r:.1f} % (PyTorch, fp32)",
+            ),
+        ],
+    )
+    show.out.print()
+    show.table(
+        "Parity with the PyTorch checkpoint, worst image",
+        ["artifact", "1 - cos", "w error", "flips", "dMAP@R", "gates"],
+        [_parity_row(title, parity) for title, parity in zip(titles, report.parity, strict=True)],
+    )
+    show.table(
+        f"Latency, p50 in ms, {report.benchmark.settings.threads} threads, ONNX Runtime CPU",
+        ["artifact", *_latency_columns(report)],
+        [_latency_row(t, m) for t, m in zip(titles, report.benchmark.models, strict=True)],
+    )
+    show.out.print("w error: mixing weights, relative to their spread. x GAP: time relative to the")
+    show.out.print("same network with average pooling, run in turns.")
+    show.out.print()
+    show.facts(
+        "Files",
+        [
+            *(
+                (title, str(export.path))
+                for title, export in zip(titles, report.exports, strict=True)
+            ),
+            ("embeddings", f"{report.gallery}"),
+            ("images", f"{report.folder / 'images'}"),
+            ("benchmark", f"{report.folder / 'benchmark.json'}"),
+        ],
+    )
+
+
+def _model(report: DemoReport) -> str:
+    manifest = report.exports[0].manifest
+    certificate = manifest.certificate
+    steps = "" if certificate is None else f", certified with {certificate.steps} Newton steps"
+    return f"{manifest.model.backbone} + GSP{steps}"
+
+
+def _parity_row(title: str, parity: ParityReport) -> list[str]:
+    figures = parity.figures
+    retrieval = figures.retrieval
+    assert retrieval is not None
+    return [
+        title,
+        f"{figures.cosine.maximum:.1e}",
+        "" if figures.weights is None else f"{figures.weights.relative.maximum:.1e}",
+        f"{retrieval.flips}/{retrieval.queries}",
+        f"{100 * retrieval.map_change:+.2f}",
+        "pass" if parity.passed else "FAIL",
+    ]
+
+
+def _latency_columns(report: DemoReport) -> list[str]:
+    return [c for batch in report.benchmark.settings.batches for c in (f"batch {batch}", "x GAP")]
+
+
+def _latency_row(title: str, model: ModelResult) -> list[str]:
+    cells = [title]
+    for result in model.batches:
+        cost = result.pooling_cost
+        cells += [f"{result.latency.p50:.2f}", "" if cost is None else f"{cost.ratio:.2f}"]
+    return cells

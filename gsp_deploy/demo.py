@@ -1,0 +1,193 @@
+"""The whole way once, on real images and without a GPU: export, check, bench, embed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
+from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
+from gsp_deploy.data import Dataset, open_dataset
+from gsp_deploy.data.writing import write_tree
+from gsp_deploy.embedding import embed_files, write_table
+from gsp_deploy.environment import available_cores
+from gsp_deploy.errors import CheckpointError, UsageError
+from gsp_deploy.export import ExportedModel, ExportOptions, Source, export_onnx
+from gsp_deploy.export.calibration import calibration_from_files
+from gsp_deploy.files import write_text
+from gsp_deploy.image_files import ImageReader, find_images
+from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_rounding
+from gsp_deploy.runtime import open_session
+
+MARKER = "demo.json"
+BATCHES = (1, 8)
+ROUNDS = 40
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One way to export the model, and what the demo calls it."""
+
+    title: str
+    file: str
+    options: ExportOptions
+
+
+ARTIFACTS = (
+    Artifact("Newton, fp32", "model.onnx", ExportOptions(outputs=("attributes", "weights"))),
+    Artifact(
+        "paper's 100 steps",
+        "model-paper.onnx",
+        ExportOptions(outputs=("weights",), solver="fixed-point", iterations=100),
+    ),
+    Artifact(
+        "Newton, fp16", "model-fp16.onnx", ExportOptions(outputs=("weights",), precision="fp16")
+    ),
+    Artifact("Newton, uint8 in", "model-uint8.onnx", ExportOptions(include_preprocessing=True)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DemoReport:
+    """What the demo made and measured.
+
+    Attributes:
+        folder: where everything lies.
+        checkpoint: the model that was deployed.
+        images: how many test images, of how many unseen classes.
+        exports: the artifacts, in the order of `ARTIFACTS`.
+        parity: each artifact against the checkpoint.
+        benchmark: all artifacts in one interleaved run.
+        gallery: the table of embeddings.
+    """
+
+    folder: Path
+    checkpoint: Path
+    images: int
+    classes: int
+    exports: tuple[ExportedModel, ...]
+    parity: tuple[ParityReport, ...]
+    benchmark: BenchmarkReport
+    gallery: Path
+
+    @property
+    def passed(self) -> bool:
+        """Whether every artifact passed every parity gate."""
+        return all(report.passed for report in self.parity)
+
+
+def run_demo(
+    folder: Path,
+    *,
+    classes: int = 30,
+    images_per_class: int = 8,
+    rounds: int = ROUNDS,
+    force: bool = False,
+    announce: Announce = lambda message: None,
+) -> DemoReport:
+    """Deploy the shipped checkpoint and prove the result on images of classes it never saw.
+
+    Args:
+        folder: receives everything; new, or an earlier demo's with `force`.
+        classes, images_per_class: size of the test set that is written as files.
+        rounds: of the benchmark, for each batch size.
+        force: replace an earlier demo.
+        announce: is told what happens next.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    _prepare(folder, force)
+    checkpoint = _copy_checkpoint(folder)
+    announce("writing test images of unseen classes")
+    images = _write_images(checkpoint, folder / "images", classes, images_per_class)
+    exports = tuple(
+        _export(checkpoint, folder, artifact, images, announce) for artifact in ARTIFACTS
+    )
+    parity = tuple(_check(checkpoint, export.path, images, announce) for export in exports)
+    announce("benchmarking all artifacts in turns")
+    settings = BenchmarkSettings(
+        batches=BATCHES, repeats=rounds, threads=available_cores(), memory=False
+    )
+    benchmark = run_benchmark([export.path for export in exports], settings)
+    benchmark.save(folder / "benchmark.json")
+    announce("embedding the gallery")
+    gallery = _embed(exports[0].path, images, folder / "gallery.npy")
+    return DemoReport(
+        folder,
+        checkpoint,
+        len(images),
+        len({image.parent for image in images}),
+        exports,
+        parity,
+        benchmark,
+        gallery,
+    )
+
+
+def _prepare(folder: Path, force: bool) -> None:
+    """Make room; only a folder that a demo made is ever removed."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / MARKER).is_file():
+            raise UsageError(f"{folder} exists and holds no earlier demo; choose another folder")
+        if not force:
+            raise UsageError(f"{folder} holds an earlier demo; pass --force to replace it")
+        shutil.rmtree(folder)
+    write_text(folder / MARKER, '{"made_by": "gsp-deploy demo"}\n')
+
+
+def _copy_checkpoint(folder: Path) -> Path:
+    """Put the checkpoint that ships with the package beside the artifacts."""
+    shipped = files("gsp_deploy_models").joinpath("glyphs.safetensors")
+    with as_file(shipped) as path:
+        return Path(shutil.copy(path, folder / "checkpoint.safetensors"))
+
+
+def _write_images(
+    checkpoint: Path, folder: Path, classes: int, images_per_class: int
+) -> list[Path]:
+    """Write some of the unseen classes of the checkpoint's own kind of data as PNG files."""
+    metadata = read_checkpoint(checkpoint).metadata
+    if metadata is None or metadata.provenance.dataset is None:
+        raise CheckpointError(f"{checkpoint}: does not say what data it was trained on")
+    dataset = open_dataset(metadata.provenance.dataset)
+    chosen = dataset.test.of_classes(range(min(classes, dataset.test.num_classes)))
+    each = [
+        np.flatnonzero(chosen.labels == c)[:images_per_class] for c in range(chosen.num_classes)
+    ]
+    part = Dataset(dataset.name, dataset.train.subset([]), chosen.subset(np.concatenate(each)))
+    write_tree(part, folder)
+    return find_images([folder])
+
+
+def _export(
+    checkpoint: Path, folder: Path, artifact: Artifact, images: list[Path], announce: Announce
+) -> ExportedModel:
+    announce(f"exporting: {artifact.title}")
+    model = load_checkpoint(checkpoint)
+    assert model.config.preprocessing is not None
+    calibration = calibration_from_files(images[0].parents[1], model.config.preprocessing)
+    source = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
+    return export_onnx(model, folder / artifact.file, artifact.options, calibration, source)
+
+
+def _check(
+    checkpoint: Path, exported: Path, images: list[Path], announce: Announce
+) -> ParityReport:
+    announce(f"checking: {exported.name}")
+    with open_session(checkpoint) as reference, open_rounding(exported) as candidate:
+        return compare_files(reference, candidate, image_reader(reference, candidate, images))
+
+
+def _embed(model: Path, images: list[Path], output: Path) -> Path:
+    with open_session(model) as session:
+        assert session.info.preprocessing is not None
+        table = embed_files(session, ImageReader(images, session.info.preprocessing))
+    return write_table(table, output)[0]

@@ -1,0 +1,95 @@
+"""embed, evaluate and inspect as commands: what is printed, what is written, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SPEC = "glyphs:size=48,images_per_class=2,train_classes=2,test_classes=3"
+
+
+def gsp_deploy(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "gsp_deploy_cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photo graphs")
+    draw = np.random.default_rng(0)
+    for k in range(3):
+        Image.fromarray(draw.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(
+            folder / f"ü{k}.png"
+        )
+    (folder / "broken.jpg").write_bytes(b"no image")
+    return folder
+
+
+def test_embed_writes_the_table_and_lists_what_it_skipped(
+    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.npy"
+    ran = gsp_deploy("embed", tiny_checkpoint, photographs, "-o", output, "--json")
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert (document["document"], document["images"], document["embedding_dim"]) == ("embed", 3, 8)
+    assert [Path(failure["file"]).name for failure in document["skipped"]] == ["broken.jpg"]
+    assert np.load(output).shape == (3, 8)
+    again = gsp_deploy("embed", tiny_checkpoint, photographs, "-o", output)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+
+
+def test_embed_strict_fails_on_the_broken_image(
+    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    ran = gsp_deploy("embed", tiny_checkpoint, photographs, "-o", tmp_path / "out.npz", "--strict")
+    assert ran.returncode == 1
+    assert "broken.jpg" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_evaluate_reports_the_data_sets_ranks(tiny_checkpoint: Path) -> None:
+    ran = gsp_deploy("evaluate", tiny_checkpoint, "--data", SPEC, "--json")
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert (document["images"], document["classes"]) == (6, 3)
+    assert "recall_at_8" in document["models"]["tiny.safetensors"]
+
+
+def test_evaluate_names_what_it_cannot_use(tiny_checkpoint: Path) -> None:
+    unknown = gsp_deploy("evaluate", tiny_checkpoint, "--data", "nowhere:x")
+    assert unknown.returncode == 2
+    assert "glyphs" in unknown.stderr
+    ranks = gsp_deploy("evaluate", tiny_checkpoint, "--data", SPEC, "--ranks", "one")
+    assert ranks.returncode == 2
+    assert "1,2,4,8" in ranks.stderr
+
+
+def test_inspect_tells_what_a_checkpoint_is(tiny_checkpoint: Path) -> None:
+    plain = gsp_deploy("inspect", tiny_checkpoint)
+    assert plain.returncode == 0
+    assert "num_prototypes 4" in plain.stdout
+    document = json.loads(gsp_deploy("inspect", tiny_checkpoint, "--json").stdout)
+    assert document["kind"] == "checkpoint"
+
+
+@pytest.mark.parametrize("command", ["embed", "evaluate", "inspect"])
+def test_a_missing_model_is_one_line(command: str, photographs: Path, tmp_path: Path) -> None:
+    arguments = {
+        "embed": (photographs, "-o", tmp_path / "out.npy"),
+        "evaluate": ("--data", SPEC),
+        "inspect": (),
+    }[command]
+    ran = gsp_deploy(command, "gone.onnx", *arguments)
+    assert ran.returncode == 1
+    assert ran.stderr.strip().splitlines()[-1].startswith("error: gone.onnx")
+    assert "Traceback" not in ran.stderr
