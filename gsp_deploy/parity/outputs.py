@@ -118,7 +118,7 @@ def _missing(reference: EmbeddingSession, candidate: EmbeddingSession) -> Iterat
             if name in having.info.outputs and name not in lacking.info.outputs:
                 yield (
                     f"{name} not compared: {lacking.info.path.name} does not return them; "
-                    f"export it with --output {name}"
+                    f"export it with --also {name}"
                 )
         absent = all(name not in side.info.outputs for side, _ in sides)
         if absent and any(_has_transport(side) for side, _ in sides):

@@ -146,7 +146,7 @@ def test_outputs_of_one_side_only_are_said_not_to_be_compared(
     report = compare_sessions(fake(honest), fake(bare), pixels)
     assert report.passed
     assert len(report.figures.notes) == 2
-    assert "export it with --output weights" in report.figures.notes[1]
+    assert "export it with --also weights" in report.figures.notes[1]
     assert report.figures.weights is None
 
 
