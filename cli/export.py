@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli import show
+from gsp_deploy_cli.export_report import check_drop, report
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
     from gsp_deploy.config import ModelConfig
-    from gsp_deploy.export import Calibration, ExportedModel
+    from gsp_deploy.export import Calibration, QuantisationImages
 
 REFERENCE = "For the authors' state dict"
+INT8 = "For int8"
 
 
 def export(
@@ -23,20 +25,20 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16 or bf16; cost and solver stay in fp32.")
+        str, typer.Option(help="fp32, fp16, bf16 or int8; cost and solver stay in fp32.")
     ] = "fp32",
     io_precision: Annotated[
         str, typer.Option(help="Element type of float inputs and outputs.")
     ] = "fp32",
-    opset: Annotated[int | None, typer.Option(help="17 to 22.  [default: 18, for bf16 22]")] = None,
+    opset: Annotated[int | None, typer.Option(help="17 to 22. (default: 18, for bf16 22)")] = None,
     solver: Annotated[
         str, typer.Option(help="newton, or fixed-point for the paper's iteration.")
     ] = "newton",
     iterations: Annotated[
         int | None,
         typer.Option(
-            help="Solver steps.  [default: newton the fewest within the tolerance, "
-            "fixed-point the checkpoint's own]"
+            help="Solver steps.  (default: newton the fewest within the tolerance, "
+            "fixed-point the checkpoint's own)"
         ),
     ] = None,
     tolerance: Annotated[
@@ -44,7 +46,32 @@ def export(
     ] = 1e-4,
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Folder of images to certify on.  [default: built-in photographs]"),
+        typer.Option(
+            help="Folder of images to certify on, and for int8 to find the ranges of activations "
+            "on. (default: built-in photographs; int8 has none)"
+        ),
+    ] = None,
+    calibration_method: Annotated[
+        str | None,
+        typer.Option(
+            help="min-max, percentile or entropy. (default: min-max)", rich_help_panel=INT8
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of MAP@R that may be lost; sensitive layers stay in fp32 until it "
+            "holds. (default: 0.5)",
+            rich_help_panel=INT8,
+        ),
+    ] = None,
+    validate: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to measure the loss: a folder of images, one folder a class, or a data "
+            "set (see `data list`). (default: the calibration images)",
+            rich_help_panel=INT8,
+        ),
     ] = None,
     also: Annotated[
         list[str] | None, typer.Option("--also", help="Further outputs: attributes, weights.")
@@ -65,17 +92,17 @@ def export(
         str | None, typer.Option(help="timm architecture.", rich_help_panel=REFERENCE)
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Input side.  [default: 224]", rich_help_panel=REFERENCE)
+        int | None, typer.Option(help="Input side. (default: 224)", rich_help_panel=REFERENCE)
     ] = None,
     transport_ratio: Annotated[
-        float | None, typer.Option(help="mu.  [default: 0.3]", rich_help_panel=REFERENCE)
+        float | None, typer.Option(help="mu. (default: 0.3)", rich_help_panel=REFERENCE)
     ] = None,
     entropy_weight: Annotated[
-        float | None, typer.Option(help="gamma.  [default: 0.1]", rich_help_panel=REFERENCE)
+        float | None, typer.Option(help="gamma. (default: 0.1)", rich_help_panel=REFERENCE)
     ] = None,
     pooling: Annotated[
         str | None,
-        typer.Option(help="gap, gmp, gem.  [default: gmp]", rich_help_panel=REFERENCE),
+        typer.Option(help="gap, gmp, gem. (default: gmp)", rich_help_panel=REFERENCE),
     ] = None,
     max_residual: Annotated[
         bool | None,
@@ -93,6 +120,7 @@ def export(
     from gsp_deploy.export import ExportOptions, Source, export_onnx
     from gsp_deploy.files import refuse_overwrite
 
+    _check_int8_options(precision, calibrate, calibration_method, max_drop, validate)
     options = ExportOptions(
         precision=precision,  # type: ignore[arg-type]
         io_precision=io_precision,  # type: ignore[arg-type]
@@ -105,6 +133,8 @@ def export(
         iterations=iterations,
         tolerance=tolerance,
         external_data=external_data,
+        calibration_method=calibration_method or ExportOptions.calibration_method,  # type: ignore[arg-type]
+        max_drop=ExportOptions.max_drop if max_drop is None else max_drop,
     )
     refuse_overwrite(output, force)
     model = load_checkpoint(
@@ -117,11 +147,31 @@ def export(
         max_residual=max_residual,
         normalize=normalize,
     )
+    options.check_against(model.config)
     images = _calibration(calibrate, model.config)
     with show.status(f"exporting {checkpoint.name}"):
+        to_quantise = _quantisation_images(precision, calibrate, validate, model.config)
         source = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
-        exported = export_onnx(model, output, options, images, source)
-    _report(exported, json)
+        exported = export_onnx(model, output, options, images, source, to_quantise, show.note)
+    report(exported, json)
+    check_drop(exported)
+
+
+def _check_int8_options(
+    precision: str,
+    calibrate: Path | None,
+    method: str | None,
+    max_drop: float | None,
+    validate: str | None,
+) -> None:
+    from gsp_deploy.errors import UsageError
+
+    given = {"--calibration-method": method, "--max-drop": max_drop, "--validate": validate}
+    unused = [option for option, value in given.items() if value is not None]
+    if precision != "int8" and unused:
+        raise UsageError(f"{unused[0]} belongs to --precision int8, got --precision {precision}")
+    if precision == "int8" and calibrate is None:
+        raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
 
 
 def _calibration(folder: Path | None, config: ModelConfig) -> Calibration | None:
@@ -137,31 +187,11 @@ def _calibration(folder: Path | None, config: ModelConfig) -> Calibration | None
     return calibration_from_files(folder, config.preprocessing)
 
 
-def _report(exported: ExportedModel, json: bool) -> None:
-    import json as json_module
+def _quantisation_images(
+    precision: str, folder: Path | None, validate: str | None, config: ModelConfig
+) -> QuantisationImages | None:
+    from gsp_deploy.export import quantisation_images
 
-    manifest = exported.manifest
-    if json:
-        show.document(
-            "export",
-            {"path": str(exported.path), "manifest": json_module.loads(manifest.to_json())},
-        )
-        return
-    shapes = [f"{t.name} {t.dtype} {list(t.shape)}" for t in (*manifest.inputs, *manifest.outputs)]
-    rows = [
-        ("model", f"{manifest.model.backbone}, {manifest.precision}, opset {manifest.opset}"),
-        *(("input" if i == 0 else "output", shape) for i, shape in enumerate(shapes)),
-    ]
-    if certificate := manifest.certificate:
-        rows += [
-            ("solver", f"{certificate.solver}, {certificate.steps} steps"),
-            ("certified on", certificate.calibration),
-            ("|mean w - 1|", f"{certificate.worst_marginal_error:.1e} at worst"),
-            (
-                "weight error",
-                f"{certificate.worst_weight_error:.1e} at worst, "
-                f"{certificate.worst_relative_weight_error:.1e} of the weights' spread",
-            ),
-        ]
-    rows += [("kept in fp32", reason) for reason in manifest.kept_in_float32.values()]
-    show.facts(f"{exported.path}", rows)
+    if precision != "int8" or folder is None or config.preprocessing is None:
+        return None
+    return quantisation_images(folder, config.preprocessing, validate)

@@ -49,6 +49,76 @@ class SolverCertificate:
 
 
 @dataclass(frozen=True)
+class FloatLayer:
+    """A layer that quantisation left in float32, and why.
+
+    Attributes:
+        layer: the PyTorch module.
+        node: the ONNX node.
+        operator: its type.
+        sensitivity: what the layer does to the embedding when it alone is in int8: the error's
+            root mean square relative to the embeddings' own spread.
+    """
+
+    layer: str
+    node: str
+    operator: str
+    sensitivity: float
+
+
+@dataclass(frozen=True)
+class QuantisationTrial:
+    """The score that one attempt had, with so many of the most sensitive layers in float32."""
+
+    float_layers: int
+    score: float
+
+
+@dataclass(frozen=True)
+class QuantisationRecord:
+    """How a backbone came to int8 and what retrieval lost by it. Scores are points of 100.
+
+    Attributes:
+        method: how activation ranges were found: `min-max`, `percentile` or `entropy`.
+        calibration: the images they were found on.
+        layers: how many layers could be quantised.
+        float_layers: those of them that were left in float32, the most sensitive first.
+        measure: `MAP@R`, or `cosine`: the mean cosine of the embeddings to float32's, about
+            their mean, where the validation images have no classes.
+        validation: the images that were searched among themselves.
+        float32_score: the score of the float32 model.
+        score: the score of the model as it was written.
+        neighbour_overlap: share of the 10 nearest neighbours that both find, in points.
+        max_drop: the drop that was allowed.
+        trials: every attempt that was scored, by the number of layers left in float32.
+        notes: what a reader of the figures should know.
+    """
+
+    method: str
+    calibration: str
+    layers: int
+    float_layers: tuple[FloatLayer, ...]
+    measure: str
+    validation: str
+    float32_score: float
+    score: float
+    neighbour_overlap: float
+    max_drop: float
+    trials: tuple[QuantisationTrial, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def drop(self) -> float:
+        """Points lost against float32; below 0 where int8 happens to score higher."""
+        return self.float32_score - self.score
+
+    @property
+    def passed(self) -> bool:
+        """Whether the drop is within what was allowed."""
+        return self.drop <= self.max_drop
+
+
+@dataclass(frozen=True)
 class TensorSpec:
     """One input or output: its name, element type, and shape with names for dynamic sizes."""
 
@@ -76,6 +146,7 @@ class ExportManifest:
         source_sha256: hash of the checkpoint, when the model came from a file.
         provenance: licence, data and command of the weights, as the checkpoint tells them.
         external_data: name of the file beside the model that holds its weights, if there is one.
+        quantisation: how the backbone came to int8; None for the other precisions.
         sha256: hash of the model file; only in the sidecar.
     """
 
@@ -91,6 +162,7 @@ class ExportManifest:
     source_sha256: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     external_data: str | None = None
+    quantisation: QuantisationRecord | None = None
     sha256: str | None = None
 
     @property
@@ -159,4 +231,14 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
         fields[name] = tuple(from_fields(TensorSpec, tensor) for tensor in fields[name])
     if fields.get("certificate") is not None:
         fields["certificate"] = from_fields(SolverCertificate, fields["certificate"])
+    if fields.get("quantisation") is not None:
+        fields["quantisation"] = _quantisation(fields["quantisation"])
     return fields
+
+
+def _quantisation(data: Mapping[str, Any]) -> QuantisationRecord:
+    layers = tuple(from_fields(FloatLayer, layer) for layer in data["float_layers"])
+    trials = tuple(from_fields(QuantisationTrial, trial) for trial in data["trials"])
+    notes = tuple(data["notes"])
+    nested = {"float_layers": layers, "trials": trials, "notes": notes}
+    return from_fields(QuantisationRecord, {**data, **nested})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import gsp_deploy
 from gsp_deploy.checkpoint import CheckpointMetadata
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.environment import package_versions
-from gsp_deploy.errors import GspDeployError, reason_of
+from gsp_deploy.errors import GspDeployError, UsageError, reason_of
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.options import ExportOptions
+from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
 from gsp_deploy.files import replacing_together, sha256_of
 from gsp_deploy.manifest import (
     METADATA_KEY,
@@ -62,24 +64,38 @@ def export_onnx(
     options: ExportOptions | None = None,
     calibration: Calibration | None = None,
     source: Source | None = None,
+    quantisation: QuantisationImages | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> ExportedModel:
     """Write the model as ONNX with its manifest beside it.
 
     The solver is certified on the calibration images (crops of photographs where none are
     given); with `newton` and no `iterations` the fewest steps that meet the tolerance are taken.
 
+    int8 needs the images of `quantisation`, keeps the activation ranges in
+    `<model>.calibration.json`, and calls `tell` with a line at each of its stages. Where the
+    allowed drop cannot be kept the best attempt is written: see `manifest.quantisation.passed`.
+
     Raises:
-        UsageError: the options ask for what the model has not.
+        UsageError: the options ask for what the model has not, or int8 has no images.
         GspDeployError: the backbone cannot be exported, or no number of steps meets the tolerance.
     """
     options = options or ExportOptions()
     options.check_against(model.config)
     calibration = calibration or default_calibration(model.config)
-    draft = Draft(model, options)
+    draft, record = Draft(model, options), None
+    if options.precision == "int8":
+        if quantisation is None:
+            raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
+        trial_plan, _ = _plan(draft, options, calibration)
+        cache = cache_path(Path(path))
+        draft, record = quantise_draft(draft, trial_plan, quantisation, cache, tell)
     plan, tolerance = _plan(draft, options, calibration)
     network = draft.assemble(plan, options.outputs)
     certificate = _certificate(draft, plan, tolerance, calibration)
-    manifest = _manifest(network, draft, options, certificate, source or Source())
+    manifest = replace(
+        _manifest(network, draft, certificate, source or Source()), quantisation=record
+    )
     return _write(network, Path(path), manifest, options.external_data)
 
 
@@ -114,17 +130,16 @@ def _certificate(
 def _manifest(
     network: ir.Model,
     draft: Draft,
-    options: ExportOptions,
     certificate: SolverCertificate | None,
     source: Source,
 ) -> ExportManifest:
     return ExportManifest(
         model=draft.config,
-        precision=options.precision,
+        precision=draft.options.precision,
         opset=network.opset_imports[""],
         inputs=tuple(_tensor_spec(value) for value in network.graph.inputs),
         outputs=tuple(_tensor_spec(value) for value in network.graph.outputs),
-        includes_preprocessing=options.include_preprocessing,
+        includes_preprocessing=draft.options.include_preprocessing,
         certificate=certificate,
         kept_in_float32=draft.kept,
         versions=package_versions(("torch", "timm", "onnx", "onnxscript", "onnxruntime")),

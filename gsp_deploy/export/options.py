@@ -8,7 +8,9 @@ from typing import Literal, get_args
 from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
 from gsp_deploy.errors import UsageError, brief
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+FloatPrecision = Literal["fp32", "fp16", "bf16"]
+CalibrationMethod = Literal["min-max", "percentile", "entropy"]
 OptionalOutput = Literal["attributes", "weights"]
 
 DEFAULT_OPSET = 18
@@ -22,8 +24,8 @@ class ExportOptions:
     """Settings of `export_onnx`.
 
     Args:
-        precision: what the backbone and the 1x1 embedding compute in; cost, solver and pooling
-            are always float32.
+        precision: what the backbone and the 1x1 embedding compute in (with int8 the backbone
+            alone); cost, solver and pooling are always float32.
         io_precision: element type of float inputs and of the outputs.
         opset: 17 to 22; None means 18, or 22 for bf16, whose convolutions ONNX knows only
             from there on.
@@ -36,13 +38,16 @@ class ExportOptions:
             takes the checkpoint's own number (fixed-point).
         tolerance: bound on the worst weight error relative to the spread of the weights.
         external_data: put the weights in a file of their own even below 2 GB.
+        calibration_method: how int8 finds the ranges of activations: their extremes, all but
+            the outermost values, or the ranges that lose least information.
+        max_drop: points of MAP@R that int8 may lose; layers stay in float32 until it holds.
 
     Raises:
         UsageError: the combination cannot be exported.
     """
 
     precision: Precision = "fp32"
-    io_precision: Precision = "fp32"
+    io_precision: FloatPrecision = "fp32"
     opset: int | None = None
     dynamic_batch: bool = True
     dynamic_size: bool = False
@@ -52,10 +57,13 @@ class ExportOptions:
     iterations: int | None = None
     tolerance: float = 1e-4
     external_data: bool = False
+    calibration_method: CalibrationMethod = "min-max"
+    max_drop: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("precision", "io_precision"):
-            _check_word(name, getattr(self, name), get_args(Precision))
+        _check_word("precision", self.precision, get_args(Precision))
+        _check_word("io_precision", self.io_precision, get_args(FloatPrecision))
+        _check_word("calibration_method", self.calibration_method, get_args(CalibrationMethod))
         for output in self.outputs:
             _check_word("output", output, get_args(OptionalOutput))
         object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
@@ -71,6 +79,8 @@ class ExportOptions:
             )
         if not 0 < self.tolerance < 1:
             raise UsageError(f"tolerance must be between 0 and 1, got {self.tolerance}")
+        if not 0 <= self.max_drop < 100:
+            raise UsageError(f"max_drop must be from 0 to 100 points, got {self.max_drop}")
 
     def check_against(self, config: ModelConfig) -> None:
         """Raise `UsageError` where a model of this config has not what is asked for."""
@@ -81,6 +91,11 @@ class ExportOptions:
             )
         if self.include_preprocessing and config.is_head_only:
             raise UsageError("a head alone takes feature maps and has no pre-processing to include")
+        if self.precision == "int8" and config.is_head_only:
+            raise UsageError(
+                "int8 quantises the backbone, and this model is a head alone, which stays in "
+                "float32; export it as fp32, fp16 or bf16"
+            )
 
     @property
     def operator_set(self) -> int:

@@ -1,0 +1,89 @@
+"""What `gsp-deploy export` says of the model that it wrote."""
+
+from __future__ import annotations
+
+from json import loads
+from typing import TYPE_CHECKING
+
+from gsp_deploy_cli import show
+
+if TYPE_CHECKING:
+    from gsp_deploy.export import ExportedModel
+    from gsp_deploy.manifest import QuantisationRecord
+
+
+def report(exported: ExportedModel, json: bool) -> None:
+    """Print the manifest as a JSON document, or what matters of it as facts and tables."""
+    manifest = exported.manifest
+    if json:
+        show.document(
+            "export",
+            {"path": str(exported.path), "manifest": loads(manifest.to_json())},
+        )
+        return
+    shapes = [f"{t.name} {t.dtype} {list(t.shape)}" for t in (*manifest.inputs, *manifest.outputs)]
+    rows = [
+        ("model", f"{manifest.model.backbone}, {manifest.precision}, opset {manifest.opset}"),
+        *(("input" if i == 0 else "output", shape) for i, shape in enumerate(shapes)),
+    ]
+    if certificate := manifest.certificate:
+        rows += [
+            ("solver", f"{certificate.solver}, {certificate.steps} steps"),
+            ("certified on", certificate.calibration),
+            ("|mean w - 1|", f"{certificate.worst_marginal_error:.1e} at worst"),
+            (
+                "weight error",
+                f"{certificate.worst_weight_error:.1e} at worst, "
+                f"{certificate.worst_relative_weight_error:.1e} of the weights' spread",
+            ),
+        ]
+    rows += [("kept in fp32", reason) for reason in manifest.kept_in_float32.values()]
+    show.facts(f"{exported.path}", rows)
+    if manifest.quantisation is not None:
+        _report_quantisation(manifest.quantisation)
+
+
+def _report_quantisation(record: QuantisationRecord) -> None:
+    kept, measure = len(record.float_layers), record.measure
+    rows = [
+        ("int8", f"{record.layers - kept} of {record.layers} layers, {kept} stay in fp32"),
+        ("ranges", f"{record.method} over {record.calibration}"),
+        (
+            measure,
+            f"{record.score:.2f} against {record.float32_score:.2f} in fp32, a drop of "
+            f"{record.drop:.2f} of at most {record.max_drop:g} points, on {record.validation}",
+        ),
+        ("neighbours", f"{record.neighbour_overlap:.1f} % of the 10 nearest are fp32's"),
+    ]
+    show.facts("quantisation", rows)
+    if kept:
+        scores = {trial.float_layers: f"{trial.score:.2f}" for trial in record.trials}
+        show.table(
+            "layers in fp32, the most sensitive first",
+            ("layer", "operator", "error alone", f"{measure} down to here"),
+            [("none", "", "", scores[0])]
+            + [
+                (layer.layer, layer.operator, f"{100 * layer.sensitivity:.2f} %", scores.get(i, ""))
+                for i, layer in enumerate(record.float_layers, start=1)
+            ],
+        )
+        show.note(
+            "error alone: the embedding's, relative to its spread over images, with this layer "
+            "the only one in int8"
+        )
+    for note in record.notes:
+        show.note(f"note: {note}")
+
+
+def check_drop(exported: ExportedModel) -> None:
+    """Raise where int8 lost more than was allowed; the best attempt has been written."""
+    from gsp_deploy.errors import GateError
+
+    record = exported.manifest.quantisation
+    if record is not None and not record.passed:
+        raise GateError(
+            f"{record.measure} drops by {record.drop:.3g} points at best, with "
+            f"{len(record.float_layers)} of {record.layers} layers in fp32, and --max-drop allows "
+            f"{record.max_drop:g}; {exported.path} holds that attempt: accept it with a larger "
+            "--max-drop, or try another --calibration-method or more images"
+        )

@@ -1,0 +1,121 @@
+"""The images that quantisation is given: to calibrate on, and to judge retrieval with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.data import LabelledImages, open_dataset
+from gsp_deploy.environment import available_cores
+from gsp_deploy.errors import UsageError
+from gsp_deploy.export.calibration import Calibration
+from gsp_deploy.image_files import ImageReader, class_labels, find_images
+from gsp_deploy.preprocessing import fit_image
+
+# Beyond the first few hundred images ranges hardly move.
+MOST_CALIBRATION_IMAGES = 512
+FEWEST_CALIBRATION_IMAGES = 100
+MOST_VALIDATION_IMAGES = 1000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class QuantisationImages:
+    """What activations are measured on, and what every attempt is judged by.
+
+    Attributes:
+        calibration: images whose activations give the ranges.
+        validation: images to search among themselves.
+        labels: the validation images' classes, int64 `(n,)`, or None where they have none.
+        notes: what a reader of the result should know.
+    """
+
+    calibration: Calibration
+    validation: Calibration
+    labels: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def quantisation_images(
+    folder: str | os.PathLike[str], spec: PreprocessingSpec, validate: str | None = None
+) -> QuantisationImages:
+    """Read the calibration images below a folder, and the validation images.
+
+    Args:
+        folder: up to 512 images are taken from it, evenly spaced.
+        spec: the model's pre-processing.
+        validate: a folder of images (a folder per class gives labels), or a data set's
+            specification, of which the test part is taken; None means `folder` again. Up to
+            1,000 images are used, of whole classes as far as possible.
+
+    Raises:
+        DataError, UsageError: there are no such images.
+    """
+    notes: list[str] = []
+    files = find_images([folder])
+    calibration, _ = _read_files(
+        _evenly(files, MOST_CALIBRATION_IMAGES), spec, Path(folder).name, notes
+    )
+    if len(calibration.inputs) < FEWEST_CALIBRATION_IMAGES:
+        notes.append(
+            f"{len(calibration.inputs)} calibration images: fewer than "
+            f"{FEWEST_CALIBRATION_IMAGES} may miss large activations"
+        )
+    if validate is not None and not Path(validate).is_dir():
+        validation, labels = _read_part(open_dataset(validate).test, spec, validate)
+    else:
+        found = files if validate is None else find_images([validate])
+        chosen = [found[i] for i in _whole_classes(class_labels(found), len(found))]
+        name = Path(folder if validate is None else validate).name
+        validation, labels = _read_files(chosen, spec, name, notes)
+    return QuantisationImages(calibration, validation, labels, tuple(dict.fromkeys(notes)))
+
+
+def _read_files(
+    files: Sequence[Path], spec: PreprocessingSpec, name: str, notes: list[str]
+) -> tuple[Calibration, np.ndarray | None]:
+    """Return the readable images, and their classes where the folders tell them."""
+    reader = ImageReader(files, spec)
+    batches = list(reader)
+    images = np.concatenate([batch.images for batch in batches])
+    labels = class_labels([file for batch in batches for file in batch.files])
+    notes += [f"left out: {failure.reason}" for failure in reader.failures]
+    return Calibration(images, f"{len(images)} images of {name}", spec), labels
+
+
+def _read_part(
+    part: LabelledImages, spec: PreprocessingSpec, name: str
+) -> tuple[Calibration, np.ndarray | None]:
+    chosen = part.subset(_whole_classes(part.labels, len(part)))
+    if not len(chosen):
+        raise UsageError(f"{name} has no test images; --validate needs some to search among")
+    with ThreadPoolExecutor(available_cores()) as pool:
+        images = list(pool.map(lambda i: fit_image(chosen.image(i), spec), range(len(chosen))))
+    source = f"{len(images)} images of {name}"
+    return Calibration(np.stack(images), source, spec), chosen.labels
+
+
+def _whole_classes(labels: np.ndarray | None, count: int) -> list[int]:
+    """Return up to 1,000 indices: where there are more images, those of evenly spaced classes."""
+    everything = list(range(count))
+    if labels is None or count <= MOST_VALIDATION_IMAGES:
+        return _evenly(everything, MOST_VALIDATION_IMAGES)
+    classes = np.unique(labels)
+    wanted = max(2, len(classes) * MOST_VALIDATION_IMAGES // count)
+    kept = set(_evenly(classes.tolist(), wanted))
+    chosen = [index for index in everything if labels[index] in kept]
+    return _evenly(chosen, MOST_VALIDATION_IMAGES)
+
+
+def _evenly(items: list[T], limit: int) -> list[T]:
+    if len(items) <= limit:
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]

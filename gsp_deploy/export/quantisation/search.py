@@ -1,0 +1,159 @@
+"""Which layers stay in float32: the most sensitive ones, as few as the allowed drop needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from gsp_deploy.errors import GspDeployError
+from gsp_deploy.export.assembly import Draft
+from gsp_deploy.export.head import SolverPlan
+from gsp_deploy.export.quantisation.graph import quantise_graph
+from gsp_deploy.export.quantisation.images import QuantisationImages
+from gsp_deploy.export.quantisation.judge import Judge, Score
+from gsp_deploy.export.quantisation.layers import Layer, find_layers
+from gsp_deploy.export.quantisation.range_cache import cached_ranges
+from gsp_deploy.export.quantisation.ranges import Ranges
+from gsp_deploy.manifest import FloatLayer, QuantisationRecord, QuantisationTrial
+
+Tell = Callable[[str], None]
+
+
+def quantise_draft(
+    draft: Draft,
+    plan: SolverPlan,
+    images: QuantisationImages,
+    cache: Path | None = None,
+    tell: Tell = lambda line: None,
+) -> tuple[Draft, QuantisationRecord]:
+    """Return the draft with an int8 backbone, and the record of how it came about.
+
+    All layers in int8 are tried first. If the score drops by more than `options.max_drop`, layers
+    are ranked by the error that each causes in the embedding when it alone is in int8, and as few
+    of the first ones as will do are left in float32. Where nothing will do, the best attempt is
+    returned, and the record says so.
+
+    Args:
+        draft: a float32 backbone and the options.
+        plan: the solver that the attempts use.
+        images: to calibrate on and to judge with.
+        cache: where activation ranges are kept, if anywhere.
+        tell: called with a line at each stage, as this may take minutes.
+
+    Raises:
+        GspDeployError: the backbone has no layer to quantise.
+    """
+    layers = find_layers(draft.backbone)
+    if not layers:
+        raise GspDeployError(
+            f"the backbone {draft.config.backbone} has no convolution or matrix product with "
+            "constant weights to quantise; export it as fp16"
+        )
+    method = draft.options.calibration_method
+    ranges = cached_ranges(draft.backbone, images.calibration, method, cache, tell)
+    attempts = _Attempts(draft.backbone, layers, ranges, Judge(draft, plan, images), tell)
+    count = attempts.settle(draft.options.max_drop)
+    record = attempts.record(count, draft, images)
+    return draft.variant(attempts.backbone(count)), record
+
+
+def fewest(passes: Callable[[int], bool], most: int) -> int | None:
+    """Return the smallest count from 1 to `most` that passes, or None where `most` does not.
+
+    Counts of 1, 2, 4... are tried until one passes, then the gap below it is halved: at most
+    about 2 log2(most) trials, if whatever passes goes on passing for larger counts.
+    """
+    failed, count = 0, 1
+    while count < most and not passes(count):
+        failed, count = count, 2 * count
+    enough = min(count, most)
+    if most < 1 or not passes(enough):
+        return None
+    while enough - failed > 1:
+        middle = (failed + enough) // 2
+        failed, enough = (failed, middle) if passes(middle) else (middle, enough)
+    return enough
+
+
+class _Attempts:
+    """One backbone with more or fewer of its layers left in float32, the most sensitive first."""
+
+    def __init__(
+        self,
+        float32: ir.Model,
+        layers: Sequence[Layer],
+        ranges: Ranges,
+        judge: Judge,
+        tell: Tell,
+    ) -> None:
+        self._float32 = float32
+        self._layers = list(layers)
+        self._ranges = ranges
+        self._judge = judge
+        self._tell = tell
+        self._sensitivity: dict[Layer, float] = {}
+        self._scores: dict[int, Score] = {}
+
+    def settle(self, max_drop: float) -> int:
+        """Return how many layers to leave in float32: the fewest that will do, or the best."""
+
+        def passes(count: int) -> bool:
+            return self._judge.float32.value - self._score(count).value <= max_drop
+
+        if passes(0):
+            return 0
+        self._rank()
+        count = fewest(passes, len(self._layers) - 1)
+        if count is None:
+            return max(self._scores, key=lambda tried: (self._scores[tried].value, -tried))
+        return count
+
+    def backbone(self, count: int) -> ir.Model:
+        """Return the backbone with the first `count` layers in float32 and the others in int8."""
+        return self._quantise(self._layers[count:])
+
+    def record(self, count: int, draft: Draft, images: QuantisationImages) -> QuantisationRecord:
+        """Describe the attempt that was chosen and those on the way to it."""
+        score = self._score(count)
+        return QuantisationRecord(
+            method=draft.options.calibration_method,
+            calibration=images.calibration.source,
+            layers=len(self._layers),
+            float_layers=tuple(
+                FloatLayer(layer.name, layer.node, layer.operator, self._sensitivity[layer])
+                for layer in self._layers[:count]
+            ),
+            measure=self._judge.measure,
+            validation=images.validation.source,
+            float32_score=self._judge.float32.value,
+            score=score.value,
+            neighbour_overlap=score.overlap,
+            max_drop=draft.options.max_drop,
+            trials=tuple(
+                QuantisationTrial(tried, self._scores[tried].value)
+                for tried in sorted(self._scores)
+            ),
+            notes=images.notes,
+        )
+
+    def _rank(self) -> None:
+        """Put the layers that harm the embedding most, each alone in int8, first."""
+        self._tell(f"measuring what each of {len(self._layers)} layers does to the embedding")
+        for layer in self._layers:
+            self._sensitivity[layer] = self._judge.deviation(self._quantise([layer]))
+        self._layers.sort(key=lambda layer: self._sensitivity[layer], reverse=True)
+
+    def _score(self, count: int) -> Score:
+        if count not in self._scores:
+            score = self._scores[count] = self._judge.score(self.backbone(count))
+            self._tell(
+                f"{self._judge.measure} {score.value:.2f} with {count} of {len(self._layers)} "
+                f"layers in float32, {self._judge.float32.value:.2f} with all of them"
+            )
+        return self._scores[count]
+
+    def _quantise(self, chosen: Sequence[Layer]) -> ir.Model:
+        left_out = [layer for layer in self._layers if layer not in chosen]
+        return quantise_graph(self._float32, chosen, left_out, self._ranges)
