@@ -1,0 +1,133 @@
+"""What the solver costs inside the head: features (B, 2048, 7, 7) to 512-D, 64 prototypes.
+
+The same head is written with Newton steps, with the paper's 100 unrolled steps, and with no step
+at all; the solver's cost is the head's time less that of the head without steps, round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from conditions import conditions, publish, spread
+
+from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
+from gsp_deploy.benchmark.timing import MILLISECONDS, Rounds, interleave
+from gsp_deploy.export import export_onnx
+from gsp_deploy.export.backbone import head_parameters
+from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
+from gsp_deploy.export.twin import average_pooling_of
+from gsp_deploy.runtime.onnx_session import OnnxGraph
+from gsp_deploy.runtime.session import SessionOptions
+
+CONFIG = GSPConfig(2048, embedding_dim=512, num_prototypes=64, solver="newton")
+SIZE = (7, 7)
+AVERAGE, NOTHING, PAPER = "average pooling", "no steps", "100 fixed-point"
+NO_STEPS, UNROLLED = SolverPlan("newton", 0), SolverPlan("fixed-point", 100)
+
+
+def main() -> None:
+    """Write the heads, measure `--runs` times, and print the solver's cost."""
+    asked = _arguments()
+    about = conditions(asked.threads, rounds=asked.rounds, runs=asked.runs)
+    with tempfile.TemporaryDirectory() as folder:
+        plans = _plans(Path(folder))
+        heads = _write_heads(Path(folder), plans)
+        results = [
+            result
+            for batch in asked.batch
+            for result in _measure(heads, batch, asked.threads, asked.rounds, asked.runs)
+        ]
+    columns = ("steps", "batch", "head p50, ms", "solver, ms", "solver / that of 100")
+    publish("head", about, results, columns, [_row(r) for r in results], asked.json)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _plans(folder: Path) -> dict[str, SolverPlan | None]:
+    """Return the plans to measure, with the steps that the export certifies by itself."""
+    certified = export_onnx(_model(), folder / "certified.onnx").manifest.certificate
+    assert certified is not None
+    newton = {
+        f"{n} Newton{', certified' if n == certified.steps else ''}": SolverPlan("newton", n)
+        for n in sorted({certified.steps, 4, 8})
+    }
+    return {AVERAGE: None, NOTHING: NO_STEPS, **newton, PAPER: UNROLLED}
+
+
+def _model() -> EmbeddingModel:
+    torch.manual_seed(0)
+    return EmbeddingModel(ModelConfig("features", CONFIG, None)).eval()
+
+
+def _write_heads(folder: Path, plans: dict[str, SolverPlan | None]) -> dict[str, Path]:
+    parameters = head_parameters(_model().head)
+    paths = {}
+    for index, (name, plan) in enumerate(plans.items()):
+        paths[name] = folder / f"{index}.onnx"
+        ir.save(_network(parameters, plan), paths[name])
+    return paths
+
+
+def _network(parameters: HeadParameters, plan: SolverPlan | None) -> ir.Model:
+    shape = ir.Shape(["batch", CONFIG.in_channels, *SIZE])
+    features = ir.Value(name="features", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+    graph = ir.Graph([features], [], nodes=[], opset_imports={"": 18}, name="head")
+    config = CONFIG if plan else average_pooling_of(CONFIG)
+    embedding = write_head(graph, features, config, parameters, plan or NO_STEPS)["embedding"]
+    embedding.dtype, embedding.shape = ir.DataType.FLOAT, ir.Shape(["batch", CONFIG.embedding_dim])
+    graph.outputs.append(embedding)
+    return ir.Model(graph, ir_version=10)
+
+
+def _measure(
+    heads: dict[str, Path], batch: int, threads: int, rounds: int, runs: int
+) -> list[dict[str, Any]]:
+    shape = (batch, CONFIG.in_channels, *SIZE)
+    features = np.abs(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    names = list(heads)
+    without, unrolled = names.index(NOTHING), names.index(PAPER)
+    medians, costs = [], []
+    for _ in range(runs):
+        # Opened anew, since two sessions of one file differ by where their memory lies.
+        graphs = [OnnxGraph(path, SessionOptions(threads=threads)) for path in heads.values()]
+        tasks = [partial(graph.run, features, graph.outputs) for graph in graphs]
+        times = interleave(tasks, Rounds(warmup=20, repeats=rounds)) * MILLISECONDS
+        medians.append(np.median(times, axis=0))
+        costs.append(np.median(times - times[:, [without]], axis=0))
+    solver = np.median(costs, axis=0)
+    return [
+        {
+            "steps": name,
+            "batch": batch,
+            "p50_ms": [float(run[index]) for run in medians],
+            "solver_ms": [float(run[index]) for run in costs],
+            "share": float(solver[index] / solver[unrolled]),
+        }
+        for index, name in enumerate(names)
+    ]
+
+
+def _row(result: dict[str, Any]) -> tuple[str, ...]:
+    row = (result["steps"], str(result["batch"]), spread(result["p50_ms"]))
+    if result["steps"] in (AVERAGE, NOTHING):
+        return *row, "", ""
+    return *row, spread(result["solver_ms"]), f"{result['share']:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""One training step of the pooling layer: costs, transport, pooling, forward and backward.
+
+The package's layer with either solver against plain autograd through torch.cdist and the paper's
+100 steps. All three give the same outputs and gradients, which is checked before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from conditions import conditions, publish, spread
+from torch import Tensor
+from unrolled import BATCH, DIM, LOCATIONS, PROTOTYPES, inputs, layer, loss, unrolled
+
+from gsp_deploy.benchmark.timing import MILLISECONDS, Rounds, interleave
+from gsp_deploy.layers import PoolingOutput
+
+STEPS = 100
+TOLERANCE = 1e-4
+AUTOGRAD = "autograd through cdist and 100 steps"
+
+Forward = Callable[[Tensor], PoolingOutput]
+
+
+def main() -> None:
+    """Check, measure `--runs` times, and print times and speed-ups."""
+    asked = _arguments()
+    sizes = f"B={BATCH} N={LOCATIONS} D={DIM} M={PROTOTYPES}"
+    about = conditions(asked.threads, sizes=sizes, rounds=asked.rounds, runs=asked.runs)
+    steps = _training_steps()
+    _check(steps)
+    names, tasks = list(steps), list(steps.values())
+    times = [
+        interleave(tasks, Rounds(warmup=5, repeats=asked.rounds)) * MILLISECONDS
+        for _ in range(asked.runs)
+    ]
+    plain = names.index(AUTOGRAD)
+    results: list[dict[str, Any]] = [
+        {
+            "layer": name,
+            "p50_ms": [float(np.median(run[:, index])) for run in times],
+            "speed_up": [float(np.median(run[:, plain] / run[:, index])) for run in times],
+        }
+        for index, name in enumerate(names)
+    ]
+    rows = [(r["layer"], spread(r["p50_ms"], 1), spread(r["speed_up"], 2)) for r in results]
+    publish(
+        "training_layer", about, results, ("layer", "p50, ms", "times faster"), rows, asked.json
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _training_steps() -> dict[str, Callable[[], list[Tensor]]]:
+    """Return what runs forward and backward, and gives the outputs and gradients."""
+    embeddings, prototypes = inputs()
+    layers = {}
+    for solver in ("fixed-point", "newton"):
+        layers[solver] = layer(solver, STEPS if solver == "fixed-point" else None)
+        layers[solver].prototypes = torch.nn.Parameter(prototypes.detach().clone())
+
+    def run(forward: Forward, anchors: Tensor) -> list[Tensor]:
+        embeddings.grad = anchors.grad = None
+        out = forward(embeddings)
+        loss(out).backward()
+        assert embeddings.grad is not None
+        assert anchors.grad is not None
+        return [out.embedding.detach(), embeddings.grad, anchors.grad]
+
+    return {
+        AUTOGRAD: lambda: run(lambda f: unrolled(f, prototypes, STEPS), prototypes),
+        "this layer, fixed-point": lambda: run(
+            layers["fixed-point"], layers["fixed-point"].prototypes
+        ),
+        "this layer, newton": lambda: run(layers["newton"], layers["newton"].prototypes),
+    }
+
+
+def _check(steps: dict[str, Callable[[], list[Tensor]]]) -> None:
+    expected = [tensor.clone() for tensor in steps[AUTOGRAD]()]
+    for name, step in steps.items():
+        for found, wanted in zip(step(), expected, strict=True):
+            error = float((found - wanted).abs().max() / wanted.abs().max())
+            if not error < TOLERANCE:
+                sys.exit(f"{name}: relative error {error:.1e}; nothing was timed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The scripts in benchmarks/ run, and what they count without a clock is as the README says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+ONCE = ("--rounds", "1", "--runs", "1", "--threads", "1")
+
+
+def run(script: str, *arguments: str) -> dict:
+    """Return the script's JSON document."""
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / script, *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    data: dict = json.loads(done.stdout)
+    assert data["device"] == "cpu"
+    assert data["threads"] == 1
+    assert data["environment"]["packages"]["torch"]
+    return data
+
+
+def test_memory_of_the_layer_does_not_grow_with_the_steps() -> None:
+    results = run("training_memory.py", "--threads", "1")["results"]
+    plain, *ours = (list(result["saved_bytes"].values()) for result in results)
+    assert plain[0] < plain[1] < plain[2]
+    assert len(ours) == 2
+    for saved in ours:
+        assert saved[0] == saved[1] == saved[2] < plain[0] / 2
+
+
+def test_the_layer_equals_autograd_before_it_is_timed() -> None:
+    results = run("training_layer.py", *ONCE)["results"]
+    assert results[0]["speed_up"] == [1]
+    assert len(results) == 3
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "rows"),
+    [("head.py", (), 6), ("inference.py", ("--backbone", "small_cnn_s8", "--size", "64"), 2)],
+)
+def test_onnx_scripts_run(script: str, arguments: tuple[str, ...], rows: int) -> None:
+    results = run(script, *arguments, *ONCE, "--batch", "1")["results"]
+    assert len(results) == rows
+    assert all(result["batch"] == 1 for result in results)
