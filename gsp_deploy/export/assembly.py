@@ -160,7 +160,7 @@ def _finish(network: ir.Model, options: ExportOptions) -> None:
 
 
 def _take_low_input(graph: ir.Graph, source: ir.Value, low: ir.DataType) -> None:
-    source.dtype = low
+    source.type = ir.TensorType(low)  # a new type: copies of a graph share the old one
     widened = ir.node("Cast", [source], attributes={"to": int(FLOAT)}, name="io/images")
     widened.outputs[0].name = "io/images"
     widened.outputs[0].dtype, widened.outputs[0].shape = FLOAT, source.shape
