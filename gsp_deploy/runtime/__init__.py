@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.runtime.session import EmbeddingSession, SessionOptions
 
 __all__ = ["EmbeddingSession", "SessionOptions", "open_session"]
@@ -44,14 +44,21 @@ def open_session(
     """
     source = Path(path)
     options = SessionOptions(device, threads, provider, max_batch)
-    if source.suffix == ".onnx":
-        from gsp_deploy.runtime.onnx_session import OnnxSession
+    try:
+        if source.suffix == ".onnx":
+            from gsp_deploy.runtime.onnx_session import OnnxSession
 
-        return OnnxSession(source, options)
-    if source.suffix in _CHECKPOINTS:
-        from gsp_deploy.runtime.torch_session import TorchSession
+            return OnnxSession(source, options)
+        if source.suffix in _CHECKPOINTS:
+            from gsp_deploy.runtime.torch_session import TorchSession
 
-        return TorchSession(source, options)
+            return TorchSession(source, options)
+    except ModuleNotFoundError as error:
+        extra = "cpu" if source.suffix == ".onnx" else "train"
+        raise MissingCapabilityError(
+            f"{source}: needs the package {error.name!r}, which is not installed: "
+            f"pip install 'gsp-deploy[{extra}]'"
+        ) from error
     raise UsageError(
         f"{source}: expected a model ending in .onnx, {', '.join(_CHECKPOINTS)}, "
         f"got {source.suffix or 'no suffix'}"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError
+from gsp_deploy.errors import (
+    GspDeployError,
+    MissingCapabilityError,
+    ModelFileError,
+    UsageError,
+    reason_of,
+)
 from gsp_deploy.manifest import METADATA_KEY, ExportManifest, TensorSpec, read_sidecar
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
@@ -46,6 +53,7 @@ class OnnxSession(EmbeddingSession):
 
     def close(self) -> None:
         """Release ONNX Runtime's session."""
+        self.closed = True
         self._graph.close()
 
 
@@ -53,6 +61,7 @@ class OnnxGraph:
     """One graph in ONNX Runtime with a single input; fills in the details that sessions share.
 
     Attributes:
+        path: the model file.
         input: name, element type and shape of the input.
         outputs: names of the outputs.
         provider: the execution provider in use.
@@ -61,33 +70,40 @@ class OnnxGraph:
 
     def __init__(self, path: Path, options: SessionOptions | None = None) -> None:
         options = options or SessionOptions()
+        self.path = path
         self.provider = _provider(options)
         self._session, self.emulates_bfloat16 = _create(path, self.provider, options)
-        sources = self._session.get_inputs()
+        with _blaming(path, "load"):
+            sources, results = self._session.get_inputs(), self._session.get_outputs()
+            self.outputs = tuple(result.name for result in results)
+            self._output_shapes = {result.name: tuple(result.shape) for result in results}
+            found = ", ".join(f"{source.name} {source.type}" for source in sources)
+            shapes = [tuple("?" if size is None else size for size in s.shape) for s in sources]
         if len(sources) != 1 or sources[0].type not in _ELEMENT_TYPES:
-            raise ModelFileError(
-                f"{path}: expected one input of images, found "
-                f"{', '.join(f'{source.name} {source.type}' for source in sources)}"
-            )
-        source = sources[0]
-        shape = tuple(size if size is not None else "?" for size in source.shape)
-        self.input = TensorSpec(source.name, _ELEMENT_TYPES[source.type], shape)
-        self.outputs = tuple(output.name for output in self._session.get_outputs())
+            raise ModelFileError(f"{path}: expected one input of images, found {found}")
+        self.input = TensorSpec(sources[0].name, _ELEMENT_TYPES[sources[0].type], shapes[0])
 
     def run(self, inputs: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """Run one batch and return the named outputs as they come."""
+        """Run one batch and return the named outputs as they come.
+
+        Raises:
+            UsageError: an input is beyond the range of the graph's float16.
+            ModelFileError: ONNX Runtime cannot run the graph on it.
+        """
         if self.input.dtype == "float16":
-            inputs = inputs.astype(np.float16)
-        found = self._session.run(list(outputs), {self.input.name: inputs})
+            inputs = _as_float16(inputs)
+        with _blaming(self.path, "run"):
+            found = self._session.run(list(outputs), {self.input.name: inputs})
         return dict(zip(outputs, found, strict=True))
 
-    def output_shape(self, name: str) -> Sequence[Any]:
+    def output_shape(self, name: str) -> tuple[int | str | None, ...]:
         """Return the shape of an output, open sizes as words."""
-        return next(o.shape for o in self._session.get_outputs() if o.name == name)
+        return self._output_shapes[name]
 
     def metadata(self) -> Mapping[str, str]:
         """Return the file's metadata properties."""
-        found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        with _blaming(self.path, "load"):
+            found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         return found
 
     def close(self) -> None:
@@ -121,17 +137,58 @@ def _create(path: Path, provider: str, options: SessionOptions) -> tuple[Any, bo
     """Return the session, and whether its bfloat16 had to be widened."""
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
-    try:
-        return _open(str(path), provider, options), False
-    except Exception as error:  # ONNX Runtime raises a dozen types of its own
-        if provider == _PROVIDERS["cpu"] and "NOT_IMPLEMENTED" in str(error):
-            from gsp_deploy.runtime.bfloat16 import widen_bfloat16  # needs the onnx package
+    with _blaming(path, "load"):
+        try:
+            session = _open(str(path), provider, options)
+            if not _speaks_bfloat16(session):
+                return session, False
+        except Exception as error:
+            if "NOT_IMPLEMENTED" not in str(error):
+                raise
+        return _open(_widened(path, provider), provider, options), True
 
-            widened = widen_bfloat16(path)
-            if widened is not None:
-                return _open(widened, provider, options), True
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"{path}: ONNX Runtime cannot load it: {reason}") from error
+
+def _speaks_bfloat16(session: Any) -> bool:
+    """Whether input or outputs are bfloat16, which numpy and ONNX Runtime do not exchange."""
+    return any(
+        v.type == "tensor(bfloat16)" for v in (*session.get_inputs(), *session.get_outputs())
+    )
+
+
+def _widened(path: Path, provider: str) -> bytes:
+    from gsp_deploy.runtime.bfloat16 import widen_bfloat16  # needs the onnx package
+
+    widened = widen_bfloat16(path) if provider == _PROVIDERS["cpu"] else None
+    if widened is None:
+        raise ModelFileError(
+            f"{path}: {provider} has no kernel for one of its operators or element types; "
+            "export it with --precision and --io-precision fp32 or fp16"
+        )
+    return widened
+
+
+@contextmanager
+def _blaming(path: Path, action: str) -> Iterator[None]:
+    """Turn whatever ONNX Runtime and protobuf raise, a dozen types of their own, into ours."""
+    try:
+        yield
+    except GspDeployError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"{path}: ONNX Runtime cannot {action} it: {reason_of(error)}"
+        ) from error
+
+
+def _as_float16(inputs: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        narrow = inputs.astype(np.float16)
+    if not np.isfinite(narrow).all():
+        raise UsageError(
+            f"the input reaches {np.abs(inputs).max():.3g}, beyond the float16 that the model "
+            "takes; export it with --io-precision fp32"
+        )
+    return narrow
 
 
 def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
@@ -140,7 +197,10 @@ def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
     session = onnxruntime.InferenceSession(
-        model, settings, providers=[(provider, _provider_options(options))]
+        model,
+        settings,
+        providers=[(provider, _provider_options(options))],
+        enable_fallback=0,  # it would print on stdout, and hide why a provider did not start
     )
     if session.get_providers()[0] != provider:
         raise MissingCapabilityError(
@@ -172,10 +232,10 @@ def _check_external_data(path: Path, manifest: ExportManifest | None) -> None:
 def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> SessionInfo:
     inside = graph.metadata().get(METADATA_KEY)
     manifest = beside if inside is None else ExportManifest.from_json(inside, path)
-    if "embedding" not in graph.outputs:
-        raise UsageError(
-            f"{path}: expected an output called embedding, found {', '.join(graph.outputs)}"
-        )
+    shape = graph.output_shape("embedding") if "embedding" in graph.outputs else ()
+    if len(shape) != 2 or not isinstance(shape[1], int):
+        found = ", ".join(f"{name} {list(graph.output_shape(name))}" for name in graph.outputs)
+        raise ModelFileError(f"{path}: expected an output embedding [batch, D], found {found}")
     emulated = ", bfloat16 emulated" if graph.emulates_bfloat16 else ""
     return SessionInfo(
         path=path,
@@ -184,7 +244,7 @@ def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> Se
         precision=manifest.precision if manifest else "unknown",
         input=graph.input,
         outputs=graph.outputs,
-        embedding_dim=int(graph.output_shape("embedding")[1]),
+        embedding_dim=shape[1],
         preprocessing=manifest.preprocessing if manifest else None,
         manifest=manifest,
     )

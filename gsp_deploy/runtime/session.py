@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import UsageError, reason_of
 from gsp_deploy.manifest import ExportManifest, TensorSpec
 from gsp_deploy.normalisation import check_uint8_images, normalise
 
@@ -67,9 +67,11 @@ class EmbeddingSession(ABC):
 
     Attributes:
         info: what is running.
+        closed: whether `close` was called.
     """
 
     info: SessionInfo
+    closed: bool = False
 
     def __init__(self, info: SessionInfo, options: SessionOptions) -> None:
         self.info = info
@@ -91,24 +93,26 @@ class EmbeddingSession(ABC):
         self, images: np.ndarray, outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Return outputs by name, float32, batch first. None means all that the model has."""
+        if self.closed:
+            raise UsageError(f"{self.info.path}: the session is closed; open the model again")
         names = self.info.outputs if outputs is None else tuple(outputs)
         if missing := [name for name in names if name not in self.info.outputs]:
             raise UsageError(
                 f"{self.info.path} has no output {missing[0]!r}, only "
-                f"{', '.join(self.info.outputs)}; export it with --output {missing[0]}"
+                f"{', '.join(self.info.outputs)}; export it with --also {missing[0]}"
             )
         chunks = [self.infer(chunk, names) for chunk in self._chunks(self.prepare(images))]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """Return images as this model's input: normalised unless the graph does it itself."""
-        images = np.asarray(images)
+        images = _as_array(images)
         if self.info.input.dtype == "uint8":
             check_uint8_images(images)
         elif images.dtype == np.uint8 and self.info.preprocessing is not None:
             images = normalise(images, self.info.preprocessing)
         else:
-            images = _as_float(images)
+            images = _as_float(images, self.info)
         _check_shape(images.shape, self.info.input)
         return images
 
@@ -118,7 +122,7 @@ class EmbeddingSession(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release the model. The session cannot be used afterwards."""
+        """Release the model and set `closed`. Closing twice does nothing."""
 
     def __enter__(self) -> EmbeddingSession:
         return self
@@ -137,15 +141,27 @@ class EmbeddingSession(ABC):
             yield inputs[start : start + self._max_batch]
 
 
-def _as_float(images: np.ndarray) -> np.ndarray:
+def _as_array(images: np.ndarray) -> np.ndarray:
+    try:
+        return np.asarray(images)
+    except ValueError as error:
+        raise UsageError(f"expected images of one size: {reason_of(error)}") from error
+
+
+def _as_float(images: np.ndarray, info: SessionInfo) -> np.ndarray:
     if not np.issubdtype(images.dtype, np.floating):
+        pixels = "" if info.preprocessing is None else "uint8 (batch, height, width, 3) or "
         raise UsageError(
-            "expected uint8 images (batch, height, width, 3) or float images "
-            f"(batch, 3, height, width), got {images.dtype} of shape {images.shape}"
+            f"expected {info.input.name}, {pixels}float {_described(info.input)}, "
+            f"got {images.dtype} of shape {images.shape}"
         )
-    if not np.isfinite(images).all():
-        raise UsageError("the images hold NaN or infinity; check how they were normalised")
-    return np.ascontiguousarray(images, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(images, dtype=np.float32)
+    if not np.isfinite(single).all():
+        raise UsageError(
+            f"the {info.input.name} hold NaN or infinity in float32; check how they were normalised"
+        )
+    return single
 
 
 def _check_shape(shape: tuple[int, ...], expected: TensorSpec) -> None:
@@ -155,5 +171,8 @@ def _check_shape(shape: tuple[int, ...], expected: TensorSpec) -> None:
         for size, wanted in zip(shape[1:], expected.shape[1:], strict=True)
     )
     if not fits:
-        wanted = ", ".join(str(size) for size in ("batch", *expected.shape[1:]))
-        raise UsageError(f"expected {expected.name} of shape ({wanted}), got {shape}")
+        raise UsageError(f"expected {expected.name} of shape {_described(expected)}, got {shape}")
+
+
+def _described(tensor: TensorSpec) -> str:
+    return f"({', '.join(str(size) for size in ('batch', *tensor.shape[1:]))})"

@@ -42,7 +42,9 @@ class TorchSession(EmbeddingSession):
 
     def close(self) -> None:
         """Let go of the model and its memory."""
-        del self.model
+        if not self.closed:
+            del self.model
+        self.closed = True
 
 
 def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> SessionInfo:
