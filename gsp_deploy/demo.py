@@ -24,6 +24,7 @@ from gsp_deploy.image_files import ImageReader, find_images
 from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_rounding
 from gsp_deploy.runtime import open_session
 
+SHIPPED = "glyphs-lite0.safetensors"
 MARKER = "demo.json"
 BATCHES = (1, 8)
 ROUNDS = 40
@@ -145,7 +146,7 @@ def _prepare(folder: Path, force: bool) -> None:
 
 def _copy_checkpoint(folder: Path) -> Path:
     """Put the checkpoint that ships with the package beside the artifacts."""
-    shipped = files("gsp_deploy_models").joinpath("glyphs.safetensors")
+    shipped = files("gsp_deploy_models").joinpath(SHIPPED)
     with as_file(shipped) as path:
         return Path(shutil.copy(path, folder / "checkpoint.safetensors"))
 
