@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-# Below this the sigmoid of the largest logit is its exponential to the last bit of a double.
-DEEP_TAIL = -40.0
 # Keeps Newton's division finite where every location is saturated.
 SMALLEST_SLOPE = 1e-30
 # The generalised mean takes no value below this.

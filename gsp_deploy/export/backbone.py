@@ -24,6 +24,8 @@ from gsp_deploy.model import EmbeddingModel
 # PyTorch's exporter writes this operator set natively and converts upwards from it.
 NATIVE_OPSET = 18
 EXAMPLE_BATCH = 2
+# Under this name the exporter notes which PyTorch module a node comes from.
+MODULE_NAMES = "pkg.torch.onnx.name_scopes"
 
 
 class _Features(nn.Module):
@@ -79,6 +81,7 @@ def export_backbone(
             ) from error
     assert program is not None
     _check_feature_map(program.model.graph.outputs[0], model.config, dynamic_size)
+    _keep_module_names(program.model)
     return _name_sizes(program.model, dynamic_batch, dynamic_size)
 
 
@@ -126,6 +129,22 @@ def _check_feature_map(features: ir.Value, config: ModelConfig, dynamic_size: bo
             f"backbone {config.backbone} is made for one image size (its feature map is always "
             f"{shape[2]}x{shape[3]}); export it without --dynamic-size"
         )
+
+
+def _keep_module_names(model: ir.Model) -> None:
+    """Drop what the exporter notes of its own run, stack traces with this machine's paths among it.
+
+    The names of the PyTorch modules stay: they say where a node comes from.
+    """
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        module = node.metadata_props.get(MODULE_NAMES)
+        node.metadata_props.clear()
+        if module is not None:
+            node.metadata_props[MODULE_NAMES] = module
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def _name_sizes(model: ir.Model, dynamic_batch: bool, dynamic_size: bool) -> ir.Model:

@@ -10,7 +10,7 @@ import math
 
 import onnx_ir as ir
 
-from gsp_deploy.constants import DEEP_TAIL, SMALLEST_SLOPE
+from gsp_deploy.constants import SMALLEST_SLOPE
 from gsp_deploy.export.graph import GraphScope
 
 LOCATIONS = 2
@@ -80,12 +80,10 @@ def _newton_step(
 def _fixed_point(
     graph: GraphScope, log_mass: ir.Value, ratio: float, steps: int, initial_scale: float
 ) -> ir.Value:
-    peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
-    deepest = graph.op("Sub", graph.constant("deep_tail", DEEP_TAIL), peak, name="deepest_start")
-    start = graph.constant("log_initial_scale", math.log(initial_scale))
-    beta = graph.op("Max", deepest, start, name="beta")
     log_ratio = graph.constant("log_ratio", math.log(ratio))
-    for step in range(1, steps + 1):
+    with graph.within("fixed_point_1") as inner:
+        beta = _first_fixed_point_step(inner, log_mass, log_ratio, math.log(initial_scale))
+    for step in range(2, steps + 1):
         with graph.within(f"fixed_point_{step}") as inner:
             logit = inner.op("Add", beta, log_mass, name="logit")
             kept = inner.op("Sigmoid", logit, name="kept")
@@ -93,3 +91,22 @@ def _fixed_point(
             raised = inner.op("Add", beta, log_ratio, name="raised")
             beta = inner.op("Sub", raised, inner.op("Log", mean, name="log_mean"), name="beta")
     return beta
+
+
+def _first_fixed_point_step(
+    graph: GraphScope, log_mass: ir.Value, log_ratio: ir.Value, start: float
+) -> ir.Value:
+    """Write the first step relative to the largest log-mass.
+
+    It alone can lie deep in the sigmoid's tail, where float32 runtimes return 0: seen in ONNX
+    Runtime below -18, with weights that were all 1 / ratio as the result.
+    """
+    peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
+    mass = graph.op("Exp", graph.op("Sub", log_mass, peak, name="below_peak"), name="mass")
+    logit = graph.op("Add", log_mass, graph.constant("log_initial_scale", start), name="logit")
+    odds = graph.op("Exp", logit, name="odds")
+    rest = graph.op("Add", odds, graph.constant("one", 1.0), name="one_and_odds")
+    share = graph.op("Div", mass, rest, name="share")
+    mean = graph.reduce("ReduceMean", share, LOCATIONS, name="mean")
+    below = graph.op("Sub", log_ratio, graph.op("Log", mean, name="log_mean"), name="below")
+    return graph.op("Sub", below, peak, name="beta")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from gsp_deploy.config import GSPConfig, Solver
-from gsp_deploy.constants import DEEP_TAIL, SMALLEST_SLOPE
+from gsp_deploy.constants import SMALLEST_SLOPE
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,25 @@ def solve_log_scale(log_mass: Tensor, problem: TransportProblem) -> Tensor:
 
 
 def _fixed_point(log_mass: Tensor, problem: TransportProblem) -> Tensor:
-    # Where beta + l is so low that sigmoid is exp, the next iterate does not depend on beta:
-    # starting no lower than that changes no later step and keeps the logarithm finite.
-    start = (DEEP_TAIL - log_mass.amax(dim=1, keepdim=True)).clamp(
-        min=math.log(problem.initial_scale)
-    )
     log_ratio = math.log(problem.ratio)
-    beta = start
-    for _ in range(problem.steps):
+    beta = log_ratio - _log_mean_at_start(log_mass, math.log(problem.initial_scale))
+    for _ in range(problem.steps - 1):
         previous = beta
         beta = beta + log_ratio - (beta + log_mass).sigmoid().mean(dim=1, keepdim=True).log()
         if _settled(beta, previous):
             break
     return beta
+
+
+def _log_mean_at_start(log_mass: Tensor, start: float) -> Tensor:
+    """Return log mean_i sigmoid(start + l_i) - start, `(B, 1)`, however low the log-masses are.
+
+    Only the first step can lie so deep in the sigmoid's tail that its mean vanishes; from then on
+    the largest logit is at least log(ratio). So the first step is taken relative to the largest.
+    """
+    peak = log_mass.amax(dim=1, keepdim=True)
+    share = (log_mass - peak).exp() / (1 + (start + log_mass).exp())
+    return share.mean(dim=1, keepdim=True).log() + peak
 
 
 def _newton(log_mass: Tensor, ratio: float, steps: int) -> Tensor:
