@@ -1,15 +1,24 @@
-"""From a model to ONNX: backbone, pooling head, precision, certificate."""
+"""From a model to ONNX: backbone, pooling head, precision, certificate.
+
+What needs torch is imported on first use (PEP 562); the rest of the package, the average-pooling
+twin among it, does without.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from gsp_deploy.export.calibration import (
     Calibration,
     calibration_from_files,
     default_calibration,
 )
-from gsp_deploy.export.onnx_model import ExportedModel, Source, export_onnx
 from gsp_deploy.export.options import ExportOptions
-from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
+
+if TYPE_CHECKING:
+    from gsp_deploy.export.onnx_model import ExportedModel, Source, export_onnx
+    from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
 
 __all__ = [
     "Calibration",
@@ -22,3 +31,17 @@ __all__ = [
     "export_onnx",
     "quantisation_images",
 ]
+
+_HOMES = {
+    "ExportedModel": "gsp_deploy.export.onnx_model",
+    "QuantisationImages": "gsp_deploy.export.quantisation",
+    "Source": "gsp_deploy.export.onnx_model",
+    "export_onnx": "gsp_deploy.export.onnx_model",
+    "quantisation_images": "gsp_deploy.export.quantisation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -194,6 +194,8 @@ def _as_float16(inputs: np.ndarray) -> np.ndarray:
 def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _QUIET
+    # Workers that spin after a run take their core from whatever runs next in this process.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
     session = onnxruntime.InferenceSession(
