@@ -33,11 +33,11 @@ def bench(
     warmup: Annotated[int, typer.Option(help="Rounds before the clock counts.")] = 5,
     size: Annotated[
         str | None,
-        typer.Option(help="HxW where a model leaves it open.  [default: the model's, head 7x7]"),
+        typer.Option(help="HxW where a model leaves it open. (default: the model's, head 7x7)"),
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option(help="Image to time pre-processing on.  [default: synthetic 640x480 JPEG]"),
+        typer.Option(help="Image to time pre-processing on. (default: synthetic 640x480 JPEG)"),
     ] = None,
     twin: Annotated[
         bool, typer.Option("--twin/--no-twin", help="Measure average pooling beside each model.")

@@ -24,7 +24,7 @@ def evaluate(
         str, typer.Option(help="A data set: glyphs, cub:PATH, a folder... (see `data list`).")
     ],
     ranks: Annotated[
-        str | None, typer.Option(help="K of R@K, as 1,2,4,8.  [default: the data set's own]")
+        str | None, typer.Option(help="K of R@K, as 1,2,4,8. (default: the data set's own)")
     ] = None,
     device: Device = "cpu",
     provider: Provider = None,

@@ -24,7 +24,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML file; models/ has some.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the run.  [default: runs/RECIPE'S NAME]"),
+        typer.Option("--output", "-o", help="Folder of the run. (default: runs/RECIPE'S NAME)"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the folder, if there is one.")

@@ -21,7 +21,7 @@ SIZE = 8
 
 
 class CornerColour(EmbeddingSession):
-    """Embeds an image as its corner's colour through a fixed matrix: the truth is easy to compute."""
+    """Embeds an image as its corner's colour through a fixed matrix: easy to check."""
 
     def __init__(self, name: str, matrix: np.ndarray) -> None:
         spec = PreprocessingSpec(SIZE, SIZE, mean=(0, 0, 0), std=(1, 1, 1))
