@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.errors import DataError
+from gsp_deploy.errors import DataError, reason_of
 
 MAX_PIXELS = 64_000_000
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 
+_ORIENTATION = 0x0112  # the EXIF tag, and what turns its values upright
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -30,43 +39,65 @@ def decode_image(path: str | os.PathLike[str]) -> Image.Image:
         DataError: the file is missing, is no image, is damaged, or is beyond `MAX_PIXELS`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"{path}: {image.width}x{image.height} is beyond the limit of "
-                        f"{MAX_PIXELS:,} pixels; scale it down first"
-                    )
-                return _to_rgb(ImageOps.exif_transpose(image))
+        with Image.open(path) as image:
+            _check_size(image, path)
+            return _to_rgb(_upright(image))
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: {error}; scale it down first") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image that Pillow can read") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{path}: damaged image ({error})") from error
+    except Exception as error:  # Pillow's parsers raise whatever a damaged file leads them to
+        raise DataError(f"{path}: damaged image ({reason_of(error)})") from error
 
 
 def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
     """Resize and crop an RGB image to the model's size: uint8 `(height, width, 3)`."""
+    box = None if spec.resize == "stretch" else _crop_box(image.size, spec)
     resample = _FILTERS[spec.interpolation]
-    if spec.resize == "stretch":
-        return np.asarray(image.resize((spec.width, spec.height), resample))
-    scale = max(spec.width / image.width, spec.height / image.height) / spec.crop_ratio
-    size = (
-        max(spec.width, round(image.width * scale)),
-        max(spec.height, round(image.height * scale)),
-    )
-    left, top = (size[0] - spec.width) // 2, (size[1] - spec.height) // 2
-    resized = image if image.size == size else image.resize(size, resample)
-    return np.asarray(resized.crop((left, top, left + spec.width, top + spec.height)))
+    return np.asarray(image.resize((spec.width, spec.height), resample, box=box))
 
 
 def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndarray:
     """Decode a file and fit it to the model's size: uint8 `(height, width, 3)`."""
     return fit_image(decode_image(path), spec)
+
+
+def _check_size(image: Image.Image, path: str | os.PathLike[str]) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {image.width}x{image.height} is beyond the limit of "
+            f"{MAX_PIXELS:,} pixels; scale it down first"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose would also write the other tags anew, and fail on a damaged one.
+    image.load()  # some formats turn themselves on loading, and then say so
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _crop_box(
+    original: tuple[int, int], spec: PreprocessingSpec
+) -> tuple[float, float, float, float]:
+    """Return what the crop sees, in the image's own pixels: left, top, right, bottom.
+
+    The crop is centred on whole pixels of the resized image, which itself is never made: a long
+    thin image would be huge.
+    """
+    wanted = (spec.width, spec.height)
+    scale = max(wanted[0] / original[0], wanted[1] / original[1]) / spec.crop_ratio
+    near, far = [], []
+    for have, want in zip(original, wanted, strict=True):
+        resized = max(want, round(have * scale))
+        start = (resized - want) // 2
+        near.append(start * have / resized)
+        far.append(min((start + want) * have / resized, have))
+    return near[0], near[1], far[0], far[1]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
