@@ -9,12 +9,14 @@ from gsp_deploy_cli import show
 
 if TYPE_CHECKING:
     from gsp_deploy.export import ExportedModel
-    from gsp_deploy.manifest import QuantisationRecord
+    from gsp_deploy.manifest import QuantisationRecord, SolverCertificate
 
 
 def report(exported: ExportedModel, json: bool) -> None:
     """Print the manifest as a JSON document, or what matters of it as facts and tables."""
     manifest = exported.manifest
+    if manifest.certificate is not None and not manifest.certificate.is_converged:
+        show.note(_not_converged(manifest.certificate))
     if json:
         show.document(
             "export",
@@ -41,6 +43,14 @@ def report(exported: ExportedModel, json: bool) -> None:
     show.facts(f"{exported.path}", rows)
     if manifest.quantisation is not None:
         _report_quantisation(manifest.quantisation)
+
+
+def _not_converged(certificate: SolverCertificate) -> str:
+    error = certificate.worst_relative_weight_error
+    return (
+        f"note: {certificate.steps} {certificate.solver} steps leave the weights wrong by up to "
+        f"{100 * error:.2g} % of their spread; --solver newton without --iterations finds enough"
+    )
 
 
 def _report_quantisation(record: QuantisationRecord) -> None:

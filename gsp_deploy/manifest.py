@@ -20,6 +20,8 @@ from gsp_deploy.files import write_text
 
 FORMAT_VERSION = 1
 METADATA_KEY = "gsp_deploy.manifest"
+# Relative weight error below which a solver counts as converged.
+CONVERGED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class SolverCertificate:
     worst_marginal_error: float
     worst_weight_error: float
     worst_relative_weight_error: float
+
+    @property
+    def is_converged(self) -> bool:
+        """Whether the weights are the transport problem's, to a thousandth of their spread."""
+        return self.worst_relative_weight_error <= CONVERGED
 
 
 @dataclass(frozen=True)
