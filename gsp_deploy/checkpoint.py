@@ -20,15 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gsp_deploy.config import (
-    GSPConfig,
-    ModelConfig,
-    PoolingMode,
-    PreprocessingSpec,
-    Solver,
-    from_fields,
-)
+from gsp_deploy.config import GSPConfig, ModelConfig, PoolingMode, PreprocessingSpec, Solver
 from gsp_deploy.errors import CheckpointError, ConfigError, brief, reason_of
+from gsp_deploy.fields import from_fields
 from gsp_deploy.files import replacing
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.reference_checkpoint import read_reference_model

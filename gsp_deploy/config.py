@@ -7,9 +7,10 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from gsp_deploy.errors import ConfigError, brief
+from gsp_deploy.fields import from_fields
 
 Solver = Literal["fixed-point", "newton"]
 PoolingMode = Literal["gap", "gmp", "gem"]
@@ -24,8 +25,6 @@ FEATURES = "features"
 # for, and so does this option.
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
 _READS_A_FILE = "checkpoint_path"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -207,29 +206,6 @@ def head_from_dict(data: Mapping[str, Any]) -> GSPConfig | BaselineConfig:
     if kind == "gsp":
         return from_fields(GSPConfig, fields)
     return from_fields(BaselineConfig, fields)
-
-
-def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Construct a dataclass from a mapping, naming what is unknown or missing.
-
-    Raises:
-        ConfigError: a key is not a field of `cls`, or a field without a default is missing.
-    """
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(data) - set(known)):
-        raise ConfigError(
-            f"{cls.__name__} has no setting {brief(unknown[0])}; it knows {', '.join(known)}"
-        )
-    missing = [
-        name
-        for name, f in known.items()
-        if name not in data
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{cls.__name__} needs the setting {missing[0]!r}, which is missing")
-    return cls(**data)
 
 
 def _one_of(name: str, value: object, allowed: Collection[str]) -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.config import ModelConfig, PreprocessingSpec, from_fields
-from gsp_deploy.errors import ConfigError, ModelFileError
+from gsp_deploy.config import ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
+from gsp_deploy.fields import from_fields
 from gsp_deploy.files import write_text
 
 FORMAT_VERSION = 1
@@ -172,6 +173,13 @@ class ExportManifest:
     quantisation: QuantisationRecord | None = None
     sha256: str | None = None
 
+    def __post_init__(self) -> None:
+        name = self.external_data
+        if name is not None and (not isinstance(name, str) or not name or Path(name).name != name):
+            raise ConfigError(
+                f"external_data must be the name of a file beside the model, got {brief(name)}"
+            )
+
     @property
     def preprocessing(self) -> PreprocessingSpec | None:
         """How an image file becomes the network's input."""
@@ -198,8 +206,10 @@ class ExportManifest:
                     "export the model again with this version"
                 )
             return from_fields(cls, _typed(data))
-        except (json.JSONDecodeError, RecursionError, ConfigError, TypeError, KeyError) as error:
-            raise ModelFileError(f"{source}: the manifest is damaged ({error})") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ModelFileError(
+                f"{source}: the manifest is damaged ({reason_of(error)})"
+            ) from error
 
 
 def sidecar_path(model: str | os.PathLike[str]) -> Path:
@@ -225,9 +235,10 @@ def read_sidecar(model: str | os.PathLike[str]) -> ExportManifest | None:
     if not path.is_file():
         return None
     try:
-        return ExportManifest.from_json(path.read_text(encoding="utf-8"), path)
-    except UnicodeDecodeError as error:
-        raise ModelFileError(f"{path}: the manifest is damaged ({error})") from error
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ModelFileError(f"{path}: the manifest is damaged ({reason_of(error)})") from error
+    return ExportManifest.from_json(text, path)
 
 
 def _typed(data: dict[str, Any]) -> dict[str, Any]:

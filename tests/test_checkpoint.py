@@ -255,6 +255,8 @@ def test_wrong_values_in_the_metadata(setting: tuple[str, ...], tampered) -> Non
         (put("model", "colour", value=1), "colour"),
         (put("model", "head", "gamma", value=1), "gamma"),
         (put("provenance", "author", value="x"), "author"),
+        (put("provenance", "license", value=["MIT"]), "license"),
+        (put("provenance", "metrics", value={"R@1": "high"}), "metrics"),
         (lambda data: "[" * 100_000, "damaged"),
         (lambda data: '{"format": 1, "model": ' + "[" * 900 + "]" * 900 + "}", "damaged"),
         (lambda data: "1" * 5000, "damaged"),

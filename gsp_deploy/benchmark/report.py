@@ -13,9 +13,9 @@ import numpy as np
 
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import MILLISECONDS, Latency
-from gsp_deploy.config import from_fields
 from gsp_deploy.environment import Environment
 from gsp_deploy.errors import UsageError
+from gsp_deploy.fields import from_fields
 from gsp_deploy.files import write_text
 from gsp_deploy.manifest import TensorSpec
 
