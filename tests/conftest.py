@@ -36,3 +36,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_checkpoint(EmbeddingModel(ModelConfig("test_resnet", head, spec)), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny checkpoint as ONNX, three Newton steps, embedding alone."""
+    from gsp_deploy import load_checkpoint
+    from gsp_deploy.export import ExportOptions, export_onnx
+
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    export_onnx(load_checkpoint(tiny_checkpoint), path, ExportOptions(iterations=3))
+    return str(path)

@@ -43,10 +43,14 @@ class OnnxSession(EmbeddingSession):
             self._max_batch = batch
 
     def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Run one batch, padded with zeros to a fixed batch size where the graph has one."""
+        """Run one batch, padded with zeros to a fixed batch size where the graph has one.
+
+        An empty batch runs as one image of zeros: it is there for the outputs' shapes alone.
+        """
         count, batch = len(inputs), self._graph.input.shape[0]
-        if isinstance(batch, int) and count < batch:
-            padding = np.zeros((batch - count, *inputs.shape[1:]), inputs.dtype)
+        needed = batch if isinstance(batch, int) else 1
+        if count < needed:
+            padding = np.zeros((needed - count, *inputs.shape[1:]), inputs.dtype)
             inputs = np.concatenate([inputs, padding])
         found = self._graph.run(inputs, outputs)
         return {name: array[:count].astype(np.float32) for name, array in found.items()}
