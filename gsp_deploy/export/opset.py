@@ -37,7 +37,14 @@ def downgrade_to_17(model: ir.Model) -> None:
 
 
 def _axes_to_attribute(node: ir.Node) -> None:
+    """Move the axes back; with axes `noop_with_empty_axes`, new in 18, says nothing."""
+    does_nothing = node.attributes.pop("noop_with_empty_axes", None)
     if len(node.inputs) < 2 or node.inputs[1] is None:
+        if does_nothing is not None and does_nothing.as_int():
+            raise GspDeployError(
+                f"node {node.name} ({node.op_type}) reduces nothing, which opset 17 cannot say; "
+                "export with opset 18"
+            )
         return
     axes = node.inputs[1].const_value
     if axes is None:

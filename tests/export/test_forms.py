@@ -170,3 +170,22 @@ def test_truncated_and_flipped_files_are_told_in_our_words(
         path.write_bytes(bytes(damaged))
         with contextlib.suppress(ModelFileError, UsageError):
             open_session(path).close()
+
+
+def test_squeeze_and_excitation_in_the_oldest_opset(tmp_path: Path) -> None:
+    """Its reductions carry an attribute that opset 17 does not know."""
+    import torch
+
+    from gsp_deploy import GSPConfig, ModelConfig, PreprocessingSpec
+    from gsp_deploy.model import feature_channels
+
+    spec = PreprocessingSpec(32, 32)
+    head = GSPConfig(feature_channels("test_efficientnet", {}, spec), 8, num_prototypes=4)
+    squeezing = EmbeddingModel(ModelConfig("test_efficientnet", head, spec)).eval()
+    path = tmp_path / "model.onnx"
+    export_onnx(squeezing, path, ExportOptions(opset=17))
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    with torch.inference_mode():
+        expected = squeezing(torch.from_numpy(images)).embedding.numpy()
+    with open_session(path) as session:
+        np.testing.assert_allclose(session.embed(images), expected, atol=1e-5)
