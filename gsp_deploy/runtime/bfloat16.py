@@ -67,15 +67,12 @@ def _stored(graph: onnx.GraphProto) -> set[str]:
 
 def _widen(node: onnx.NodeProto, narrow: set[str], narrow_type: int) -> list[onnx.NodeProto]:
     """Return the node in float32 with rounding casts behind it; a Cast rounds by itself."""
-    if node.op_type == "Cast":
-        return [
-            node,
-            *(_cast(name, name + _SUFFIX, WIDE) for name in node.output if name in narrow),
-        ]
-    produced = [name for name in node.output if name in narrow]
     for index, name in enumerate(node.input):
         if name in narrow:
             node.input[index] = name + _SUFFIX
+    produced = [name for name in node.output if name in narrow]
+    if node.op_type == "Cast":
+        return [node, *(_cast(name, name + _SUFFIX, WIDE) for name in produced)]
     rounding = []
     for index, name in enumerate(node.output):
         if name in produced:
@@ -113,4 +110,4 @@ def _widen_output(nodes: list[onnx.NodeProto], result: onnx.ValueInfoProto) -> o
 
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:
-    return helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=dtype)
+    return helper.make_node("Cast", [source], [target], name=f"{source}/as/{target}", to=dtype)
