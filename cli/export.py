@@ -140,7 +140,7 @@ def export(
     model = load_checkpoint(
         checkpoint,
         backbone=backbone,
-        preprocessing=PreprocessingSpec(image_size, image_size) if image_size else None,
+        preprocessing=None if image_size is None else PreprocessingSpec(image_size, image_size),
         transport_ratio=transport_ratio,
         entropy_weight=entropy_weight,
         pooling=pooling,  # type: ignore[arg-type]
