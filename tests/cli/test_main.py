@@ -1,0 +1,125 @@
+"""The frame around every command: exit codes, one line for an error, help."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+
+import pytest
+
+import gsp_deploy
+from gsp_deploy.errors import (
+    CheckpointError,
+    GateError,
+    GspDeployError,
+    MissingCapabilityError,
+    UsageError,
+)
+from gsp_deploy_cli import main as frame
+
+COMMANDS = ("demo", "train", "evaluate", "export", "check", "bench", "embed", "inspect", "data")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs the command line: exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gsp-deploy", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            frame.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def failing(monkeypatch, run):
+    """Return a function that lets the whole command line end with an error."""
+
+    def fail(error: BaseException) -> tuple[int, str, str]:
+        def app() -> None:
+            raise error
+
+        monkeypatch.setattr(frame, "app", app)
+        return run()
+
+    return fail
+
+
+def test_version(run) -> None:
+    assert run("--version") == (0, f"gsp-deploy {gsp_deploy.__version__}\n", "")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_lists_the_commands(flag: str, run) -> None:
+    code, out, err = run(flag)
+    assert (code, err) == (0, "")
+    assert all(f" {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_a_sentence(name: str, run) -> None:
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    usage, told, *_ = re.split(r"\n\s*\n", out.partition("╭")[0].strip())
+    assert f"gsp-deploy {name} [OPTIONS]" in usage
+    assert told.strip().endswith(".")
+
+
+@pytest.mark.parametrize("arguments", [("bake",), ("--colour",), ("export",), ("embed", "--x")])
+def test_usage_errors_end_with_2_on_stderr(arguments: tuple[str, ...], run) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    assert "Usage" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (GspDeployError("a"), 1),
+        (CheckpointError("a"), 1),
+        (UsageError("a"), 2),
+        (GateError("a"), 3),
+        (MissingCapabilityError("a"), 4),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: GspDeployError, code: int, failing) -> None:
+    assert failing(error) == (code, "", "error: a\n")
+
+
+def test_messages_are_shown_as_they_are(failing) -> None:
+    """No markup, no wrapping: paths in brackets and long lines can be copied."""
+    message = "/data/[bold]x[/bold]/model.onnx: " + "word " * 40 + "end"
+    assert failing(UsageError(message)) == (2, "", f"error: {message}\n")
+
+
+def test_a_package_that_is_missing_is_named(failing) -> None:
+    code, _, err = failing(ModuleNotFoundError("No module named 'timm'", name="timm"))
+    assert code == 4
+    assert "'timm'" in err
+    assert "pip install" in err
+
+
+def test_what_the_system_refuses_is_told_in_a_line(failing) -> None:
+    error = OSError(errno.EACCES, "Permission denied", "/data/secret.toml")
+    assert failing(error) == (1, "", "error: /data/secret.toml: Permission denied\n")
+
+
+def test_an_interrupt_ends_with_130(failing) -> None:
+    code, out, err = failing(KeyboardInterrupt())
+    assert (code, out) == (130, "")
+    assert err.startswith("error: interrupted")
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch) -> None:
+    def app() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(frame, "app", app)
+    with pytest.raises(ZeroDivisionError):
+        frame.main()
