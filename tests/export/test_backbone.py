@@ -99,7 +99,7 @@ def test_nodes_tell_their_module_and_nothing_of_this_machine(exported) -> None:
     assert b"site-packages" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_models_of_other_types_are_exported_in_float32(dtype, conv_model) -> None:
     model = copy.deepcopy(conv_model).to(dtype)
     graph = export_backbone(model, 18, dynamic_batch=True, dynamic_size=False).graph
