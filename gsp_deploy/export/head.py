@@ -20,6 +20,10 @@ from gsp_deploy.export.precision import as_type
 from gsp_deploy.export.solver import LOCATIONS, mixing_weights
 
 CHANNELS = 1
+# Up to here exp(-2 gamma), the smallest there is, is a normal float32 even with this to spare.
+LARGEST_PLAIN_ENTROPY_WEIGHT = 40.0
+# Up to here features from the floor of 1e-6 to 1e8 have powers that float32 holds.
+LARGEST_PLAIN_POWER = 4.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class _HeadWriter:
             return None
         return mixing_weights(
             self.graph,
-            self._log_mass(scores),
+            self._log_mass(scores, config.entropy_weight),
             config.transport_ratio,
             plan.solver,
             plan.steps,
@@ -170,9 +174,18 @@ class _HeadWriter:
         cost = graph.op("Sqrt", squared, name="cost")
         return graph.op("Mul", cost, constant("negative_gamma", -entropy_weight), name="scores")
 
-    def _log_mass(self, scores: ir.Value) -> ir.Value:
-        """Return logsumexp over prototypes, `(B, 1, N)`, with its maximum subtracted by hand."""
+    def _log_mass(self, scores: ir.Value, entropy_weight: float) -> ir.Value:
+        """Return logsumexp over prototypes, `(B, 1, N)`.
+
+        Scores are in [-2 gamma, 0]: nothing overflows, and where nothing can vanish either the
+        maximum need not be subtracted.
+        """
         graph = self.graph
+        if entropy_weight <= LARGEST_PLAIN_ENTROPY_WEIGHT:
+            mass = graph.reduce(
+                "ReduceSum", graph.op("Exp", scores, name="exp"), CHANNELS, name="mass"
+            )
+            return graph.op("Log", mass, name="log_mass")
         peak = graph.reduce("ReduceMax", scores, CHANNELS, name="peak_score")
         exponentials = graph.op("Exp", graph.op("Sub", scores, peak, name="below_peak"), name="exp")
         total = graph.reduce("ReduceSum", exponentials, CHANNELS, name="mass_below_peak")
@@ -206,17 +219,24 @@ class _HeadWriter:
         return values if weights is None else self.graph.op("Mul", values, weights, name="weighted")
 
     def _generalised_mean(self, values: ir.Value) -> ir.Value:
-        """Return the p-mean over locations, scaled by the peak so that no power overflows."""
+        """Return the p-mean over locations, scaled by the peak where powers could overflow."""
         graph, constant, power = self.graph, self.graph.constant, self.parameters.power
         assert power is not None
         floored = graph.op("Max", values, constant("gem_floor", GEM_FLOOR), name="floored")
+        if power <= LARGEST_PLAIN_POWER:
+            return self._power_mean(floored, power, "pooled", keepdims=False)
         peak = graph.reduce("ReduceMax", floored, LOCATIONS, name="peak")
         relative = graph.op("Div", floored, peak, name="relative")
-        raised = graph.op("Pow", relative, constant("power", power), name="raised")
-        mean = graph.reduce("ReduceMean", raised, LOCATIONS, name="mean_power")
-        root = graph.op("Pow", mean, constant("inverse_power", 1 / power), name="root")
+        root = self._power_mean(relative, power, "root", keepdims=True)
         shape = constant("pooled_shape", np.array([0, self.channels], dtype=np.int64))
         return graph.op("Reshape", graph.op("Mul", root, peak, name="gem"), shape, name="pooled")
+
+    def _power_mean(self, values: ir.Value, power: float, name: str, keepdims: bool) -> ir.Value:
+        """Return (mean_i v_i^p)^(1/p)."""
+        graph, constant = self.graph, self.graph.constant
+        raised = graph.op("Pow", values, constant("power", power), name="raised")
+        mean = graph.reduce("ReduceMean", raised, LOCATIONS, name="mean_power", keepdims=keepdims)
+        return graph.op("Pow", mean, constant("inverse_power", 1 / power), name=name)
 
     def _embed_vector(self, pooled: ir.Value) -> ir.Value:
         """Return W v + b for `(B, C)`, in float32."""
