@@ -50,7 +50,7 @@ def _with_rounding(path: Path) -> bytes | None:
     """Return the model with its rounding written out, or None if it has no float16."""
     import onnx  # here, so that checkpoints can be compared where onnx is not installed
 
-    from gsp_deploy.runtime.bfloat16 import widen_float16
+    from gsp_deploy.runtime.half_precision import widen_float16
 
     # First without the weights, since those of a model over 2 GB do not fit into one message.
     graph = onnx.load(path, load_external_data=False).graph

@@ -160,7 +160,7 @@ def _speaks_bfloat16(session: Any) -> bool:
 
 
 def _widened(path: Path, provider: str) -> bytes:
-    from gsp_deploy.runtime.bfloat16 import widen_bfloat16  # needs the onnx package
+    from gsp_deploy.runtime.half_precision import widen_bfloat16  # needs the onnx package
 
     widened = widen_bfloat16(path) if provider == _PROVIDERS["cpu"] else None
     if widened is None:

@@ -11,7 +11,7 @@ import pytest
 
 from gsp_deploy.parity import open_rounding
 from gsp_deploy.runtime import open_session
-from gsp_deploy.runtime.bfloat16 import widen_bfloat16, widen_float16
+from gsp_deploy.runtime.half_precision import widen_bfloat16, widen_float16
 
 OVERFLOWING = """
 <ir_version: 10, opset_import: ["" : 18]>

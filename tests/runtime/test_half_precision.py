@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gsp_deploy import open_session
-from gsp_deploy.runtime.bfloat16 import widen_bfloat16, widen_float16
+from gsp_deploy.runtime.half_precision import widen_bfloat16, widen_float16
 
 KINDS = {
     "bfloat16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16, widen_bfloat16),
