@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import stat
 import struct
@@ -335,6 +336,13 @@ def test_a_hostile_pickle_does_not_run(zipped: bool, golden: Path, tmp_path: Pat
     )
     assert_refused(path, "refused")
     assert not mark.exists()
+
+
+def test_a_hostile_pickle_gets_one_line(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "hostile.pt"
+    path.write_bytes(pickle.dumps({"x": Payload("true")}))  # its protocol makes torch warn
+    assert_refused(path, "refused")
+    assert not recwarn.list
 
 
 def test_damaged_torch_files(golden: Path, tmp_path: Path) -> None:
