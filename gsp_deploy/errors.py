@@ -52,6 +52,10 @@ class MissingCapabilityError(GspDeployError):
     exit_code = 4
 
 
+class DeviceError(GspDeployError):
+    """A CUDA or TensorRT call failed on the device; the message has CUDA's name of the error."""
+
+
 def reason_of(error: BaseException) -> str:
     """Return a foreign error's message in one line: its first, or its type where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

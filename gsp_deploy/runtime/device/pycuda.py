@@ -1,0 +1,199 @@
+"""The device through PyCUDA, in the context of the caller where there is one.
+
+PyCUDA has no CUDA graphs and no way to a stream of another library: a session runs without
+graphs here, and orders itself after foreign work by waiting on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pycuda
+import pycuda.driver as driver
+
+from gsp_deploy.errors import DeviceError, MissingCapabilityError, reason_of
+from gsp_deploy.runtime.device.protocol import (
+    Device,
+    DeviceProperties,
+    Event,
+    Graph,
+    MemoryInfo,
+    Stream,
+)
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
+_NO_GRAPHS = "PyCUDA has no CUDA graphs; use cuda-python for them"
+
+
+class PycudaDevice(Device):
+    """A device by `pycuda.driver`: the caller's current context, or else the primary one."""
+
+    supports_graphs = False
+
+    def __init__(self, index: int = 0) -> None:
+        self._initialise(index)
+        self.index = index
+        self.api = f"pycuda {pycuda.VERSION_TEXT}"
+        self._device = driver.Device(index)
+        self._allocations: dict[int, Any] = {}
+        with _named("cuCtxGetCurrent"):
+            mine = driver.Context.get_current()
+            if mine is not None and driver.Context.get_device() != self._device:
+                raise DeviceError(
+                    f"the current PyCUDA context is not of cuda:{index}; pop it, or ask for the "
+                    "device that it belongs to"
+                )
+            self._context = mine or self._device.retain_primary_context()
+
+    @staticmethod
+    def _initialise(index: int) -> None:
+        try:
+            driver.init()
+            count = driver.Device.count()
+        except driver.Error as error:
+            raise MissingCapabilityError(
+                f"no usable CUDA device here ({reason_of(error)}); `gsp-deploy doctor` tells what "
+                "is missing"
+            ) from error
+        if index >= count:
+            raise MissingCapabilityError(
+                f"cuda:{index} was asked for, but PyCUDA sees {count} CUDA device"
+                f"{'' if count == 1 else 's'}"
+            )
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        with _named("cuCtxPushCurrent"):
+            self._context.push()
+        try:
+            yield
+        finally:
+            driver.Context.pop()
+
+    def allocate(self, size: int) -> int:
+        with _named(f"cuMemAlloc of {size:,} bytes"):
+            allocation = driver.mem_alloc(size)
+        self._allocations[int(allocation)] = allocation
+        return int(allocation)
+
+    def free(self, pointer: int) -> None:
+        with _named("cuMemFree"):
+            self._allocations.pop(pointer).free()
+
+    def allocate_host(self, size: int) -> np.ndarray:
+        with _named(f"cuMemHostAlloc of {size:,} bytes"):
+            memory: np.ndarray = driver.pagelocked_empty((size,), np.uint8)
+        return memory
+
+    def free_host(self, memory: np.ndarray) -> None:
+        with _named("cuMemFreeHost"):
+            memory.base.free()  # type: ignore[union-attr]
+
+    def copy_in(self, target: int, source: np.ndarray, stream: Stream) -> None:
+        with _named("cuMemcpyHtoDAsync"):
+            driver.memcpy_htod_async(target, source, stream)
+
+    def copy_out(self, target: np.ndarray, source: int, stream: Stream) -> None:
+        with _named("cuMemcpyDtoHAsync"):
+            driver.memcpy_dtoh_async(target, source, stream)
+
+    def copy_within(self, target: int, source: int, size: int, stream: Stream) -> None:
+        with _named("cuMemcpyDtoDAsync"):
+            driver.memcpy_dtod_async(target, source, size, stream)
+
+    def create_stream(self) -> Stream:
+        with _named("cuStreamCreate"):
+            return driver.Stream(_NON_BLOCKING)
+
+    def destroy_stream(self, stream: Stream) -> None:
+        """Wait for it; PyCUDA destroys it with its last reference."""
+        self.synchronize(stream)
+
+    def handle_of(self, stream: Stream) -> int:
+        return int(stream.handle)
+
+    def synchronize(self, stream: Stream) -> None:
+        with _named("cuStreamSynchronize"):
+            stream.synchronize()
+
+    def follow(self, stream: Stream, handle: int) -> None:
+        with _named("cuCtxSynchronize"):
+            driver.Context.synchronize()
+
+    def lead(self, stream: Stream, handle: int) -> None:
+        self.synchronize(stream)
+
+    def create_event(self, *, blocking: bool = False) -> Event:
+        flags = driver.event_flags.BLOCKING_SYNC if blocking else driver.event_flags.DEFAULT
+        with _named("cuEventCreate"):
+            return driver.Event(flags)
+
+    def destroy_event(self, event: Event) -> None:
+        """Leave it to PyCUDA, which destroys it with its last reference."""
+
+    def record(self, event: Event, stream: Stream) -> None:
+        with _named("cuEventRecord"):
+            event.record(stream)
+
+    def wait(self, event: Event) -> None:
+        with _named("cuEventSynchronize"):
+            event.synchronize()
+
+    def elapsed_ms(self, start: Event, end: Event) -> float:
+        with _named("cuEventElapsedTime"):
+            return float(start.time_till(end))
+
+    def spin(self) -> None:
+        raise DeviceError("a PyCUDA context keeps the way of waiting that it was made with")
+
+    def begin_capture(self, stream: Stream) -> None:
+        raise DeviceError(_NO_GRAPHS)
+
+    def end_capture(self, stream: Stream) -> Graph:
+        raise DeviceError(_NO_GRAPHS)
+
+    def launch(self, graph: Graph, stream: Stream) -> None:
+        raise DeviceError(_NO_GRAPHS)
+
+    def destroy_graph(self, graph: Graph) -> None:
+        raise DeviceError(_NO_GRAPHS)
+
+    def memory(self) -> MemoryInfo:
+        with _named("cuMemGetInfo"):
+            free, total = driver.mem_get_info()
+        return MemoryInfo(int(free), int(total))
+
+    def properties(self) -> DeviceProperties:
+        attribute = driver.device_attribute
+        with _named("cuDeviceGetAttribute"):
+            major, minor = self._device.compute_capability()
+            return DeviceProperties(
+                name=self._device.name(),
+                compute_capability=f"{major}.{minor}",
+                multiprocessors=int(self._device.get_attribute(attribute.MULTIPROCESSOR_COUNT)),
+                l2_bytes=int(self._device.get_attribute(attribute.L2_CACHE_SIZE)),
+                integrated=bool(self._device.get_attribute(attribute.INTEGRATED)),
+                driver=_version_words(driver.get_driver_version()),
+                runtime=".".join(str(part) for part in driver.get_version()[:2]),
+            )
+
+    def close(self) -> None:
+        """Let go of the context; it stays with whoever else holds it."""
+        self._allocations.clear()
+        self._context = None
+
+
+def _version_words(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+@contextmanager
+def _named(call: str) -> Iterator[None]:
+    """Turn PyCUDA's errors, whose message names the failing call and its reason, into ours."""
+    try:
+        yield
+    except driver.Error as error:
+        raise DeviceError(f"{call} failed: {reason_of(error)}") from error
