@@ -78,9 +78,8 @@ struct PoolingTensors {
 
 // What the choice of a plan depends on.
 struct Device {
-  int32_t compute_capability = 0;      // 10 * major + minor
+  int32_t compute_capability = 0;  // 10 * major + minor
   int32_t multiprocessors = 0;
-  size_t shared_bytes_a_block = 0;     // with opt-in
 };
 
 // Return what is wrong with the parameters in one line (expected, received), or "".
