@@ -16,7 +16,7 @@ from gsp_deploy.runtime.session import EmbeddingSession, SessionOptions
 
 __all__ = ["EmbeddingSession", "SessionOptions", "open_session"]
 
-_CHECKPOINTS = (".safetensors", ".pt", ".pth")
+CHECKPOINTS = (".safetensors", ".pt", ".pth")
 
 
 def open_session(
@@ -49,7 +49,7 @@ def open_session(
             from gsp_deploy.runtime.onnx_session import OnnxSession
 
             return OnnxSession(source, options)
-        if source.suffix in _CHECKPOINTS:
+        if source.suffix in CHECKPOINTS:
             from gsp_deploy.runtime.torch_session import TorchSession
 
             return TorchSession(source, options)
@@ -60,6 +60,6 @@ def open_session(
             f"pip install 'gsp-deploy[{extra}]'"
         ) from error
     raise UsageError(
-        f"{source}: expected a model ending in .onnx, {', '.join(_CHECKPOINTS)}, "
+        f"{source}: expected a model ending in .onnx, {', '.join(CHECKPOINTS)}, "
         f"got {source.suffix or 'no suffix'}"
     )
