@@ -24,7 +24,9 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML file; models/ has some.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the run. (default: runs/RECIPE'S NAME)"),
+        typer.Option(
+            "--output", "-o", help="Folder of the run. (default: runs/RECIPE[-KIND OF DATA][-FOLD])"
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the folder, if there is one.")
@@ -32,6 +34,13 @@ def train(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting; repeatable."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="As --set data.spec=; see `data list`.")
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="As --set data.fold=: hold out the K-th N-th of classes."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="As --set run.seed=.")] = None,
     device: Annotated[str | None, typer.Option(help="As --set run.device=.")] = None,
@@ -47,9 +56,9 @@ def train(
 
     if resume and force:
         raise UsageError("--resume continues a run and --force replaces it; give one of them")
-    shortcuts = {"run.seed": seed, "run.device": device}
+    shortcuts = {"data.spec": data, "data.fold": fold, "run.seed": seed, "run.device": device}
     overrides = [*(settings or ()), *(f"{k}={v}" for k, v in shortcuts.items() if v is not None)]
-    folder = output or Path("runs") / recipe.stem
+    folder = output or _folder(recipe, data, fold)
     with _Screen() as screen:
         result = run(
             load_recipe(recipe, overrides),
@@ -71,6 +80,15 @@ def train(
             soft_wrap=True,  # to be copied as one line
         )
         raise typer.Exit(INTERRUPTED)
+
+
+def _folder(recipe: Path, data: str | None, fold: str | None) -> Path:
+    """Return the folder of a run for which none was named."""
+    from gsp_deploy.data import kind_of
+
+    kind = [] if data is None else [kind_of(data)]
+    number = [] if fold is None else [f"fold{fold.partition('/')[0]}"]
+    return Path("runs") / "-".join([recipe.stem, *kind, *number])
 
 
 def _command(recipe: Path, overrides: list[str]) -> str:

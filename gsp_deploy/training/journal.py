@@ -11,7 +11,8 @@ from gsp_deploy.checkpoint import Provenance, save_checkpoint
 from gsp_deploy.errors import UsageError
 from gsp_deploy.files import write_text
 from gsp_deploy.training.log import CsvLog, TensorBoardLog
-from gsp_deploy.training.recipe import parse_recipe, tables_of
+from gsp_deploy.training.recipe import parse_recipe
+from gsp_deploy.training.recipe_files import tables_of
 from gsp_deploy.training.records import StepRecord
 from gsp_deploy.training.run import TrainingRun
 from gsp_deploy.training.state import Best, Progress, RunFolder, RunState, save_state

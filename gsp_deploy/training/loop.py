@@ -11,7 +11,13 @@ from pathlib import Path
 
 import torch
 
-from gsp_deploy.data import Dataset, LabelledImages, open_dataset, validation_split
+from gsp_deploy.data import (
+    Dataset,
+    LabelledImages,
+    cross_validation_folds,
+    open_dataset,
+    validation_split,
+)
 from gsp_deploy.errors import DataError
 from gsp_deploy.training.assembly import choose_device
 from gsp_deploy.training.distributed import World, any_process, from_leader, processes
@@ -205,7 +211,10 @@ def _split(recipe: Recipe, dataset: Dataset) -> tuple[LabelledImages, LabelledIm
         raise DataError(
             f"{recipe.data.spec} has no training part; training needs one with labelled classes"
         )
-    if not recipe.data.validation_fraction:
+    if recipe.data.fold_of is not None:
+        number, count = recipe.data.fold_of
+        return cross_validation_folds(dataset.train, count)[number - 1]
+    if not recipe.data.holds_out:
         return dataset.train, dataset.train.subset([])
     return validation_split(dataset.train, recipe.data.validation_fraction, recipe.data.split_seed)
 

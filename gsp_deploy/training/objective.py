@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pytorch_metric_learning import losses, miners
-from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+from pytorch_metric_learning.reducers import SumReducer
 from torch import Tensor, nn
 
 from gsp_deploy.layers import PoolingOutput
 from gsp_deploy.layers.losses import ZeroShotLoss
-from gsp_deploy.training.recipe import Recipe
-from gsp_deploy.training.sections import (
+from gsp_deploy.training.loss_sections import (
     BatchHardMinerSection,
     ContrastiveSection,
+    CosineContrastiveSection,
     LossSection,
     MinerSection,
     MultiSimilarityMinerSection,
@@ -24,6 +25,7 @@ from gsp_deploy.training.sections import (
     TripletMarginMinerSection,
     TripletSection,
 )
+from gsp_deploy.training.recipe import Recipe
 
 
 class Losses(NamedTuple):
@@ -100,9 +102,26 @@ class Objective(nn.Module):
         return loss
 
 
+class SumPerImage(SumReducer):
+    """The sum over all pairs, divided by the number of images in the batch."""
+
+    def element_reduction(self, losses: Tensor, *context: Any) -> Tensor:
+        """Reduce the losses of pairs; `context` is (indices, embeddings, labels)."""
+        embeddings: Tensor = context[1]
+        total: Tensor = super().element_reduction(losses, *context)
+        return total / len(embeddings)
+
+
 def _metric_loss(section: LossSection, num_classes: int, dim: int) -> Any:
     if isinstance(section, ContrastiveSection):
         return losses.ContrastiveLoss(section.positive_margin, section.negative_margin)
+    if isinstance(section, CosineContrastiveSection):
+        return losses.ContrastiveLoss(
+            section.positive_margin,
+            section.negative_margin,
+            distance=CosineSimilarity(),
+            reducer=SumPerImage(),
+        )
     if isinstance(section, TripletSection):
         return losses.TripletMarginLoss(section.margin, section.swap, section.smooth)
     if isinstance(section, MultiSimilaritySection):

@@ -1,12 +1,9 @@
-"""Training recipes: TOML in, a checked and frozen `Recipe` out, and back to TOML."""
+"""Training recipes: tables in, a checked and frozen `Recipe` out, and TOML of it."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError, model_validator
@@ -14,16 +11,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gsp_deploy.errors import ConfigError
+from gsp_deploy.training.loss_sections import LossSection, MinerSection, NoMinerSection
 from gsp_deploy.training.sections import (
     AugmentationSection,
     ConstantScheduleSection,
     DataSection,
     GspSection,
     HeadSection,
-    LossSection,
-    MinerSection,
     ModelSection,
-    NoMinerSection,
     OptimiserSection,
     PreprocessingSection,
     PrototypesSection,
@@ -36,14 +31,9 @@ from gsp_deploy.training.sections import (
     ZsrSection,
 )
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 PROXY_LOSSES = ("proxy-anchor", "proxy-nca")
 # Sections that are one of several kinds; pydantic puts the kind into an error's location.
-_TAGGED = ("loss", "miner", "schedule")
+TAGGED = ("loss", "miner", "schedule")
 
 
 class Recipe(Section):
@@ -82,11 +72,10 @@ class Recipe(Section):
             raise ValueError(f"xbm.size: a memory serves pair losses, not {self.loss.kind}; set 0")
         if 0 < self.xbm.size < self.sampler.batch_size:
             raise ValueError("xbm.size: the memory must hold a whole batch, or be 0")
-        if not self.data.validation_fraction and (
-            self.schedule.kind == "plateau" or self.run.patience
-        ):
+        if not self.data.holds_out and (self.schedule.kind == "plateau" or self.run.patience):
             raise ValueError(
-                "data.validation_fraction: plateau and patience need held-out classes, above 0"
+                "data.validation_fraction: plateau and patience need held-out classes; set it "
+                "above 0, or set data.fold"
             )
         if self.head.kind == "gsp" and self.prototypes.init == "class-weights":
             self._check_class_weights()
@@ -121,33 +110,6 @@ _NO_EFFECT_ON_RESULTS = frozenset(
 )
 
 
-def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe and apply overrides of the form `section.key=value`, values as in TOML.
-
-    Raises:
-        ConfigError: the file is missing or no TOML, or a setting is unknown, missing or outside
-            its domain; the message names the key.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such recipe; models/ holds some to start from") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML recipe ({error})") from error
-    data = tables_of(text, str(path))
-    for override in overrides:
-        _apply(data, override)
-    return parse_recipe(data, source=str(path))
-
-
-def tables_of(text: str, source: str) -> dict[str, Any]:
-    """Parse TOML. Raises `ConfigError` with the place where it is none."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not a TOML recipe ({error})") from error
-
-
 def parse_recipe(data: Mapping[str, Any], source: str = "recipe") -> Recipe:
     """Check a recipe's tables. Raises `ConfigError`, which names the first key that is wrong."""
     try:
@@ -156,31 +118,11 @@ def parse_recipe(data: Mapping[str, Any], source: str = "recipe") -> Recipe:
         raise ConfigError(f"{source}: {_describe(error.errors()[0])}") from error
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    """Set one key in the recipe's tables, making tables that are not there."""
-    name, equals, text = override.partition("=")
-    *tables, key = name.strip().split(".")
-    if not equals or not tables or not key:
-        raise ConfigError(f"expected section.key=value, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word, such as head.kind=gap
-    table: Any = data
-    for part in tables:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"{override!r}: {part} is not a table of settings")
-    for rival in {"epochs", "steps"} - {key} if key in ("epochs", "steps") else ():
-        table.pop(rival, None)  # the length has two names; the last one given counts
-    table[key] = value
-
-
 def _describe(error: ErrorDetails) -> str:
     """Return one line: the key, what was expected, what came."""
     parts = [str(part) for part in error["loc"]]
     section = _section_class(parts)
-    if len(parts) > 1 and parts[0] in _TAGGED:
+    if len(parts) > 1 and parts[0] in TAGGED:
         del parts[1]
     key = ".".join(parts)
     kind, given = error["type"], error["input"]
@@ -206,7 +148,7 @@ def _section_class(parts: list[str]) -> type[Section] | None:
     if len(parts) < 2:
         return None
     members = _members(parts[0])
-    return members.get(parts[1]) if parts[0] in _TAGGED else next(iter(members.values()))
+    return members.get(parts[1]) if parts[0] in TAGGED else next(iter(members.values()))
 
 
 def _kinds(section: str) -> str:

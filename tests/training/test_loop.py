@@ -13,6 +13,7 @@ from gsp_deploy import load_checkpoint
 from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.errors import CheckpointError, ConfigError, DataError, GspDeployError, UsageError
 from gsp_deploy.training import DivergenceError, train
+from gsp_deploy.training.loop import _split
 from gsp_deploy.training.records import Silence
 from gsp_deploy.training.run import TrainingRun
 from gsp_deploy.training.state import RunFolder, load_state
@@ -89,6 +90,24 @@ def test_what_a_run_leaves_behind(tmp_path):
     assert "a test; step" in provenance.notes
     assert load_checkpoint(folder.last).config.head.num_prototypes == 4
     assert not list(folder.path.glob(".*"))  # no temporary files
+
+
+def test_folds_hold_out_every_class_once(tmp_path):
+    """Two of eight classes a fold, in the order of the classes, whatever the share says."""
+    held_out = []
+    for k in range(1, 5):
+        heard = Heard()
+        recipe = recipe_with(
+            data={"spec": "patches", "fold": f"{k}/4", "validation_fraction": 0.0},
+            run__steps=1,
+            run__patience=3,
+        )
+        trained(recipe, tmp_path / str(k), observer=heard)
+        assert (heard.plan.training_classes, heard.plan.validation_classes) == (6, 2)
+        held_out.append(_split(recipe, patches())[1].class_names)
+    assert [name for names in held_out for name in names] == list(patches().train.class_names)
+    with pytest.raises(UsageError, match=r"8 classes\), got 9"):
+        trained(recipe_with(data__fold="1/9"), tmp_path / "none")
 
 
 def test_the_best_checkpoint_is_the_best_and_the_last_the_last(tmp_path):

@@ -18,10 +18,10 @@ from gsp_deploy.training.run import TrainingRun
 
 from .tiny import patches, recipe_with
 
-LOSSES = ("contrastive", "triplet", "multi-similarity", "proxy-anchor", "proxy-nca")
+PAIR_LOSSES = ("contrastive", "cosine-contrastive", "triplet", "multi-similarity")
+LOSSES = (*PAIR_LOSSES, "proxy-anchor", "proxy-nca")
 MINERS = ("none", "multi-similarity", "batch-hard", "easy-positive", "triplet-margin")
 HEADS = ("gsp", "gap", "gmp", "gem", "gap+gmp")
-PAIR_LOSSES = LOSSES[:3]
 
 
 def run_of(recipe):
@@ -100,7 +100,7 @@ LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
         ),
         ({"kind": "proxy-nca", "softmax_scale": 3}, losses.ProxyNCALoss(4, 8, softmax_scale=3)),
     ],
-    ids=LOSSES,
+    ids=[loss for loss in LOSSES if loss != "cosine-contrastive"],
 )
 def test_settings_reach_the_loss(section, expected):
     objective = Objective(recipe_with(loss=section), num_classes=4)
@@ -110,6 +110,25 @@ def test_settings_reach_the_loss(section, expected):
     torch.testing.assert_close(
         objective(output, LABELS, 0).metric, expected(output.embedding, LABELS)
     )
+
+
+@pytest.mark.parametrize("memory", [0, 24])
+def test_cosine_contrastive_is_the_sum_over_an_images_pairs(memory):
+    """(1 - s) of each positive and (s - margin) of each near negative, the images' mean."""
+    section = {"kind": "cosine-contrastive", "negative_margin": 0.2}
+    objective = Objective(recipe_with(loss=section, xbm={"size": memory}), 4)
+    gallery = []
+    for step in range(3):
+        output = random_output(seed=step)
+        gallery.append(output.embedding)
+        found = objective(output, LABELS, step).metric
+    others = torch.cat(gallery) if memory else output.embedding
+    labels = LABELS.repeat(len(others) // 8)
+    cosines = output.embedding @ others.T
+    same = LABELS[:, None] == labels
+    itself = (cosines - 1).abs() < 1e-6
+    expected = (1 - cosines)[same & ~itself].sum() + F.relu(cosines - 0.2)[~same].sum()
+    torch.testing.assert_close(found, expected / 8)
 
 
 def test_total_is_the_weighted_sum():

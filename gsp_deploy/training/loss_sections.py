@@ -1,0 +1,118 @@
+"""The losses and miners that a recipe can name, each with its settings and their domains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gsp_deploy.training.sections import NotNegative, Positive, Section
+
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
+class ContrastiveSection(Section):
+    """Margins are Euclidean distances between unit vectors."""
+
+    kind: Literal["contrastive"]
+    positive_margin: NotNegative = 0.0
+    negative_margin: Positive = 1.0
+
+
+class CosineContrastiveSection(Section):
+    """Margins are cosines; the sum over an image's pairs, averaged over the batch.
+
+    The form in which Wang et al. (XBM, CVPR 2020) and GSP's authors use the loss: every negative
+    beyond its margin counts in full, however many there are.
+    """
+
+    kind: Literal["cosine-contrastive"]
+    positive_margin: Cosine = 1.0
+    negative_margin: Cosine = 0.5
+
+
+class TripletSection(Section):
+    """The margin is a Euclidean distance between unit vectors."""
+
+    kind: Literal["triplet"]
+    margin: Positive = 0.1
+    swap: bool = False
+    smooth: bool = False
+
+
+class MultiSimilaritySection(Section):
+    """Wang et al., CVPR 2019."""
+
+    kind: Literal["multi-similarity"]
+    alpha: Positive = 2.0
+    beta: Positive = 50.0
+    base: float = 0.5
+
+
+class ProxyAnchorSection(Section):
+    """Kim et al., CVPR 2020."""
+
+    kind: Literal["proxy-anchor"]
+    margin: Positive = 0.1
+    alpha: Positive = 32.0
+
+
+class ProxyNcaSection(Section):
+    """Movshovitz-Attias et al., ICCV 2017, with the temperature of ProxyNCA++."""
+
+    kind: Literal["proxy-nca"]
+    softmax_scale: Positive = 9.0
+
+
+LossSection = Annotated[
+    ContrastiveSection
+    | CosineContrastiveSection
+    | TripletSection
+    | MultiSimilaritySection
+    | ProxyAnchorSection
+    | ProxyNcaSection,
+    Field(discriminator="kind"),
+]
+
+
+class NoMinerSection(Section):
+    """Every pair or triplet of the batch counts."""
+
+    kind: Literal["none"] = "none"
+
+
+class MultiSimilarityMinerSection(Section):
+    """Pairs that are harder than the easiest of the other kind, within epsilon (a cosine)."""
+
+    kind: Literal["multi-similarity"]
+    epsilon: NotNegative = 0.1
+
+
+class BatchHardMinerSection(Section):
+    """For each image its farthest positive and nearest negative."""
+
+    kind: Literal["batch-hard"]
+
+
+class SemiHardMinerSection(Section):
+    """For each image its nearest positive and a negative that is just farther."""
+
+    kind: Literal["easy-positive"]
+
+
+class TripletMarginMinerSection(Section):
+    """Triplets that violate the margin."""
+
+    kind: Literal["triplet-margin"]
+    margin: Positive = 0.1
+    triplets: Literal["all", "hard", "semihard", "easy"] = "all"
+
+
+MinerSection = Annotated[
+    NoMinerSection
+    | MultiSimilarityMinerSection
+    | BatchHardMinerSection
+    | SemiHardMinerSection
+    | TripletMarginMinerSection,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,158 @@
+"""Recipe files: TOML that can build on another file and differ by the kind of data set.
+
+extends = "mlrc-bn-inception.toml"   # beside this file; what stands here replaces what it says
+
+[data]
+spec = "cub:data/CUB_200_2011"
+
+[on.sop.gsp]                         # holds where data.spec is sop:PATH
+num_prototypes = 128
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.data import KINDS, kind_of
+from gsp_deploy.errors import ConfigError
+from gsp_deploy.training.recipe import TAGGED, Recipe, parse_recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_EXTENDS, _ON = "extends", "on"
+# The length of a run has two names; the one that is given last counts.
+_LENGTHS = {"epochs", "steps"}
+
+Tables = dict[str, Any]
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides of the form `section.key=value`, values as in TOML.
+
+    What counts most comes last: the file that is extended, the file, its `[on.KIND]` tables for
+    the kind of data set that is in use, the overrides.
+
+    Raises:
+        ConfigError: a file is missing or no TOML, or a setting is unknown, missing or outside
+            its domain; the message names the key.
+    """
+    overrides = list(overrides)
+    data, by_kind = _read(Path(path), ())
+    data = _merged(data, by_kind.get(_kind_in_use(data, overrides), {}))
+    for override in overrides:
+        _apply(data, override)
+    return parse_recipe(data, source=str(path))
+
+
+def tables_of(text: str, source: str) -> Tables:
+    """Parse TOML. Raises `ConfigError` with the place where it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not a TOML recipe ({error})") from error
+
+
+def _read(path: Path, came_from: tuple[Path, ...]) -> tuple[Tables, Tables]:
+    """Return a file's sections and its `on` tables, on top of those of the file it extends."""
+    data = tables_of(_text(path, came_from), str(path))
+    base, by_kind = data.pop(_EXTENDS, None), data.pop(_ON, {})
+    _check_kinds(by_kind, path)
+    if base is None:
+        return data, by_kind
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends must be the name of a recipe file, got {base!r}")
+    chain = (*came_from, path.resolve())
+    target = path.parent / base
+    if target.resolve() in chain:
+        raise ConfigError(f"{path}: extends {base}, which in the end extends this file again")
+    below, below_by_kind = _read(target, chain)
+    kinds = {**below_by_kind, **by_kind}
+    return _merged(below, data), {
+        kind: _merged(below_by_kind.get(kind, {}), by_kind.get(kind, {})) for kind in kinds
+    }
+
+
+def _text(path: Path, came_from: tuple[Path, ...]) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        where = f" that {came_from[-1].name} extends" if came_from else ""
+        raise ConfigError(
+            f"{path}: no such recipe{where}; models/ holds some to start from"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML recipe ({error})") from error
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tables:
+    """Return the sections of both, key by key; a loss, miner or schedule of another kind anew."""
+    merged = copy.deepcopy(dict(below))
+    for name, table in above.items():
+        under = merged.get(name)
+        if not isinstance(table, Mapping) or not isinstance(under, dict):
+            merged[name] = copy.deepcopy(table)
+            continue
+        if name in TAGGED and table.get("kind", under.get("kind")) != under.get("kind"):
+            under.clear()
+        if _LENGTHS & table.keys():
+            _drop_length(under)
+        under.update(copy.deepcopy(dict(table)))
+    return merged
+
+
+def _check_kinds(by_kind: object, path: Path) -> None:
+    """Refuse an `[on.KIND]` that could never hold."""
+    known = [kind.name for kind in KINDS]
+    if not isinstance(by_kind, Mapping) or not all(
+        isinstance(table, Mapping) for table in by_kind.values()
+    ):
+        raise ConfigError(f"{path}: on: expected tables such as [on.{known[0]}.run]")
+    for kind in by_kind:
+        if kind not in known:
+            raise ConfigError(
+                f"{path}: on.{kind}: there is no such kind of data set; the kinds are "
+                f"{', '.join(known)}"
+            )
+
+
+def _kind_in_use(data: Tables, overrides: list[str]) -> str:
+    """Return the kind of data set that is named once the overrides are applied, or ''."""
+    data = copy.deepcopy(data)
+    for override in overrides:
+        _apply(data, override)
+    section = data.get("data")
+    spec = section.get("spec") if isinstance(section, dict) else None
+    return kind_of(spec) if isinstance(spec, str) else ""
+
+
+def _apply(data: Tables, override: str) -> None:
+    """Set one key in the recipe's tables, making tables that are not there."""
+    name, equals, text = override.partition("=")
+    *tables, key = name.strip().split(".")
+    if not equals or not tables or not key:
+        raise ConfigError(f"expected section.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word, such as head.kind=gap
+    table: Any = data
+    for part in tables:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{override!r}: {part} is not a table of settings")
+    if key in _LENGTHS:
+        _drop_length(table)
+    table[key] = value
+
+
+def _drop_length(section: Tables) -> None:
+    for name in _LENGTHS:
+        section.pop(name, None)
