@@ -1,0 +1,172 @@
+"""The one place that knows which TensorRT is installed, and what this version of it has.
+
+TensorRT and TensorRT-RTX share their Python interface. Whatever differs between the two, or
+between 10.3 and 11.4, is a question that `TensorRT` answers; nothing else asks which it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args
+
+from gsp_deploy.errors import MissingCapabilityError, UsageError, brief, reason_of
+
+Flavour = Literal["tensorrt", "tensorrt-rtx"]
+FLAVOURS: tuple[str, ...] = get_args(Flavour)
+WORDS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+OLDEST = (10, 3)
+
+_MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+_HINTS = {
+    "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack: "
+    "apt install python3-libnvinfer)",
+    "tensorrt-rtx": "pip install 'gsp-deploy[rtx]'",
+}
+_CUDA_IN_NAME = re.compile(r"tensorrt.*[-_]cu(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """An imported TensorRT and what it has.
+
+    Attributes:
+        flavour: `tensorrt` or `tensorrt-rtx`.
+        module: the Python module; its names are the same for both.
+        version: such as `10.3.0`.
+    """
+
+    flavour: str
+    module: ModuleType
+    version: str
+
+    @property
+    def name(self) -> str:
+        """Name and version in words, such as `TensorRT-RTX 1.7.1.116`."""
+        return f"{WORDS[self.flavour]} {self.version}"
+
+    @property
+    def is_rtx(self) -> bool:
+        """Whether plans are for chosen compute capabilities, and built without a GPU."""
+        return self.flavour == "tensorrt-rtx"
+
+    @property
+    def hosts_plugins(self) -> bool:
+        """Whether networks may hold plugins; TensorRT-RTX aborts the process at the first."""
+        return not self.is_rtx
+
+    @property
+    def times_tactics(self) -> bool:
+        """Whether the builder measures kernels on the GPU, so that a timing cache saves time."""
+        return not self.is_rtx
+
+    def member(self, enum: str, name: str) -> Any | None:
+        """Return the member of an enumeration, or None where this version has none of the name."""
+        return getattr(getattr(self.module, enum, None), name, None)
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether a class of the module has an attribute of this name."""
+        return hasattr(getattr(self.module, kind, None), name)
+
+
+def installed_flavours() -> tuple[str, ...]:
+    """Return the flavours that can be imported, without importing them."""
+    return tuple(flavour for flavour in FLAVOURS if _module_of(flavour) is not None)
+
+
+def load_tensorrt(flavour: str | None = None) -> TensorRT:
+    """Import TensorRT and return it.
+
+    Args:
+        flavour: `tensorrt` or `tensorrt-rtx`; None takes TensorRT where it is installed, else
+            TensorRT-RTX.
+
+    Raises:
+        UsageError: there is no such flavour.
+        MissingCapabilityError: it is not installed, cannot be loaded, or is older than 10.3.
+    """
+    if flavour is None:
+        installed = installed_flavours()
+        if not installed:
+            raise MissingCapabilityError(
+                "neither TensorRT nor TensorRT-RTX is installed: "
+                f"{_HINTS['tensorrt']}, or {_HINTS['tensorrt-rtx']}"
+            )
+        return _load(installed[0])
+    if flavour not in FLAVOURS:
+        raise UsageError(f"expected one of {', '.join(FLAVOURS)}, got {brief(flavour)}")
+    return _load(flavour)
+
+
+@functools.cache
+def _load(flavour: str) -> TensorRT:
+    name = _module_of(flavour)
+    if name is None:
+        raise MissingCapabilityError(f"{WORDS[flavour]} is not installed: {_HINTS[flavour]}")
+    try:
+        module = import_module(name)
+    except Exception as error:  # a missing libnvinfer is an OSError, an ImportError or worse
+        raise MissingCapabilityError(
+            f"{WORDS[flavour]} is installed but cannot be loaded: {reason_of(error)}"
+        ) from error
+    found = str(getattr(module, "__version__", "0"))
+    if flavour == "tensorrt" and version_numbers(found)[:2] < OLDEST:
+        raise MissingCapabilityError(
+            f"TensorRT {found} is too old: 10.3 (JetPack 6.1) is the first that builds and runs "
+            "what gsp-deploy exports"
+        )
+    return TensorRT(flavour, module, found)
+
+
+def _module_of(flavour: str) -> str | None:
+    return next((name for name in _MODULES[flavour] if _is_there(name)), None)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ValueError, ImportError):  # a module that was put into sys.modules by hand
+        return False
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version: `10.3.0` is `(10, 3, 0)`."""
+    return tuple(int(part) for part in re.findall(r"\d+", text.split("+")[0]))
+
+
+def this_platform() -> str:
+    """Return what a plan is tied to beside the GPU, such as `linux x86_64`."""
+    return f"{platform.system()} {platform.machine()}".lower()
+
+
+def cuda_of(tensorrt: TensorRT) -> str | None:
+    """Return the CUDA version that TensorRT was made for, as far as packages and files tell.
+
+    Where a GPU can be asked, `Machine` has the version of CUDA's runtime instead.
+    """
+    wanted = "tensorrt_rtx" if tensorrt.is_rtx else "tensorrt"
+    for distribution in distributions():
+        name = (distribution.metadata["Name"] or "").replace("-", "_").lower()
+        is_rtx = name.startswith("tensorrt_rtx")
+        if not name.startswith(wanted) or is_rtx != tensorrt.is_rtx:
+            continue
+        if found := _CUDA_IN_NAME.search(name):
+            return found[1]
+    return _installed_cuda()
+
+
+def _installed_cuda(root: Path = Path("/")) -> str | None:
+    """Return the version of the CUDA installation, where JetPack and the runfiles put it."""
+    try:
+        told = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
+        return str(told["cuda"]["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,132 @@
+"""What this machine has for engines: TensorRT, a GPU, a platform. And whether a plan fits it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+
+from gsp_deploy.engine.api import WORDS, cuda_of, load_tensorrt, this_platform, version_numbers
+from gsp_deploy.engine.manifest import EngineManifest
+from gsp_deploy.errors import GspDeployError, MissingCapabilityError
+from gsp_deploy.runtime.device import open_device
+
+# Majors across which version-compatible plans run, beside the same one: built by, run by.
+_CROSSES = {(10, 11)}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides whether a plan can run here.
+
+    Attributes:
+        flavour: `tensorrt` or `tensorrt-rtx`; None where neither is installed.
+        tensorrt_version: its version.
+        device: name of the GPU; None where there is none that CUDA can use.
+        compute_capability: such as `8.7`.
+        cuda_version: of CUDA's runtime, or what TensorRT was made for.
+        platform: such as `linux aarch64`.
+        integrated: the GPU shares its memory with the host, as on a Jetson.
+    """
+
+    flavour: str | None
+    tensorrt_version: str | None
+    device: str | None
+    compute_capability: str | None
+    cuda_version: str | None
+    platform: str
+    integrated: bool = False
+
+    @classmethod
+    def here(cls, flavour: str | None = None, index: int = 0) -> Machine:
+        """Describe this machine as far as it can be asked; nothing that is missing is an error."""
+        try:
+            tensorrt = load_tensorrt(flavour)
+        except MissingCapabilityError:
+            found, version, cuda = None, None, None
+        else:
+            found, version, cuda = tensorrt.flavour, tensorrt.version, cuda_of(tensorrt)
+        try:
+            with closing(open_device(index)) as gpu:
+                properties = gpu.properties()
+        except GspDeployError:
+            return cls(found, version, None, None, cuda, this_platform())
+        return cls(
+            found,
+            version,
+            properties.name,
+            properties.compute_capability,
+            properties.runtime,
+            this_platform(),
+            properties.integrated,
+        )
+
+
+def check_fits(manifest: EngineManifest, machine: Machine, name: str = "the engine") -> None:
+    """Raise, in one line, where a plan cannot run on a machine.
+
+    Raises:
+        MissingCapabilityError: it says what the plan was built for, what is here, and what to do.
+    """
+    if found := misfits(manifest, machine):
+        raise MissingCapabilityError(f"{name}: {found[0]}")
+
+
+def misfits(manifest: EngineManifest, machine: Machine) -> tuple[str, ...]:
+    """Return what keeps a plan from running on a machine, a sentence each, the gravest first."""
+    found = (
+        _platform(manifest, machine),
+        _version(manifest, machine),
+        _capability(manifest, machine),
+    )
+    return tuple(sentence for sentence in found if sentence is not None)
+
+
+def _platform(manifest: EngineManifest, machine: Machine) -> str | None:
+    if manifest.platform == machine.platform:
+        return None
+    return (
+        f"built on {manifest.platform}, and plans do not run on another platform; this is "
+        f"{machine.platform}: build it here"
+    )
+
+
+def _version(manifest: EngineManifest, machine: Machine) -> str | None:
+    built = f"{WORDS[manifest.flavour]} {manifest.tensorrt_version}"
+    if machine.flavour != manifest.flavour or machine.tensorrt_version is None:
+        other = "" if machine.flavour is None else f", only {WORDS[machine.flavour]}"
+        return f"built by {built}, which is not installed here{other}; install it, or build again"
+    if machine.tensorrt_version == manifest.tensorrt_version:
+        return None
+    here = f"{WORDS[machine.flavour]} {machine.tensorrt_version}"
+    if not manifest.version_compatible:
+        how = "" if manifest.flavour == "tensorrt-rtx" else ", or with --version-compatible"
+        return (
+            f"built by {built} and runs on that version alone; this is {here}: build it again{how}"
+        )
+    old, new = version_numbers(manifest.tensorrt_version), version_numbers(machine.tensorrt_version)
+    if new < old:
+        return (
+            f"built by {built}, and version-compatible plans run on later versions; this is {here}"
+        )
+    if new[0] != old[0] and (old[0], new[0]) not in _CROSSES:
+        return (
+            f"built by {built}, whose plans do not run on {here}, compatible or not: build it again"
+        )
+    return None
+
+
+def _capability(manifest: EngineManifest, machine: Machine) -> str | None:
+    targets = manifest.compute_capabilities
+    wanted = ", ".join(targets)
+    if machine.compute_capability is None:
+        return f"needs a GPU of compute capability {wanted}, and CUDA finds none here"
+    if machine.compute_capability in targets:
+        return None
+    here = f"this {machine.device} has {machine.compute_capability}"
+    if manifest.hardware_compatibility == "ampere+":
+        if machine.integrated:
+            return f"hardware-compatible plans do not run on Jetson; {here}: build it there"
+        if version_numbers(machine.compute_capability) >= (8, 0):
+            return None
+        return f"built for compute capability 8.0 and later; {here}: build it for this GPU"
+    return f"built for compute capability {wanted}; {here}: build it for this GPU"
