@@ -32,7 +32,6 @@ def embed(
 ) -> None:
     """Embed images in order; broken ones are left out and listed at the end."""
     from gsp_deploy.embedding import check_table_path, embed_files, write_table
-    from gsp_deploy.errors import UsageError
     from gsp_deploy.files import refuse_overwrite
     from gsp_deploy.image_files import ImageReader, find_images
     from gsp_deploy.runtime import open_session
@@ -41,12 +40,7 @@ def embed(
     refuse_overwrite(output, force)
     files = find_images(images)
     with open_session(model, device, threads=threads, provider=provider) as session:
-        if session.info.preprocessing is None:
-            raise UsageError(
-                f"{model} does not say how images are prepared: it is a head alone, or was not "
-                "exported by gsp-deploy"
-            )
-        reader = ImageReader(files, session.info.preprocessing, batch, strict)
+        reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
         with show.progress("embedding", len(files)) as bar:
             table = embed_files(session, reader, lambda n: bar.advance(bar.task_ids[0], n))
         written = write_table(table, output)

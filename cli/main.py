@@ -16,6 +16,7 @@ from gsp_deploy_cli.data import app as data_app
 from gsp_deploy_cli.demo import demo
 from gsp_deploy_cli.embed import embed
 from gsp_deploy_cli.evaluate import evaluate
+from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.inspect import inspect
 from gsp_deploy_cli.train import train
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, evaluate, export, check, bench, embed, inspect):
+for command in (demo, train, evaluate, export, check, bench, embed, explain, inspect):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

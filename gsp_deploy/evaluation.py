@@ -104,9 +104,7 @@ def embed_images(
     session: EmbeddingSession, images: LabelledImages, progress: Progress | None = None
 ) -> np.ndarray:
     """Return the embeddings of a part in its order, float32 `(n, D)`, decoding in parallel."""
-    spec = session.info.preprocessing
-    if spec is None:
-        raise UsageError(f"{session.info.path} is a head alone and cannot embed images")
+    spec = session.info.require_preprocessing()
     found = [np.zeros((0, session.info.embedding_dim), np.float32)]
     with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(images), BATCH):

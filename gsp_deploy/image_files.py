@@ -122,6 +122,20 @@ class ImageReader:
             return None
 
 
+def read_images(
+    files: Sequence[Path], spec: PreprocessingSpec
+) -> tuple[ImageBatch, list[ImageFailure]]:
+    """Return all readable images as one batch, and those that cannot be read.
+
+    Raises:
+        DataError: no file can be decoded.
+    """
+    reader = ImageReader(files, spec)
+    batches = list(reader)
+    images = np.concatenate([batch.images for batch in batches])
+    return ImageBatch(images, tuple(f for batch in batches for f in batch.files)), reader.failures
+
+
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Return the image files that folders, files and glob patterns stand for.
 

@@ -70,13 +70,24 @@ class GeneralizedSumPooling(nn.Module):
             working = torch.promote_types(features.dtype, torch.float32)
             locations = features.flatten(2).to(working)  # (B, C, N)
             embeddings = self._embed_locations(locations)  # (B, D, N)
-            scores = -self.config.entropy_weight * self._costs(embeddings)  # (B, M, N)
+            scores = self._scores(embeddings)  # (B, M, N)
             weights = mixing_weights(torch.logsumexp(scores, dim=1), self.problem)  # (B, N)
             attributes = _attributes(scores, weights)
             embedding = self._pool(locations, embeddings, weights[:, None, :])
             if self.config.normalize:
                 embedding = F.normalize(embedding, dim=1, eps=NORM_FLOOR)
         return PoolingOutput(embedding, attributes, weights.unflatten(1, (height, width)))
+
+    def assignments(self, features: Tensor) -> Tensor:
+        """Return each location's soft assignment to the prototypes, `(B, M, H, W)`, sum 1 over M.
+
+        The transport plan is this times the location's kept mass.
+        """
+        check_features(features, self.config.in_channels)
+        with torch.autocast(features.device.type, enabled=False):
+            working = torch.promote_types(features.dtype, torch.float32)
+            scores = self._scores(self._embed_locations(features.flatten(2).to(working)))
+        return torch.softmax(scores, dim=1).unflatten(2, features.shape[-2:])
 
     @torch.no_grad()
     def initialize_prototypes(self, vectors: Tensor) -> None:
@@ -101,8 +112,9 @@ class GeneralizedSumPooling(nn.Module):
         weight, bias = self.embed.weight.to(locations.dtype), self.embed.bias
         return F.conv1d(locations, weight[:, :, None], None if bias is None else bias.to(weight))
 
-    def _costs(self, embeddings: Tensor) -> Tensor:
-        return prototype_costs(embeddings, self.prototypes.to(embeddings.dtype))
+    def _scores(self, embeddings: Tensor) -> Tensor:
+        costs = prototype_costs(embeddings, self.prototypes.to(embeddings.dtype))
+        return -self.config.entropy_weight * costs
 
     def _pool(self, locations: Tensor, embeddings: Tensor, weights: Tensor) -> Tensor:
         if self.config.pooling == "gap":

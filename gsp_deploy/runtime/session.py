@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -15,17 +15,46 @@ from gsp_deploy.errors import UsageError, reason_of
 from gsp_deploy.manifest import ExportManifest, TensorSpec
 from gsp_deploy.normalisation import check_uint8_images, normalise
 
+WAITS = ("auto", "spin", "block")
+
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a session runs: device, threads per inference, provider, images at once."""
+    """How a session runs.
+
+    Attributes:
+        device: `cpu`, `cuda` or `cuda:N`.
+        threads: threads of one inference on the CPU; None leaves it to the runtime.
+        provider: ONNX Runtime's execution provider; None takes the one that the device implies.
+        max_batch: images that go through the network at once.
+        provider_options: settings of the provider, as ONNX Runtime names them.
+        cuda_graphs: capture an engine's runs as CUDA graphs, one a shape.
+        cuda_api: the library that reaches the device: `auto`, `cuda-python` or `pycuda`.
+        wait: what a thread does while an engine runs: `spin`, `block` (sleep), or `auto`.
+        plugins: shared objects with plugins that an engine needs.
+        allow_host_code: load engines that carry code for the host (version compatible ones);
+            only from whom one trusts.
+    """
 
     device: str = "cpu"
     threads: int | None = None
     provider: str | None = None
     max_batch: int = 64
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    cuda_graphs: bool = True
+    cuda_api: str = "auto"
+    wait: str = "auto"
+    plugins: tuple[Path, ...] = ()
+    allow_host_code: bool = False
+
+    @property
+    def device_index(self) -> int:
+        """The number of the CUDA device; 0 where none was given."""
+        return int(self.device.partition(":")[2] or 0)
 
     def __post_init__(self) -> None:
+        if self.wait not in WAITS:
+            raise UsageError(f"wait must be one of {', '.join(WAITS)}, got {self.wait!r}")
         kind, _, index = self.device.partition(":")
         if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
             raise UsageError(f"device must be cpu, cuda or cuda:N, got {self.device!r}")
@@ -60,6 +89,19 @@ class SessionInfo:
     embedding_dim: int
     preprocessing: PreprocessingSpec | None
     manifest: ExportManifest | None = None
+
+    def require_preprocessing(self) -> PreprocessingSpec:
+        """Return how an image file becomes the input.
+
+        Raises:
+            UsageError: the model does not say.
+        """
+        if self.preprocessing is None:
+            raise UsageError(
+                f"{self.path} does not say how images are prepared: it is a head alone, or was "
+                "not exported by gsp-deploy"
+            )
+        return self.preprocessing
 
 
 class EmbeddingSession(ABC):
@@ -113,7 +155,7 @@ class EmbeddingSession(ABC):
             images = normalise(images, self.info.preprocessing)
         else:
             images = _as_float(images, self.info)
-        _check_shape(images.shape, self.info.input)
+        check_shape(images.shape, self.info.input)
         return images
 
     @abstractmethod
@@ -164,8 +206,8 @@ def _as_float(images: np.ndarray, info: SessionInfo) -> np.ndarray:
     return single
 
 
-def _check_shape(shape: tuple[int, ...], expected: TensorSpec) -> None:
-    """Compare all but the batch; open sizes take anything above 0."""
+def check_shape(shape: tuple[int, ...], expected: TensorSpec) -> None:
+    """Raise `UsageError` unless all sizes but the batch fit; open ones take anything above 0."""
     fits = len(shape) == len(expected.shape) and all(
         size == wanted if isinstance(wanted, int) else size > 0
         for size, wanted in zip(shape[1:], expected.shape[1:], strict=True)

@@ -57,6 +57,21 @@ def test_embed_strict_fails_on_the_broken_image(
     assert not (tmp_path / "out.npz").exists()
 
 
+def test_explain_draws_a_panel_an_image(
+    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    ran = gsp_deploy("explain", tiny_checkpoint, photographs, "-o", tmp_path / "maps", "--json")
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    panels = [Path(image["file"]) for image in document["images"]]
+    assert panels == [tmp_path / "maps" / f"ü{k}.png" for k in range(3)]
+    assert all(Image.open(panel).width > 4 * 224 for panel in panels)
+    assert "broken.jpg" in ran.stderr
+    again = gsp_deploy("explain", tiny_checkpoint, photographs, "-o", tmp_path / "maps")
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+
+
 def test_evaluate_reports_the_data_sets_ranks(tiny_checkpoint: Path) -> None:
     ran = gsp_deploy("evaluate", tiny_checkpoint, "--data", SPEC, "--json")
     assert ran.returncode == 0, ran.stderr

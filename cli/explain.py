@@ -1,0 +1,98 @@
+"""`gsp-deploy explain`: what the pooling keeps of images, as pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Device, Force, Json, ModelFile, Provider, Threads
+
+if TYPE_CHECKING:
+    from gsp_deploy.explain import PoolingMaps
+
+
+def explain(
+    model: ModelFile,
+    images: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the PNG files.")],
+    limit: Annotated[int, typer.Option(min=1, help="Images to draw, at most.")] = 64,
+    device: Device = "cpu",
+    provider: Provider = None,
+    threads: Threads = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Draw weight and prototype maps: what the pooling keeps of an image, and what took it."""
+    from gsp_deploy.explain import pooling_maps, write_map_panel
+    from gsp_deploy.files import refuse_overwrite
+    from gsp_deploy.image_files import find_images, read_images
+    from gsp_deploy.runtime import open_session
+
+    files = find_images(images)
+    panels = _panels(output, files[:limit])
+    for panel in panels.values():
+        refuse_overwrite(panel, force)
+    with open_session(model, device, threads=threads, provider=provider) as session:
+        batch, failures = read_images(list(panels), session.info.require_preprocessing())
+        maps = pooling_maps(session, batch.images)
+    with show.progress("drawing", len(batch)) as bar:
+        for index, file in enumerate(batch.files):
+            write_map_panel(maps, index, panels[file])
+            bar.advance(bar.task_ids[0])
+    for failure in failures:
+        show.note(f"skipped: {failure.reason}")
+    if len(files) > limit:
+        show.note(f"note: {limit} of {len(files):,} images drawn; --limit draws more")
+    _report(maps, [panels[file] for file in batch.files], json)
+
+
+def _panels(folder: Path, files: list[Path]) -> dict[Path, Path]:
+    """Return where each image's panel goes: named as the file, with its folder where two agree."""
+    stems = Counter(file.stem for file in files)
+    names = {
+        file: file.stem if stems[file.stem] == 1 else f"{file.parent.name}-{file.stem}"
+        for file in files
+    }
+    seen: Counter[str] = Counter()
+    panels = {}
+    for file, name in names.items():
+        seen[name] += 1
+        number = f"-{seen[name]}" if seen[name] > 1 else ""
+        panels[file] = folder / f"{name}{number}.png"
+    return panels
+
+
+def _report(maps: PoolingMaps, panels: list[Path], json: bool) -> None:
+    attributes = maps.attributes
+    rows = []
+    for index, panel in enumerate(panels):
+        weights = maps.weights[index]
+        row: dict[str, Any] = {
+            "file": str(panel),
+            "smallest_weight": float(weights.min()),
+            "largest_weight": float(weights.max()),
+            "ignored_share": float((maps.kept[index] < 0.1).mean()),
+        }
+        if attributes is not None:
+            row["attributes"] = attributes[index].tolist()
+        rows.append(row)
+    if json:
+        show.document("explain", {"transport_ratio": maps.transport_ratio, "images": rows})
+        return
+    show.table(
+        "Mixing weights; ignored: less than 0.1 kept",
+        ("picture", "least", "most", "ignored"),
+        [
+            (
+                row["file"],
+                f"{row['smallest_weight']:.2f}",
+                f"{row['largest_weight']:.2f}",
+                f"{row['ignored_share']:.0%}",
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,104 @@
+"""Maps as pictures: the image, what the pooling keeps of it, its weights, its prototypes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+
+from gsp_deploy.data.typefaces import typeface_at
+from gsp_deploy.explain.maps import PoolingMaps
+from gsp_deploy.files import replacing
+
+TILE = 224
+MARGIN = 8
+CAPTION = 13
+INK, PAPER = (40, 40, 40), (255, 255, 255)
+# How dark an ignored location becomes.
+SHADE = 0.12
+# Prototypes that get a colour of their own, the heaviest of the image first; the rest are grey.
+COLOURS = 8
+REST = (190, 190, 190)
+
+
+def map_panel(maps: PoolingMaps, index: int, tile: int = TILE) -> Image.Image:
+    """Return one image's maps side by side: image, kept regions, weights, prototypes.
+
+    Args:
+        maps: of a set of images.
+        index: which of them.
+        tile: side of each picture, in pixels.
+    """
+    picture = Image.fromarray(maps.images[index])
+    weights = maps.weights[index]
+    parts = [
+        ("image", fit(picture, tile)),
+        ("kept", shade_ignored(picture, maps.kept[index], tile)),
+        (f"w {weights.min():.2f}-{weights.max():.2f}", heat(maps.kept[index], tile)),
+    ]
+    if maps.assignments is not None:
+        parts.append(("prototypes", territories(maps.assignments[index], maps.kept[index], tile)))
+    return _side_by_side(parts, tile)
+
+
+def write_map_panel(maps: PoolingMaps, index: int, path: Path) -> None:
+    """Write `map_panel` as PNG."""
+    with replacing(path) as temporary:
+        map_panel(maps, index).save(temporary, format="PNG")
+
+
+def fit(picture: Image.Image, tile: int) -> Image.Image:
+    """Return the picture as a square tile; models see few that are not square."""
+    return picture.resize((tile, tile), Image.Resampling.BICUBIC)
+
+
+def shade_ignored(picture: Image.Image, kept: np.ndarray, tile: int) -> Image.Image:
+    """Return the picture with each location as bright as the share `(h, w)` kept of it.
+
+    The share is stretched so that the most kept location is as bright as the picture is.
+    """
+    strength = Image.fromarray((kept / max(kept.max(), 1e-6)).astype(np.float32))
+    smooth = np.asarray(strength.resize((tile, tile), Image.Resampling.BILINEAR))
+    pixels = np.asarray(fit(picture, tile)).astype(np.float32)
+    lit = pixels * (SHADE + (1 - SHADE) * smooth[:, :, None])
+    return Image.fromarray(lit.clip(0, 255).astype(np.uint8))
+
+
+def heat(kept: np.ndarray, tile: int) -> Image.Image:
+    """Return kept shares `(h, w)` as colours, dark for 0 and bright for 1, a square a location."""
+    colours = colormaps["viridis"](kept, bytes=True)[:, :, :3]
+    return Image.fromarray(np.ascontiguousarray(colours)).resize(
+        (tile, tile), Image.Resampling.NEAREST
+    )
+
+
+def territories(assignments: np.ndarray, kept: np.ndarray, tile: int) -> Image.Image:
+    """Return which prototype takes most of each location, paler the less of it is kept.
+
+    Args:
+        assignments: `(M, h, w)`, sum 1 over M.
+        kept: kept share `(h, w)`.
+        tile: side of the picture.
+    """
+    mass = (assignments * kept).sum(axis=(1, 2))
+    palette = np.full((len(mass), 3), REST, dtype=np.float32)
+    heaviest = np.argsort(-mass, kind="stable")[:COLOURS]
+    palette[heaviest] = 255 * colormaps["tab10"](np.arange(len(heaviest)))[:, :3]
+    colours = palette[assignments.argmax(axis=0)]
+    strength = (kept / max(kept.max(), 1e-6))[:, :, None]
+    faded = strength * colours + (1 - strength) * 255
+    return Image.fromarray(faded.astype(np.uint8)).resize((tile, tile), Image.Resampling.NEAREST)
+
+
+def _side_by_side(parts: list[tuple[str, Image.Image]], tile: int) -> Image.Image:
+    step, font = tile + MARGIN, typeface_at("DejaVuSans", CAPTION)
+    size = (len(parts) * step + MARGIN, tile + 2 * MARGIN + CAPTION + 6)
+    panel = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(panel)
+    for place, (caption, part) in enumerate(parts):
+        left = MARGIN + place * step
+        draw.text((left, MARGIN - 2), caption, fill=INK, font=font)
+        panel.paste(part, (left, MARGIN + CAPTION + 4))
+    return panel

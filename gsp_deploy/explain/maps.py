@@ -1,0 +1,174 @@
+"""Mixing weights and prototype assignments, location by location.
+
+A checkpoint gives both. So does an unrolled ONNX export of ours, whatever outputs it has: its
+inner values are read from a copy of the graph. Everything else (an engine, an export with the
+pooling as a plugin's node) gives the weights, if it was exported with that output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import UsageError
+from gsp_deploy.runtime import CHECKPOINTS, EmbeddingSession
+from gsp_deploy.runtime.session import SessionOptions
+
+CHUNK = 16
+# The exporter's names of the values that are read from inside a graph.
+EMBEDDINGS, SCORES, WEIGHTS = "gsp/embed", "gsp/scores", "gsp/weights"
+
+Maps = tuple[np.ndarray, np.ndarray | None]
+Reader = Callable[[np.ndarray], Maps]
+
+
+@dataclass(frozen=True, eq=False)
+class PoolingMaps:
+    """What the pooling keeps of some images, and which prototypes took it.
+
+    Attributes:
+        images: as the network saw them, uint8 `(B, H, W, 3)`.
+        weights: mixing weights w, float32 `(B, h, w)`, mean 1 over each image.
+        assignments: share of each location that each prototype takes, float32 `(B, M, h, w)`,
+            sum 1 over prototypes; None where the artifact does not tell.
+        transport_ratio: mu, so that `mu w` is the kept share of a location; None if unknown.
+    """
+
+    images: np.ndarray
+    weights: np.ndarray
+    assignments: np.ndarray | None
+    transport_ratio: float | None
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The share of each location's mass that is kept, in [0, 1], `(B, h, w)`.
+
+        Where mu is unknown, the weights relative to the image's largest.
+        """
+        if self.transport_ratio is None:
+            return self.weights / self.weights.max(axis=(1, 2), keepdims=True)
+        return (self.weights * self.transport_ratio).clip(0, 1)
+
+    @property
+    def attributes(self) -> np.ndarray | None:
+        """Each prototype's share of what an image keeps, `(B, M)`, or None."""
+        if self.assignments is None:
+            return None
+        return np.einsum("bmhw,bhw->bm", self.assignments, self.weights) / self.weights[0].size
+
+
+def pooling_maps(session: EmbeddingSession, images: np.ndarray) -> PoolingMaps:
+    """Return the maps of uint8 images `(B, H, W, 3)` of the model's size, B at least 1.
+
+    Raises:
+        UsageError: the model does not tell its weights, or there is no image.
+    """
+    if not len(images):
+        raise UsageError("there is no image to explain")
+    with _reader(session) as (read, ratio):
+        found = [read(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
+    weights, assignments = zip(*found, strict=True)
+    told = [part for part in assignments if part is not None]
+    return PoolingMaps(
+        images, np.concatenate(weights), np.concatenate(told) if told else None, ratio
+    )
+
+
+@contextmanager
+def _reader(
+    session: EmbeddingSession,
+) -> Iterator[tuple[Reader, float | None]]:
+    """Yield what gives the maps of a chunk of images, and mu."""
+    path, manifest = session.info.path, session.info.manifest
+    if path.suffix in CHECKPOINTS:
+        yield _from_checkpoint(session)
+        return
+    ratio = _transport_ratio(path, None if manifest is None else manifest.model)
+    if path.suffix == ".onnx" and _tells_its_scores(path):
+        with _inside(path, session.info.preprocessing) as read:
+            yield read, ratio
+    else:
+        yield _from_outputs(session), ratio
+
+
+def _transport_ratio(path: Path, config: ModelConfig | None) -> float | None:
+    if config is None:
+        return None
+    if not isinstance(config.head, GSPConfig):
+        raise UsageError(
+            f"{path}: its head is {config.head.pooling!r}, which weighs all locations alike; "
+            "maps need Generalized Sum Pooling"
+        )
+    return config.head.transport_ratio
+
+
+def _tells_its_scores(path: Path) -> bool:
+    import onnx
+
+    produced = {
+        name
+        for node in onnx.load(path, load_external_data=False).graph.node
+        for name in node.output
+    }
+    return {EMBEDDINGS, SCORES} <= produced
+
+
+@contextmanager
+def _inside(path: Path, spec: PreprocessingSpec | None) -> Iterator[Reader]:
+    """Yield what reads the values inside a copy of the graph, on the CPU."""
+    from gsp_deploy.parity.layers.graph import load_graph
+    from gsp_deploy.parity.layers.probes import OnnxProbe
+
+    graph = load_graph(path)
+    produced = {name for node in graph.graph.node for name in node.output}
+    names = [name for name in (EMBEDDINGS, SCORES, WEIGHTS) if name in produced]
+    with OnnxProbe(graph, names, spec, SessionOptions(), emulate_fp16=False) as probe:
+
+        def read(images: np.ndarray) -> Maps:
+            found = probe.run(images)
+            height, width = found[EMBEDDINGS].shape[2:]
+            scores = found[SCORES]
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            weights = found.get(WEIGHTS, np.ones_like(scores[:, :1]))  # mu = 1 has none
+            maps = weights.reshape(-1, height, width)
+            return maps, shares.reshape(len(maps), -1, height, width)
+
+        yield read
+
+
+def _from_checkpoint(
+    session: EmbeddingSession,
+) -> tuple[Reader, float | None]:
+    import torch
+
+    from gsp_deploy.layers import GeneralizedSumPooling
+    from gsp_deploy.runtime.torch_session import TorchSession
+
+    assert isinstance(session, TorchSession)
+    model, ratio = session.model, _transport_ratio(session.info.path, session.model.config)
+    head = model.head
+    assert isinstance(head, GeneralizedSumPooling)
+    device = next(model.parameters()).device
+
+    def read(images: np.ndarray) -> Maps:
+        weights = session.run(images, ("weights",))["weights"]
+        with torch.inference_mode():
+            pixels = torch.from_numpy(session.prepare(images)).to(device)
+            assignments = head.assignments(model.features(pixels))
+        return weights, assignments.float().cpu().numpy()
+
+    return read, ratio
+
+
+def _from_outputs(session: EmbeddingSession) -> Reader:
+    if "weights" not in session.info.outputs:
+        raise UsageError(
+            f"{session.info.path} does not give its mixing weights; export it with --also weights"
+        )
+    return lambda images: (session.run(images, ("weights",))["weights"], None)
