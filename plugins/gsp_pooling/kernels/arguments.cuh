@@ -1,0 +1,63 @@
+// What every kernel here is given, and the constants that they share.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "../gsp_pooling.h"
+
+namespace gsp_deploy {
+
+constexpr int kThreads = 256;
+constexpr int kWarpSize = 32;
+constexpr int kWarps = kThreads / kWarpSize;
+constexpr int kTile = 64;         // locations and prototypes of one tile of the cost product
+constexpr int kClusterBlocks = 8;  // the largest cluster that every device with clusters takes
+
+// The same as gsp_deploy/constants.py.
+constexpr float kSmallestSlope = 1e-30F;
+constexpr float kGemFloor = 1e-6F;
+constexpr float kNormFloor = 1e-12F;
+
+// PoolingParams and PoolingTensors with what can be derived once, on the host and in double.
+struct Arguments {
+  const void* embeddings;
+  const void* features;
+  const float* prototypes;
+  void* pooled;
+  void* weights;
+  void* attributes;
+
+  // kSplit only: what one launch leaves for the next.
+  float* log_mass;  // (B, N)
+  float* solution;  // (B, 2): beta and the shift it belongs to
+  float* unscaled;  // (B, D): `pooled` before its normalisation
+
+  int locations;
+  int embedding_dim;
+  int num_prototypes;
+  int pooled_channels;  // D for kGap, else C
+
+  Solver solver;
+  int iterations;
+  float ratio;
+  float inverse_ratio;
+  float log_ratio;
+  float logit_ratio;
+  float log_initial_scale;
+  float entropy_weight;
+  Pooling pooling;
+  float power;
+  bool normalize;
+  DataType output_type;
+
+  __host__ __device__ bool keeps_everything() const { return ratio == 1.0F; }
+  __host__ __device__ bool solves() const { return !keeps_everything() || attributes != nullptr; }
+  __host__ __device__ const void* pooled_input() const {
+    return pooling == Pooling::kGap ? embeddings : features;
+  }
+};
+
+constexpr __host__ __device__ int divide_up(int value, int by) { return (value + by - 1) / by; }
+constexpr __host__ __device__ int round_up(int value, int to) { return divide_up(value, to) * to; }
+
+}  // namespace gsp_deploy

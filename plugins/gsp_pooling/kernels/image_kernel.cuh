@@ -1,0 +1,99 @@
+// kBlock and kCluster: the whole pooling of an image in one launch.
+#pragma once
+
+#include "cluster.cuh"
+#include "pool.cuh"
+
+namespace gsp_deploy {
+
+// How many locations a block of a cluster takes at a time: all blocks have work where there is any.
+__device__ inline int span_of(int locations, int blocks) {
+  return max(8, min(kTile, round_up(divide_up(locations, blocks), 8)));
+}
+
+template <typename In>
+__device__ const In* embeddings_of(const Arguments& args, int image) {
+  const size_t size = static_cast<size_t>(args.embedding_dim) * args.locations;
+  return static_cast<const In*>(args.embeddings) + image * size;
+}
+
+// Scale the pooled channels of a cluster to length 1 and write them. `own` are this block's.
+__device__ inline void write_normalised(ImageBlocks& blocks, const SharedMemory& shared,
+                                        const Arguments& args, const float* own, int first,
+                                        int count, size_t image) {
+  BlockTeam team{shared.team};
+  const float square = reduce_over<Sum>(team, count, [&](int c) { return own[c] * own[c]; });
+  if (threadIdx.x == 0) {
+    blocks.share(shared.cluster_squares + blocks.rank(), square);
+  }
+  blocks.sync();  // every block's share of the square is there
+  float total = 0.0F;
+  for (int block = 0; block < blocks.size(); ++block) {
+    total += shared.cluster_squares[block];
+  }
+  const float scale = 1.0F / fmaxf(sqrtf(total), kNormFloor);
+  for (int c = threadIdx.x; c < count; c += kThreads) {
+    store_output(args.pooled, image * args.pooled_channels + first + c, own[c] * scale,
+                 args.output_type);
+  }
+}
+
+// Channels that a block holds back for their normalisation, at most.
+template <typename In>
+__host__ __device__ int pooled_floats(const Arguments& args, int blocks) {
+  return args.normalize ? round_up(divide_up(args.pooled_channels, blocks), kVector<In>) : 0;
+}
+
+template <typename In, Layout kLayout>
+__global__ void __launch_bounds__(kThreads, 2) pool_images(const Arguments args) {
+  ImageBlocks blocks;
+  const int image = static_cast<int>(blockIdx.x) / blocks.size();
+  const SharedMemory shared = shared_memory<In>(pooled_floats<In>(args, blocks.size()));
+  CostTile<In, kLayout> costs(args, embeddings_of<In>(args, image), shared);
+
+  if (args.solves()) {
+    blocks.sync();  // no block writes to another that has not started
+    const int span = span_of(args.locations, blocks.size());
+    for (int first = blocks.rank() * span; first < args.locations; first += blocks.size() * span) {
+      log_mass_of_locations(costs, args, shared, first, span,
+                            [&](int i, float l) { blocks.share(shared.log_mass + i, l); });
+    }
+    blocks.sync();  // every location's log-mass is there
+  }
+  const Solution solution = solve(shared.log_mass, args, shared.team);
+  if (args.attributes != nullptr) {
+    const int step = blocks.size() * kTile;
+    for (int first = blocks.rank() * kTile; first < args.num_prototypes; first += step) {
+      attributes_of_prototypes(costs, args, shared.log_mass, solution, first,
+                               static_cast<size_t>(image) * args.num_prototypes);
+    }
+  }
+  __syncthreads();  // nobody reads the log-masses any more
+  for (int i = threadIdx.x; i < args.locations; i += kThreads) {
+    const float weight = mixing_weight(args, solution, shared.log_mass[i]);
+    shared.log_mass[i] = weight;
+    if (args.weights != nullptr && blocks.rank() == 0) {
+      store_output(args.weights, static_cast<size_t>(image) * args.locations + i, weight,
+                   args.output_type);
+    }
+  }
+  __syncthreads();  // the weights are there
+
+  const Channels<In> channels = channels_of<In>(args, image, blocks.rank(), blocks.size());
+  float* own = reinterpret_cast<float*>(shared.stage) + kPoolFloats<In>;
+  const size_t row = static_cast<size_t>(image) * args.pooled_channels;
+  pool<In, kLayout>(channels, shared.log_mass, args, shared.stage, [&](int channel, float value) {
+    if (args.normalize) {
+      own[channel - channels.first] = value;
+    } else {
+      store_output(args.pooled, row + channel, value, args.output_type);
+    }
+  });
+  if (args.normalize) {
+    __syncthreads();  // the pooled channels are there
+    write_normalised(blocks, shared, args, own, channels.first, channels.end - channels.first,
+                     image);
+  }
+}
+
+}  // namespace gsp_deploy
