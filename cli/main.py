@@ -19,6 +19,7 @@ from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.inspect import inspect
+from gsp_deploy_cli.serve import serve
 from gsp_deploy_cli.train import train
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, evaluate, export, check, bench, embed, explain, inspect):
+for command in (demo, train, evaluate, export, check, bench, embed, explain, inspect, serve):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -21,7 +21,8 @@ err = Console(stderr=True, highlight=False)
 
 def document(kind: str, data: Mapping[str, Any], version: int = 1) -> None:
     """Print one JSON document on stdout: `{"document": kind, "version": 1, ...}`."""
-    print(json.dumps({"document": kind, "version": version, **data}, indent=2, default=str))
+    text = json.dumps({"document": kind, "version": version, **data}, indent=2, default=str)
+    print(text, flush=True)  # a server's document is read while the server runs
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

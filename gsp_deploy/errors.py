@@ -40,6 +40,10 @@ class DataError(GspDeployError):
     """A data set or an image cannot be read as its layout promises."""
 
 
+class ImageSizeError(DataError):
+    """An image has more pixels than are decoded; its header says so, nothing was decoded."""
+
+
 class GateError(GspDeployError):
     """A check ran to its end and its result is outside the tolerance."""
 
@@ -54,6 +58,18 @@ class MissingCapabilityError(GspDeployError):
 
 class DeviceError(GspDeployError):
     """A CUDA or TensorRT call failed on the device; the message has CUDA's name of the error."""
+
+
+class RequestError(GspDeployError):
+    """A server does not answer a request as asked; `status` is HTTP's code for why.
+
+    `retry_after` is in seconds, where coming back later helps.
+    """
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
 
 
 def reason_of(error: BaseException) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.errors import DataError, reason_of
+from gsp_deploy.errors import DataError, ImageSizeError, reason_of
 
 MAX_PIXELS = 64_000_000
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
@@ -30,28 +32,41 @@ _FILTERS = {
 }
 
 
-def decode_image(path: str | os.PathLike[str]) -> Image.Image:
+def decode_image(
+    source: str | os.PathLike[str] | BinaryIO,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] | None = None,
+) -> Image.Image:
     """Return the image in a file as 8-bit RGB, turned upright by its EXIF orientation.
 
     Of an animated file the first frame is taken. 16-bit greyscale is scaled to 8 bits.
 
+    Args:
+        source: the file's path, or a stream that can seek.
+        name: what messages call it; a path's own name if left out.
+        max_pixels: what the header may announce before anything is decoded.
+        formats: the formats that are tried, by Pillow's names; None tries all that it knows.
+
     Raises:
-        DataError: the file is missing, is no image, is damaged, or is beyond `MAX_PIXELS`.
+        DataError: the file is missing, is no image, or is damaged.
+        ImageSizeError: it is beyond `max_pixels`.
     """
+    name = str(source) if name is None else name
     try:
-        with Image.open(path) as image:
-            _check_size(image, path)
+        with Image.open(source, formats=formats) as image:
+            _check_size(image, name, max_pixels)
             return _to_rgb(_upright(image))
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(f"{name}: no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: {error}; scale it down first") from error
+        raise ImageSizeError(f"{name}: {error}; scale it down first") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image that Pillow can read") from error
+        raise DataError(f"{name}: not an image that Pillow can read") from error
     except Exception as error:  # Pillow's parsers raise whatever a damaged file leads them to
-        raise DataError(f"{path}: damaged image ({reason_of(error)})") from error
+        raise DataError(f"{name}: damaged image ({reason_of(error)})") from error
 
 
 def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
@@ -66,11 +81,11 @@ def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndar
     return fit_image(decode_image(path), spec)
 
 
-def _check_size(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(
-            f"{path}: {image.width}x{image.height} is beyond the limit of "
-            f"{MAX_PIXELS:,} pixels; scale it down first"
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise ImageSizeError(
+            f"{name}: {image.width}x{image.height} is beyond the limit of "
+            f"{max_pixels:,} pixels; scale it down first"
         )
 
 

@@ -1,0 +1,120 @@
+"""Running the application on a socket until told to stop, and stopping without losing a request."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from gsp_deploy.errors import GspDeployError
+from gsp_deploy.serving.app import EmbeddingService
+from gsp_deploy.serving.settings import ServingSettings
+
+KEEP_ALIVE_S = 75
+BACKLOG = 1024
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class EmbeddingServer(uvicorn.Server):
+    """Serves until SIGTERM or SIGINT; then takes nothing new and answers what it has accepted.
+
+    A second signal stops at once.
+    """
+
+    def __init__(
+        self,
+        service: EmbeddingService,
+        settings: ServingSettings,
+        announce: Callable[[str], None] | None = None,
+    ) -> None:
+        config = uvicorn.Config(
+            service.app,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        )
+        super().__init__(config)
+        self._service = service
+        self._announce = announce or (lambda message: None)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or stop at once when already draining."""
+        if self.should_exit:
+            self.force_exit = True
+            return
+        self._service.admission.is_draining = True
+        self.should_exit = True
+        self._announce(f"stopping: {self._service.admission.images} images still to be answered")
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Handle signals while the block runs; unlike uvicorn's, do not die of them afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes any free one.
+
+    Raises:
+        GspDeployError: the address cannot be had.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise GspDeployError(
+            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
+        ) from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL that a listening socket is reached at."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(
+    service: EmbeddingService,
+    listener: socket.socket,
+    settings: ServingSettings,
+    announce: Callable[[str], None] | None = None,
+) -> None:
+    """Serve on a socket until SIGTERM or SIGINT, then drain.
+
+    Args:
+        service: the model and its limits.
+        listener: from `listen`; closed on return.
+        settings: how long draining may take.
+        announce: told once that the server is stopping.
+
+    Raises:
+        GspDeployError: the application did not start, or accepted images were left unanswered.
+    """
+    server = EmbeddingServer(service, settings, announce)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise GspDeployError("the server did not start; the log above says why")
+    if left := service.admission.images:
+        raise GspDeployError(
+            f"{left} images were not answered within the {settings.drain_s:g} s for draining; "
+            "give it more with --drain-seconds"
+        )

@@ -1,0 +1,152 @@
+"""Batching: who goes together, in which order, and that nobody suffers for another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+import pytest
+
+from gsp_deploy.errors import UsageError
+from gsp_deploy.serving import ServingSettings
+from gsp_deploy.serving.admission import Admission
+from gsp_deploy.serving.batching import Batcher
+from gsp_deploy.serving.metrics import Metrics
+
+from .servers import POISON, SIDE, TellingSession
+
+LONG = 60_000.0  # ms: a window that a test would never sit through
+
+
+def images(*values: int, side: int = SIDE) -> np.ndarray:
+    """Return one image a value, its pixels all of that value."""
+    array = np.empty((len(values), side, side, 3), np.uint8)
+    array[:] = np.array(values)[:, None, None, None]
+    return array
+
+
+def batched(
+    session: TellingSession, steps: Callable[[Batcher], Awaitable[None]], **settings: object
+) -> None:
+    """Run steps against a batcher of the session."""
+
+    async def run() -> None:
+        chosen, metrics = ServingSettings(**settings), Metrics()  # type: ignore[arg-type]
+        async with Batcher(session, chosen, metrics, Admission(chosen, metrics)) as batcher:
+            await asyncio.wait_for(steps(batcher), 30)
+
+    asyncio.run(run())
+
+
+async def ask(batcher: Batcher, *values: int, side: int = SIDE) -> Sequence[float]:
+    found = await batcher.run(images(*values, side=side), ("embedding",))
+    return found["embedding"][:, 0].tolist()
+
+
+@pytest.fixture
+def session() -> TellingSession:
+    return TellingSession(("height", "width"))
+
+
+def test_a_full_batch_does_not_wait_for_its_window(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        found = await asyncio.gather(*(ask(batcher, v) for v in range(8)))
+        assert found == [[v] for v in range(8)]
+
+    batched(session, steps, window_ms=LONG, max_batch=4)
+    assert session.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_a_window_that_ends_sends_a_part_of_a_batch(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        assert await ask(batcher, 1, 2) == [1, 2]
+
+    batched(session, steps, window_ms=5, max_batch=4)
+    assert session.batches == [[1, 2]]
+
+
+def test_every_request_gets_its_own_rows_whatever_its_size(session: TellingSession) -> None:
+    draw = np.random.default_rng(0)
+    asked = [draw.integers(0, POISON, draw.integers(1, 6)).tolist() for _ in range(60)]
+
+    async def steps(batcher: Batcher) -> None:
+        assert await asyncio.gather(*(ask(batcher, *values) for values in asked)) == asked
+
+    batched(session, steps, window_ms=1, max_batch=8)
+    assert [v for batch in session.batches for v in batch] == [v for a in asked for v in a]
+    assert max(map(len, session.batches)) <= 8
+
+
+def test_sizes_do_not_mix_and_the_oldest_goes_first(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        waiting = [ask(batcher, v, side=4 if v % 2 else 8) for v in (1, 2, 3, 4, 5)]
+        assert await asyncio.gather(*waiting) == [[1], [2], [3], [4], [5]]
+
+    batched(session, steps, window_ms=1)
+    assert session.batches == [[1, 3, 5], [2, 4]]
+
+
+def test_what_is_cancelled_before_it_starts_never_runs(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        session.go.clear()
+        first = asyncio.create_task(ask(batcher, 1))
+        await asyncio.to_thread(session.started.wait, 30)
+        gone, kept = (asyncio.create_task(ask(batcher, v)) for v in (2, 3))
+        await asyncio.sleep(0)
+        gone.cancel()
+        session.go.set()
+        assert await first == [1]
+        assert await kept == [3]
+
+    batched(session, steps, window_ms=0)
+    assert session.batches == [[1], [3]]
+
+
+def test_requests_join_while_the_network_is_busy(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        session.go.clear()
+        first = asyncio.create_task(ask(batcher, 1))
+        await asyncio.to_thread(session.started.wait, 30)
+        others = [asyncio.create_task(ask(batcher, v)) for v in range(2, 9)]
+        await asyncio.sleep(0)
+        session.go.set()
+        await asyncio.gather(first, *others)
+
+    batched(session, steps, window_ms=0)
+    assert session.batches == [[1], [2, 3, 4, 5, 6, 7, 8]]
+
+
+def test_one_bad_request_does_not_take_its_neighbours_along(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        waiting = [ask(batcher, v) for v in (1, POISON, 3)]
+        good, bad, also_good = await asyncio.gather(*waiting, return_exceptions=True)
+        assert (good, also_good) == ([1], [3])
+        assert isinstance(bad, UsageError)
+        assert await ask(batcher, 4) == [4]
+
+    batched(session, steps, window_ms=1)
+
+
+def test_a_request_beyond_a_batch_runs_alone_in_parts(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        found = await asyncio.gather(ask(batcher, *range(10)), ask(batcher, 11))
+        assert found == [list(range(10)), [11]]
+
+    batched(session, steps, window_ms=1, max_batch=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"max_batch": 0}, "max_batch"),
+        ({"window_ms": -1}, "window_ms"),
+        ({"window_ms": float("nan")}, "window_ms"),
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"queue_limit": 4, "max_batch": 8}, "queue_limit"),
+        ({"max_buffered_bytes": 10}, "max_buffered_bytes"),
+    ],
+)
+def test_settings_outside_their_domain(settings, named) -> None:
+    with pytest.raises(UsageError, match=named):
+        ServingSettings(**settings)
