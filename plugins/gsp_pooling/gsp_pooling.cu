@@ -44,8 +44,8 @@ Arguments arguments_of(const PoolingParams& p, const PoolingTensors& tensors, vo
   // In the order and the alignment that workspace_bytes counts.
   const size_t batch = static_cast<size_t>(p.batch);
   args.log_mass = static_cast<float*>(workspace);
-  args.solution = args.log_mass + round_up(p.locations * p.batch, 4);
-  args.unscaled = args.solution + (2 * batch + 3) / 4 * 4;
+  args.solution = args.log_mass + (batch * p.locations + 3) / 4 * 4;
+  args.unscaled = args.solution + (batch * 2 + 3) / 4 * 4;
 
   args.locations = p.locations;
   args.embedding_dim = p.embedding_dim;
@@ -80,16 +80,12 @@ cudaError_t launch_split(const Arguments& args, int batch, cudaStream_t stream) 
   const int bytes = shared_bytes<In>(args.locations, 0);
   cudaError_t error = cudaSuccess;
   if (args.solves()) {
-    const dim3 grid(divide_up(args.locations, kTile), batch);
+    const dim3 grid(divide_up(args.locations, kTile) * batch);
     error = launch(log_mass_of_images<In, kLayout>, {grid, bytes}, args, stream);
   }
   if (error == cudaSuccess) {
-    const dim3 grid(divide_up(args.pooled_channels, kSliceChannels), batch);
+    const dim3 grid(divide_up(args.pooled_channels, kSliceChannels) * batch);
     error = launch(pool_slices<In, kLayout>, {grid, bytes}, args, stream);
-  }
-  if (error == cudaSuccess && args.attributes != nullptr) {
-    const dim3 grid(divide_up(args.num_prototypes, kTile), batch);
-    error = launch(attributes_of_images<In, kLayout>, {grid, bytes}, args, stream);
   }
   if (error == cudaSuccess && args.normalize) {
     error = launch(normalise_rows, {dim3(batch), shared_bytes<float>(0, 0)}, args, stream);
@@ -98,12 +94,22 @@ cudaError_t launch_split(const Arguments& args, int batch, cudaStream_t stream) 
 }
 
 template <typename In, Layout kLayout>
+cudaError_t launch_attributes(const Arguments& args, int batch, cudaStream_t stream) {
+  const dim3 grid(divide_up(args.num_prototypes, kTile) * batch);
+  const int bytes = shared_bytes<In>(args.locations, 0);
+  return launch(attributes_of_images<In, kLayout>, {grid, bytes}, args, stream);
+}
+
+template <typename In, Layout kLayout>
 cudaError_t launch_plan(Plan plan, const Arguments& args, int batch, cudaStream_t stream) {
-  if (plan == Plan::kSplit) {
-    return launch_split<In, kLayout>(args, batch, stream);
-  }
   const int blocks = plan == Plan::kCluster ? kClusterBlocks : 1;
-  return launch_images<In, kLayout>(args, batch, blocks, stream);
+  const cudaError_t error = plan == Plan::kSplit
+                                ? launch_split<In, kLayout>(args, batch, stream)
+                                : launch_images<In, kLayout>(args, batch, blocks, stream);
+  if (error != cudaSuccess || args.attributes == nullptr) {
+    return error;
+  }
+  return launch_attributes<In, kLayout>(args, batch, stream);
 }
 
 template <typename In>
@@ -158,11 +164,11 @@ cudaError_t launch_pooling(const PoolingParams& params, const PoolingTensors& te
   if (const cudaError_t error = query_device(&device); error != cudaSuccess) {
     return error;
   }
-  if (!plan_is_possible(plan, params, device)) {
+  if (!plan_is_possible(plan, device)) {
     return cudaErrorNotSupported;
   }
   const Plan chosen = plan == Plan::kAuto ? choose_plan(params, device) : plan;
-  const bool needs_workspace = chosen == Plan::kSplit;
+  const bool needs_workspace = chosen == Plan::kSplit || tensors.attributes != nullptr;
   if (!problem_with(params, tensors).empty() || (needs_workspace && workspace == nullptr)) {
     return cudaErrorInvalidValue;
   }

@@ -34,9 +34,10 @@ enum class Plan : int32_t {
   kAuto = 0,     // chosen by shape and device
   kBlock = 1,    // one launch, a thread block an image: runs everywhere
   kCluster = 2,  // one launch, a cluster of thread blocks an image: compute capability 9.0 and up
-  kSplit = 3,    // two to four launches over many blocks: few images with much work each
-};
+  kSplit = 3,    // two launches, three with a normalisation: few images with much work each
+};  // Attributes, when they are wanted, take one more launch with any plan.
 
+constexpr int32_t kMaxBatch = 1 << 22;
 constexpr int32_t kMaxLocations = 4096;
 constexpr int32_t kMaxPrototypes = 1024;
 constexpr int32_t kMaxEmbeddingDim = 4096;
@@ -91,8 +92,8 @@ std::string problem_with(const PoolingParams& params, const PoolingTensors& tens
 // Fill `device` with the properties of the current device.
 cudaError_t query_device(Device* device) noexcept;
 
-// Whether the plan can run these parameters on that device.
-bool plan_is_possible(Plan plan, const PoolingParams& params, const Device& device) noexcept;
+// Whether the plan can run on that device.
+bool plan_is_possible(Plan plan, const Device& device) noexcept;
 
 // Return the plan that kAuto stands for.
 Plan choose_plan(const PoolingParams& params, const Device& device) noexcept;
@@ -102,8 +103,9 @@ Plan choose_plan(const PoolingParams& params, const Device& device) noexcept;
 size_t workspace_bytes(const PoolingParams& params) noexcept;
 
 // Pool on `stream`, without waiting. `workspace` is device memory of workspace_bytes(params),
-// aligned to 16 bytes. Return cudaErrorInvalidValue for parameters or tensors with a problem,
-// cudaErrorNotSupported for a plan that is not possible, else what the launches returned.
+// aligned to 16 bytes; null will do for kBlock and kCluster where no attributes are wanted. Return
+// cudaErrorInvalidValue for parameters or tensors with a problem, cudaErrorNotSupported for a plan
+// that is not possible, else what the launches returned.
 cudaError_t launch_pooling(const PoolingParams& params, const PoolingTensors& tensors,
                            void* workspace, cudaStream_t stream,
                            Plan plan = Plan::kAuto) noexcept;

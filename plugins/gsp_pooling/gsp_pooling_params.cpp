@@ -74,8 +74,9 @@ size_t aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }
 }  // namespace
 
 std::string problem_with(const PoolingParams& p) {
-  if (p.batch < 0) {
-    return out_of_range("batch", "at least 0", p.batch);
+  if (p.batch < 0 || p.batch > kMaxBatch) {
+    const std::string allowed = "from 0 to " + std::to_string(kMaxBatch);
+    return out_of_range("batch", allowed.c_str(), p.batch);
   }
   const bool reads_features = p.pooling != Pooling::kGap;
   for (const std::string& problem :
@@ -103,16 +104,14 @@ std::string problem_with(const PoolingParams& p, const PoolingTensors& tensors) 
   return "";
 }
 
-bool plan_is_possible(Plan plan, const PoolingParams& p, const Device& device) noexcept {
-  constexpr int32_t kMostRowsOfBlocks = 65535;
+bool plan_is_possible(Plan plan, const Device& device) noexcept {
   switch (plan) {
     case Plan::kAuto:
     case Plan::kBlock:
+    case Plan::kSplit:
       return true;
     case Plan::kCluster:
       return device.compute_capability >= 90;
-    case Plan::kSplit:
-      return p.batch <= kMostRowsOfBlocks;
   }
   return false;
 }
@@ -127,11 +126,10 @@ Plan choose_plan(const PoolingParams& p, const Device& device) noexcept {
   if (2 * p.batch > device.multiprocessors) {
     return Plan::kBlock;
   }
-  if (work < kLargeImage && plan_is_possible(Plan::kCluster, p, device)) {
+  if (work < kLargeImage && plan_is_possible(Plan::kCluster, device)) {
     return Plan::kCluster;
   }
-  return work < kSmallImage || !plan_is_possible(Plan::kSplit, p, device) ? Plan::kBlock
-                                                                          : Plan::kSplit;
+  return work < kSmallImage ? Plan::kBlock : Plan::kSplit;
 }
 
 size_t workspace_bytes(const PoolingParams& p) noexcept {

@@ -27,10 +27,10 @@ struct Arguments {
   void* weights;
   void* attributes;
 
-  // kSplit only: what one launch leaves for the next.
+  // What one launch leaves for the next: for the attributes, and within kSplit.
   float* log_mass;  // (B, N)
   float* solution;  // (B, 2): beta and the shift it belongs to
-  float* unscaled;  // (B, D): `pooled` before its normalisation
+  float* unscaled;  // (B, D): `pooled` before its normalisation, kSplit only
 
   int locations;
   int embedding_dim;

@@ -25,6 +25,12 @@ __device__ inline Tile tile_of(const Arguments& args, int first_prototype, int f
           min(span, args.locations - first_location)};
 }
 
+template <typename In>
+__device__ const In* embeddings_of(const Arguments& args, int image) {
+  const size_t size = static_cast<size_t>(args.embedding_dim) * args.locations;
+  return static_cast<const In*>(args.embeddings) + image * size;
+}
+
 template <typename In, Layout kLayout>
 class CostTile {
  public:

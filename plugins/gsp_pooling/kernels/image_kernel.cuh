@@ -1,20 +1,16 @@
-// kBlock and kCluster: the whole pooling of an image in one launch.
+// kBlock and kCluster: the whole pooling of an image in one launch. Only the attributes, when they
+// are wanted, take a second one: here they would double the kernel and spill its registers.
 #pragma once
 
 #include "cluster.cuh"
 #include "pool.cuh"
+#include "workspace.cuh"
 
 namespace gsp_deploy {
 
 // How many locations a block of a cluster takes at a time: all blocks have work where there is any.
 __device__ inline int span_of(int locations, int blocks) {
   return max(8, min(kTile, round_up(divide_up(locations, blocks), 8)));
-}
-
-template <typename In>
-__device__ const In* embeddings_of(const Arguments& args, int image) {
-  const size_t size = static_cast<size_t>(args.embedding_dim) * args.locations;
-  return static_cast<const In*>(args.embeddings) + image * size;
 }
 
 // Scale the pooled channels of a cluster to length 1 and write them. `own` are this block's.
@@ -44,6 +40,7 @@ __host__ __device__ int pooled_floats(const Arguments& args, int blocks) {
   return args.normalize ? round_up(divide_up(args.pooled_channels, blocks), kVector<In>) : 0;
 }
 
+// Grid (images), or (images x cluster).
 template <typename In, Layout kLayout>
 __global__ void __launch_bounds__(kThreads, 2) pool_images(const Arguments args) {
   ImageBlocks blocks;
@@ -61,11 +58,10 @@ __global__ void __launch_bounds__(kThreads, 2) pool_images(const Arguments args)
     blocks.sync();  // every location's log-mass is there
   }
   const Solution solution = solve(shared.log_mass, args, shared.team);
-  if (args.attributes != nullptr) {
-    const int step = blocks.size() * kTile;
-    for (int first = blocks.rank() * kTile; first < args.num_prototypes; first += step) {
-      attributes_of_prototypes(costs, args, shared.log_mass, solution, first,
-                               static_cast<size_t>(image) * args.num_prototypes);
+  if (args.attributes != nullptr && blocks.rank() == 0) {
+    write_log_mass(args, image, shared.log_mass);
+    if (threadIdx.x == 0) {
+      write_solution(args, image, solution);
     }
   }
   __syncthreads();  // nobody reads the log-masses any more

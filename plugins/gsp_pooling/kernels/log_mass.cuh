@@ -1,9 +1,7 @@
-// l_i = logsumexp_j(-gamma c_ji) for a tile of locations, and the attributes of a tile of
-// prototypes: the two reductions over the scores.
+// l_i = logsumexp_j(-gamma c_ji) for a tile of locations.
 #pragma once
 
 #include "cost.cuh"
-#include "transport.cuh"
 
 namespace gsp_deploy {
 
@@ -53,39 +51,6 @@ __device__ void log_mass_of_locations(CostTile<In, kLayout>& costs, const Argume
                   shared.partials[(kParts + other) * kTile + location]});
     }
     store(first + location, mass.log());
-  }
-}
-
-// Write a_j = sum_i w_i softmax_j(-gamma c_ji) / sum_i w_i of 64 prototypes from `first` on, given
-// the solution and every location's log-mass. `attributes` is the image's (M).
-template <typename In, Layout kLayout>
-__device__ void attributes_of_prototypes(CostTile<In, kLayout>& costs, const Arguments& args,
-                                         const float* log_mass, Solution solution, int first,
-                                         size_t attributes) {
-  constexpr int kParts = kThreads / kTile;  // neighbouring lanes share a prototype
-  const int prototype = static_cast<int>(threadIdx.x) / kParts;
-  const int part = static_cast<int>(threadIdx.x) % kParts;
-  float mass = 0.0F;
-  float total = 0.0F;
-  for (int location = 0; location < args.locations; location += kTile) {
-    const Tile tile = tile_of(args, first, location, kTile);
-    costs.compute(tile);
-    for (int i = part; i < tile.locations; i += kParts) {
-      const float l = log_mass[location + i];
-      const float weight = mixing_weight(args, solution, l);
-      total += weight;
-      if (prototype < tile.prototypes) {
-        mass = fmaf(expf(costs.score(prototype, i) - l), weight, mass);
-      }
-    }
-  }
-#pragma unroll
-  for (int distance = kParts / 2; distance > 0; distance /= 2) {
-    mass += __shfl_xor_sync(kAllLanes, mass, distance);
-    total += __shfl_xor_sync(kAllLanes, total, distance);
-  }
-  if (part == 0 && first + prototype < args.num_prototypes) {
-    store_output(args.attributes, attributes + first + prototype, mass / total, args.output_type);
   }
 }
 

@@ -33,7 +33,7 @@ __device__ void pool_channels_last(const Channels<In>& channels, const float* we
     const int valid = min(channels.end - channel, kVector<In>);
     Accumulator found[kVector<In>];
     if (valid > 0) {
-#pragma unroll 4
+#pragma unroll Accumulator::kUnroll
       for (int i = group; i < args.locations; i += groups) {
         const In* source = channels.input + static_cast<size_t>(i) * channels.all + channel;
         const Vector<In> vector = load_vector(source, valid, aligned);
