@@ -9,6 +9,7 @@ import typer
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.export_report import check_drop, report
+from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
@@ -20,16 +21,37 @@ INT8 = "For int8"
 
 
 def export(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint of ours, or the authors' state dict.")
-    ],
+    context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint of ours, or the authors' state dict.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Rewrite this export of ours with --pooling plugin, instead of a checkpoint.",
+        ),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, bf16 or int8; cost and solver stay in fp32.")
     ] = "fp32",
     io_precision: Annotated[
         str, typer.Option(help="Element type of float inputs and outputs.")
     ] = "fp32",
+    pooling: Annotated[
+        str,
+        typer.Option(
+            help="unrolled into standard operators, or plugin: one node, for the fused kernel, "
+            "that runs without it too. (The authors' gap, gmp, gem: --pooling-mode)"
+        ),
+    ] = "unrolled",
+    bare: Annotated[
+        bool,
+        typer.Option(
+            "--bare", help="With --pooling plugin: for TensorRT 10.3, runs only with the plugin."
+        ),
+    ] = False,
     opset: Annotated[int | None, typer.Option(help="17 to 22. (default: 18, for bf16 22)")] = None,
     solver: Annotated[
         str, typer.Option(help="newton, or fixed-point for the paper's iteration.")
@@ -100,7 +122,7 @@ def export(
     entropy_weight: Annotated[
         float | None, typer.Option(help="gamma. (default: 0.1)", rich_help_panel=REFERENCE)
     ] = None,
-    pooling: Annotated[
+    pooling_mode: Annotated[
         str | None,
         typer.Option(help="gap, gmp, gem. (default: gmp)", rich_help_panel=REFERENCE),
     ] = None,
@@ -115,6 +137,16 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a checkpoint as ONNX, its solver certified on images."""
+    from gsp_deploy.errors import UsageError
+
+    form = pooling_form(pooling, bare)
+    if source is not None:
+        rewrite(context, source, output, form, external_data, force, json)
+        return
+    if checkpoint is None:
+        raise UsageError(
+            "expected a checkpoint to export, or --from MODEL.onnx to rewrite, got neither"
+        )
     from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
     from gsp_deploy.config import PreprocessingSpec
     from gsp_deploy.export import ExportOptions, Source, export_onnx
@@ -133,6 +165,7 @@ def export(
         iterations=iterations,
         tolerance=tolerance,
         external_data=external_data,
+        pooling_form=form,
         calibration_method=calibration_method or ExportOptions.calibration_method,  # type: ignore[arg-type]
         max_drop=ExportOptions.max_drop if max_drop is None else max_drop,
     )
@@ -143,7 +176,7 @@ def export(
         preprocessing=None if image_size is None else PreprocessingSpec(image_size, image_size),
         transport_ratio=transport_ratio,
         entropy_weight=entropy_weight,
-        pooling=pooling,  # type: ignore[arg-type]
+        pooling=pooling_mode,  # type: ignore[arg-type]
         max_residual=max_residual,
         normalize=normalize,
     )
@@ -151,8 +184,8 @@ def export(
     images = _calibration(calibrate, model.config)
     with show.status(f"exporting {checkpoint.name}"):
         to_quantise = _quantisation_images(precision, calibrate, validate, model.config)
-        source = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
-        exported = export_onnx(model, output, options, images, source, to_quantise, show.note)
+        origin = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
+        exported = export_onnx(model, output, options, images, origin, to_quantise, show.note)
     report(exported, json)
     check_drop(exported)
 

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from gsp_deploy.manifest import QuantisationRecord, SolverCertificate
 
 
+_POOLING = {
+    "plugin": "one node, for the plugin; without it the unrolled form in it runs",
+    "plugin-bare": "one bare node, for TensorRT with the plugin only",
+}
+
+
 def report(exported: ExportedModel, json: bool) -> None:
     """Print the manifest as a JSON document, or what matters of it as facts and tables."""
     manifest = exported.manifest
@@ -28,6 +34,8 @@ def report(exported: ExportedModel, json: bool) -> None:
         ("model", f"{manifest.model.backbone}, {manifest.precision}, opset {manifest.opset}"),
         *(("input" if i == 0 else "output", shape) for i, shape in enumerate(shapes)),
     ]
+    if manifest.pooling_form != "unrolled":
+        rows.append(("pooling", _POOLING[manifest.pooling_form]))
     if certificate := manifest.certificate:
         rows += [
             ("solver", f"{certificate.solver}, {certificate.steps} steps"),

@@ -127,7 +127,15 @@ def _read_manifest(path: Path) -> ExportManifest:
 
 def _manifest(manifest: ExportManifest) -> dict[str, Any]:
     told = json.loads(manifest.to_json())
-    kept = ("precision", "certificate", "quantisation", "kept_in_float32", "provenance", "versions")
+    kept = (
+        "precision",
+        "pooling_form",
+        "certificate",
+        "quantisation",
+        "kept_in_float32",
+        "provenance",
+        "versions",
+    )
     return {
         "model": manifest.model.to_dict(),
         **{name: told[name] for name in kept if told[name]},

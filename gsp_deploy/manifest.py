@@ -18,6 +18,7 @@ from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
 from gsp_deploy.fields import from_fields
 from gsp_deploy.files import write_text
+from gsp_deploy.pooling_node import POOLING_FORMS, PoolingForm
 
 FORMAT_VERSION = 1
 METADATA_KEY = "gsp_deploy.manifest"
@@ -149,6 +150,8 @@ class ExportManifest:
         inputs, outputs: tensors of the graph.
         includes_preprocessing: the graph takes uint8 `(B, H, W, 3)` and normalises it itself.
         certificate: proof of the solver; None for the baselines.
+        pooling_form: how the pooling is written: `unrolled` into standard operators, `plugin` for
+            one node with the unrolled form as its body, `plugin-bare` for the node alone.
         kept_in_float32: operators that the precision's conversion left in float32, and why.
         versions: packages that took part.
         source_sha256: hash of the checkpoint, when the model came from a file.
@@ -165,6 +168,7 @@ class ExportManifest:
     outputs: tuple[TensorSpec, ...]
     includes_preprocessing: bool
     certificate: SolverCertificate | None
+    pooling_form: PoolingForm = "unrolled"
     kept_in_float32: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     source_sha256: str | None = None
@@ -174,6 +178,11 @@ class ExportManifest:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
+        if self.pooling_form not in POOLING_FORMS:
+            raise ConfigError(
+                f"pooling_form must be one of {', '.join(POOLING_FORMS)}, "
+                f"got {brief(self.pooling_form)}"
+            )
         name = self.external_data
         if name is not None and (not isinstance(name, str) or not name or Path(name).name != name):
             raise ConfigError(

@@ -38,7 +38,7 @@ def test_an_exported_model_tells_its_certificate_and_operators(exported: Path) -
     assert found.kind == "exported model"
     assert found.facts["certificate"]["steps"] == 3
     assert sum(found.facts["operators"].values()) == found.facts["nodes"]["total"]
-    assert found.facts["nodes"]["pooling head"] == 33 + 3 * 18
+    assert found.facts["nodes"]["pooling head"] == 30 + 3 * 18
     assert found.warnings == ()
 
 

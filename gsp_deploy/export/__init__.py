@@ -17,8 +17,10 @@ from gsp_deploy.export.calibration import (
 from gsp_deploy.export.options import ExportOptions
 
 if TYPE_CHECKING:
-    from gsp_deploy.export.onnx_model import ExportedModel, Source, export_onnx
+    from gsp_deploy.export.model_file import ExportedModel
+    from gsp_deploy.export.onnx_model import Source, export_onnx
     from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
+    from gsp_deploy.export.rewriting import rewrite_pooling
 
 __all__ = [
     "Calibration",
@@ -30,14 +32,16 @@ __all__ = [
     "default_calibration",
     "export_onnx",
     "quantisation_images",
+    "rewrite_pooling",
 ]
 
 _HOMES = {
-    "ExportedModel": "gsp_deploy.export.onnx_model",
+    "ExportedModel": "gsp_deploy.export.model_file",
     "QuantisationImages": "gsp_deploy.export.quantisation",
     "Source": "gsp_deploy.export.onnx_model",
     "export_onnx": "gsp_deploy.export.onnx_model",
     "quantisation_images": "gsp_deploy.export.quantisation",
+    "rewrite_pooling": "gsp_deploy.export.rewriting",
 }
 
 

@@ -7,33 +7,23 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 
-import gsp_deploy
 from gsp_deploy.checkpoint import CheckpointMetadata
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.environment import package_versions
-from gsp_deploy.errors import GspDeployError, UsageError, reason_of
+from gsp_deploy.errors import UsageError
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.head import SolverPlan
+from gsp_deploy.export.model_file import ExportedModel, write_model
 from gsp_deploy.export.options import ExportOptions
+from gsp_deploy.export.plugin_node import fold_pooling
 from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
-from gsp_deploy.files import replacing_together, sha256_of
-from gsp_deploy.manifest import (
-    METADATA_KEY,
-    ExportManifest,
-    SolverCertificate,
-    TensorSpec,
-    sidecar_path,
-    write_sidecar,
-)
+from gsp_deploy.files import sha256_of
+from gsp_deploy.manifest import ExportManifest, SolverCertificate, TensorSpec
 from gsp_deploy.model import EmbeddingModel
-
-# Protobuf ends at 2 GB; stay clear of it.
-EXTERNAL_DATA_BYTES = 1_900_000_000
 
 
 @dataclass(frozen=True)
@@ -48,14 +38,6 @@ class Source:
         """Describe a checkpoint file; a bare state dict tells nothing of its weights."""
         told = None if metadata is None else asdict(metadata.provenance)
         return cls(sha256_of(checkpoint), told)
-
-
-@dataclass(frozen=True)
-class ExportedModel:
-    """An ONNX file on disk and its manifest."""
-
-    path: Path
-    manifest: ExportManifest
 
 
 def export_onnx(
@@ -96,7 +78,9 @@ def export_onnx(
     manifest = replace(
         _manifest(network, draft, certificate, source or Source()), quantisation=record
     )
-    return _write(network, Path(path), manifest, options.external_data)
+    if options.pooling_form != "unrolled":
+        fold_pooling(network, manifest, options.pooling_form)
+    return write_model(network, Path(path), manifest, options.external_data)
 
 
 def _plan(
@@ -141,6 +125,7 @@ def _manifest(
         outputs=tuple(_tensor_spec(value) for value in network.graph.outputs),
         includes_preprocessing=draft.options.include_preprocessing,
         certificate=certificate,
+        pooling_form=draft.options.pooling_form,
         kept_in_float32=draft.kept,
         versions=package_versions(("torch", "timm", "onnx", "onnxscript", "onnxruntime")),
         source_sha256=source.sha256,
@@ -154,35 +139,3 @@ def _tensor_spec(value: ir.Value) -> TensorSpec:
     assert value.name is not None
     shape = tuple(d if isinstance(d, int) else str(d) for d in value.shape)
     return TensorSpec(value.name, value.dtype.numpy().name, shape)
-
-
-def _write(
-    network: ir.Model, path: Path, manifest: ExportManifest, external_data: bool
-) -> ExportedModel:
-    """Check the model as a whole, then move it, its data and its manifest into place."""
-    if external_data or _weight_bytes(network) > EXTERNAL_DATA_BYTES:
-        manifest = replace(manifest, external_data=f"{path.name}.data")
-    _describe(network, manifest)
-    data = [] if manifest.external_data is None else [path.with_name(manifest.external_data)]
-    with replacing_together(*data, sidecar_path(path), path) as (*_, draft):
-        ir.save(network, draft, external_data=manifest.external_data)
-        try:
-            onnx.checker.check_model(str(draft), full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise GspDeployError(f"the exported graph is invalid: {reason_of(error)}") from error
-        manifest = replace(manifest, sha256=sha256_of(draft))
-        write_sidecar(manifest, draft)
-    return ExportedModel(path, manifest)
-
-
-def _weight_bytes(network: ir.Model) -> int:
-    weights = (value.const_value for value in network.graph.initializers.values())
-    return sum(int(weight.nbytes) for weight in weights if weight is not None)
-
-
-def _describe(network: ir.Model, manifest: ExportManifest) -> None:
-    properties = network.metadata_props
-    properties[METADATA_KEY] = manifest.to_json()
-    properties["gsp_deploy.version"] = gsp_deploy.__version__
-    properties["gsp_deploy.model_name"] = manifest.model.backbone
-    properties["gsp_deploy.license"] = str(manifest.provenance.get("license") or "unknown")

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
 from gsp_deploy.errors import UsageError, brief
+from gsp_deploy.pooling_node import POOLING_FORMS, PoolingForm, check_foldable
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 FloatPrecision = Literal["fp32", "fp16", "bf16"]
@@ -40,6 +41,9 @@ class ExportOptions:
         external_data: put the weights in a file of their own even below 2 GB.
         calibration_method: how int8 finds the ranges of activations: their extremes, all but
             the outermost values, or the ranges that lose least information.
+        pooling_form: `unrolled` into standard operators; `plugin`, one node that a plugin
+            computes and that holds the unrolled form for runtimes without it; `plugin-bare`,
+            the node alone, for TensorRT 10.3.
         max_drop: points of MAP@R that int8 may lose; layers stay in float32 until it holds.
 
     Raises:
@@ -57,6 +61,7 @@ class ExportOptions:
     iterations: int | None = None
     tolerance: float = 1e-4
     external_data: bool = False
+    pooling_form: PoolingForm = "unrolled"
     calibration_method: CalibrationMethod = "min-max"
     max_drop: float = 0.5
 
@@ -64,6 +69,7 @@ class ExportOptions:
         _check_word("precision", self.precision, get_args(Precision))
         _check_word("io_precision", self.io_precision, get_args(FloatPrecision))
         _check_word("calibration_method", self.calibration_method, get_args(CalibrationMethod))
+        _check_word("pooling form", self.pooling_form, POOLING_FORMS)
         for output in self.outputs:
             _check_word("output", output, get_args(OptionalOutput))
         object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
@@ -89,6 +95,8 @@ class ExportOptions:
                 f"{config.head.pooling} pooling without transport has no {self.outputs[0]}; "
                 "leave the output out"
             )
+        if self.pooling_form != "unrolled":
+            check_foldable(config)
         if self.include_preprocessing and config.is_head_only:
             raise UsageError("a head alone takes feature maps and has no pre-processing to include")
         if self.precision == "int8" and config.is_head_only:

@@ -58,6 +58,7 @@ def write_twin(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
         model=replace(manifest.model, head=twin_head),
         outputs=tuple(output for output in manifest.outputs if output.name == EMBEDDING),
         certificate=None,
+        pooling_form="unrolled",
         external_data=f"{Path(target).name}.data" if manifest.external_data else None,
         sha256=None,
     )
@@ -93,6 +94,8 @@ def _replace_head(
     features = _features(graph, source)
     graph.outputs[:] = [features]
     passes.RemoveUnusedNodesPass()(network)
+    passes.RemoveUnusedFunctionsPass()(network)
+    passes.RemoveUnusedOpsetsPass()(network)
     graph.outputs[:] = []
     embedding = write_head(graph, features, head, parameters, SolverPlan("exact", 0))[EMBEDDING]
     if dtype != ir.DataType.FLOAT:

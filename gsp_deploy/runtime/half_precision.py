@@ -13,6 +13,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+from gsp_deploy.pooling_node import expand_pooling
+
 WIDE = TensorProto.FLOAT
 _SUFFIX = "/widened"
 
@@ -34,7 +36,7 @@ def widen_float16(path: Path) -> bytes | None:
 
 
 def _widen_model(path: Path, narrow_type: int) -> bytes | None:
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    model = onnx.shape_inference.infer_shapes(expand_pooling(onnx.load(path)))
     graph = model.graph
     narrow = _values_of_type(graph, narrow_type)
     if not narrow:

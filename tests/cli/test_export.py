@@ -92,7 +92,7 @@ def test_settings_that_a_state_dict_cannot_tell(
     export: Run, official: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "m.onnx"
-    settings = ("--transport-ratio", "0.5", "--entropy-weight", "7", "--pooling", "gap")
+    settings = ("--transport-ratio", "0.5", "--entropy-weight", "7", "--pooling-mode", "gap")
     flags = ("--max-residual", "--no-normalize", "--solver", "fixed-point", "--iterations", "9")
     assert export(official, "-o", output, *settings, *flags)[0] == 0
     manifest = read_sidecar(output)
@@ -174,7 +174,7 @@ def test_a_file_that_is_there_is_replaced_by_force_only(
         (("--also", "logits"), 2, "output must be one of"),
         (("--tolerance", "0"), 2, "tolerance must be between"),
         (("--tolerance", "1e-12"), 1, "--tolerance"),
-        (("--pooling", "max"), 2, "pooling must be one of"),
+        (("--pooling-mode", "max"), 2, "pooling must be one of"),
         (("--transport-ratio", "1.4"), 2, "transport_ratio"),
         (("--backbone", "resnet18", "--image-size", "0"), 2, "height"),
         (("--backbone", "no_such_network"), 2, "no_such_network"),
@@ -213,3 +213,41 @@ def test_a_checkpoint_of_ours_knows_its_backbone(
     assert code == 2
     assert "leave those options out" in err
     assert load_checkpoint(tiny_checkpoint).config.preprocessing.height == 32
+
+
+def test_the_pooling_as_one_node(
+    export: Run, tiny_checkpoint: Path, tiny_export: str, tmp_path: Path
+) -> None:
+    plugin, bare = tmp_path / "plugin.onnx", tmp_path / "bare.onnx"
+    code, out, err = export("--from", tiny_export, "--pooling", "plugin", "-o", plugin, "--json")
+    assert code == 0, err
+    assert json.loads(out)["manifest"]["pooling_form"] == "plugin"
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    with open_session(plugin) as one, open_session(tiny_export) as other:
+        np.testing.assert_array_equal(one.embed(images), other.embed(images))
+    steps = ("--iterations", "3")
+    code, out, _ = export(tiny_checkpoint, "--pooling", "plugin", "--bare", "-o", bare, *steps)
+    assert code == 0
+    assert "TensorRT with the plugin only" in out
+    assert not onnx.load(bare).functions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--from", "EXPORT", "--pooling", "plugin", "--opset", "17"), "--opset is settled"),
+        (("--from", "EXPORT", "--pooling", "plugin", "CHECKPOINT"), "checkpoint is settled"),
+        (("--from", "EXPORT"), "pass --pooling plugin"),
+        (("CHECKPOINT", "--bare"), "--bare belongs to --pooling plugin"),
+        (("CHECKPOINT", "--pooling", "gmp"), "the authors' mode is --pooling-mode gmp"),
+        ((), "expected a checkpoint"),
+    ],
+)
+def test_what_the_form_of_the_pooling_does_not_go_with(
+    arguments, reason, export: Run, tiny_checkpoint: Path, tiny_export: str, tmp_path: Path
+) -> None:
+    named = {"EXPORT": tiny_export, "CHECKPOINT": tiny_checkpoint}
+    code, _, err = export(*(named.get(word, word) for word in arguments), "-o", tmp_path / "m.onnx")
+    assert code == 2
+    assert reason in err
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from gsp_deploy.errors import ModelFileError
+from gsp_deploy.pooling_node import expand_pooling
 
 LARGEST_PROTO = 1_900_000_000
 NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -65,13 +66,13 @@ class TracedGraph:
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """Load a model with its weights, with the type of every value inferred.
+    """Load a model with its weights, its pooling unrolled, the type of every value inferred.
 
     Raises:
         ModelFileError: it is missing or no ONNX file.
     """
     try:
-        model = onnx.load(path)
+        model = expand_pooling(onnx.load(path))
         # Beyond what inference takes in memory, the types that the exporter wrote have to do.
         large = model.ByteSize() > LARGEST_PROTO
         return model if large else onnx.shape_inference.infer_shapes(model)

@@ -1,0 +1,65 @@
+"""`gsp-deploy export --from`: an export of ours in another form, without its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.export_report import report
+
+if TYPE_CHECKING:
+    from gsp_deploy.pooling_node import PoolingForm
+
+MODES = ("gap", "gmp", "gem")
+# What a rewriting takes; everything else is settled in the file already.
+TAKEN = frozenset({"source", "output", "pooling", "bare", "external_data", "force", "json"})
+
+
+def pooling_form(pooling: str, bare: bool) -> PoolingForm:
+    """Return the form that `--pooling` and `--bare` ask for together.
+
+    Raises:
+        UsageError: the word is no form, or `--bare` stands without `--pooling plugin`.
+    """
+    from gsp_deploy.errors import UsageError
+
+    if pooling not in ("unrolled", "plugin"):
+        hint = f"; the authors' mode is --pooling-mode {pooling}" if pooling in MODES else ""
+        raise UsageError(f"--pooling must be unrolled or plugin, got {pooling!r}{hint}")
+    if bare and pooling != "plugin":
+        raise UsageError("--bare belongs to --pooling plugin; pass both, or neither")
+    if pooling == "unrolled":
+        return "unrolled"
+    return "plugin-bare" if bare else "plugin"
+
+
+def rewrite(
+    context: typer.Context,
+    source: Path,
+    output: Path,
+    form: PoolingForm,
+    external_data: bool,
+    force: bool,
+    json: bool,
+) -> None:
+    """Rewrite `source` and report on the result as an export does."""
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.export import rewrite_pooling
+    from gsp_deploy.files import refuse_overwrite
+
+    for parameter in context.command.params:
+        origin = context.get_parameter_source(parameter.name or "")
+        if getattr(origin, "name", "") == "COMMANDLINE" and parameter.name not in TAKEN:
+            raise UsageError(
+                f"{parameter.opts[0]} is settled in {source.name} already; with --from only "
+                "--pooling plugin and --bare change anything"
+            )
+    if form == "unrolled":
+        raise UsageError("--from rewrites the pooling: pass --pooling plugin too")
+    refuse_overwrite(output, force)
+    with show.status(f"rewriting {source.name}"):
+        exported = rewrite_pooling(source, output, form, external_data)
+    report(exported, json)

@@ -1,0 +1,63 @@
+"""Writing an ONNX file and its manifest as one piece: checked as a whole, or not there at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+import gsp_deploy
+from gsp_deploy.errors import GspDeployError, reason_of
+from gsp_deploy.files import replacing_together, sha256_of
+from gsp_deploy.manifest import METADATA_KEY, ExportManifest, sidecar_path, write_sidecar
+
+# Protobuf ends at 2 GB; stay clear of it.
+EXTERNAL_DATA_BYTES = 1_900_000_000
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An ONNX file on disk and its manifest."""
+
+    path: Path
+    manifest: ExportManifest
+
+
+def write_model(
+    network: ir.Model, path: Path, manifest: ExportManifest, external_data: bool
+) -> ExportedModel:
+    """Check the model as a whole, then move it, its data and its manifest into place.
+
+    The weights go into a file beside it when asked to, and where protobuf could not hold them.
+
+    Raises:
+        GspDeployError: the graph is invalid, or the file cannot be written.
+    """
+    is_large = external_data or _weight_bytes(network) > EXTERNAL_DATA_BYTES
+    manifest = replace(manifest, external_data=f"{path.name}.data" if is_large else None)
+    _describe(network, replace(manifest, sha256=None))
+    data = [] if manifest.external_data is None else [path.with_name(manifest.external_data)]
+    with replacing_together(*data, sidecar_path(path), path) as (*_, draft):
+        ir.save(network, draft, external_data=manifest.external_data)
+        try:
+            onnx.checker.check_model(str(draft), full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise GspDeployError(f"the exported graph is invalid: {reason_of(error)}") from error
+        manifest = replace(manifest, sha256=sha256_of(draft))
+        write_sidecar(manifest, draft)
+    return ExportedModel(path, manifest)
+
+
+def _weight_bytes(network: ir.Model) -> int:
+    weights = (value.const_value for value in network.graph.initializers.values())
+    return sum(int(weight.nbytes) for weight in weights if weight is not None)
+
+
+def _describe(network: ir.Model, manifest: ExportManifest) -> None:
+    properties = network.metadata_props
+    properties[METADATA_KEY] = manifest.to_json()
+    properties["gsp_deploy.version"] = gsp_deploy.__version__
+    properties["gsp_deploy.model_name"] = manifest.model.backbone
+    properties["gsp_deploy.license"] = str(manifest.provenance.get("license") or "unknown")

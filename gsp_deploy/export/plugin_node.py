@@ -1,0 +1,300 @@
+"""A graph pass: the unrolled pooling becomes one node, with what it replaced as its body.
+
+1. The node takes the 1x1 embedding's result and the prototypes; with gmp and gem the features too.
+2. It ends at the pooled vector: after the L2 normalisation where that comes straight after.
+3. Everything between becomes the body of an ONNX function of the node's own name, node by node, so
+   that a runtime without the plugin computes the very same. Constants go into the body.
+4. The prototypes, which the unrolled form keeps times -2, come to the node as they are.
+5. Nodes that others need as well stay where they are too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.errors import ModelFileError
+from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.precision import LOW_PRECISION
+from gsp_deploy.manifest import ExportManifest
+from gsp_deploy.pooling_node import (
+    DOMAIN,
+    DOMAIN_VERSION,
+    OP_TYPE,
+    PoolingAttributes,
+    PoolingForm,
+    check_foldable,
+)
+
+FEATURE_SHAPE = f"{HEAD_SCOPE}/feature_shape"
+SCALED_PROTOTYPES = f"{HEAD_SCOPE}/const/prototypes"
+POWER = f"{HEAD_SCOPE}/const/power"
+NODE_NAME = f"{HEAD_SCOPE}/pooling"
+
+
+def fold_pooling(network: ir.Model, manifest: ExportManifest, form: PoolingForm) -> None:
+    """Rewrite an unrolled export of ours in place so that its pooling is one node.
+
+    Args:
+        network: the graph, the pooling's nodes called `gsp/...` as `write_head` calls them.
+        manifest: what it is: the head's settings and the solver that was unrolled.
+        form: `plugin`, or `plugin-bare` for the node without its body.
+
+    Raises:
+        UsageError: it has no transport.
+        ModelFileError: the pooling is not where we put it.
+    """
+    check_foldable(manifest.model)
+    _Folding(network, manifest).run()
+    if form == "plugin-bare":
+        drop_body(network)
+
+
+def drop_body(network: ir.Model) -> None:
+    """Take the function away: the form whose node TensorRT 10.3 takes to a plugin."""
+    for key in [key for key in network.functions if key[0] == DOMAIN]:
+        del network.functions[key]
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """The values that the node computes, by its own names for them."""
+
+    pooled: ir.Value
+    weights: ir.Value | None
+    attributes: ir.Value | None
+
+    @property
+    def values(self) -> dict[str, ir.Value]:
+        found = {"pooled": self.pooled, "weights": self.weights, "attributes": self.attributes}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class _Folding:
+    def __init__(self, network: ir.Model, manifest: ExportManifest) -> None:
+        assert isinstance(manifest.model.head, GSPConfig)
+        self.network = network
+        self.graph = network.graph
+        self.manifest = manifest
+        self.head: GSPConfig = manifest.model.head
+        prefix = f"{HEAD_SCOPE}/"
+        self.nodes = {
+            node.name.removeprefix(prefix): node
+            for node in self.graph
+            if node.name and node.name.startswith(prefix)
+        }
+
+    def run(self) -> None:
+        embeddings, prototypes = self._result_of("embed"), self._prototypes()
+        ends, output_type = self._ends()
+        inputs = {"embeddings": embeddings, "prototypes": prototypes}
+        if self.head.pooling != "gap":
+            convolution = embeddings.producer()
+            assert convolution is not None
+            features = convolution.inputs[0]
+            assert features is not None
+            inputs["features"] = features
+        body = _Body(self.network, inputs, embeddings).of(ends.values)
+        settings = self._attributes(ends, output_type).to_node()
+        declared = [ir.Attr(name, ir.convenience.convert_attribute(name, value).type, None)
+                    for name, value in settings.items()]  # fmt: skip
+        function = ir.Function(DOMAIN, OP_TYPE, graph=body, attributes=declared)
+        self.network.functions[function.identifier()] = function
+        self.network.opset_imports[DOMAIN] = DOMAIN_VERSION
+        self._call(inputs, ends, settings)
+        passes.RemoveUnusedNodesPass()(self.network)
+
+    def _prototypes(self) -> ir.Value:
+        scaled = self.graph.initializers.get(SCALED_PROTOTYPES)
+        if scaled is None or scaled.const_value is None:
+            raise ModelFileError(
+                f"the graph has no constant {SCALED_PROTOTYPES}; export the checkpoint again"
+            )
+        unit = scaled.const_value.numpy() / np.float32(-2)  # exact: a power of two
+        return GraphScope(self.graph, HEAD_SCOPE).constant("unit_prototypes", unit)
+
+    def _ends(self) -> tuple[_Ends, str]:
+        """Return where the node ends, and its outputs' type: behind the casts that end the graph.
+
+        One type serves all outputs, so the casts are taken in only where every output has one.
+        """
+        ends = _Ends(self._pooled(), self._output("weights", "weight_map"),
+                     self._output("attributes", "attributes"))  # fmt: skip
+        casts = [_only_cast(value) for value in ends.values.values()]
+        types = {None if cast is None else cast.dtype for cast in casts}
+        for word, dtype in LOW_PRECISION.items():
+            if types == {dtype}:
+                found = dict(zip(ends.values, casts, strict=True))
+                assert found["pooled"] is not None
+                return _Ends(found["pooled"], found.get("weights"), found.get("attributes")), word
+        return ends, "fp32"
+
+    @property
+    def _normalises(self) -> bool:
+        """Whether the L2 normalisation follows the pooling itself."""
+        return self.head.normalize and self.head.pooling == "gap" and not self.head.max_residual
+
+    def _pooled(self) -> ir.Value:
+        return self._result_of("embedding" if self._normalises else "pooled")
+
+    def _output(self, name: str, node: str) -> ir.Value | None:
+        asked = any(output.name == name for output in self.manifest.outputs)
+        return self._result_of(node) if asked else None
+
+    def _result_of(self, name: str) -> ir.Value:
+        """Return what a node of the head computes, whatever the value is called as an output."""
+        if name not in self.nodes:
+            raise ModelFileError(
+                f"the graph has no node {HEAD_SCOPE}/{name}: its pooling is not as this version "
+                "writes it; export the checkpoint again"
+            )
+        return self.nodes[name].outputs[0]
+
+    def _attributes(self, ends: _Ends, output_type: str) -> PoolingAttributes:
+        certificate = self.manifest.certificate
+        assert certificate is not None  # a head with transport always has one
+        power = self.graph.initializers.get(POWER)
+        told = {} if power is None or power.const_value is None else {
+            "power": float(power.const_value.numpy())
+        }  # fmt: skip
+        return PoolingAttributes(
+            pooling=self.head.pooling,
+            solver=certificate.solver,
+            iterations=certificate.steps,
+            transport_ratio=self.head.transport_ratio,
+            entropy_weight=self.head.entropy_weight,
+            initial_scale=self.head.initial_scale or 0.0,
+            normalize=int(self._normalises),
+            output_weights=int(ends.weights is not None),
+            output_attributes=int(ends.attributes is not None),
+            output_type=output_type,
+            **told,
+        )
+
+    def _call(
+        self, inputs: dict[str, ir.Value], ends: _Ends, settings: dict[str, int | float | str]
+    ) -> None:
+        """Write the node behind the first of what it replaces that no later input depends on."""
+        replaced = list(ends.values.values())
+        node = ir.node(
+            OP_TYPE,
+            list(inputs.values()),
+            attributes=settings,
+            domain=DOMAIN,
+            num_outputs=len(replaced),
+            name=NODE_NAME,
+        )
+        convolution = inputs["embeddings"].producer()
+        assert convolution is not None
+        self.graph.insert_after(convolution, node)
+        for old, new in zip(replaced, node.outputs, strict=True):
+            new.name, new.type, new.shape = old.name, old.type, old.shape
+            old.name = f"{old.name}/unrolled"
+            ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
+class _Body:
+    """The nodes between the node's inputs and its outputs, copied into a graph of their own."""
+
+    def __init__(
+        self, network: ir.Model, inputs: dict[str, ir.Value], embeddings: ir.Value
+    ) -> None:
+        self.network = network
+        self.embeddings = embeddings
+        self.inputs = {
+            name: ir.Value(name=name, type=value.type, shape=value.shape)
+            for name, value in inputs.items()
+        }
+        self.copies: dict[ir.Value, ir.Value] = {
+            value: self.inputs[name] for name, value in inputs.items()
+        }
+        self.nodes: list[ir.Node] = []
+
+    def of(self, ends: dict[str, ir.Value]) -> ir.Graph:
+        """Return the body that computes `ends`, its outputs called by their keys."""
+        needed = self._needed(list(ends.values()))
+        for node in self.network.graph:
+            if node in needed:
+                self._copy(node)
+        outputs = [self.copies[value] for value in ends.values()]
+        for name, value in zip(ends, outputs, strict=True):
+            value.name = name
+        opset = self.network.opset_imports[""]
+        return ir.Graph(
+            list(self.inputs.values()),
+            outputs,
+            nodes=self.nodes,
+            opset_imports={"": opset},
+            name=OP_TYPE,
+        )
+
+    def _needed(self, ends: Sequence[ir.Value]) -> set[ir.Node]:
+        found: set[ir.Node] = set()
+        waiting = list(ends)
+        while waiting:
+            value = waiting.pop()
+            node = value.producer()
+            if value in self.copies or node is None or node in found:
+                continue
+            found.add(node)
+            waiting += [source for source in self._sources(node) if source is not None]
+        return found
+
+    def _sources(self, node: ir.Node) -> Sequence[ir.Value | None]:
+        """Return a node's inputs; sizes are read off the embeddings, which have the features'."""
+        return (self.embeddings,) if node.name == FEATURE_SHAPE else node.inputs
+
+    def _copy(self, node: ir.Node) -> None:
+        sources = [None if v is None else self._copied(v) for v in self._sources(node)]
+        copy = ir.node(
+            node.op_type,
+            sources,
+            attributes=dict(node.attributes),
+            domain=node.domain,
+            num_outputs=len(node.outputs),
+            name=node.name,
+        )
+        self.nodes.append(copy)
+        for old, new in zip(node.outputs, copy.outputs, strict=True):
+            new.name, new.type, new.shape = old.name, old.type, old.shape
+            self.copies[old] = new
+
+    def _copied(self, value: ir.Value) -> ir.Value:
+        if value not in self.copies:
+            if value.const_value is None:
+                raise ModelFileError(
+                    f"the pooling takes {value.name} from outside; export the checkpoint again"
+                )
+            self.copies[value] = self._constant(value)
+        return self.copies[value]
+
+    def _constant(self, value: ir.Value) -> ir.Value:
+        if value.name == SCALED_PROTOTYPES:
+            minus_two = self._append("Constant", (), f"{HEAD_SCOPE}/minus_two",
+                                     value=ir.tensor(np.float32(-2)))  # fmt: skip
+            unit = self.inputs["prototypes"]
+            return self._append("Mul", (unit, minus_two), f"{HEAD_SCOPE}/scaled_prototypes")
+        assert value.const_value is not None
+        data = ir.tensor(value.const_value.numpy(), name=value.name)
+        return self._append("Constant", (), value.name or "", value=data)
+
+    def _append(
+        self, kind: str, sources: Sequence[ir.Value], name: str, **attributes: ir.TensorProtocol
+    ) -> ir.Value:
+        node = ir.node(kind, list(sources), attributes=attributes, name=name)
+        node.outputs[0].name = name
+        self.nodes.append(node)
+        return node.outputs[0]
+
+
+def _only_cast(value: ir.Value) -> ir.Value | None:
+    """Return the result of the Cast that is all that uses a value, if that is so."""
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type != "Cast":
+        return None
+    return uses[0].node.outputs[0]

@@ -1,0 +1,69 @@
+"""Rewriting an exported file into another form, without the checkpoint that it came from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from gsp_deploy.errors import ModelFileError, UsageError, reason_of
+from gsp_deploy.export.model_file import ExportedModel, write_model
+from gsp_deploy.export.plugin_node import drop_body, fold_pooling
+from gsp_deploy.manifest import METADATA_KEY, ExportManifest
+from gsp_deploy.pooling_node import PoolingForm
+
+
+def rewrite_pooling(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    form: PoolingForm,
+    external_data: bool = False,
+) -> ExportedModel:
+    """Write an export of ours with its pooling in another form; what it computes stays the same.
+
+    The manifest, its certificate included, is carried over: the solver is the same to the node.
+
+    Args:
+        source: an ONNX file of `export_onnx`, whose metadata says what it is.
+        target: where to write.
+        form: `plugin` or `plugin-bare`.
+        external_data: put the weights in a file of their own; those of a source that has them
+            there go there anyway.
+
+    Raises:
+        UsageError: the file cannot be brought into that form.
+        ModelFileError: it is missing, damaged, or not of ours.
+    """
+    network, manifest = _read(Path(source))
+    if form == "unrolled" or manifest.pooling_form == "plugin-bare":
+        raise UsageError(
+            f"{source} has its pooling in the form {manifest.pooling_form}, from which there is no "
+            f"way to {form}; export the checkpoint again"
+        )
+    if manifest.pooling_form == form:
+        raise UsageError(f"{source} has its pooling in the form {form} already")
+    if manifest.pooling_form == "plugin":
+        drop_body(network)
+    else:
+        fold_pooling(network, manifest, form)
+    described = replace(manifest, pooling_form=form)
+    beside = external_data or manifest.external_data is not None
+    return write_model(network, Path(target), described, beside)
+
+
+def _read(path: Path) -> tuple[ir.Model, ExportManifest]:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    try:
+        network = ir.load(path)
+    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
+        raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
+    text = network.metadata_props.get(METADATA_KEY)
+    if text is None:
+        raise ModelFileError(
+            f"{path}: not an export of gsp-deploy, it carries no manifest; export the checkpoint "
+            "with --pooling plugin instead"
+        )
+    return network, ExportManifest.from_json(text, path)

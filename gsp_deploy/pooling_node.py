@@ -1,0 +1,133 @@
+"""The pooling as one ONNX node, `gsp.deploy::GeneralizedSumPooling`: its contract, and its body.
+
+The node takes the 1x1 embedding's result and does the transport and the pooling:
+
+    inputs      embeddings (B, D, H, W); prototypes (M, D), float32, inside the unit ball;
+                with gmp and gem also the backbone's features (B, C, H, W)
+    outputs     pooled (B, D), with gmp and gem (B, C); then weights (B, H, W) and
+                attributes (B, M), those that its attributes ask for
+
+What comes after the pooling of features, and the max residual, stays in ordinary operators. The
+function of the same name in the file holds the unrolled form: a runtime that has no kernel for
+the node runs that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from gsp_deploy.config import BaselineConfig, ModelConfig
+from gsp_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    import onnx
+
+PoolingForm = Literal["unrolled", "plugin", "plugin-bare"]
+POOLING_FORMS: tuple[str, ...] = get_args(PoolingForm)
+
+DOMAIN = "gsp.deploy"
+OP_TYPE = "GeneralizedSumPooling"
+DOMAIN_VERSION = 1
+# Where TensorRT's registry has the plugin. Parsers read these two attributes of the node.
+PLUGIN_NAMESPACE = DOMAIN
+PLUGIN_VERSION = "1"
+
+Attribute = int | float | str
+
+
+@dataclass(frozen=True)
+class PoolingAttributes:
+    """The node's settings: the names and words that `plugins/gsp_pooling` reads.
+
+    Attributes:
+        pooling: `gap`, `gmp` or `gem`.
+        solver: `newton` or `fixed-point`.
+        iterations: solver steps.
+        transport_ratio, entropy_weight: mu below 1, and gamma.
+        initial_scale: t(0) of the fixed-point iteration; 0 means mu.
+        power: p of `gem`.
+        normalize: 1 to L2-normalise `pooled`; only with `gap`.
+        output_weights, output_attributes: 1 to have that output.
+        output_type: element type of the outputs: `fp32`, `fp16` or `bf16`.
+    """
+
+    pooling: str
+    solver: str
+    iterations: int
+    transport_ratio: float
+    entropy_weight: float
+    initial_scale: float = 0.0
+    power: float = 3.0
+    normalize: int = 0
+    output_weights: int = 0
+    output_attributes: int = 0
+    output_type: str = "fp32"
+
+    def to_node(self) -> dict[str, Attribute]:
+        """Return all attributes of the node, those that parsers choose the plugin by among them."""
+        return {
+            **vars(self),
+            "plugin_namespace": PLUGIN_NAMESPACE,
+            "plugin_version": PLUGIN_VERSION,
+        }
+
+
+def check_foldable(config: ModelConfig) -> None:
+    """Raise `UsageError` where a model's pooling is nothing that a plugin could do better."""
+    head = config.head
+    if isinstance(head, BaselineConfig):
+        raise UsageError(
+            f"{head.pooling} pooling without transport needs no plugin; leave --pooling out"
+        )
+    if head.transport_ratio == 1:
+        raise UsageError(
+            "a transport ratio of 1 keeps everything, which is plain pooling and needs no plugin; "
+            "leave --pooling out"
+        )
+
+
+def expand_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace the pooling node by its body, in place; models without a body stay as they are.
+
+    The body's values have the names that they have in the unrolled export. What the graph has
+    beside the node as well (what both pooling and max residual start from) is written once.
+    """
+    bodies = {f.name: f for f in model.functions if f.domain == DOMAIN}
+    nodes = list(model.graph.node)
+    if not any(node.domain == DOMAIN and node.op_type in bodies for node in nodes):
+        return model
+    known = {weight.name for weight in model.graph.initializer}
+    expanded: list[onnx.NodeProto] = []
+    for node in nodes:
+        is_pooling = node.domain == DOMAIN and node.op_type in bodies
+        for written in _body(bodies[node.op_type], node) if is_pooling else (node,):
+            if not known.issuperset(written.output):
+                expanded.append(written)
+                known.update(written.output)
+    del model.graph.node[:]
+    model.graph.node.extend(expanded)
+    _forget_domain(model)
+    return model
+
+
+def _body(function: onnx.FunctionProto, call: onnx.NodeProto) -> list[onnx.NodeProto]:
+    names = dict(zip(function.input, call.input, strict=False))
+    names |= dict(zip(function.output, call.output, strict=False))
+    return [_renamed(node, names) for node in function.node]
+
+
+def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+    copy = type(node)()
+    copy.CopyFrom(node)
+    copy.input[:] = [names.get(name, name) for name in node.input]
+    copy.output[:] = [names.get(name, name) for name in node.output]
+    return copy
+
+
+def _forget_domain(model: onnx.ModelProto) -> None:
+    for entries in (model.functions, model.opset_import):
+        kept = [entry for entry in entries if entry.domain != DOMAIN]
+        del entries[:]
+        entries.extend(kept)
