@@ -1,4 +1,4 @@
-"""Running a model wherever it ended up: one interface over torch and ONNX Runtime.
+"""Running a model wherever it ended up: one interface over torch, ONNX Runtime and TensorRT.
 
 Importing this package needs numpy only; each session imports its runtime when it is opened.
 
@@ -9,42 +9,78 @@ Importing this package needs numpy only; each session imports its runtime when i
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.runtime.session import EmbeddingSession, SessionOptions
 
-__all__ = ["EmbeddingSession", "SessionOptions", "open_session"]
+__all__ = ["EmbeddingSession", "SessionOptions", "implied_device", "open_session", "open_with"]
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth")
 
 
 def open_session(
     path: str | os.PathLike[str],
-    device: str = "cpu",
+    device: str | None = None,
     *,
     threads: int | None = None,
     provider: str | None = None,
     max_batch: int = 64,
+    provider_options: Mapping[str, str] | None = None,
+    cuda_graphs: bool = True,
+    cuda_api: str = "auto",
+    wait: str = "auto",
+    plugins: Sequence[str | os.PathLike[str]] = (),
+    allow_host_code: bool = False,
 ) -> EmbeddingSession:
     """Open a model file for embedding; its suffix tells the runtime.
 
     Args:
-        path: `.safetensors`, `.pt` (PyTorch) or `.onnx` (ONNX Runtime).
-        device: `cpu`, `cuda` or `cuda:N`.
-        threads: threads of one inference; None leaves it to the runtime.
-        provider: ONNX Runtime's execution provider, such as `CUDAExecutionProvider` or `cuda`;
-            None takes the one that the device implies.
+        path: `.safetensors`, `.pt` (PyTorch), `.onnx` (ONNX Runtime) or `.engine` (TensorRT).
+        device: `cpu`, `cuda` or `cuda:N`; None is `cuda` for engines, `cpu` for the others.
+        threads: threads of one inference on the CPU; None leaves it to the runtime.
+        provider: ONNX Runtime's execution provider, such as `TensorrtExecutionProvider` or
+            `tensorrt`; None takes the one that the device implies.
         max_batch: images that go through the network at once; more are chunked.
+        provider_options: settings of that provider, by ONNX Runtime's names.
+        cuda_graphs: for engines: capture runs as CUDA graphs, one a shape.
+        cuda_api: for engines: `cuda-python`, `pycuda`, or `auto`.
+        wait: for engines: what the thread does meanwhile, `spin`, `block` or `auto`.
+        plugins: for engines: shared objects that they need.
+        allow_host_code: for engines: load version-compatible ones, which carry host code.
 
     Raises:
         UsageError: the suffix or an option is unknown.
         ModelFileError, CheckpointError: the file is missing or damaged.
         MissingCapabilityError: this machine lacks the runtime, the device or the provider.
     """
+    options = SessionOptions(
+        device or implied_device([path]),
+        threads,
+        provider,
+        max_batch,
+        provider_options or {},
+        cuda_graphs,
+        cuda_api,
+        wait,
+        tuple(Path(plugin) for plugin in plugins),
+        allow_host_code,
+    )
+    return open_with(path, options)
+
+
+def open_with(path: str | os.PathLike[str], options: SessionOptions) -> EmbeddingSession:
+    """Open a model file with options that are put together already; see `open_session`."""
     source = Path(path)
-    options = SessionOptions(device, threads, provider, max_batch)
     try:
+        if source.suffix in ENGINE_SUFFIXES:
+            if options.device == "cpu":
+                raise UsageError(f"{source}: an engine runs on a GPU, not on cpu; leave out device")
+            from gsp_deploy.runtime.engine_loading import open_engine
+
+            return open_engine(source, options)
         if source.suffix == ".onnx":
             from gsp_deploy.runtime.onnx_session import OnnxSession
 
@@ -54,12 +90,22 @@ def open_session(
 
             return TorchSession(source, options)
     except ModuleNotFoundError as error:
-        extra = "cpu" if source.suffix == ".onnx" else "train"
         raise MissingCapabilityError(
             f"{source}: needs the package {error.name!r}, which is not installed: "
-            f"pip install 'gsp-deploy[{extra}]'"
+            f"pip install 'gsp-deploy[{_extra_of(source)}]'"
         ) from error
     raise UsageError(
-        f"{source}: expected a model ending in .onnx, {', '.join(CHECKPOINTS)}, "
-        f"got {source.suffix or 'no suffix'}"
+        f"{source}: expected a model ending in .onnx, "
+        f"{', '.join((*ENGINE_SUFFIXES, *CHECKPOINTS))}, got {source.suffix or 'no suffix'}"
     )
+
+
+def implied_device(models: Sequence[str | os.PathLike[str]]) -> str:
+    """Return where models run if nothing else is said: `cuda` if one is an engine, else `cpu`."""
+    return "cuda" if any(Path(model).suffix in ENGINE_SUFFIXES for model in models) else "cpu"
+
+
+def _extra_of(source: Path) -> str:
+    if source.suffix in ENGINE_SUFFIXES:
+        return "gpu"
+    return "cpu" if source.suffix == ".onnx" else "train"

@@ -14,13 +14,13 @@ from gsp_deploy.errors import (
     GspDeployError,
     MissingCapabilityError,
     ModelFileError,
-    UsageError,
     reason_of,
 )
 from gsp_deploy.manifest import METADATA_KEY, ExportManifest, TensorSpec, read_sidecar
+from gsp_deploy.runtime.elements import as_float16
+from gsp_deploy.runtime.providers import CPU, provider_chain, provider_name
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ELEMENT_TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -75,7 +75,7 @@ class OnnxGraph:
     def __init__(self, path: Path, options: SessionOptions | None = None) -> None:
         options = options or SessionOptions()
         self.path = path
-        self.provider = _provider(options)
+        self.provider = provider_name(options)
         self._session, self.emulates_bfloat16 = _create(path, self.provider, options)
         with _blaming(path, "load"):
             sources, results = self._session.get_inputs(), self._session.get_outputs()
@@ -95,7 +95,7 @@ class OnnxGraph:
             ModelFileError: ONNX Runtime cannot run the graph on it.
         """
         if self.input.dtype == "float16":
-            inputs = _as_float16(inputs)
+            inputs = as_float16(inputs)
         with _blaming(self.path, "run"):
             found = self._session.run(list(outputs), {self.input.name: inputs})
         return dict(zip(outputs, found, strict=True))
@@ -119,22 +119,6 @@ class OnnxGraph:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _provider(options: SessionOptions) -> str:
-    """Return the provider's full name, having made sure that this ONNX Runtime has it."""
-    asked = options.provider or options.device.partition(":")[0]
-    available = onnxruntime.get_available_providers()
-    full = {name.removesuffix("ExecutionProvider").lower(): name for name in available}
-    provider = (
-        asked if asked in available else full.get(asked.lower(), _PROVIDERS.get(asked, asked))
-    )
-    if provider not in available:
-        hint = "; pip install onnxruntime-gpu" if provider == _PROVIDERS["cuda"] else ""
-        raise MissingCapabilityError(
-            f"this ONNX Runtime has no {provider}, only {', '.join(available)}{hint}"
-        )
-    return provider
 
 
 def _create(path: Path, provider: str, options: SessionOptions) -> tuple[Any, bool]:
@@ -162,7 +146,7 @@ def _speaks_bfloat16(session: Any) -> bool:
 def _widened(path: Path, provider: str) -> bytes:
     from gsp_deploy.runtime.half_precision import widen_bfloat16  # needs the onnx package
 
-    widened = widen_bfloat16(path) if provider == _PROVIDERS["cpu"] else None
+    widened = widen_bfloat16(path) if provider == CPU else None
     if widened is None:
         raise ModelFileError(
             f"{path}: {provider} has no kernel for one of its operators or element types; "
@@ -184,17 +168,6 @@ def _blaming(path: Path, action: str) -> Iterator[None]:
         ) from error
 
 
-def _as_float16(inputs: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        narrow = inputs.astype(np.float16)
-    if not np.isfinite(narrow).all():
-        raise UsageError(
-            f"the input reaches {np.abs(inputs).max():.3g}, beyond the float16 that the model "
-            "takes; export it with --io-precision fp32"
-        )
-    return narrow
-
-
 def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _QUIET
@@ -205,7 +178,7 @@ def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
     session = onnxruntime.InferenceSession(
         model,
         settings,
-        providers=[(provider, _provider_options(options))],
+        providers=provider_chain(provider, options),
         enable_fallback=0,  # it would print on stdout, and hide why a provider did not start
     )
     if session.get_providers()[0] != provider:
@@ -214,11 +187,6 @@ def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
             f"{session.get_providers()[0]}; is its driver or library missing?"
         )
     return session
-
-
-def _provider_options(options: SessionOptions) -> dict[str, str]:
-    index = options.device.partition(":")[2]
-    return {"device_id": index} if index else {}
 
 
 def _manifest_beside(path: Path) -> ExportManifest | None:

@@ -187,7 +187,7 @@ def test_threads_share_a_session(head_session, features) -> None:
                 assert np.array_equal(found[name], array)
 
 
-@pytest.mark.parametrize("name", ["model.engine", "model", "model.onnx.json", "model.ONNX"])
+@pytest.mark.parametrize("name", ["model.tflite", "model", "model.onnx.json", "model.ONNX"])
 def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.onnx"):
         open_session(tmp_path / name)

@@ -106,17 +106,11 @@ class CudaPythonDevice(Device):
     def synchronize(self, stream: Stream) -> None:
         _call(cudart.cudaStreamSynchronize, stream)
 
-    def follow(self, stream: Stream, handle: int) -> None:
-        self._order(first=cudart.cudaStream_t(handle), then=stream)
-
-    def lead(self, stream: Stream, handle: int) -> None:
-        self._order(first=stream, then=cudart.cudaStream_t(handle))
-
-    def _order(self, first: Stream, then: Stream) -> None:
+    def order(self, first: int, then: int) -> None:
         event = _call(cudart.cudaEventCreateWithFlags, cudart.cudaEventDisableTiming)
         try:
-            _call(cudart.cudaEventRecord, event, first)
-            _call(cudart.cudaStreamWaitEvent, then, event, 0)
+            _call(cudart.cudaEventRecord, event, cudart.cudaStream_t(first))
+            _call(cudart.cudaStreamWaitEvent, cudart.cudaStream_t(then), event, 0)
         finally:
             _call(cudart.cudaEventDestroy, event)
 

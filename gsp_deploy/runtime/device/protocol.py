@@ -110,12 +110,8 @@ class Device(ABC):
         """Wait until everything queued is done."""
 
     @abstractmethod
-    def follow(self, stream: Stream, handle: int) -> None:
-        """Let `stream` wait for what is queued on another library's stream by now."""
-
-    @abstractmethod
-    def lead(self, stream: Stream, handle: int) -> None:
-        """Let another library's stream wait for what is queued on `stream` by now."""
+    def order(self, first: int, then: int) -> None:
+        """Let the stream with handle `then` wait for what is queued on `first` by now."""
 
     @abstractmethod
     def create_event(self, *, blocking: bool = False) -> Event:

@@ -119,12 +119,9 @@ class PycudaDevice(Device):
         with _named("cuStreamSynchronize"):
             stream.synchronize()
 
-    def follow(self, stream: Stream, handle: int) -> None:
+    def order(self, first: int, then: int) -> None:
         with _named("cuCtxSynchronize"):
             driver.Context.synchronize()
-
-    def lead(self, stream: Stream, handle: int) -> None:
-        self.synchronize(stream)
 
     def create_event(self, *, blocking: bool = False) -> Event:
         flags = driver.event_flags.BLOCKING_SYNC if blocking else driver.event_flags.DEFAULT

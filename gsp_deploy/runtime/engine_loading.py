@@ -1,0 +1,101 @@
+"""From a plan file to an engine on the device, told in one line where it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.engine.api import TensorRT, load_tensorrt
+from gsp_deploy.engine.machine import Machine, check_fits
+from gsp_deploy.engine.manifest import EngineManifest, check_plan, read_engine_sidecar
+from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError
+from gsp_deploy.runtime.device import open_device
+from gsp_deploy.runtime.session import SessionOptions
+from gsp_deploy.runtime.shared_engine import SharedEngine
+from gsp_deploy.runtime.tensorrt_session import TensorRTSession
+
+
+def open_engine(path: Path, options: SessionOptions) -> TensorRTSession:
+    """Open the first session on a plan; `another` gives more of them on the same engine.
+
+    Raises:
+        ModelFileError: the plan or its manifest is missing or damaged, or needs a plugin.
+        MissingCapabilityError: TensorRT, the GPU or their versions are not what the plan needs.
+        UsageError: an option is not for engines.
+    """
+    if options.provider is not None:
+        raise UsageError(f"{path}: an engine runs in TensorRT itself and takes no provider")
+    manifest = _checked_manifest(path, options)
+    tensorrt = load_tensorrt(None if manifest is None else manifest.flavour)
+    device = open_device(options.device_index, options.cuda_api)
+    with device.current():
+        engine = _deserialise(tensorrt, path, manifest, options)
+    strategy = tensorrt.module.ExecutionContextAllocationStrategy.USER_MANAGED
+    shared = SharedEngine(path, engine, device, tensorrt.name, strategy)
+    return TensorRTSession(shared, manifest, options)
+
+
+def _checked_manifest(path: Path, options: SessionOptions) -> EngineManifest | None:
+    """Return the plan's manifest, if there is one, having held it against plan and machine."""
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such engine file")
+    manifest = read_engine_sidecar(path)
+    if manifest is None:
+        return None
+    check_fits(manifest, Machine.here(manifest.flavour, options.device_index), str(path))
+    check_plan(manifest, path)
+    if manifest.plugin is not None and not options.plugins:
+        raise MissingCapabilityError(
+            f"{path} needs the plugin {manifest.plugin.name}: pass --plugin with the path of "
+            f"{manifest.plugin.library}"
+        )
+    if manifest.version_compatible and not options.allow_host_code:
+        raise UsageError(
+            f"{path} is version compatible and carries code for this host; pass "
+            "--allow-host-code if you trust whoever built it"
+        )
+    return manifest
+
+
+def _deserialise(
+    tensorrt: TensorRT, path: Path, manifest: EngineManifest | None, options: SessionOptions
+) -> Any:
+    errors: list[str] = []
+    runtime = tensorrt.module.Runtime(_recorder(tensorrt, errors))
+    runtime.engine_host_code_allowed = options.allow_host_code
+    _load_plugins(runtime, options.plugins, errors)
+    engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    if engine is None:
+        hint = "" if manifest else "; there is no manifest beside it that tells what it needs"
+        raise ModelFileError(f"{path}: {tensorrt.name} cannot load it: {_last(errors)}{hint}")
+    return engine
+
+
+def _load_plugins(runtime: Any, plugins: Sequence[Path], errors: list[str]) -> None:
+    registry = runtime.get_plugin_registry()
+    for library in plugins:
+        if not library.is_file():
+            raise ModelFileError(f"{library}: no such plugin library")
+        if registry.load_library(str(library.resolve())) is None:
+            raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {_last(errors)}")
+
+
+def _recorder(tensorrt: TensorRT, errors: list[str]) -> Any:
+    """Return a logger that keeps errors for our own message and prints nothing."""
+    severities = tensorrt.module.ILogger.Severity
+    grave = (severities.ERROR, severities.INTERNAL_ERROR)
+
+    class Recorder(tensorrt.module.ILogger):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in grave:
+                errors.append(" ".join(message.split()))
+
+    return Recorder()
+
+
+def _last(errors: Sequence[str]) -> str:
+    return errors[-1] if errors else "it gave no reason"
