@@ -25,7 +25,10 @@ FLAVOURS: tuple[str, ...] = get_args(Flavour)
 WORDS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 OLDEST = (10, 3)
 
-_MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+_MODULES = {
+    "tensorrt": ("tensorrt", "tensorrt_bindings"),
+    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
 _HINTS = {
     "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack: "
     "apt install python3-libnvinfer)",

@@ -1,0 +1,141 @@
+"""One attempt to build a plan: the builder's settings, and what came of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.engine.manifest import ShapeRange
+from gsp_deploy.engine.memory import Effort
+from gsp_deploy.engine.network import OPEN, ParsedNetwork
+from gsp_deploy.engine.options import BuildOptions
+from gsp_deploy.engine.progress import BuildProgress, Report, make_monitor
+from gsp_deploy.engine.targets import known_targets
+from gsp_deploy.engine.timing_cache import attach_timing_cache, save_timing_cache
+from gsp_deploy.errors import GspDeployError, MissingCapabilityError, UsageError
+
+_LEVELS = {"ampere+": "AMPERE_PLUS", "same-capability": "SAME_COMPUTE_CAPABILITY"}
+_WORDS = re.compile(r"Error Code \d+: [\w ]+\((.+)\)")
+_PLACE = re.compile(r"\[\w+\.(?:cpp|h|cu):\d+: \w+\] |\s+In [\w:]+ at \S+?(?=\)|$)")
+
+
+class BuildFailedError(Exception):
+    """TensorRT gave no plan. `messages` are its own words."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        super().__init__(reason_for(messages))
+        self.messages = tuple(messages)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the attempts at one plan have in common."""
+
+    parsed: ParsedNetwork
+    profiles: tuple[Mapping[str, ShapeRange], ...]
+    options: BuildOptions
+    tell: Callable[[str], None]
+    report: Report
+
+    def build(self, targets: Sequence[str], effort: Effort) -> bytes:
+        """Return a plan.
+
+        Raises:
+            BuildFailedError: TensorRT made none.
+            UsageError: it finds a profile unusable.
+            MissingCapabilityError: this version has not got a setting.
+        """
+        parsed, log = self.parsed, self.parsed.log
+        log.errors.clear()
+        log.warnings.clear()
+        config = parsed.builder.create_builder_config()
+        monitor = make_monitor(parsed.tensorrt, BuildProgress(self.report))
+        config.progress_monitor = monitor
+        self._set_flags(config, effort)
+        self._set_limits(config, effort)
+        self._set_targets(config, targets)
+        self._add_profiles(config)
+        cache = self.options.timing_cache
+        has_cache = cache is not None and attach_timing_cache(
+            parsed.tensorrt, config, cache, log, self.tell
+        )
+        log.errors.clear()  # of a foreign cache, which is dealt with
+        try:
+            plan = parsed.builder.build_serialized_network(parsed.network, config)
+        except (MemoryError, RuntimeError) as error:
+            raise BuildFailedError([*log.errors, str(error)]) from error
+        if monitor.interrupted is not None:
+            raise monitor.interrupted
+        if plan is None:
+            raise BuildFailedError([*log.warnings, *log.errors])
+        if has_cache and cache is not None:
+            save_timing_cache(config, cache)
+        return bytes(memoryview(plan))
+
+    def _set_flags(self, config: Any, effort: Effort) -> None:
+        tensorrt = self.parsed.tensorrt
+        flags = set(self.options.flags) | (
+            {"WEIGHT_STREAMING"} if effort.weight_streaming else set()
+        )
+        for name in sorted(flags):
+            config.set_flag(tensorrt.member("BuilderFlag", name))
+        tf32 = tensorrt.module.BuilderFlag.TF32
+        (config.set_flag if self.options.tf32 else config.clear_flag)(tf32)
+        # Names and types of layers, for the inspector and for profiles.
+        config.profiling_verbosity = tensorrt.module.ProfilingVerbosity.DETAILED
+        if self.options.version_compatible and self.options.plugin is not None:
+            config.plugins_to_serialize = [str(Path(self.options.plugin).resolve())]
+        level = _LEVELS.get(self.options.hardware_compatibility)
+        if level is not None:
+            member = tensorrt.member("HardwareCompatibilityLevel", level)
+            if member is None:
+                raise MissingCapabilityError(
+                    f"{tensorrt.name} has no hardware compatibility "
+                    f"{self.options.hardware_compatibility}"
+                )
+            config.hardware_compatibility_level = member
+
+    def _set_limits(self, config: Any, effort: Effort) -> None:
+        if effort.workspace is not None:
+            pool = self.parsed.tensorrt.module.MemoryPoolType.WORKSPACE
+            config.set_memory_pool_limit(pool, effort.workspace)
+        if effort.optimization_level is not None:
+            config.builder_optimization_level = effort.optimization_level
+        if effort.tactics is not None:
+            config.max_num_tactics = effort.tactics
+
+    def _set_targets(self, config: Any, targets: Sequence[str]) -> None:
+        tensorrt = self.parsed.tensorrt
+        if not tensorrt.is_rtx:
+            return
+        known = known_targets(tensorrt)
+        config.num_compute_capabilities = len(targets)
+        for index, capability in enumerate(targets):
+            config.set_compute_capability(known[capability], index)
+
+    def _add_profiles(self, config: Any) -> None:
+        if not any(OPEN in spec.shape for spec in self.parsed.inputs):
+            return
+        for shapes in self.profiles:
+            profile = self.parsed.builder.create_optimization_profile()
+            for name, ranges in shapes.items():
+                profile.set_shape(name, ranges.min, ranges.opt, ranges.max)
+            if config.add_optimization_profile(profile) < 0:
+                reason = reason_for(self.parsed.log.errors)
+                raise UsageError(f"TensorRT takes no profile {dict(shapes)}: {reason}")
+
+
+def reason_for(messages: Sequence[str]) -> str:
+    """Return the last of TensorRT's messages in its words, without places in its source."""
+    if not messages:
+        return "it gave no reason"
+    inner = _WORDS.search(messages[-1])
+    return _PLACE.sub("", inner[1] if inner else messages[-1]).strip().rstrip(".")
+
+
+def failed(source: Path, parsed: ParsedNetwork, reason: str) -> GspDeployError:
+    """Return the error for a build that came to nothing."""
+    return GspDeployError(f"{source}: {parsed.tensorrt.name} cannot build it: {reason}")

@@ -1,0 +1,220 @@
+"""From an ONNX file to a plan and its manifest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.engine.api import FLAVOURS, load_tensorrt
+from gsp_deploy.engine.attempt import BuildFailedError, Job, failed
+from gsp_deploy.engine.inspector import check_engine
+from gsp_deploy.engine.machine import Machine
+from gsp_deploy.engine.manifest import EngineManifest, PluginRecord, PrecisionSummary, ShapeRange
+from gsp_deploy.engine.memory import Effort, is_cramped, is_out_of_memory, ladder, peak_memory
+from gsp_deploy.engine.network import OPEN, ParsedNetwork, parse_onnx
+from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
+from gsp_deploy.engine.options import BuildOptions
+from gsp_deploy.engine.plugins import load_plugin
+from gsp_deploy.engine.precision import check_precision
+from gsp_deploy.engine.profiles import DEFAULT_BATCH, LOW_MEMORY_BATCH, make_profiles
+from gsp_deploy.engine.progress import Report
+from gsp_deploy.engine.targets import choose_targets, sm_of
+from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.files import replacing_together, sha256_of, write_text
+from gsp_deploy.manifest import ExportManifest, TensorSpec, sidecar_path
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A plan on disk and its manifest."""
+
+    path: Path
+    manifest: EngineManifest
+
+
+@dataclass(frozen=True)
+class _Plan:
+    data: bytes
+    targets: tuple[str, ...]
+    effort: Effort
+    seconds: float
+
+
+def build_engine(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    flavour: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    report: Report = lambda done, phase: None,
+) -> BuiltEngine:
+    """Build a plan from an ONNX file and write it with its manifest beside it.
+
+    The network is strongly typed: what computes in which type is settled in the ONNX file, and
+    held against what was asked for before anything is built.
+
+    Args:
+        source: an ONNX file.
+        path: where the plan goes; the manifest goes to `<path>.json`.
+        options: settings.
+        flavour: `tensorrt` or `tensorrt-rtx`; None takes what is installed, TensorRT first,
+            TensorRT-RTX where targets are given.
+        tell: called with a line for what the user should know on the way.
+        report: called with the share that is done and TensorRT's name of the phase.
+
+    Raises:
+        UsageError: the options do not fit the file or this TensorRT.
+        ModelFileError: the file is missing, damaged or nothing that TensorRT can parse.
+        GateError: layers compute in another type than was asked for.
+        MissingCapabilityError: TensorRT or the GPU is missing, or this version lacks something.
+        GspDeployError: TensorRT cannot build it, or the plan cannot be written.
+    """
+    source, path, options = Path(source), Path(path), options or BuildOptions()
+    tensorrt = load_tensorrt(flavour or (FLAVOURS[1] if options.targets else None))
+    machine = Machine.here(tensorrt.flavour)
+    options.check_against(tensorrt, machine.device is not None)
+    targets, may_narrow = choose_targets(tensorrt, options.targets, machine)
+    plugin = None if options.plugin is None else load_plugin(tensorrt, options.plugin)
+    export = read_onnx_manifest(source)
+    parsed = parse_onnx(tensorrt, source)
+    precision = check_precision(parsed, options.precision, export)
+    profiles = _profiles(parsed, export, options)
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        tell(line)
+
+    job = Job(parsed, profiles, options, note, report)
+    with replacing_together(sidecar_path(path), path) as (_, draft):
+        with peak_memory() as peak:
+            plan = _build(job, targets, may_narrow)
+        precision = check_engine(parsed, plan.data, precision)
+        draft.write_bytes(plan.data)
+        manifest = replace(
+            _manifest(parsed, export, precision, machine, plugin, plan, profiles, options),
+            plan_sha256=sha256_of(draft),
+            peak_memory_bytes=peak.bytes,
+            notes=tuple(notes),
+        )
+        write_text(sidecar_path(draft), manifest.to_json() + "\n")
+    return BuiltEngine(path, manifest)
+
+
+def _profiles(
+    parsed: ParsedNetwork, export: ExportManifest | None, options: BuildOptions
+) -> tuple[Mapping[str, ShapeRange], ...]:
+    if len(parsed.inputs) != 1:
+        names = ", ".join(spec.name for spec in parsed.inputs) or "none"
+        raise UsageError(f"{parsed.source}: expected one input of images, found {names}")
+    default = LOW_MEMORY_BATCH if options.low_memory else DEFAULT_BATCH
+    return make_profiles(parsed.inputs[0], export, options.batches, options.sizes, default)
+
+
+def _build(job: Job, targets: tuple[str, ...], may_narrow: bool) -> _Plan:
+    """Build for all targets, with less and less effort while memory runs out."""
+    efforts = ladder(job.options, job.parsed.tensorrt)
+    for effort, smaller in zip(efforts, [*efforts[1:], None], strict=True):
+        started = time.perf_counter()
+        try:
+            data = job.build(targets, effort)
+        except BuildFailedError as error:
+            if is_out_of_memory(error.messages) and smaller is not None:
+                job.tell(f"out of memory with {effort}; trying again with {smaller}")
+                continue
+            if may_narrow and (fitting := _fitting(job, targets, effort)):
+                return _build(job, fitting, False)
+            raise _failure(job, effort, error) from error
+        return _Plan(data, targets, effort, time.perf_counter() - started)
+    raise AssertionError("the ladder has at least one rung")
+
+
+def _fitting(job: Job, targets: Sequence[str], effort: Effort) -> tuple[str, ...]:
+    """Return those targets that can be built for at all, having told which cannot and why."""
+    fitting = []
+    for target in targets:
+        try:
+            job.build((target,), effort)
+        except BuildFailedError as error:
+            job.tell(f"{sm_of(target)} is left out: {error}")
+        else:
+            fitting.append(target)
+    return tuple(fitting) if len(fitting) < len(targets) else ()
+
+
+def _failure(job: Job, effort: Effort, error: BuildFailedError) -> GspDeployError:
+    hint = ""
+    if is_out_of_memory(error.messages):
+        hint = (
+            f" (with {effort}, the least there is). Free memory, lower the greatest --batch or "
+            "--size, or build with --precision fp16"
+        )
+    elif effort.workspace is not None and is_cramped(error.messages):
+        hint = (
+            f". The workspace of {effort.workspace >> 20} MiB may be too small: raise --workspace"
+        )
+    return failed(job.parsed.source, job.parsed, f"{error}{hint}")
+
+
+def _manifest(
+    parsed: ParsedNetwork,
+    export: ExportManifest | None,
+    precision: PrecisionSummary,
+    machine: Machine,
+    plugin: PluginRecord | None,
+    plan: _Plan,
+    profiles: tuple[Mapping[str, ShapeRange], ...],
+    options: BuildOptions,
+) -> EngineManifest:
+    """Return the manifest but for the plan's hash and what was measured around the build."""
+    return EngineManifest(
+        plan_sha256="0" * 64,
+        plan_bytes=len(plan.data),
+        onnx_name=parsed.source.name,
+        onnx_sha256=sha256_of(parsed.source),
+        flavour=parsed.tensorrt.flavour,  # type: ignore[arg-type]
+        tensorrt_version=parsed.tensorrt.version,
+        cuda_version=machine.cuda_version,
+        platform=machine.platform,
+        device=machine.device,
+        compute_capabilities=plan.targets,
+        hardware_compatibility=options.hardware_compatibility,
+        version_compatible=options.version_compatible,
+        profiles=profiles,
+        inputs=_named(parsed.inputs, () if export is None else export.inputs),
+        outputs=_named(parsed.outputs, () if export is None else export.outputs),
+        layers=parsed.network.num_layers,
+        precision=precision,
+        plugin=plugin,
+        export=export,
+        options={**_settings(options), **asdict(plan.effort)},
+        build_seconds=round(plan.seconds, 3),
+    )
+
+
+def _settings(options: BuildOptions) -> dict[str, Any]:
+    """Return what the plan's other fields do not tell of the options."""
+    names = ("refit", "strip_weights", "tf32", "low_memory")
+    return {name: getattr(options, name) for name in names}
+
+
+def _named(found: Sequence[TensorSpec], told: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Give open sizes the names that they have in the ONNX file, or names of their place."""
+    known = {spec.name: spec.shape for spec in told}
+    specs = []
+    for spec in found:
+        names = known.get(spec.name, ())
+        words = (
+            names
+            if len(names) == len(spec.shape)
+            else ("batch", *(f"size_{axis}" for axis in range(1, len(spec.shape))))
+        )
+        shape = [
+            word if size == OPEN else size for word, size in zip(words, spec.shape, strict=True)
+        ]
+        specs.append(TensorSpec(spec.name, spec.dtype, tuple(shape)))
+    return tuple(specs)

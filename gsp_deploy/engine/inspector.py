@@ -1,0 +1,93 @@
+"""What a built engine computes in, where this machine can load it: TensorRT's own inspector."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gsp_deploy.engine.log import make_log
+from gsp_deploy.engine.manifest import PrecisionSummary
+from gsp_deploy.engine.network import ParsedNetwork
+from gsp_deploy.engine.precision import WANTED, compute_layers
+from gsp_deploy.errors import GateError
+
+# The inspector's words for element types differ by version; these are in all of them.
+_SIGNS = (
+    ("bfloat16", ("BF16", "BFLOAT16")),
+    ("float16", ("FP16", "HALF")),
+    ("int8", ("INT8",)),
+    ("float32", ("FP32", "FLOAT")),
+)
+_FIELDS = ("Format/Datatype", "Datatype", "Format")
+
+
+def check_engine(parsed: ParsedNetwork, plan: bytes, found: PrecisionSummary) -> PrecisionSummary:
+    """Return the summary, from the engine itself where it can be loaded and tells its types.
+
+    Raises:
+        GateError: a layer of the network that was to compute in less than float32 takes and
+            gives nothing but float32 in the engine.
+    """
+    layers = engine_layers(parsed, plan)
+    types = [layer_types(layer) for layer in layers]
+    if not any(types):
+        return found
+    wanted = WANTED[found.asked]
+    if wanted != "float32":
+        low = [layer.name for layer in compute_layers(parsed) if layer.dtype == wanted]
+        if wrong := widened(layers, low, wanted):
+            raise GateError(
+                f"{parsed.source}: {parsed.tensorrt.name} built these layers in float32 although "
+                f"the network has them in {wanted}: {', '.join(wrong)}"
+            )
+    counts = Counter(next(iter(kinds)) for kinds in types if kinds)
+    return replace(found, verified_on="engine", layers=dict(counts))
+
+
+def engine_layers(parsed: ParsedNetwork, plan: bytes) -> list[Mapping[str, Any]]:
+    """Return the inspector's layers, none where the plan cannot be loaded or tells names only."""
+    module = parsed.tensorrt.module
+    runtime = module.Runtime(make_log(parsed.tensorrt))
+    runtime.engine_host_code_allowed = True  # it was built in this process a moment ago
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        return []
+    text = engine.create_engine_inspector().get_engine_information(
+        module.LayerInformationFormat.JSON
+    )
+    try:
+        layers = json.loads(text).get("Layers", [])
+    except (ValueError, AttributeError):
+        return []
+    return [layer for layer in layers if isinstance(layer, Mapping)]
+
+
+def layer_types(layer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the element types of a layer's results, then of what it takes, each once."""
+    tensors = [*_tensors(layer, "Outputs"), *_tensors(layer, "Inputs")]
+    return tuple(dict.fromkeys(kind for tensor in tensors if (kind := _type_of(tensor))))
+
+
+def widened(layers: Iterable[Mapping[str, Any]], low: Sequence[str], wanted: str) -> list[str]:
+    """Return those nodes of `low` whose layer in the engine touches nothing of type `wanted`."""
+    wrong = []
+    for layer in layers:
+        types = layer_types(layer)
+        if not types or wanted in types:
+            continue
+        text = f"{layer.get('Name', '')} {layer.get('Metadata', '')}"
+        wrong += [name for name in low if re.search(rf"(?<![\w/]){re.escape(name)}(?!\w)", text)]
+    return list(dict.fromkeys(wrong))
+
+
+def _tensors(layer: Mapping[str, Any], side: str) -> list[Mapping[str, Any]]:
+    return [tensor for tensor in layer.get(side, ()) if isinstance(tensor, Mapping)]
+
+
+def _type_of(tensor: Mapping[str, Any]) -> str | None:
+    text = " ".join(str(tensor.get(name, "")) for name in _FIELDS).upper()
+    return next((kind for kind, signs in _SIGNS if any(sign in text for sign in signs)), None)

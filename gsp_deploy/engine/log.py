@@ -1,0 +1,27 @@
+"""TensorRT's own messages, kept for ours instead of printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gsp_deploy.engine.api import TensorRT
+
+
+def make_log(tensorrt: TensorRT) -> Any:
+    """Return an `ILogger` that prints nothing; its lists `errors` and `warnings` fill up."""
+    severity = tensorrt.module.ILogger.Severity
+    grave = (severity.ERROR, severity.INTERNAL_ERROR)
+
+    class Log(tensorrt.module.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+
+        def log(self, severity_: Any, message: str) -> None:
+            if severity_ in grave:
+                self.errors.append(" ".join(message.split()))
+            elif severity_ == severity.WARNING:
+                self.warnings.append(" ".join(message.split()))
+
+    return Log()

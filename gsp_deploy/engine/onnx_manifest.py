@@ -1,0 +1,38 @@
+"""The manifest of an ONNX file, from the file beside it or, where onnx is installed, inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gsp_deploy.errors import ModelFileError, reason_of
+from gsp_deploy.files import sha256_of
+from gsp_deploy.manifest import METADATA_KEY, ExportManifest, read_sidecar
+
+
+def read_onnx_manifest(source: Path) -> ExportManifest | None:
+    """Return what an ONNX file is; None where it does not tell, being no export of ours.
+
+    A Jetson needs no onnx package to build: the file beside the model is enough.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or the manifest beside it is another's.
+    """
+    if not source.is_file():
+        raise ModelFileError(f"{source}: no such model file")
+    beside = read_sidecar(source)
+    if beside is not None:
+        if beside.sha256 not in (None, sha256_of(source)):
+            raise ModelFileError(
+                f"{source}: the manifest beside it is of another file; copy both again, together"
+            )
+        return beside
+    try:
+        import onnx  # not every machine that builds has it
+    except ModuleNotFoundError:
+        return None
+    try:
+        model = onnx.load(source, load_external_data=False)
+    except Exception as error:  # protobuf raises several types of its own
+        raise ModelFileError(f"{source}: not a whole ONNX file ({reason_of(error)})") from error
+    text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
+    return None if text is None else ExportManifest.from_json(text, source)
