@@ -34,11 +34,15 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds that a request may take.", rich_help_panel=LIMITS)
     ] = 30.0,
-    drain_seconds: Annotated[
+    linger_seconds: Annotated[
         float,
         typer.Option(
-            help="Time to answer what was accepted, after SIGTERM.", rich_help_panel=LIMITS
+            help="Go on serving after SIGTERM, while saying not ready.", rich_help_panel=LIMITS
         ),
+    ] = 1.0,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(help="Time after that to answer what was accepted.", rich_help_panel=LIMITS),
     ] = 30.0,
     max_body_mib: Annotated[
         int, typer.Option(min=1, help="Size of a request's body, MiB.", rich_help_panel=LIMITS)
@@ -65,6 +69,7 @@ def serve(
         window_ms=window_ms,
         queue_limit=queue_limit,
         timeout_s=timeout,
+        linger_s=linger_seconds,
         drain_s=drain_seconds,
         max_body_bytes=max_body_mib * MIB,
         max_buffered_bytes=max(ServingSettings.max_buffered_bytes, max_body_mib * MIB),

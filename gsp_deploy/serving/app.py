@@ -39,11 +39,13 @@ class EmbeddingService:
         app: the ASGI application.
         admission: what is accepted now; set `is_draining` to take nothing new.
         is_ready: the model has been warmed up.
+        is_leaving: the server is about to stop: no longer ready, and each answer closes its
+            connection.
     """
 
     def __init__(self, session: EmbeddingSession, name: str, settings: ServingSettings) -> None:
         self.name = name
-        self.is_ready = False
+        self.is_ready = self.is_leaving = False
         self.metrics = Metrics()
         self.metrics.describe_model(name, session.info)
         self.admission = Admission(settings, self.metrics)
@@ -100,7 +102,7 @@ class EmbeddingService:
         return Response()
 
     async def _ready(self) -> Response:
-        takes_work = self.is_ready and not self.admission.is_draining
+        takes_work = self.is_ready and not self.is_leaving
         return Response(status_code=200 if takes_work else 503)
 
     async def _model_ready(self, model: str) -> Response:
@@ -128,6 +130,8 @@ class EmbeddingService:
             response = await answer_in_time(request, body, work, seconds)
         except Exception as error:
             response = refusal(error)
+        if self.is_leaving:
+            response.headers["Connection"] = "close"
         self.metrics.requests.labels(route, str(response.status_code)).inc()
         self.metrics.request_seconds.labels(route).observe(time.monotonic() - started)
         return response

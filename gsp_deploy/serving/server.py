@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,9 +22,12 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class EmbeddingServer(uvicorn.Server):
-    """Serves until SIGTERM or SIGINT; then takes nothing new and answers what it has accepted.
+    """Serves until it is told to stop, and then loses nothing.
 
-    A second signal stops at once.
+    SIGTERM: at once it is no longer ready and closes each connection with its answer, but goes on
+    serving for `linger_s`, while load balancers look elsewhere. Then it takes nothing new and
+    answers what it has accepted, for at most `drain_s`. SIGINT goes straight to that; a second
+    signal ends everything.
     """
 
     def __init__(
@@ -45,16 +49,25 @@ class EmbeddingServer(uvicorn.Server):
         )
         super().__init__(config)
         self._service = service
+        self._linger_s = settings.linger_s
         self._announce = announce or (lambda message: None)
+        self._drains_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, or stop at once when already draining."""
-        if self.should_exit:
-            self.force_exit = True
+        """Begin to leave, or end at once when already leaving."""
+        if self._drains_at is not None:
+            self.should_exit = self.force_exit = True
             return
-        self._service.admission.is_draining = True
-        self.should_exit = True
+        self._service.is_leaving = True
+        self._drains_at = time.monotonic() + (self._linger_s if sig == signal.SIGTERM else 0)
         self._announce(f"stopping: {self._service.admission.images} images still to be answered")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Be called ten times a second by uvicorn; return whether to stop listening."""
+        if self._drains_at is not None and time.monotonic() >= self._drains_at:
+            self._service.admission.is_draining = True
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -20,7 +20,9 @@ class ServingSettings:
             network is busy they join anyway.
         queue_limit: images that are accepted and not answered yet; more get 503.
         timeout_s: seconds from a request's arrival to its answer.
-        drain_s: seconds that accepted requests have left when the server is told to stop.
+        linger_s: seconds that a server goes on serving after SIGTERM, while it says that it is
+            not ready.
+        drain_s: seconds that accepted requests have left when the server takes nothing new.
         max_body_bytes: size of one request's body.
         max_buffered_bytes: size of all bodies held at once; more get 503.
         max_pixels: pixels of one image, by its header, before anything of it is decoded.
@@ -34,6 +36,7 @@ class ServingSettings:
     window_ms: float = 2.0
     queue_limit: int = 256
     timeout_s: float = 30.0
+    linger_s: float = 1.0
     drain_s: float = 30.0
     max_body_bytes: int = 32 * MIB
     max_buffered_bytes: int = 512 * MIB
@@ -44,7 +47,7 @@ class ServingSettings:
         for name in ("max_batch", "queue_limit", "max_body_bytes", "max_pixels", "decoders"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("window_ms", "drain_s"):
+        for name in ("window_ms", "linger_s", "drain_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 < self.timeout_s < math.inf:

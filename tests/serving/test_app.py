@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import socket
 import struct
 import threading
@@ -251,17 +252,24 @@ def test_a_server_that_stops_answers_what_it_has_accepted(start) -> None:
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(running.embed, png(v)) for v in range(4)]
         wait_until(lambda: running.service.admission.images == 4)
-        running.server.handle_exit(15, None)
-        assert running.service.admission.is_draining
+        running.server.handle_exit(signal.SIGINT, None)
+        wait_until(lambda: running.service.admission.is_draining)
         running.session.go.set()
         assert {w.result().status for w in waiting} == {200}
+
+
+def test_after_sigterm_it_is_not_ready_but_serves_for_a_while(start) -> None:
+    running = start(linger_s=60)
+    running.server.handle_exit(signal.SIGTERM, None)
+    assert running.ask("GET", "/v2/health/ready").status == 503
+    assert running.ask("GET", "/v2/health/live").status == 200
+    reply = running.embed(png(1))
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
 
 
 def test_while_draining_nothing_new_is_taken(start) -> None:
     running = start()
     running.service.admission.is_draining = True
-    assert running.ask("GET", "/v2/health/ready").status == 503
-    assert running.ask("GET", "/v2/health/live").status == 200
     refused = running.embed(png(1))
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
 
