@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Json, ModelFile, Provider, Threads
+from gsp_deploy_cli.options import (
+    CudaApi,
+    CudaGraphs,
+    Device,
+    HostCode,
+    Json,
+    ModelFile,
+    Plugins,
+    Provider,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
@@ -42,13 +53,17 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
     ] = False,
-    ref_device: Annotated[str, typer.Option(help="Device of the reference.")] = "cpu",
+    ref_device: Annotated[str | None, typer.Option(help="Device of the reference.")] = None,
     ref_provider: Annotated[
         str | None, typer.Option(help="ONNX Runtime's execution provider of the reference.")
     ] = None,
-    device: Device = "cpu",
+    device: Device = None,
     provider: Provider = None,
     threads: Threads = None,
+    cuda_api: CudaApi = "auto",
+    cuda_graphs: CudaGraphs = True,
+    plugin: Plugins = None,
+    allow_host_code: HostCode = False,
     emulate_fp16: Annotated[
         bool, typer.Option(help="Round float16 as a GPU does where the CPU would not.")
     ] = True,
@@ -73,18 +88,22 @@ def check(
     """
     from gsp_deploy.errors import UsageError
     from gsp_deploy.image_files import find_images
-    from gsp_deploy.runtime import SessionOptions
+    from gsp_deploy.runtime import SessionOptions, implied_device
 
     if labels not in ("folder", "none"):
         raise UsageError(f"--labels expects folder or none, got {labels!r}")
     files = find_images(images)
-    pair = _Pair(
-        reference,
-        SessionOptions(ref_device, threads, ref_provider),
-        candidate,
-        SessionOptions(device, threads, provider),
-        emulate_fp16,
+    first = SessionOptions(
+        ref_device or implied_device([reference]),
+        threads,
+        ref_provider,
+        cuda_graphs=cuda_graphs,
+        cuda_api=cuda_api,
+        plugins=tuple(plugin or ()),
+        allow_host_code=allow_host_code,
     )
+    second = replace(first, device=device or implied_device([candidate]), provider=provider)
+    pair = _Pair(reference, first, candidate, second, emulate_fp16)
     if layers:
         chosen = _evenly(files, limit or LAYER_IMAGES)
         _check_layers(pair, chosen, strict, max_layer_error, json)
@@ -117,15 +136,12 @@ class _Pair(NamedTuple):
     @contextmanager
     def sessions(self) -> Iterator[tuple[EmbeddingSession, EmbeddingSession]]:
         from gsp_deploy.parity import open_rounding
-        from gsp_deploy.runtime import open_session
+        from gsp_deploy.runtime import open_with
 
-        def opened(path: Path, options: SessionOptions) -> EmbeddingSession:
-            opening = open_rounding if self.emulate_fp16 else open_session
-            return opening(path, options.device, threads=options.threads, provider=options.provider)
-
+        opening = open_rounding if self.emulate_fp16 else open_with
         with (
-            opened(self.reference, self.reference_options) as first,
-            opened(self.candidate, self.candidate_options) as second,
+            opening(self.reference, self.reference_options) as first,
+            opening(self.candidate, self.candidate_options) as second,
         ):
             yield first, second
 

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Force, Json, ModelFile, Provider, Threads
+from gsp_deploy_cli.options import (
+    CudaApi,
+    CudaGraphs,
+    Device,
+    Force,
+    HostCode,
+    Json,
+    ModelFile,
+    Plugins,
+    Provider,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from gsp_deploy.embedding import EmbeddingTable
@@ -24,9 +35,13 @@ def embed(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
     ] = False,
-    device: Device = "cpu",
+    device: Device = None,
     provider: Provider = None,
     threads: Threads = None,
+    cuda_api: CudaApi = "auto",
+    cuda_graphs: CudaGraphs = True,
+    plugin: Plugins = None,
+    allow_host_code: HostCode = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -39,7 +54,16 @@ def embed(
     check_table_path(output)
     refuse_overwrite(output, force)
     files = find_images(images)
-    with open_session(model, device, threads=threads, provider=provider) as session:
+    with open_session(
+        model,
+        device,
+        threads=threads,
+        provider=provider,
+        cuda_graphs=cuda_graphs,
+        cuda_api=cuda_api,
+        plugins=plugin or (),
+        allow_host_code=allow_host_code,
+    ) as session:
         reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
         with show.progress("embedding", len(files)) as bar:
             table = embed_files(session, reader, lambda n: bar.advance(bar.task_ids[0], n))

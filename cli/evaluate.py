@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Json, Provider, Threads
+from gsp_deploy_cli.options import (
+    CudaApi,
+    CudaGraphs,
+    Device,
+    HostCode,
+    Json,
+    Plugins,
+    Provider,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from gsp_deploy.evaluation import Evaluation
@@ -26,9 +35,13 @@ def evaluate(
     ranks: Annotated[
         str | None, typer.Option(help="K of R@K, as 1,2,4,8. (default: the data set's own)")
     ] = None,
-    device: Device = "cpu",
+    device: Device = None,
     provider: Provider = None,
     threads: Threads = None,
+    cuda_api: CudaApi = "auto",
+    cuda_graphs: CudaGraphs = True,
+    plugin: Plugins = None,
+    allow_host_code: HostCode = False,
     json: Json = False,
 ) -> None:
     """Embed a data set's test part and report R@K, MAP@R and R-precision."""
@@ -40,7 +53,18 @@ def evaluate(
     dataset = open_dataset(data)
     with ExitStack() as stack:
         sessions = [
-            stack.enter_context(open_session(model, device, threads=threads, provider=provider))
+            stack.enter_context(
+                open_session(
+                    model,
+                    device,
+                    threads=threads,
+                    provider=provider,
+                    cuda_graphs=cuda_graphs,
+                    cuda_api=cuda_api,
+                    plugins=plugin or (),
+                    allow_host_code=allow_host_code,
+                )
+            )
             for model in models
         ]
         with show.progress("embedding", len(dataset.test) * len(models)) as bar:

@@ -20,7 +20,7 @@ def explain(
     images: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the PNG files.")],
     limit: Annotated[int, typer.Option(min=1, help="Images to draw, at most.")] = 64,
-    device: Device = "cpu",
+    device: Device = None,
     provider: Provider = None,
     threads: Threads = None,
     force: Force = False,

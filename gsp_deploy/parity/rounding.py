@@ -7,27 +7,23 @@ import os
 import tempfile
 from pathlib import Path
 
-from gsp_deploy.runtime import EmbeddingSession, open_session
+from gsp_deploy.runtime import EmbeddingSession, SessionOptions, implied_device, open_with
 
 _CPU = "CPU"
 
 
 def open_rounding(
-    path: str | os.PathLike[str],
-    device: str = "cpu",
-    *,
-    threads: int | None = None,
-    provider: str | None = None,
-    max_batch: int = 64,
+    path: str | os.PathLike[str], options: SessionOptions | None = None
 ) -> EmbeddingSession:
-    """Open a model as `open_session` does, but with float16 rounded on the CPU as well.
+    """Open a model as `open_with` does, but with float16 rounded on the CPU as well.
 
     ONNX Runtime's CPU provider computes a float16 graph in float32 and rounds only the weights:
     faster, but what is measured there says little about a GPU, where every result is rounded and
     one beyond 65504 is infinite. Such a graph is opened with the rounding written out.
     """
     source = Path(path)
-    session = open_session(source, device, threads=threads, provider=provider, max_batch=max_batch)
+    options = options or SessionOptions(implied_device([source]))
+    session = open_with(source, options)
     if source.suffix != ".onnx" or session.info.device != _CPU:
         return session
     widened = _with_rounding(source)
@@ -37,9 +33,7 @@ def open_rounding(
     with tempfile.TemporaryDirectory(prefix="gsp-check-") as folder:
         copy = Path(folder) / source.name
         copy.write_bytes(widened)
-        rounding = open_session(
-            copy, device, threads=threads, provider=provider, max_batch=max_batch
-        )
+        rounding = open_with(copy, options)
     rounding.info = dataclasses.replace(
         session.info, device=f"{_CPU}, float16 emulated", input=rounding.info.input
     )

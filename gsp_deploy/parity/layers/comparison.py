@@ -18,7 +18,7 @@ from gsp_deploy.parity.layers.probes import OnnxProbe, Probe
 from gsp_deploy.parity.layers.report import LayerReport, NodeError
 from gsp_deploy.parity.outputs import COMPARABLE, shared_preprocessing
 from gsp_deploy.parity.tolerances import tolerances_for
-from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
+from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_with
 
 # Every inner value of a batch is in memory at once, of both models.
 CHUNK = 2
@@ -135,7 +135,7 @@ def _agreement(
 
 
 def _session(path: Path, options: SessionOptions) -> EmbeddingSession:
-    return open_session(path, options.device, threads=options.threads, provider=options.provider)
+    return open_with(path, options)
 
 
 def _reference_probe(
