@@ -1,0 +1,39 @@
+// What both runtimes offer the Embedder: one batch in the graph's own input type.
+#pragma once
+
+#include <cstddef>
+#include <gsp/embedder.hpp>
+#include <memory>
+#include <string>
+
+#include "bundle.hpp"
+
+namespace gsp {
+
+class InferenceBackend {
+ public:
+  virtual ~InferenceBackend() = default;
+
+  virtual std::string runtime() const = 0;  // with its version
+  virtual std::string device() const = 0;
+  virtual std::size_t max_batch() const = 0;    // images of one call to `run`
+  virtual std::size_t fixed_batch() const = 0;  // 0 where any number up to max_batch runs
+
+  // Run `count` images, from host memory in the graph's element type to float32 (count, D).
+  // May be called from several threads at once.
+  virtual void run(const void* input, std::size_t count, float* out) const = 0;
+
+  // The same with both on the GPU, ordered with a cudaStream_t.
+  virtual void run_on_device(const void* input, std::size_t count, float* out, void* stream) const;
+};
+
+// Throw Error(missing) when the build has not this backend.
+std::unique_ptr<InferenceBackend> open_onnxruntime(const Bundle& bundle, const Artifact& artifact,
+                                                   const Options& options);
+std::unique_ptr<InferenceBackend> open_tensorrt(const Bundle& bundle, const Artifact& artifact,
+                                                const Options& options);
+
+// Bytes of one image at the graph's input.
+std::size_t input_bytes(const Bundle& bundle, const Artifact& artifact);
+
+}  // namespace gsp

@@ -1,0 +1,128 @@
+#include <cstdio>
+// jpeglib.h needs it before itself.
+#include <jpeglib.h>
+
+#include <csetjmp>
+#include <cstring>
+#include <string_view>
+
+#include "decode.hpp"
+#include "orientation.hpp"
+
+namespace gsp {
+namespace {
+
+constexpr int app1 = JPEG_APP0 + 1;
+constexpr std::string_view exif_marker{"Exif\0\0", 6};
+constexpr std::string_view xmp_marker{"http://ns.adobe.com/xap/1.0/\0", 29};
+
+// libjpeg reports errors by a callback that must not return: it jumps back into read_jpeg, past
+// frames of C only. What has a destructor lives in its caller's frame.
+struct Failure {
+  jpeg_error_mgr manager;  // first, so that libjpeg's pointer to it is a pointer to this
+  std::jmp_buf back;
+  char message[JMSG_LENGTH_MAX];
+};
+
+void fail(j_common_ptr info) {
+  auto* failure = reinterpret_cast<Failure*>(info->err);
+  info->err->format_message(info, failure->message);
+  std::longjmp(failure->back, 1);
+}
+
+void stay_silent(j_common_ptr, int) {}
+
+boolean truncated(j_decompress_ptr info) {
+  auto* failure = reinterpret_cast<Failure*>(info->err);
+  std::strcpy(failure->message, "it ends too early");
+  std::longjmp(failure->back, 1);
+}
+
+void nothing(j_decompress_ptr) {}
+
+void skip(j_decompress_ptr info, long count) {
+  if (count <= 0) return;
+  if (static_cast<std::size_t>(count) > info->src->bytes_in_buffer) truncated(info);
+  info->src->next_input_byte += count;
+  info->src->bytes_in_buffer -= static_cast<std::size_t>(count);
+}
+
+int orientation_of(const jpeg_decompress_struct& info) {
+  int found = 0;
+  for (const auto* marker = info.marker_list; marker != nullptr; marker = marker->next) {
+    const std::string_view data(reinterpret_cast<const char*>(marker->data), marker->data_length);
+    if (marker->marker != app1) continue;
+    if (data.substr(0, exif_marker.size()) == exif_marker) {
+      if (const int exif = exif_orientation(data); exif != 0) return exif;
+    } else if (data.substr(0, xmp_marker.size()) == xmp_marker && found == 0) {
+      found = xmp_orientation(data.substr(xmp_marker.size()));
+    }
+  }
+  return found;
+}
+
+// Inks are stored inverted, as Adobe does: what is stored is how much light is left.
+void inks_to_rgb(const std::uint8_t* cmyk, int width, std::uint8_t* rgb) {
+  for (int x = 0; x < width; ++x, cmyk += 4, rgb += 3)
+    for (int c = 0; c < 3; ++c) rgb[c] = static_cast<std::uint8_t>((cmyk[c] * cmyk[3] + 127) / 255);
+}
+
+struct Reader {
+  jpeg_decompress_struct info{};
+  jpeg_source_mgr source{};
+  Failure failure{};
+  Image image;
+  std::vector<std::uint8_t> line;
+  int orientation = 0;
+
+  Reader() { info.err = jpeg_std_error(&failure.manager); }
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+  ~Reader() { jpeg_destroy_decompress(&info); }
+};
+
+bool read_jpeg(const Encoded& encoded, Reader& reader) {
+  jpeg_decompress_struct& info = reader.info;
+  if (setjmp(reader.failure.back) != 0) return false;
+  jpeg_create_decompress(&info);
+  info.src = &reader.source;
+  jpeg_save_markers(&info, app1, 0xffff);
+  jpeg_read_header(&info, TRUE);
+  encoded.check_size(info.image_width, info.image_height);
+  const bool inks = info.num_components == 4;
+  info.out_color_space = inks ? JCS_CMYK : JCS_RGB;
+  jpeg_start_decompress(&info);
+  Image& image = reader.image;
+  image.width = static_cast<int>(info.output_width);
+  image.height = static_cast<int>(info.output_height);
+  const auto row = static_cast<std::size_t>(image.width) * 3;
+  image.pixels.resize(row * static_cast<std::size_t>(image.height));
+  if (inks) reader.line.resize(static_cast<std::size_t>(image.width) * 4);
+  while (info.output_scanline < info.output_height) {
+    std::uint8_t* to = &image.pixels[row * info.output_scanline];
+    JSAMPROW into = inks ? reader.line.data() : to;
+    jpeg_read_scanlines(&info, &into, 1);
+    if (inks) inks_to_rgb(reader.line.data(), image.width, to);
+  }
+  reader.orientation = orientation_of(info);
+  return true;
+}
+
+}  // namespace
+
+Image decode_jpeg(const Encoded& encoded) {
+  Reader reader;
+  reader.failure.manager.error_exit = fail;
+  reader.failure.manager.emit_message = stay_silent;
+  reader.source.next_input_byte = encoded.bytes;
+  reader.source.bytes_in_buffer = encoded.size;
+  reader.source.init_source = nothing;
+  reader.source.fill_input_buffer = truncated;
+  reader.source.skip_input_data = skip;
+  reader.source.resync_to_restart = jpeg_resync_to_restart;
+  reader.source.term_source = nothing;
+  if (!read_jpeg(encoded, reader)) encoded.damaged(reader.failure.message);
+  return upright(std::move(reader.image), reader.orientation);
+}
+
+}  // namespace gsp

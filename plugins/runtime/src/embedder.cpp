@@ -1,0 +1,200 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <gsp/embedder.hpp>
+
+#include "backend.hpp"
+#include "half.hpp"
+
+namespace gsp {
+namespace {
+
+// One channel: normalised = pixel * scale + shift, in float32 as in Python.
+struct Affine {
+  float scale, shift;
+};
+
+std::array<Affine, 3> affine(const Preprocessing& spec) {
+  std::array<Affine, 3> made;
+  for (std::size_t c = 0; c < 3; ++c)
+    made[c] = {static_cast<float>(1 / (255 * spec.std[c])),
+               static_cast<float>(-spec.mean[c] / spec.std[c])};
+  return made;
+}
+
+// Write (3, area) normalised values of (area, 3) pixels.
+template <typename T, typename Convert>
+void normalise(const std::uint8_t* pixels, std::size_t area, const std::array<Affine, 3>& by,
+               T* out, Convert convert) {
+  for (std::size_t c = 0; c < 3; ++c)
+    for (std::size_t i = 0; i < area; ++i)
+      out[c * area + i] =
+          convert(static_cast<float>(pixels[i * 3 + c]) * by[c].scale + by[c].shift);
+}
+
+std::unique_ptr<InferenceBackend> open_backend(const Bundle& bundle, const Artifact& artifact,
+                                               const Options& options) {
+  switch (artifact.runtime) {
+    case Runtime::onnxruntime: return open_onnxruntime(bundle, artifact, options);
+    case Runtime::tensorrt: return open_tensorrt(bundle, artifact, options);
+    default:
+      throw Error(ErrorKind::missing, artifact.file +
+                                          " is an engine of TensorRT for RTX, which this "
+                                          "library does not run");
+  }
+}
+
+bool is_wanted(const Artifact& artifact, Backend backend) {
+  return backend == Backend::automatic ||
+         (backend == Backend::onnxruntime) == (artifact.runtime == Runtime::onnxruntime);
+}
+
+}  // namespace
+
+struct Embedder::State {
+  Bundle bundle;
+  Artifact artifact;
+  std::unique_ptr<InferenceBackend> backend;
+  Info info;
+  std::array<Affine, 3> affine;
+  std::size_t area = 0;         // pixels of one image
+  std::size_t image_bytes = 0;  // of one image in the graph's element type
+  std::size_t chunk = 0;        // images of one run
+
+  // Run any number of inputs that `fill(first, count, to)` writes in the graph's element type.
+  template <typename Fill>
+  void run(std::size_t count, float* out, Fill fill) const {
+    const std::size_t fixed = backend->fixed_batch();
+    std::vector<std::uint8_t> input(image_bytes * std::max(fixed, std::min(chunk, count)));
+    std::vector<float> padded(fixed * info.embedding_dim);
+    for (std::size_t first = 0; first < count; first += chunk) {
+      const std::size_t now = std::min(chunk, count - first);
+      fill(first, now, input.data());
+      float* to = out + first * info.embedding_dim;
+      if (now >= fixed) {
+        backend->run(input.data(), now, to);
+      } else {
+        std::fill(input.begin() + static_cast<std::ptrdiff_t>(now * image_bytes), input.end(),
+                  std::uint8_t{0});
+        backend->run(input.data(), fixed, padded.data());
+        std::copy_n(padded.begin(), now * info.embedding_dim, to);
+      }
+    }
+  }
+
+  // One image of the model's size, into the graph's element type.
+  void prepare(const std::uint8_t* pixels, std::uint8_t* to) const {
+    switch (artifact.input_type) {
+      case ElementType::uint8: std::memcpy(to, pixels, image_bytes); break;
+      case ElementType::float16:
+        normalise(pixels, area, affine, reinterpret_cast<std::uint16_t*>(to), to_half);
+        break;
+      case ElementType::float32:
+        normalise(pixels, area, affine, reinterpret_cast<float*>(to), [](float v) { return v; });
+    }
+  }
+};
+
+Embedder::Embedder(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
+Embedder::Embedder(Embedder&&) noexcept = default;
+Embedder& Embedder::operator=(Embedder&&) noexcept = default;
+Embedder::~Embedder() = default;
+
+const Info& Embedder::info() const noexcept { return state_->info; }
+
+Embedder Embedder::open(const std::filesystem::path& folder, const Options& options) {
+  if (options.max_batch < 1 || options.contexts < 1 || options.threads < 0 || options.device < 0)
+    throw Error(ErrorKind::usage,
+                "max_batch and contexts must be at least 1, threads and device 0");
+  auto state = std::make_unique<State>();
+  state->bundle = read_bundle(folder);
+  if (options.verify_hashes) check_hashes(folder);
+  std::string unfit;
+  for (const Artifact& artifact : state->bundle.artifacts) {
+    if (!is_wanted(artifact, options.backend)) continue;
+    try {
+      state->backend = open_backend(state->bundle, artifact, options);
+      state->artifact = artifact;
+      break;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::missing) throw;
+      if (!options.allow_fallback) {
+        const bool more = &artifact != &state->bundle.artifacts.back();
+        throw Error(ErrorKind::missing,
+                    error.what() + std::string(more ? "; the bundle has another form, which is "
+                                                      "taken when fallback is allowed"
+                                                    : ""));
+      }
+      unfit = error.what();
+    }
+  }
+  if (!state->backend)
+    throw Error(ErrorKind::missing,
+                !unfit.empty() ? unfit : "the bundle has no artifact of the backend asked for");
+
+  const Preprocessing& spec = state->bundle.preprocessing;
+  state->affine = affine(spec);
+  state->area = static_cast<std::size_t>(spec.height) * static_cast<std::size_t>(spec.width);
+  state->image_bytes = input_bytes(state->bundle, state->artifact);
+  const std::size_t fixed = state->backend->fixed_batch();
+  state->chunk = fixed != 0 ? fixed : std::min(options.max_batch, state->backend->max_batch());
+  state->info = {state->bundle.model,
+                 state->artifact.file,
+                 state->backend->runtime(),
+                 state->backend->device(),
+                 state->artifact.precision,
+                 state->bundle.embedding_dim,
+                 state->artifact.input_type == ElementType::uint8,
+                 unfit,
+                 spec};
+  return Embedder(std::move(state));
+}
+
+void Embedder::embed(const std::vector<Image>& images, std::vector<float>& out) const {
+  std::vector<float> found(images.size() * state_->info.embedding_dim);
+  state_->run(
+      images.size(), found.data(), [&](std::size_t first, std::size_t count, std::uint8_t* to) {
+        for (std::size_t i = 0; i < count; ++i)
+          state_->prepare(fit_image(images[first + i], state_->info.preprocessing).pixels.data(),
+                          to + i * state_->image_bytes);
+      });
+  out = std::move(found);
+}
+
+void Embedder::embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out) const {
+  state_->run(count, out, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
+    for (std::size_t i = 0; i < now; ++i)
+      state_->prepare(pixels + (first + i) * state_->area * 3, to + i * state_->image_bytes);
+  });
+}
+
+void Embedder::embed_normalised(const float* inputs, std::size_t count, float* out) const {
+  if (state_->info.takes_pixels)
+    throw Error(ErrorKind::usage,
+                "this model takes pixels and normalises them itself; use embed_pixels");
+  const std::size_t size = state_->area * 3;
+  if (!std::all_of(inputs, inputs + count * size, [](float v) { return std::isfinite(v); }))
+    throw Error(ErrorKind::usage,
+                "the inputs hold NaN or infinity; check how they were normalised");
+  state_->run(count, out, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
+    const float* from = inputs + first * size;
+    if (state_->artifact.input_type == ElementType::float32) {
+      std::memcpy(to, from, now * size * sizeof(float));
+    } else {
+      std::transform(from, from + now * size, reinterpret_cast<std::uint16_t*>(to), to_half);
+    }
+  });
+}
+
+void Embedder::embed_device(const void* input, std::size_t count, float* out, void* stream) const {
+  const std::size_t chunk = state_->chunk;
+  if (const std::size_t fixed = state_->backend->fixed_batch(); fixed != 0 && count % fixed != 0)
+    throw Error(ErrorKind::usage, "this engine takes batches of " + std::to_string(fixed) +
+                                      "; pad the input on the GPU to a multiple of it");
+  for (std::size_t first = 0; first < count; first += chunk)
+    state_->backend->run_on_device(
+        static_cast<const std::uint8_t*>(input) + first * state_->image_bytes,
+        std::min(chunk, count - first), out + first * state_->info.embedding_dim, stream);
+}
+
+}  // namespace gsp

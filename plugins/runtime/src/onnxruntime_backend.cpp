@@ -1,0 +1,175 @@
+// ONNX Runtime through its C API, which is versioned: this runs on any release not older than the
+// headers that it was compiled with.
+#include <dlfcn.h>
+#include <onnxruntime_c_api.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <vector>
+
+#include "backend.hpp"
+#include "half.hpp"
+
+namespace gsp {
+namespace {
+
+constexpr const char* output_name = "embedding";
+
+// Load the library and keep it for the life of the process: it does not survive being unloaded.
+// Linking to it would tie this library to one release, by the version of its symbols.
+const OrtApiBase& load(const Options& options) {
+  const char* named = std::getenv("GSP_ONNXRUNTIME_LIBRARY");
+  std::vector<std::string> candidates = {"libonnxruntime.so.1", "libonnxruntime.so"};
+  if (!options.onnxruntime_library.empty()) {
+    candidates = {options.onnxruntime_library.string()};
+  } else if (named != nullptr) {
+    candidates = {named};
+  }
+  std::string reason;
+  for (const std::string& candidate : candidates) {
+    if (void* library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+      using GetApiBase = const OrtApiBase*(ORT_API_CALL*)();
+      if (const auto get = reinterpret_cast<GetApiBase>(dlsym(library, "OrtGetApiBase")))
+        return *get();
+    }
+    if (const char* error = dlerror(); reason.empty() && error != nullptr) reason = error;
+  }
+  throw Error(ErrorKind::missing, "ONNX Runtime cannot be loaded (" + reason +
+                                      "); install it, or name its file in GSP_ONNXRUNTIME_LIBRARY");
+}
+
+const OrtApi& api(const OrtApiBase& base) {
+  if (const OrtApi* found = base.GetApi(ORT_API_VERSION)) return *found;
+  throw Error(ErrorKind::missing, std::string("this is ONNX Runtime ") + base.GetVersionString() +
+                                      ", expected 1." + std::to_string(ORT_API_VERSION) +
+                                      " or newer");
+}
+
+// What the C API hands out, each with its own way of release.
+template <typename T>
+using Owned = std::unique_ptr<T, void(ORT_API_CALL*)(T*)>;
+
+class OnnxRuntimeBackend final : public InferenceBackend {
+ public:
+  OnnxRuntimeBackend(const Bundle& bundle, const Artifact& artifact, const Options& options)
+      : base_(load(options)),
+        api_(api(base_)),
+        name_(bundle.path(artifact.file).string()),
+        artifact_(artifact),
+        dim_(bundle.embedding_dim),
+        image_bytes_(input_bytes(bundle, artifact)),
+        env_(nullptr, api_.ReleaseEnv),
+        memory_(nullptr, api_.ReleaseMemoryInfo),
+        session_(nullptr, api_.ReleaseSession) {
+    const auto height = bundle.preprocessing.height, width = bundle.preprocessing.width;
+    shape_ = artifact.input_type == ElementType::uint8
+                 ? std::vector<std::int64_t>{0, height, width, 3}
+                 : std::vector<std::int64_t>{0, 3, height, width};
+    env_ = make(api_.ReleaseEnv, [&](OrtEnv** made) {
+      return api_.CreateEnv(ORT_LOGGING_LEVEL_ERROR, "gsp_runtime", made);
+    });
+    memory_ = make(api_.ReleaseMemoryInfo, [&](OrtMemoryInfo** made) {
+      return api_.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, made);
+    });
+    const auto settings = make(api_.ReleaseSessionOptions, [&](OrtSessionOptions** made) {
+      return api_.CreateSessionOptions(made);
+    });
+    if (options.threads > 0) check(api_.SetIntraOpNumThreads(settings.get(), options.threads));
+    // Workers that spin after a run take their core from whatever runs next.
+    check(api_.AddSessionConfigEntry(settings.get(), "session.force_spinning_stop", "1"));
+    session_ = make(api_.ReleaseSession, [&](OrtSession** made) {
+      return api_.CreateSession(env_.get(), name_.c_str(), settings.get(), made);
+    });
+  }
+
+  std::string runtime() const override {
+    return std::string("onnxruntime ") + base_.GetVersionString();
+  }
+  std::string device() const override { return "cpu"; }
+  std::size_t max_batch() const override { return std::numeric_limits<std::size_t>::max(); }
+  std::size_t fixed_batch() const override { return artifact_.fixed_batch.value_or(0); }
+
+  void run(const void* input, std::size_t count, float* out) const override {
+    std::vector<std::int64_t> shape = shape_;
+    shape[0] = static_cast<std::int64_t>(count);
+    const auto tensor = make(api_.ReleaseValue, [&](OrtValue** made) {
+      return api_.CreateTensorWithDataAsOrtValue(  // it reads what it takes as mutable
+          memory_.get(), const_cast<void*>(input), count * image_bytes_, shape.data(), shape.size(),
+          element_type(), made);
+    });
+    const char* input_name = artifact_.input_name.c_str();
+    const OrtValue* inputs = tensor.get();
+    const auto result = make(api_.ReleaseValue, [&](OrtValue** made) {
+      return api_.Run(session_.get(), nullptr, &input_name, &inputs, 1, &output_name, 1, made);
+    });
+    copy_out(result.get(), count * dim_, out);
+  }
+
+ private:
+  void check(OrtStatus* status) const {
+    if (status == nullptr) return;
+    const Owned<OrtStatus> owned(status, api_.ReleaseStatus);
+    std::string message = api_.GetErrorMessage(status);
+    message.resize(std::min(message.find('\n'), message.size()));
+    throw Error(ErrorKind::runtime, name_ + ": ONNX Runtime: " + message);
+  }
+
+  template <typename T, typename Create>
+  Owned<T> make(void(ORT_API_CALL* release)(T*), Create create) const {
+    T* made = nullptr;
+    check(create(&made));
+    return Owned<T>(made, release);
+  }
+
+  ONNXTensorElementDataType element_type() const {
+    switch (artifact_.input_type) {
+      case ElementType::uint8: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+      case ElementType::float16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+      default: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    }
+  }
+
+  void copy_out(OrtValue* result, std::size_t wanted, float* out) const {
+    const auto info = make(
+        api_.ReleaseTensorTypeAndShapeInfo,
+        [&](OrtTensorTypeAndShapeInfo** made) { return api_.GetTensorTypeAndShape(result, made); });
+    std::size_t count = 0;
+    auto type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    void* data = nullptr;
+    check(api_.GetTensorShapeElementCount(info.get(), &count));
+    check(api_.GetTensorElementType(info.get(), &type));
+    check(api_.GetTensorMutableData(result, &data));
+    if (count != wanted)
+      throw Error(ErrorKind::runtime,
+                  name_ + ": its embedding is not of the length that bundle.json says");
+    if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
+      std::copy_n(static_cast<const float*>(data), count, out);
+    } else if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16) {
+      std::transform(static_cast<const std::uint16_t*>(data),
+                     static_cast<const std::uint16_t*>(data) + count, out, from_half);
+    } else {
+      throw Error(ErrorKind::runtime, name_ + ": expected an embedding of float32 or float16");
+    }
+  }
+
+  const OrtApiBase& base_;
+  const OrtApi& api_;
+  std::string name_;
+  Artifact artifact_;
+  std::size_t dim_;
+  std::size_t image_bytes_;
+  std::vector<std::int64_t> shape_;
+  Owned<OrtEnv> env_;  // outlives the session
+  Owned<OrtMemoryInfo> memory_;
+  Owned<OrtSession> session_;
+};
+
+}  // namespace
+
+std::unique_ptr<InferenceBackend> open_onnxruntime(const Bundle& bundle, const Artifact& artifact,
+                                                   const Options& options) {
+  return std::make_unique<OnnxRuntimeBackend>(bundle, artifact, options);
+}
+
+}  // namespace gsp

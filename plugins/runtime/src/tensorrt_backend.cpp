@@ -1,0 +1,263 @@
+// TensorRT 10.3 to 11: an engine, and a few contexts that threads take in turns.
+#include <NvInferRuntime.h>
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <mutex>
+#include <vector>
+
+#include "backend.hpp"
+#include "half.hpp"
+#include "tensorrt_slot.hpp"
+
+namespace gsp {
+namespace {
+
+constexpr const char* output_name = "embedding";
+
+// Keeps the last error, which says why a call returned nothing.
+class Logger final : public nvinfer1::ILogger {
+ public:
+  void log(Severity severity, const char* message) noexcept override {
+    if (severity > Severity::kERROR) return;
+    try {
+      const std::lock_guard lock(mutex_);
+      last_ = message;
+    } catch (...) {  // out of memory: the error is told without its reason
+    }
+  }
+  std::string last() {
+    const std::lock_guard lock(mutex_);
+    return last_.empty() ? "it gives no reason" : last_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string last_;
+};
+
+std::string library_version() {
+  const int version = getInferLibVersion();  // 10.3.0 is 100300; 8.6.1 was 8601
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
+}
+
+#if defined(__aarch64__)
+constexpr const char* platform = "linux aarch64";
+#else
+constexpr const char* platform = "linux x86_64";
+#endif
+
+// The first parts of "10.3.0.26", as many as there are, the others 0.
+std::array<int, 3> numbers_of(const std::string& text) {
+  std::array<int, 3> parts{};
+  std::sscanf(text.c_str(), "%d.%d.%d", &parts[0], &parts[1], &parts[2]);
+  return parts;
+}
+
+bool fits_version(const Artifact& artifact, std::array<int, 3> built, std::array<int, 3> here) {
+  if (built == here) return true;
+  const bool crosses = built[0] == here[0] || (built[0] == 10 && here[0] == 11);
+  return artifact.version_compatible && built < here && crosses;
+}
+
+bool fits_gpu(const Artifact& artifact, const cudaDeviceProp& gpu, const std::string& capability) {
+  const auto& targets = artifact.compute_capabilities;
+  if (std::find(targets.begin(), targets.end(), capability) != targets.end()) return true;
+  // Hardware-compatible engines do not run on Jetson, whose GPU shares the host's memory.
+  return artifact.hardware_compatibility == HardwareCompatibility::ampere_and_later &&
+         gpu.major >= 8 && gpu.integrated == 0;
+}
+
+// TensorRT's own message on a foreign engine is of no help, so this is asked before.
+void check_fits(const Artifact& artifact, const cudaDeviceProp& gpu) {
+  const auto refuse = [&](const std::string& why) {
+    throw Error(ErrorKind::missing,
+                artifact.file + ": " + why + "; build the engine on this machine");
+  };
+  if (artifact.platform != platform)
+    refuse("built on " + artifact.platform + ", this is " + platform);
+  if (!fits_version(artifact, numbers_of(artifact.tensorrt), numbers_of(library_version())))
+    refuse("built by TensorRT " + artifact.tensorrt + ", this is " + library_version());
+  const std::string capability = std::to_string(gpu.major) + "." + std::to_string(gpu.minor);
+  if (fits_gpu(artifact, gpu, capability)) return;
+  std::string targets;
+  for (const auto& target : artifact.compute_capabilities)
+    targets += (targets.empty() ? "" : ", ") + target;
+  refuse("built for compute capability " + targets + ", this " + gpu.name + " has " + capability);
+}
+
+std::size_t bytes_of(nvinfer1::DataType type, const std::string& file) {
+  switch (type) {
+    case nvinfer1::DataType::kFLOAT: return 4;
+    case nvinfer1::DataType::kHALF: return 2;
+    case nvinfer1::DataType::kUINT8: return 1;
+    default: throw Error(ErrorKind::bundle, file + ": expected uint8, float16 or float32 tensors");
+  }
+}
+
+class TensorRTBackend final : public InferenceBackend {
+ public:
+  TensorRTBackend(const Bundle& bundle, const Artifact& artifact, const Options& options)
+      : device_(options.device), dim_(bundle.embedding_dim) {
+    check_cuda(cudaSetDevice(device_), "use this GPU");
+    cudaDeviceProp gpu{};
+    check_cuda(cudaGetDeviceProperties(&gpu, device_), "describe this GPU");
+    gpu_name_ = gpu.name;
+    check_fits(artifact, gpu);
+    runtime_.reset(nvinfer1::createInferRuntime(logger_));
+    if (!runtime_) throw Error(ErrorKind::missing, "TensorRT does not start: " + logger_.last());
+    if (artifact.version_compatible && !options.allow_host_code)
+      throw Error(ErrorKind::usage, artifact.file +
+                                        " is version compatible and carries code for this host; "
+                                        "set allow_host_code if you trust whoever built it");
+    runtime_->setEngineHostCodeAllowed(options.allow_host_code);
+    if (!artifact.plugin.empty()) load_plugin(bundle.path(artifact.plugin));
+    for (const auto& library : options.plugin_libraries) load_plugin(library);
+    load(bundle.path(artifact.file));
+    describe(bundle, artifact, options);
+    for (int i = 0; i < options.contexts; ++i)
+      free_.push_back(std::make_unique<TensorRTSlot>(*engine_, shape_));
+  }
+
+  std::string runtime() const override { return "tensorrt " + library_version(); }
+  std::string device() const override {
+    return "cuda:" + std::to_string(device_) + " " + gpu_name_;
+  }
+  std::size_t max_batch() const override { return shape_.max_batch; }
+  std::size_t fixed_batch() const override { return fixed_batch_; }
+
+  void run(const void* input, std::size_t count, float* out) const override {
+    const Lease slot(*this);
+    if (!half_output_) return slot->run(input, count, out);
+    std::vector<std::uint16_t> halves(count * dim_);
+    slot->run(input, count, halves.data());
+    std::transform(halves.begin(), halves.end(), out, from_half);
+  }
+
+  void run_on_device(const void* input, std::size_t count, float* out,
+                     void* stream) const override {
+    if (half_output_)
+      throw Error(ErrorKind::usage,
+                  "embed_device writes float32, this engine gives float16; "
+                  "export with --io-precision fp32");
+    const Lease slot(*this);
+    slot->run_on_device(input, count, out, static_cast<cudaStream_t>(stream));
+  }
+
+ private:
+  // A slot for as long as a call lasts; waits until one is free.
+  class Lease {
+   public:
+    explicit Lease(const TensorRTBackend& from) : from_(from) {
+      check_cuda(cudaSetDevice(from.device_), "use this GPU");  // the calling thread's own setting
+      std::unique_lock lock(from_.mutex_);
+      from_.returned_.wait(lock, [&] { return !from_.free_.empty(); });
+      slot_ = std::move(from_.free_.back());
+      from_.free_.pop_back();
+    }
+    ~Lease() {
+      {
+        const std::lock_guard lock(from_.mutex_);
+        from_.free_.push_back(std::move(slot_));  // room was kept for it
+      }
+      from_.returned_.notify_one();
+    }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    TensorRTSlot* operator->() const { return slot_.get(); }
+
+   private:
+    const TensorRTBackend& from_;
+    std::unique_ptr<TensorRTSlot> slot_;
+  };
+
+  void load_plugin(const std::filesystem::path& library) {
+    if (runtime_->getPluginRegistry().loadLibrary(std::filesystem::absolute(library).c_str()) ==
+        nullptr)
+      throw Error(ErrorKind::missing,
+                  library.string() + ": TensorRT cannot load it: " + logger_.last());
+  }
+
+  void load(const std::filesystem::path& file) {
+    std::ifstream stream(file, std::ios::binary);
+    const std::vector<char> plan{std::istreambuf_iterator<char>(stream), {}};
+    if (plan.empty()) throw Error(ErrorKind::bundle, file.string() + ": cannot be read");
+    engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
+    if (!engine_)
+      throw Error(ErrorKind::missing,
+                  file.string() + ": TensorRT cannot load it: " + logger_.last());
+  }
+
+  void describe(const Bundle& bundle, const Artifact& artifact, const Options& options) {
+    const char* input = artifact.input_name.c_str();
+    if (engine_->getTensorIOMode(input) != nvinfer1::TensorIOMode::kINPUT ||
+        engine_->getTensorIOMode(output_name) != nvinfer1::TensorIOMode::kOUTPUT)
+      throw Error(ErrorKind::bundle, artifact.file + ": expected an input " + artifact.input_name +
+                                         " and an output embedding");
+    const nvinfer1::Dims dims = engine_->getTensorShape(input);
+    const auto largest = engine_->getProfileShape(input, 0, nvinfer1::OptProfileSelector::kMAX);
+    const auto output_type = engine_->getTensorDataType(output_name);
+    fixed_batch_ = dims.d[0] > 0 ? static_cast<std::size_t>(dims.d[0]) : 0;
+    half_output_ = output_type == nvinfer1::DataType::kHALF;
+    shape_.input_name = artifact.input_name;
+    shape_.output_name = output_name;
+    shape_.input_dims = fitting(dims, bundle.preprocessing, artifact);
+    shape_.input_bytes = input_bytes(bundle, artifact);
+    shape_.output_bytes = dim_ * bytes_of(output_type, artifact.file);
+    shape_.max_batch = fixed_batch_ != 0
+                           ? fixed_batch_
+                           : std::min<std::size_t>(
+                                 options.max_batch,
+                                 static_cast<std::size_t>(std::max<std::int64_t>(largest.d[0], 1)));
+    shape_.use_graphs = options.cuda_graphs;
+    const std::size_t wanted = artifact.input_type == ElementType::uint8     ? 1
+                               : artifact.input_type == ElementType::float16 ? 2
+                                                                             : 4;
+    if (bytes_of(engine_->getTensorDataType(input), artifact.file) != wanted)
+      throw Error(ErrorKind::bundle,
+                  artifact.file + ": its input is not of the type that bundle.json says");
+    free_.reserve(static_cast<std::size_t>(options.contexts));
+  }
+
+  // The input's sizes with the open ones filled in, the batch by one.
+  static nvinfer1::Dims fitting(nvinfer1::Dims dims, const Preprocessing& spec,
+                                const Artifact& artifact) {
+    const bool pixels = artifact.input_type == ElementType::uint8;
+    const std::int64_t wanted[4] = {1, pixels ? spec.height : 3, pixels ? spec.width : spec.height,
+                                    pixels ? 3 : spec.width};
+    bool fits = dims.nbDims == 4;
+    for (int i = 1; fits && i < 4; ++i) fits = dims.d[i] < 0 || dims.d[i] == wanted[i];
+    if (!fits)
+      throw Error(ErrorKind::bundle,
+                  artifact.file + ": its input has not the shape that bundle.json says");
+    std::copy_n(wanted, 4, dims.d);
+    return dims;
+  }
+
+  int device_;
+  std::size_t dim_;
+  std::string gpu_name_;
+  Logger logger_;  // outlives all that logs
+  std::unique_ptr<nvinfer1::IRuntime> runtime_;
+  std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  EngineShape shape_{};
+  std::size_t fixed_batch_ = 0;
+  bool half_output_ = false;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable returned_;
+  mutable std::vector<std::unique_ptr<TensorRTSlot>> free_;
+};
+
+}  // namespace
+
+std::unique_ptr<InferenceBackend> open_tensorrt(const Bundle& bundle, const Artifact& artifact,
+                                                const Options& options) {
+  return std::make_unique<TensorRTBackend>(bundle, artifact, options);
+}
+
+}  // namespace gsp

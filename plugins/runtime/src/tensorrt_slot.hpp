@@ -1,0 +1,49 @@
+// One inference at a time: an execution context with its stream, buffers and CUDA graphs.
+#pragma once
+
+#include <NvInferRuntime.h>
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "cuda_memory.hpp"
+
+namespace gsp {
+
+// What every context of an engine shares.
+struct EngineShape {
+  std::string input_name, output_name;
+  nvinfer1::Dims input_dims;  // of one image; the batch is dimension 0
+  std::size_t input_bytes;    // of one image
+  std::size_t output_bytes;   // of one embedding
+  std::size_t max_batch;
+  bool use_graphs;
+};
+
+class TensorRTSlot {
+ public:
+  TensorRTSlot(nvinfer1::ICudaEngine& engine, const EngineShape& shape);
+
+  // Host memory to host memory; returns when the result is there.
+  void run(const void* input, std::size_t count, void* output);
+
+  // GPU memory to GPU memory, ordered with `stream`; returns at once.
+  void run_on_device(const void* input, std::size_t count, void* output, cudaStream_t stream);
+
+ private:
+  void infer(std::size_t count);
+  void enqueue();
+  CudaGraph capture();
+
+  const EngineShape& shape_;
+  CudaStream stream_ = make_stream();
+  CudaEvent ready_ = make_event();
+  DeviceBuffer device_input_, device_output_;
+  PinnedBuffer pinned_input_, pinned_output_;
+  std::unique_ptr<nvinfer1::IExecutionContext> context_;
+  std::map<std::size_t, CudaGraph> graphs_;  // by batch size; empty where capturing failed
+};
+
+}  // namespace gsp

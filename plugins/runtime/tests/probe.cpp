@@ -1,0 +1,159 @@
+// What the Python tests look at the library through; each word is one function of it.
+//
+//   probe fit HEIGHT WIDTH bilinear|bicubic crop|stretch CROP_RATIO FILE OUT   pixels as raw bytes
+//   probe json FILE...        "ok" or the error, a line for each
+//   probe image FILE...       "WxH" or the error, a line for each
+//   probe sha256 FILE         hash
+//   probe half                all 65536 values there and back
+//   probe threads BUNDLE N    N threads on one Embedder against one thread, then moves it
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <gsp/embedder.hpp>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "half.hpp"
+#include "json.hpp"
+#include "sha256.hpp"
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+void require(bool holds, const char* what) {
+  if (!holds) throw std::runtime_error(what);
+}
+
+std::string read(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+void fit(const Words& words) {
+  gsp::Preprocessing spec;
+  spec.height = std::stoi(words.at(0));
+  spec.width = std::stoi(words.at(1));
+  spec.interpolation =
+      words.at(2) == "bicubic" ? gsp::Interpolation::bicubic : gsp::Interpolation::bilinear;
+  spec.resize = words.at(3) == "stretch" ? gsp::ResizeMode::stretch : gsp::ResizeMode::crop;
+  spec.crop_ratio = std::stod(words.at(4));
+  const gsp::Image image = gsp::fit_image(gsp::decode_image(words.at(5)), spec);
+  std::ofstream(words.at(6), std::ios::binary)
+      .write(reinterpret_cast<const char*>(image.pixels.data()),
+             static_cast<std::streamsize>(image.pixels.size()));
+}
+
+void parse(const Words& files) {
+  for (const auto& file : files) {
+    try {
+      gsp::Json::parse(read(file), "text");
+      std::puts("ok");
+    } catch (const gsp::Error& error) {
+      std::puts(error.what());
+    }
+  }
+}
+
+void decode(const Words& files) {
+  for (const auto& file : files) {
+    try {
+      const gsp::Image image = gsp::decode_image(file);
+      std::printf("%dx%d\n", image.width, image.height);
+    } catch (const gsp::Error& error) {
+      std::puts(error.what());
+    }
+  }
+}
+
+void half(const Words&) {
+  for (unsigned bits = 0; bits < 65536; ++bits) {
+    const float value = gsp::from_half(static_cast<std::uint16_t>(bits));
+    std::printf("%.9g %u\n", static_cast<double>(value), unsigned{gsp::to_half(value)});
+  }
+  const float between[] = {1.00048828125f, 1.00146484375f, 65519.0f, 65520.0f,
+                           1e-8f,          3e-8f,          6.1e-5f};
+  for (const float value : between)
+    std::printf("%.9g %u\n", static_cast<double>(value), unsigned{gsp::to_half(value)});
+}
+
+void threads(const Words& words) {
+  gsp::Options options;
+  options.threads = 1;
+  options.max_batch = 3;  // 7 images are three runs, the last one short
+  auto embedder = gsp::Embedder::open(words.at(0), options);
+  const auto& spec = embedder.info().preprocessing;
+  const std::size_t count = 7, dim = embedder.info().embedding_dim;
+  std::vector<std::uint8_t> pixels(count * 3 * static_cast<std::size_t>(spec.height * spec.width));
+  for (std::size_t i = 0; i < pixels.size(); ++i)
+    pixels[i] = static_cast<std::uint8_t>(i * i % 251);
+  std::vector<float> alone(count * dim);
+  embedder.embed_pixels(pixels.data(), count, alone.data());
+
+  std::vector<std::vector<float>> found(static_cast<std::size_t>(std::stoi(words.at(1))));
+  std::vector<std::thread> running;
+  for (auto& out : found) {
+    out.resize(count * dim);
+    running.emplace_back([&] {
+      for (int round = 0; round < 3; ++round)
+        embedder.embed_pixels(pixels.data(), count, out.data());
+    });
+  }
+  for (auto& thread : running) thread.join();
+  for (const auto& out : found) require(out == alone, "threads disagree");
+
+  gsp::Embedder moved = std::move(embedder);
+  std::vector<float> again(count * dim);
+  moved.embed_pixels(pixels.data(), count, again.data());
+  require(again == alone, "a moved Embedder disagrees");
+  std::vector<float> none = {1, 2};
+  moved.embed({}, none);
+  require(none.empty(), "no images make no embeddings");
+  const float bad = std::nanf("");
+  const std::vector<float> inputs(pixels.size(), bad);
+  try {
+    moved.embed_normalised(inputs.data(), count, again.data());
+    require(false, "NaN was taken");
+  } catch (const gsp::Error& error) {
+    require(error.kind() == gsp::ErrorKind::usage, "NaN is an error of use");
+  }
+  try {
+    moved.embed_device(nullptr, 1, nullptr, nullptr);
+    require(false, "a device pointer was taken on a CPU");
+  } catch (const gsp::Error& error) {
+    require(error.kind() == gsp::ErrorKind::missing, "a GPU is missing");
+  }
+  std::puts("ok");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Words words(argv + 2, argv + argc);
+  const std::string what = argc > 1 ? argv[1] : "";
+  try {
+    if (what == "fit")
+      fit(words);
+    else if (what == "json")
+      parse(words);
+    else if (what == "image")
+      decode(words);
+    else if (what == "sha256")
+      std::puts(gsp::sha256_of(words.at(0)).c_str());
+    else if (what == "half")
+      half(words);
+    else if (what == "threads")
+      threads(words);
+    else
+      throw std::runtime_error("what?");
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
