@@ -54,6 +54,7 @@ def _document(report: DemoReport) -> dict[str, Any]:
         "parity": [parity.to_dict() for parity in report.parity],
         "benchmark": report.benchmark.to_dict(),
         "gallery": str(report.gallery),
+        "report": str(report.page),
     }
 
 
@@ -101,6 +102,7 @@ def _report(report: DemoReport) -> None:
             ("embeddings", f"{report.gallery}"),
             ("images", f"{report.folder / 'images'}"),
             ("benchmark", f"{report.folder / 'benchmark.json'}"),
+            ("report", f"{report.page}"),
         ],
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -19,9 +19,10 @@ from gsp_deploy.environment import available_cores
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.export import ExportedModel, ExportOptions, Source, export_onnx
 from gsp_deploy.export.calibration import calibration_from_files
-from gsp_deploy.files import write_text
-from gsp_deploy.image_files import ImageReader, find_images
+from gsp_deploy.files import write_document, write_text
+from gsp_deploy.image_files import ImageReader, find_images, read_images
 from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_rounding
+from gsp_deploy.report import html_page, read_documents, take_pictures
 from gsp_deploy.runtime import open_session
 
 SHIPPED = "glyphs-lite0.safetensors"
@@ -67,6 +68,7 @@ class DemoReport:
         parity: each artifact against the checkpoint.
         benchmark: all artifacts in one interleaved run.
         gallery: the table of embeddings.
+        page: everything above as one HTML page.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class DemoReport:
     parity: tuple[ParityReport, ...]
     benchmark: BenchmarkReport
     gallery: Path
+    page: Path
 
     @property
     def passed(self) -> bool:
@@ -121,6 +124,10 @@ def run_demo(
     benchmark.save(folder / "benchmark.json")
     announce("embedding the gallery")
     gallery = _embed(exports[0].path, images, folder / "gallery.npy")
+    announce("writing the report")
+    for artifact, report in zip(ARTIFACTS, parity, strict=True):
+        write_document(folder / f"check-{Path(artifact.file).stem}.json", "check", report.to_dict())
+    page = _write_page(checkpoint, exports, images, folder)
     return DemoReport(
         folder,
         checkpoint,
@@ -130,6 +137,7 @@ def run_demo(
         parity,
         benchmark,
         gallery,
+        page,
     )
 
 
@@ -192,3 +200,16 @@ def _embed(model: Path, images: list[Path], output: Path) -> Path:
         assert session.info.preprocessing is not None
         table = embed_files(session, ImageReader(images, session.info.preprocessing))
     return write_table(table, output)[0]
+
+
+def _write_page(
+    checkpoint: Path, exports: Sequence[ExportedModel], images: list[Path], folder: Path
+) -> Path:
+    """Report what lies in the folder; the pictures show what half precision does to neighbours."""
+    deployed = next(e.path for e in exports if e.manifest.precision == "fp16")
+    with open_session(checkpoint) as reference, open_rounding(deployed) as candidate:
+        batch, _ = read_images(images, reference.info.require_preprocessing())
+        pictures = take_pictures(reference, candidate, batch)
+    page = folder / "report.html"
+    write_text(page, html_page("What the demo deployed", read_documents([folder]), pictures))
+    return page

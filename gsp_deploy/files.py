@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from gsp_deploy.errors import GspDeployError, UsageError
 
@@ -63,6 +65,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_document(path: Path, kind: str, data: Mapping[str, Any], version: int = 1) -> None:
+    """Write one versioned JSON document, as `--json` prints it, whole or not at all."""
+    document = {"document": kind, "version": version, **data}
+    write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -45,6 +45,12 @@ def test_the_gallery_has_a_row_an_image(report: DemoReport) -> None:
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
 
+def test_the_page_tells_of_every_artifact(report: DemoReport) -> None:
+    page = report.page.read_text(encoding="utf-8")
+    assert all(f"<td>{artifact.file}</td>" in page for artifact in ARTIFACTS)
+    assert "What the pooling keeps" in page
+
+
 def test_an_earlier_demo_is_replaced_only_when_told(report: DemoReport) -> None:
     with pytest.raises(UsageError, match="--force"):
         run_demo(report.folder)

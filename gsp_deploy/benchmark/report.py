@@ -16,7 +16,7 @@ from gsp_deploy.benchmark.timing import MILLISECONDS, Latency
 from gsp_deploy.environment import Environment
 from gsp_deploy.errors import UsageError
 from gsp_deploy.fields import from_fields
-from gsp_deploy.files import write_text
+from gsp_deploy.files import write_document
 from gsp_deploy.manifest import TensorSpec
 
 DOCUMENT = "bench"
@@ -168,8 +168,7 @@ class BenchmarkReport:
 
     def save(self, path: Path) -> None:
         """Write the report as one versioned JSON document."""
-        document = {"document": DOCUMENT, "version": VERSION, **self.to_dict()}
-        write_text(path, json.dumps(document, indent=2) + "\n")
+        write_document(path, DOCUMENT, self.to_dict(), VERSION)
 
 
 def read_report(path: Path) -> BenchmarkReport:

@@ -38,8 +38,8 @@ def map_panel(maps: PoolingMaps, index: int, tile: int = TILE) -> Image.Image:
         ("kept", shade_ignored(picture, maps.kept[index], tile)),
         (f"w {weights.min():.2f}-{weights.max():.2f}", heat(maps.kept[index], tile)),
     ]
-    if maps.assignments is not None:
-        parts.append(("prototypes", territories(maps.assignments[index], maps.kept[index], tile)))
+    if (assignments := maps.assignments) is not None:
+        parts.append(("prototypes", territories(assignments[index], maps.kept[index], tile)))
     return _side_by_side(parts, tile)
 
 

@@ -1,4 +1,4 @@
-"""Mixing weights and prototype assignments, location by location.
+"""Mixing weights and prototype scores, location by location.
 
 A checkpoint gives both. So does an unrolled ONNX export of ours, whatever outputs it has: its
 inner values are read from a copy of the graph. Everything else (an engine, an export with the
@@ -34,14 +34,14 @@ class PoolingMaps:
     Attributes:
         images: as the network saw them, uint8 `(B, H, W, 3)`.
         weights: mixing weights w, float32 `(B, h, w)`, mean 1 over each image.
-        assignments: share of each location that each prototype takes, float32 `(B, M, h, w)`,
-            sum 1 over prototypes; None where the artifact does not tell.
+        scores: -gamma c of each prototype at each location, float32 `(B, M, h, w)`; None where
+            the artifact does not tell.
         transport_ratio: mu, so that `mu w` is the kept share of a location; None if unknown.
     """
 
     images: np.ndarray
     weights: np.ndarray
-    assignments: np.ndarray | None
+    scores: np.ndarray | None
     transport_ratio: float | None
 
     @property
@@ -55,11 +55,20 @@ class PoolingMaps:
         return (self.weights * self.transport_ratio).clip(0, 1)
 
     @property
+    def assignments(self) -> np.ndarray | None:
+        """The share of each location that each prototype takes, `(B, M, h, w)`, sum 1 over M."""
+        if self.scores is None:
+            return None
+        shares = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    @property
     def attributes(self) -> np.ndarray | None:
         """Each prototype's share of what an image keeps, `(B, M)`, or None."""
-        if self.assignments is None:
+        assignments = self.assignments
+        if assignments is None:
             return None
-        return np.einsum("bmhw,bhw->bm", self.assignments, self.weights) / self.weights[0].size
+        return np.einsum("bmhw,bhw->bm", assignments, self.weights) / self.weights[0].size
 
 
 def pooling_maps(session: EmbeddingSession, images: np.ndarray) -> PoolingMaps:
@@ -72,8 +81,8 @@ def pooling_maps(session: EmbeddingSession, images: np.ndarray) -> PoolingMaps:
         raise UsageError("there is no image to explain")
     with _reader(session) as (read, ratio):
         found = [read(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
-    weights, assignments = zip(*found, strict=True)
-    told = [part for part in assignments if part is not None]
+    weights, scores = zip(*found, strict=True)
+    told = [part for part in scores if part is not None]
     return PoolingMaps(
         images, np.concatenate(weights), np.concatenate(told) if told else None, ratio
     )
@@ -133,11 +142,9 @@ def _inside(path: Path, spec: PreprocessingSpec | None) -> Iterator[Reader]:
             found = probe.run(images)
             height, width = found[EMBEDDINGS].shape[2:]
             scores = found[SCORES]
-            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-            shares /= shares.sum(axis=1, keepdims=True)
             weights = found.get(WEIGHTS, np.ones_like(scores[:, :1]))  # mu = 1 has none
             maps = weights.reshape(-1, height, width)
-            return maps, shares.reshape(len(maps), -1, height, width)
+            return maps, scores.reshape(len(maps), -1, height, width)
 
         yield read
 
@@ -160,8 +167,8 @@ def _from_checkpoint(
         weights = session.run(images, ("weights",))["weights"]
         with torch.inference_mode():
             pixels = torch.from_numpy(session.prepare(images)).to(device)
-            assignments = head.assignments(model.features(pixels))
-        return weights, assignments.float().cpu().numpy()
+            scores = head.scores(model.features(pixels))
+        return weights, scores.float().cpu().numpy()
 
     return read, ratio
 

@@ -78,16 +78,16 @@ class GeneralizedSumPooling(nn.Module):
                 embedding = F.normalize(embedding, dim=1, eps=NORM_FLOOR)
         return PoolingOutput(embedding, attributes, weights.unflatten(1, (height, width)))
 
-    def assignments(self, features: Tensor) -> Tensor:
-        """Return each location's soft assignment to the prototypes, `(B, M, H, W)`, sum 1 over M.
+    def scores(self, features: Tensor) -> Tensor:
+        """Return -gamma c of each prototype at each location, `(B, M, H, W)`.
 
-        The transport plan is this times the location's kept mass.
+        Their softmax over M is what each prototype takes of a location's kept mass.
         """
         check_features(features, self.config.in_channels)
         with torch.autocast(features.device.type, enabled=False):
             working = torch.promote_types(features.dtype, torch.float32)
             scores = self._scores(self._embed_locations(features.flatten(2).to(working)))
-        return torch.softmax(scores, dim=1).unflatten(2, features.shape[-2:])
+        return scores.unflatten(2, features.shape[-2:])
 
     @torch.no_grad()
     def initialize_prototypes(self, vectors: Tensor) -> None:

@@ -108,3 +108,22 @@ def test_a_missing_model_is_one_line(command: str, photographs: Path, tmp_path: 
     assert ran.returncode == 1
     assert ran.stderr.strip().splitlines()[-1].startswith("error: gone.onnx")
     assert "Traceback" not in ran.stderr
+
+
+def test_report_writes_a_page_and_its_twin(
+    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.onnx"
+    assert gsp_deploy("export", tiny_checkpoint, "-o", model).returncode == 0
+    page, twin = tmp_path / "page.html", tmp_path / "page.md"
+    pictures = ("--reference", tiny_checkpoint, "--model", model, "--images", photographs)
+    ran = gsp_deploy("report", tmp_path, "-o", page, "--markdown", twin, *pictures, "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["artifacts"] == 1
+    assert "model.onnx" in page.read_text()
+    assert "model.onnx" in twin.read_text()
+    assert "broken.jpg" in ran.stderr
+    assert gsp_deploy("report", tmp_path, "-o", page).returncode == 2
+    ran = gsp_deploy("report", tmp_path, "-o", page, "--force", "--model", model)
+    assert ran.returncode == 2
+    assert "--reference, --model and --images" in ran.stderr

@@ -11,14 +11,14 @@ from gsp_deploy.explain import PoolingMaps, map_panel, write_map_panel
 from gsp_deploy.explain.drawing import shade_ignored, territories
 
 
-def halves(assignments: bool = True) -> PoolingMaps:
+def halves(prototypes: bool = True) -> PoolingMaps:
     """A white image of which the left half is kept; prototype 0 takes the top, 1 the bottom."""
     weights = np.zeros((1, 4, 4), np.float32)
     weights[:, :, :2] = 2
-    shares = np.zeros((1, 2, 4, 4), np.float32)
-    shares[0, 0, :2] = shares[0, 1, 2:] = 1
+    scores = np.full((1, 2, 4, 4), -30, np.float32)
+    scores[0, 0, :2] = scores[0, 1, 2:] = 0
     image = np.full((1, 32, 32, 3), 255, np.uint8)
-    return PoolingMaps(image, weights, shares if assignments else None, 0.5)
+    return PoolingMaps(image, weights, scores if prototypes else None, 0.5)
 
 
 def test_what_is_ignored_is_dark() -> None:
@@ -42,7 +42,7 @@ def test_unknown_mu_is_relative_to_the_largest_weight() -> None:
 
 
 def test_a_panel_has_a_picture_for_each_map(tmp_path: Path) -> None:
-    assert map_panel(halves(), 0).width > map_panel(halves(assignments=False), 0).width
+    assert map_panel(halves(), 0).width > map_panel(halves(prototypes=False), 0).width
     write_map_panel(halves(), 0, tmp_path / "a" / "panel.png")
     with Image.open(tmp_path / "a" / "panel.png") as written:
         assert written.format == "PNG"

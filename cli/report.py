@@ -1,0 +1,92 @@
+"""`gsp-deploy report`: what was deployed and proven, as one HTML file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Force, Json
+
+if TYPE_CHECKING:
+    from gsp_deploy.report import Pictures
+
+PICTURES = "Pictures"
+MOST_IMAGES = 2000
+
+
+def report(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="JSON of check, bench and evaluate, manifests, or folders that hold them."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .html file to write.")],
+    title: Annotated[str, typer.Option(help="Headline.")] = "Deployment report",
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write the tables as Markdown, for CI.")
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Model that neighbours are compared with.", rich_help_panel=PICTURES),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model that was deployed.", rich_help_panel=PICTURES)
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images, one folder a class.", rich_help_panel=PICTURES),
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write one self-contained page: parity, latency, retrieval, neighbours, weight maps."""
+    from gsp_deploy.files import refuse_overwrite, write_text
+    from gsp_deploy.report import html_page, markdown_page, read_documents
+
+    for path in (output, *([markdown] if markdown else [])):
+        refuse_overwrite(path, force)
+    documents = read_documents(sources)
+    pictures = _pictures(reference, model, images)
+    write_text(output, html_page(title, documents, pictures))
+    if markdown is not None:
+        write_text(markdown, markdown_page(title, documents))
+    counts = {
+        "artifacts": len(documents.artifacts),
+        "checks": len(documents.checks),
+        "benchmarks": len(documents.benchmarks),
+        "evaluations": len(documents.evaluations),
+    }
+    if json:
+        files = [str(path) for path in (output, markdown) if path is not None]
+        show.document("report", {"files": files, **counts})
+    else:
+        rows = [(name, str(count)) for name, count in counts.items()]
+        show.facts(str(output), rows if markdown is None else [*rows, ("Markdown", str(markdown))])
+
+
+def _pictures(reference: Path | None, model: Path | None, images: Path | None) -> Pictures | None:
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.image_files import find_images, read_images
+    from gsp_deploy.report import take_pictures
+    from gsp_deploy.runtime import open_session
+
+    given = (reference, model, images)
+    if not any(given):
+        return None
+    if reference is None or model is None or images is None:
+        raise UsageError("pictures need all three of --reference, --model and --images")
+    files = find_images([images])
+    if len(files) > MOST_IMAGES:
+        show.note(f"note: pictures are of the first {MOST_IMAGES:,} of {len(files):,} images")
+    with ExitStack() as stack, show.status("comparing neighbours"):
+        sessions = [stack.enter_context(open_session(path)) for path in (reference, model)]
+        spec = sessions[0].info.require_preprocessing()
+        batch, failures = read_images(files[:MOST_IMAGES], spec)
+        for failure in failures:
+            show.note(f"skipped: {failure.reason}")
+        return take_pictures(sessions[0], sessions[1], batch)

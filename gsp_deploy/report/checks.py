@@ -1,0 +1,145 @@
+"""What a report shows of `check` and `evaluate` documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Errors:
+    """One error by image: its worst, tail and middle, and how many images lie in each decade.
+
+    `edges (k,)` ascend; `counts (k + 1,)` are below the first, between, and above the last.
+    A figure that is infinite or NaN in the check is None in its document, and infinite here.
+    """
+
+    maximum: float
+    p99: float
+    median: float
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def from_document(cls, data: Mapping[str, Any]) -> Errors:
+        """Read what `Distribution.to_dict` gave."""
+        histogram = data["histogram"]
+        edges = tuple(float(edge) for edge in histogram["edges"])
+        counts = tuple(int(count) for count in histogram["counts"])
+        if len(counts) != len(edges) + 1:
+            raise ValueError(f"{len(edges)} edges do not go with {len(counts)} counts")
+        worst, tail, middle = (_number(data[name]) for name in ("max", "p99", "median"))
+        return cls(worst, tail, middle, edges, counts)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate of a check: what was measured, and what was allowed."""
+
+    title: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """Parity of one artifact with its reference.
+
+    Attributes:
+        name: file name of the candidate; `reference` of what it was held against.
+        runtime, device, precision: of the candidate.
+        images: how many were compared.
+        passed: whether every gate held.
+        gates: the gates.
+        cosine: 1 - cos of the embeddings, by image.
+        weights: mixing weights' error over their spread, by image; None if not compared.
+        top1_flips, queries: nearest neighbours that changed, of how many; None without.
+        recall_change, map_change: of R@1 and MAP@R, shares; None without classes.
+        recall, map_at_r: of the reference; None without classes.
+        notes: what was not compared, and why.
+    """
+
+    name: str
+    reference: str
+    runtime: str
+    device: str
+    precision: str
+    images: int
+    passed: bool
+    gates: tuple[Gate, ...]
+    cosine: Errors
+    weights: Errors | None
+    top1_flips: int | None
+    queries: int | None
+    recall_change: float | None
+    map_change: float | None
+    recall: float | None
+    map_at_r: float | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def from_document(cls, data: Mapping[str, Any]) -> Check:
+        """Read what `gsp-deploy check --json` printed."""
+        candidate, weights = data["candidate"], data["weights"]
+        retrieval = data["retrieval"] or {}
+        reference = retrieval.get("reference") or {}
+        return cls(
+            name=Path(str(candidate["path"])).name,
+            reference=Path(str(data["reference"]["path"])).name,
+            runtime=str(candidate["runtime"]),
+            device=str(candidate["device"]),
+            precision=str(candidate["precision"]),
+            images=int(data["images"]),
+            passed=bool(data["passed"]),
+            gates=tuple(_gate(gate) for gate in data["gates"]),
+            cosine=Errors.from_document(data["cosine_distance"]),
+            weights=weights and Errors.from_document(weights["relative_to_spread"]),
+            top1_flips=retrieval.get("top1_flips"),
+            queries=retrieval.get("queries"),
+            recall_change=retrieval.get("recall_at_1_change"),
+            map_change=retrieval.get("map_at_r_change"),
+            recall=reference.get("recall_at_1"),
+            map_at_r=reference.get("map_at_r"),
+            notes=tuple(str(note) for note in data["notes"]),
+        )
+
+    @property
+    def failed_gates(self) -> tuple[Gate, ...]:
+        """The gates that did not hold."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def limit_of(self, title: str) -> float | None:
+        """Return the limit of the gate with this title."""
+        return next((gate.limit for gate in self.gates if gate.title == title), None)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Retrieval metrics of models on one data set, shares of 1."""
+
+    dataset: str
+    images: int
+    classes: int
+    models: Mapping[str, Mapping[str, float]]
+
+    @classmethod
+    def from_document(cls, data: Mapping[str, Any]) -> Evaluated:
+        """Read what `gsp-deploy evaluate --json` printed."""
+        models = {str(name): dict(metrics) for name, metrics in data["models"].items()}
+        if joined := data.get("concatenated"):
+            models["joined embeddings"] = dict(joined)
+        return cls(str(data["dataset"]), int(data["images"]), int(data["classes"]), models)
+
+
+def _gate(data: Mapping[str, Any]) -> Gate:
+    return Gate(
+        str(data["title"]), _number(data["value"]), _number(data["limit"]), bool(data["passed"])
+    )
+
+
+def _number(value: object) -> float:
+    return math.inf if value is None else float(value)  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""How the two solvers converge on a model's own images, and where its certificate stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+
+from gsp_deploy.explain import PoolingMaps
+from gsp_deploy.layers.transport import TransportProblem, mixing_weights
+from gsp_deploy.manifest import SolverCertificate
+from gsp_deploy.reference import exact_weights
+
+NEWTON_STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12)
+FIXED_POINT_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+
+Curve = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Worst weight error over images, relative to each image's spread of weights, by steps.
+
+    Both curves are computed in float64 from the same log-masses. `certified` is what the export
+    certified of its own float32 graph on its own calibration images: steps and error.
+    """
+
+    newton: Curve
+    fixed_point: Curve
+    certified: tuple[int, float] | None
+
+
+def measure_convergence(
+    maps: PoolingMaps, certificate: SolverCertificate | None
+) -> Convergence | None:
+    """Solve for the images' weights with ever more steps; None where there is nothing to solve."""
+    ratio = maps.transport_ratio
+    if maps.scores is None or ratio is None or ratio == 1:
+        return None
+    scores = maps.scores.reshape(*maps.scores.shape[:2], -1).astype(np.float64)
+    log_mass = logsumexp(scores, axis=1)
+    exact = exact_weights(log_mass, ratio)
+    spread = np.maximum(np.ptp(exact, axis=1), np.finfo(np.float32).eps)
+
+    def curve(solver: str, counts: tuple[int, ...]) -> Curve:
+        points = []
+        for steps in counts:
+            problem = TransportProblem(ratio, solver, steps, ratio)  # type: ignore[arg-type]
+            weights = mixing_weights(torch.from_numpy(log_mass), problem).numpy()
+            error = np.abs(weights - exact).max(axis=1) / spread
+            points.append((steps, float(error.max())))
+        return tuple(points)
+
+    certified = None
+    if certificate is not None and certificate.steps:
+        certified = (certificate.steps, certificate.worst_relative_weight_error)
+    return Convergence(
+        curve("newton", NEWTON_STEPS), curve("fixed-point", FIXED_POINT_STEPS), certified
+    )

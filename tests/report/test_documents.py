@@ -1,0 +1,66 @@
+"""Documents: told apart, read, and refused where they are not what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gsp_deploy.errors import DataError, GspDeployError
+from gsp_deploy.report import read_documents
+
+EVALUATION = {
+    "document": "evaluate",
+    "version": 1,
+    "dataset": "glyphs",
+    "images": 8,
+    "classes": 2,
+    "models": {"a.onnx": {"recall_at_1": 0.5, "map_at_r": 0.25}},
+    "concatenated": None,
+}
+
+
+def test_a_folder_gives_all_of_ours_and_passes_the_rest_over(deployed: Path) -> None:
+    found = read_documents([deployed])
+    assert [artifact.name for artifact in found.artifacts] == ["model.onnx"]
+    assert [check.name for check in found.checks] == ["model.onnx"]
+    assert found.checks[0].passed
+    assert found.checks[0].reference == "model.safetensors"
+    assert sum(found.checks[0].cosine.counts) == 12
+    assert found.checks[0].map_change == pytest.approx(0, abs=1e-9)
+    assert len(found.benchmarks) == 1
+
+
+def test_an_evaluation_is_read(tmp_path: Path) -> None:
+    (tmp_path / "evaluate.json").write_text(json.dumps(EVALUATION))
+    (found,) = read_documents([tmp_path / "evaluate.json"]).evaluations
+    assert found.models["a.onnx"]["map_at_r"] == 0.25
+
+
+def test_what_is_named_must_be_of_use(deployed: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a manifest"):
+        read_documents([deployed / "thesis.json"])
+    with pytest.raises(DataError, match="no such file"):
+        read_documents([tmp_path / "missing"])
+    with pytest.raises(DataError, match="nothing to report"):
+        read_documents([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["check.json", "bench.json", "model.onnx.json"])
+def test_damaged_documents_get_one_line(name: str, deployed: Path, tmp_path: Path) -> None:
+    whole = (deployed / name).read_text()
+    for damaged in (whole[: len(whole) // 2], "[]", "\0"):
+        (tmp_path / name).write_text(damaged)
+        with pytest.raises(GspDeployError) as caught:
+            read_documents([tmp_path / name])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["gates", "candidate", "cosine_distance", "images"])
+def test_a_check_that_lacks_a_part_is_damaged(key: str, deployed: Path, tmp_path: Path) -> None:
+    document = json.loads((deployed / "check.json").read_text())
+    del document[key]
+    (tmp_path / "check.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="a damaged 'check' document"):
+        read_documents([tmp_path])

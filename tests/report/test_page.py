@@ -1,0 +1,122 @@
+"""The page and its twin: whole, self-contained, and true to the documents."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gsp_deploy import open_session
+from gsp_deploy.image_files import find_images, read_images
+from gsp_deploy.report import html_page, markdown_page, read_documents, take_pictures
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is closed out of turn, and collects ids and addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href"):
+                self.addresses.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parsed(page: str) -> Balance:
+    parser = Balance()
+    parser.feed(page)
+    assert not parser.open
+    return parser
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_the_page_is_whole_and_needs_nothing_from_outside(
+    count: int, many: Callable[[int], Path]
+) -> None:
+    page = html_page("A title <&>", read_documents([many(count)]))
+    found = parsed(page)
+    assert len(found.ids) == len(set(found.ids))
+    assert all(address.startswith(("#", "data:")) for address in found.addresses)
+    assert not re.search(r"url\((?!#)|@import|<script", page)
+    assert "A title &lt;&amp;&gt;" in page
+    assert page.count("<td>model-00.onnx</td>") >= 3
+    assert "every parity gate passed" in page
+
+
+def test_colours_are_the_pages(many: Callable[[int], Path]) -> None:
+    charts = re.findall(r"<svg.*?</svg>", html_page("t", read_documents([many(2)])), re.DOTALL)
+    assert charts
+    for chart in charts:
+        assert "var(--first)" in chart
+        assert not re.search(r"#0[1-5]0[1-5]0[1-5]\b", chart)
+        assert set(re.findall(r"#[0-9a-f]{6}\b", chart)) <= {"#ffffff"}
+
+
+def test_a_failed_gate_is_said_first(deployed: Path, tmp_path: Path) -> None:
+    document = json.loads((deployed / "check.json").read_text())
+    document["passed"] = document["gates"][1]["passed"] = False
+    document["gates"][1]["value"] = None  # infinite, as JSON cannot say
+    (tmp_path / "check.json").write_text(json.dumps(document))
+    documents = read_documents([tmp_path])
+    page = html_page("t", documents)
+    assert page.index("parity gates failed") < page.index("Parity, worst image")
+    assert f"FAIL: {document['gates'][1]['title']}" in page
+    assert "**parity gates failed: model.onnx**" in markdown_page("t", documents)
+
+
+def test_markdown_tables_have_as_many_cells_as_columns(many: Callable[[int], Path]) -> None:
+    text = markdown_page("a | b", read_documents([many(3)]))
+    assert text.startswith("# a \\| b\n")
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1
+
+
+def test_pictures_tell_whose_neighbours_changed(deployed: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for k in range(12):
+        folder = tmp_path / f"class {k // 4}"
+        folder.mkdir(exist_ok=True)
+        pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    with (
+        open_session(deployed / "model.safetensors") as first,
+        open_session(deployed / "model.onnx") as second,
+    ):
+        batch, _ = read_images(find_images([tmp_path]), first.info.require_preprocessing())
+        same = take_pictures(first, second, batch)
+    assert (same.changed, same.queries) == (0, 12)
+    assert len(same.strips) == len(same.panels) == 6
+    assert not any(strip.changed for strip in same.strips)
+    assert {tile.same_class for strip in same.strips for tile in strip.before} == {True, False}
+    assert same.convergence is not None
+    newton = dict(same.convergence.newton)
+    assert newton[12] < 1e-12 < newton[1]
+    assert dict(same.convergence.fixed_point)[1] > newton[2]
+    page = html_page("t", read_documents([deployed]), same)
+    parsed(page)
+    assert "0 of 12 images have another order" in page
