@@ -13,7 +13,9 @@ from gsp_deploy_cli.options import Json
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint, an exported model or a manifest.")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint, an exported model, an engine or a manifest.")
+    ],
     json: Json = False,
 ) -> None:
     """Print what a file is: config, shapes, certificate, operators."""

@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.engine.machine import Machine, misfits
+from gsp_deploy.engine.manifest import (
+    ENGINE_SUFFIXES,
+    EngineManifest,
+    check_plan,
+    read_engine_sidecar,
+)
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import METADATA_KEY, ExportManifest, sidecar_path
@@ -56,11 +63,17 @@ def inspect_file(path: Path) -> Inspection:
     elif path.suffix in (".safetensors", ".pt", ".pth"):
         kind, facts = _checkpoint(path)
         warnings = ()
+    elif path.suffix in ENGINE_SUFFIXES:
+        kind, facts, warnings = _engine(path)
+    elif path.suffix == ".json" and path.with_suffix("").suffix in ENGINE_SUFFIXES:
+        manifest = read_engine_sidecar(path.with_suffix(""))
+        assert manifest is not None  # it is this very file
+        kind, facts, warnings = "manifest of an engine", _engine_facts(manifest), ()
     elif path.suffix == ".json":
         kind, facts, warnings = "manifest", _manifest(_read_manifest(path)), ()
     else:
         raise UsageError(
-            f"{path}: expected a .safetensors, .pt, .onnx or .json of ours, "
+            f"{path}: expected a .safetensors, .pt, .onnx, .engine or .json of ours, "
             f"got {path.suffix or 'no suffix'}"
         )
     return Inspection(path, kind, path.stat().st_size, sha256_of(path), facts, warnings)
@@ -90,6 +103,35 @@ def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
         return "ONNX model, not exported by gsp-deploy", facts, ()
     manifest = ExportManifest.from_json(text, path)
     return "exported model", {**_manifest(manifest), **facts}, _sidecar_warnings(path)
+
+
+def _engine(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """Tell what the manifest tells: a plan itself can be read only where it can run."""
+    manifest = read_engine_sidecar(path)
+    if manifest is None:
+        missing = f"no manifest beside it ({sidecar_path(path).name}); a plan itself tells nothing"
+        return "engine, not built by gsp-deploy", {}, (missing,)
+    try:
+        check_plan(manifest, path)
+    except ModelFileError as error:
+        return "engine", _engine_facts(manifest), (str(error),)
+    here = Machine.here(manifest.flavour)
+    warnings = tuple(f"does not run here: {found}" for found in misfits(manifest, here))
+    return "engine", _engine_facts(manifest), warnings
+
+
+def _engine_facts(manifest: EngineManifest) -> dict[str, Any]:
+    told = json.loads(manifest.to_json())
+    left_out = ("engine_format", "export", "plan_sha256", "plan_bytes")
+    facts = {name: value for name, value in told.items() if name not in left_out and value}
+    facts["inputs"] = [f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.inputs]
+    facts["outputs"] = [f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.outputs]
+    facts["profiles"] = [
+        f"{name} " + " : ".join("x".join(map(str, shape)) for shape in (r.min, r.opt, r.max))
+        for profile in manifest.profiles
+        for name, r in profile.items()
+    ]
+    return facts if manifest.export is None else {**facts, "export": _manifest(manifest.export)}
 
 
 def _weights(onnx: Any, graph: Any) -> dict[str, int]:

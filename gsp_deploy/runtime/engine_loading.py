@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.engine.api import TensorRT, load_tensorrt
+from gsp_deploy.engine.log import make_log
 from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.engine.manifest import EngineManifest, check_plan, read_engine_sidecar
 from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError
@@ -61,14 +62,14 @@ def _checked_manifest(path: Path, options: SessionOptions) -> EngineManifest | N
 def _deserialise(
     tensorrt: TensorRT, path: Path, manifest: EngineManifest | None, options: SessionOptions
 ) -> Any:
-    errors: list[str] = []
-    runtime = tensorrt.module.Runtime(_recorder(tensorrt, errors))
+    log = make_log(tensorrt)
+    runtime = tensorrt.module.Runtime(log)
     runtime.engine_host_code_allowed = options.allow_host_code
-    _load_plugins(runtime, options.plugins, errors)
+    _load_plugins(runtime, options.plugins, log.errors)
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         hint = "" if manifest else "; there is no manifest beside it that tells what it needs"
-        raise ModelFileError(f"{path}: {tensorrt.name} cannot load it: {_last(errors)}{hint}")
+        raise ModelFileError(f"{path}: {tensorrt.name} cannot load it: {_last(log.errors)}{hint}")
     return engine
 
 
@@ -79,22 +80,6 @@ def _load_plugins(runtime: Any, plugins: Sequence[Path], errors: list[str]) -> N
             raise ModelFileError(f"{library}: no such plugin library")
         if registry.load_library(str(library.resolve())) is None:
             raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {_last(errors)}")
-
-
-def _recorder(tensorrt: TensorRT, errors: list[str]) -> Any:
-    """Return a logger that keeps errors for our own message and prints nothing."""
-    severities = tensorrt.module.ILogger.Severity
-    grave = (severities.ERROR, severities.INTERNAL_ERROR)
-
-    class Recorder(tensorrt.module.ILogger):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in grave:
-                errors.append(" ".join(message.split()))
-
-    return Recorder()
 
 
 def _last(errors: Sequence[str]) -> str:

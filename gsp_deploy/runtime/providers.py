@@ -39,12 +39,15 @@ def provider_chain(provider: str, options: SessionOptions) -> list[tuple[str, di
     chosen = {**_defaults(provider, options), **options.provider_options}
     chain = [(provider, chosen)]
     if provider == TENSORRT and CUDA in onnxruntime.get_available_providers():
-        chain.append((CUDA, _device(options)))
+        chain.append((CUDA, _defaults(CUDA, options)))
     return chain
 
 
 def _defaults(provider: str, options: SessionOptions) -> dict[str, str]:
     settings = _device(options) if provider in _ON_GPU else {}
+    if provider == CUDA:
+        # Its default rounds what float32 products take to 10 bits: no longer fp32, nor the cost.
+        settings["use_tf32"] = "0"
     if provider == TENSORRT:
         # A build takes minutes; ONNX Runtime itself tells whether a kept engine still fits.
         folder = str(_cache_folder())

@@ -246,8 +246,8 @@ class HostDevice(Device):
         self.closed = True
 
 
-# What gives back is not made to fail at the n-th call: CUDA itself would be broken then.
-NEVER_FAIL = ("free", "free_host", "close", "current", "alive", "handle_of", "end_capture")
+# What gives back is not made to fail: if that fails, CUDA itself is broken.
+NEVER_FAIL = ("free", "free_host", "end_capture", "handle_of")
 GIVES_BACK = ("destroy_stream", "destroy_event", "destroy_graph")
 
 
@@ -265,5 +265,5 @@ def _watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _method in inspect.getmembers(Device, inspect.isfunction):
-    if _name not in ("current", "close") and not _name.startswith("_"):
+    if _name not in ("current", "close", "properties") and not _name.startswith("_"):
         setattr(HostDevice, _name, _watched(_name, getattr(HostDevice, _name)))

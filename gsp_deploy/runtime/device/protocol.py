@@ -48,8 +48,8 @@ class DeviceProperties:
 class Device(ABC):
     """One CUDA device through one library. Whatever is created here is destroyed here, by its twin.
 
-    Every call is made inside `current()`, by any one thread at a time for a stream. Failures
-    raise `DeviceError` with CUDA's name of the error.
+    Every call but `properties` is made inside `current()`, and for one stream by one thread at a
+    time. Failures raise `DeviceError` with CUDA's name of the error.
 
     Attributes:
         api: the library underneath, with its version.
