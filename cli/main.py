@@ -11,6 +11,7 @@ from gsp_deploy import __version__
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy_cli import show
 from gsp_deploy_cli.bench import bench
+from gsp_deploy_cli.build import build
 from gsp_deploy_cli.check import check
 from gsp_deploy_cli.data import app as data_app
 from gsp_deploy_cli.demo import demo
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, evaluate, export, check, bench, embed, explain, inspect, serve):
+for command in (demo, train, evaluate, export, build, check, bench, embed, explain, inspect, serve):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

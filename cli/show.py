@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -54,6 +62,23 @@ def progress(what: str, total: int | None) -> Iterator[Progress]:
     )
     with bar:
         bar.add_task(what, total=total)
+        yield bar
+
+
+@contextmanager
+def share(what: str) -> Iterator[Progress]:
+    """Yield a progress bar on stderr whose whole is 1; it leaves no trace in a log."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    with bar:
+        bar.add_task(what, total=1.0)
         yield bar
 
 

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -22,7 +24,11 @@ _TYPE_NAMES = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT16: "te
 
 
 def lower_precision(
-    model: ir.Model, precision: str, *, restore_outputs: bool = True
+    model: ir.Model,
+    precision: str,
+    *,
+    restore_outputs: bool = True,
+    takes_part: Callable[[ir.Node], bool] = lambda node: True,
 ) -> dict[str, str]:
     """Rewrite `model` in place to compute in `fp16` or `bf16`.
 
@@ -30,6 +36,7 @@ def lower_precision(
         model: a graph in float32.
         precision: `fp16` or `bf16`.
         restore_outputs: cast the outputs back to float32; without it they keep the precision.
+        takes_part: which nodes are lowered; the others stay in float32 and are not reported.
 
     Returns:
         The operators left in float32 and why, by operator type.
@@ -37,7 +44,7 @@ def lower_precision(
     Raises:
         GspDeployError: a weight does not fit the precision's range.
     """
-    lowering = _Lowering(model, LOW_PRECISION[precision])
+    lowering = _Lowering(model, LOW_PRECISION[precision], takes_part)
     lowering.run()
     if restore_outputs:
         lowering.restore_outputs()
@@ -45,7 +52,10 @@ def lower_precision(
 
 
 class _Lowering:
-    def __init__(self, model: ir.Model, low: ir.DataType) -> None:
+    def __init__(
+        self, model: ir.Model, low: ir.DataType, takes_part: Callable[[ir.Node], bool]
+    ) -> None:
+        self.takes_part = takes_part
         self.graph = model.graph
         self.opset = model.opset_imports[""]
         self.low = low
@@ -73,6 +83,8 @@ class _Lowering:
 
     def _compute_type(self, node: ir.Node) -> ir.DataType:
         """Return the low type where the schema admits it for every generic floating input."""
+        if not self.takes_part(node):
+            return FLOAT
         schema = _schema(node, self.opset)
         floating = [i for i, v in enumerate(node.inputs) if v is not None and self._is_float(v)]
         if schema is None:

@@ -1,0 +1,128 @@
+"""The ONNX file that a build starts from: given as it is, or made on the way."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
+from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.manifest import ExportManifest
+
+CHECKPOINTS = (".safetensors", ".pt", ".pth")
+POOLINGS = ("unrolled", "plugin")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What the ONNX file is to be like.
+
+    Args:
+        precision: `fp32`, `fp16`, `bf16` or `int8`; None leaves it as it is.
+        pooling: `unrolled`, or `plugin` for one node that a plugin computes.
+        dynamic_size: leave height and width open when exporting a checkpoint.
+        keep: where to keep a file that was made on the way; None throws it away.
+    """
+
+    precision: str | None = None
+    pooling: str = "unrolled"
+    dynamic_size: bool = False
+    keep: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise UsageError(f"--pooling must be unrolled or plugin, got {self.pooling!r}")
+
+    def name_for(self, source: Path) -> str:
+        """Return what a file that is made on the way is called."""
+        form = None if self.pooling == "unrolled" else self.pooling
+        return "-".join(word for word in (source.stem, self.precision, form) if word) + ".onnx"
+
+
+@contextmanager
+def onnx_of(
+    source: Path, options: SourceOptions, tell: Callable[[str], None] = lambda line: None
+) -> Iterator[Path]:
+    """Yield an ONNX file in the precision and with the pooling that were asked for.
+
+    A checkpoint is exported. A float32 export is converted to a lower precision; its pooling is
+    folded into the plugin's node, without a body, which every version of TensorRT takes to the
+    plugin. What is as asked already is yielded as it is.
+
+    Raises:
+        UsageError: there is no way from the file to what was asked for.
+        ModelFileError, CheckpointError: the file is missing or damaged.
+    """
+    if not source.is_file():
+        raise ModelFileError(f"{source}: no such file")
+    with tempfile.TemporaryDirectory(prefix="gsp-build-") as folder:
+        made = options.keep or Path(folder) / options.name_for(source)
+        if source.suffix in CHECKPOINTS:
+            tell(f"exporting {source.name}")
+            yield _export(source, made, options)
+        elif source.suffix == ".onnx":
+            yield _rewrite(source, made, Path(folder), options, tell)
+        else:
+            raise UsageError(
+                f"{source}: expected an .onnx or a checkpoint ({', '.join(CHECKPOINTS)}), "
+                f"got {source.suffix or 'no suffix'}"
+            )
+
+
+def _export(source: Path, target: Path, options: SourceOptions) -> Path:
+    from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint  # needs torch
+    from gsp_deploy.export import ExportOptions, Source, export_onnx
+
+    if options.precision == "int8":
+        raise UsageError(
+            "int8 needs images to calibrate on: gsp-deploy export --precision int8 --calibrate "
+            "FOLDER, and build what it writes"
+        )
+    form = "plugin-bare" if options.pooling == "plugin" else "unrolled"
+    asked = ExportOptions(
+        precision=options.precision or "fp32",  # type: ignore[arg-type]
+        pooling_form=form,  # type: ignore[arg-type]
+        dynamic_size=options.dynamic_size,
+    )
+    model = load_checkpoint(source)
+    asked.check_against(model.config)
+    origin = Source.of(source, read_checkpoint(source).metadata)
+    return export_onnx(model, target, asked, source=origin).path
+
+
+def _rewrite(
+    source: Path,
+    target: Path,
+    folder: Path,
+    options: SourceOptions,
+    tell: Callable[[str], None],
+) -> Path:
+    manifest = read_onnx_manifest(source)
+    found = source
+    if options.dynamic_size:
+        raise UsageError(f"{source}: its sizes are settled; --dynamic-size belongs to checkpoints")
+    if options.precision is not None and _precision_of(manifest) != options.precision:
+        from gsp_deploy.export.conversion import convert_precision  # needs the onnx package
+
+        tell(f"converting {source.name} to {options.precision}")
+        wants_more = options.pooling == "plugin"
+        converted = folder / "converted" / source.name if wants_more else target
+        found = convert_precision(source, converted, options.precision).path
+    if options.pooling == "plugin" and _form_of(manifest) != "plugin-bare":
+        from gsp_deploy.export.rewriting import rewrite_pooling  # needs the onnx package
+
+        found = rewrite_pooling(found, target, "plugin-bare").path
+    if found == source and options.keep is not None:
+        raise UsageError(f"--onnx {options.keep}: {source} is built as it is, nothing is made")
+    return found
+
+
+def _precision_of(manifest: ExportManifest | None) -> str | None:
+    return None if manifest is None else manifest.precision
+
+
+def _form_of(manifest: ExportManifest | None) -> str | None:
+    return None if manifest is None else manifest.pooling_form

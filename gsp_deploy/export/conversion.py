@@ -1,0 +1,138 @@
+"""An exported float32 file brought to fp16 or bf16, without the checkpoint that it came from.
+
+1. The backbone and the head's 1x1 embedding are lowered, as an export of that precision lowers
+   them; cost, solver, pooling and pre-processing inside the graph stay in float32.
+2. What only the head reads is called the head's, casts and constants: the backbone still ends in
+   one value, and other passes find the head's constants where an export puts them.
+3. The solver is certified anew, on the converted graph.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.errors import ModelFileError, UsageError, reason_of
+from gsp_deploy.export.calibration import Calibration, default_calibration
+from gsp_deploy.export.certificate import certify
+from gsp_deploy.export.graph import HEAD_SCOPE
+from gsp_deploy.export.head import SolverPlan
+from gsp_deploy.export.model_file import ExportedModel, write_model
+from gsp_deploy.export.options import BFLOAT16_OPSET
+from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
+from gsp_deploy.manifest import METADATA_KEY, ExportManifest, SolverCertificate
+
+_IN_HEAD = f"{HEAD_SCOPE}/"
+_EMBED = f"{HEAD_SCOPE}/embed"
+_OUTSIDE = ("preprocessing/", "io/")
+
+
+def convert_precision(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    precision: str,
+    calibration: Calibration | None = None,
+) -> ExportedModel:
+    """Write a float32 export of ours in `fp16` or `bf16`.
+
+    Raises:
+        UsageError: the file cannot be brought to that precision; the message says what can be done.
+        ModelFileError: it is missing, damaged, or not of ours.
+        GspDeployError: a weight or an embedding does not fit the precision's range.
+    """
+    network, manifest = _read(Path(source))
+    _check(source, manifest, precision)
+    passes.ShapeInferencePass()(network)
+    kept = lower_precision(network, precision, takes_part=_is_lowered)
+    _claim_casts(network)
+    _claim_constants(network, LOW_PRECISION[precision])
+    passes.RemoveUnusedNodesPass()(network)
+    certificate = _certify(network, manifest, calibration or default_calibration(manifest.model))
+    described = replace(
+        manifest, precision=precision, kept_in_float32=kept, certificate=certificate, sha256=None
+    )
+    return write_model(network, Path(target), described, manifest.external_data is not None)
+
+
+def _read(path: Path) -> tuple[ir.Model, ExportManifest]:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    try:
+        network = ir.load(path)
+    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
+        raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
+    text = network.metadata_props.get(METADATA_KEY)
+    if text is None:
+        raise UsageError(
+            f"{path}: not an export of gsp-deploy, whose precision it could convert; leave "
+            "--precision out, or bring the file in that precision"
+        )
+    return network, ExportManifest.from_json(text, path)
+
+
+def _check(source: str | os.PathLike[str], manifest: ExportManifest, precision: str) -> None:
+    again = f"export the checkpoint with --precision {precision}"
+    if precision == "int8":
+        raise UsageError(
+            f"{source}: int8 needs images to calibrate on; {again} --calibrate FOLDER first"
+        )
+    if manifest.precision != "fp32":
+        raise UsageError(
+            f"{source} is {manifest.precision}, from which there is no way to {precision}; {again}"
+        )
+    if manifest.pooling_form != "unrolled":
+        raise UsageError(f"{source} has its pooling as one node already; {again} --pooling plugin")
+    if precision == "bf16" and manifest.opset < BFLOAT16_OPSET:
+        raise UsageError(
+            f"{source} is of opset {manifest.opset}, whose convolutions know no bf16; {again}"
+        )
+
+
+def _is_lowered(node: ir.Node) -> bool:
+    name = node.name or ""
+    return name == _EMBED or not name.startswith((_IN_HEAD, *_OUTSIDE))
+
+
+def _claim_casts(network: ir.Model) -> None:
+    """Name casts that only the head reads as the head's own."""
+    for node in network.graph:
+        users = [use.node for use in node.outputs[0].uses()]
+        if node.op_type == "Cast" and users and all(_in_head(user) for user in users):
+            node.name = f"{_IN_HEAD}{(node.name or '').removeprefix(_IN_HEAD)}"
+
+
+def _claim_constants(network: ir.Model, low: ir.DataType) -> None:
+    """Give the head's lowered constants the names that an export of the precision gives them."""
+    suffix, weights = f"/{low.name.lower()}", network.graph.initializers
+    for name, value in list(weights.items()):
+        plain = name.removesuffix(suffix)
+        if name.startswith(_IN_HEAD) and plain != name and plain not in weights:
+            del weights[name]
+            value.name = plain
+            weights[plain] = value
+
+
+def _in_head(node: ir.Node) -> bool:
+    return (node.name or "").startswith(_IN_HEAD)
+
+
+def _certify(
+    network: ir.Model, manifest: ExportManifest, calibration: Calibration
+) -> SolverCertificate | None:
+    head, before = manifest.model.head, manifest.certificate
+    if before is None or not isinstance(head, GSPConfig):
+        return None
+    twin = network.clone()
+    values = {value.name: value for node in twin.graph for value in node.outputs}
+    twin.graph.outputs.extend(values[f"{HEAD_SCOPE}/{name}"] for name in ("embeddings", "weights"))
+    scaled = network.graph.initializers[f"{HEAD_SCOPE}/const/prototypes"].const_value
+    assert scaled is not None
+    unit = scaled.numpy() / np.float32(-2)
+    plan = SolverPlan(before.solver, before.steps)
+    return certify(twin, head, unit, plan, calibration, before.tolerance)
