@@ -20,8 +20,10 @@ from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.inspect import inspect
+from gsp_deploy_cli.package import package
 from gsp_deploy_cli.serve import serve
 from gsp_deploy_cli.train import train
+from gsp_deploy_cli.verify import verify
 
 app = typer.Typer(
     name="gsp-deploy",
@@ -32,7 +34,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, evaluate, export, build, check, bench, embed, explain, inspect, serve):
+for command in (
+    demo,
+    train,
+    evaluate,
+    export,
+    build,
+    check,
+    bench,
+    embed,
+    explain,
+    inspect,
+    serve,
+    package,
+    verify,
+):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

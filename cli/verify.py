@@ -1,0 +1,55 @@
+"""`gsp-deploy verify`: does a bundle work on this machine?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Json, Threads
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The folder that `package` made.")],
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N. (default: what the model implies)")
+    ] = None,
+    threads: Threads = None,
+    allow_fallback: Annotated[
+        bool,
+        typer.Option("--allow-fallback", help="Run the ONNX model where the engine does not fit."),
+    ] = False,
+    allow_host_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-host-code", help="Load version-compatible engines, which carry host code."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check hashes, versions, device and golden embeddings. Exit code 3 if one does not fit."""
+    from gsp_deploy.bundle import BundleOptions, verify_bundle
+
+    options = BundleOptions(
+        device=device,
+        threads=threads,
+        allow_fallback=allow_fallback,
+        allow_host_code=allow_host_code,
+    )
+    with show.status(f"verifying {bundle}"):
+        report = verify_bundle(bundle, options)
+    if json:
+        show.document("verify", report.to_dict())
+    else:
+        rows = [
+            (check.name, f"{'ok' if check.passed else 'FAILED'}: {check.found}")
+            for check in report.checks
+        ]
+        if report.runtime is not None:
+            rows.insert(0, ("runs", f"{report.artifact} on {report.runtime}"))
+        show.facts(str(bundle), rows)
+    if report.fallback is not None:
+        show.note(f"note: fell back to {report.artifact}: {report.fallback}")
+    report.raise_on_failure()

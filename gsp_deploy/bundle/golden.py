@@ -1,0 +1,110 @@
+"""Golden vectors: images, and what the model makes of them where it is packaged."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gsp_deploy.bundle.manifest import Golden
+from gsp_deploy.config import ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import DataError
+from gsp_deploy.image_files import find_images
+from gsp_deploy.preprocessing import decode_image, fit_image
+
+COUNT = 8
+# No divisor of a usual input size, so that the resize has work to do on either axis.
+_PHOTOGRAPH_SIZE = (301, 199)
+_LONGEST_SIDE = 320
+
+FILES = Golden("golden/images.npy", "golden/embeddings.npy", "golden/photograph.png")
+
+
+@dataclass(frozen=True)
+class GoldenImages:
+    """Images to prove a bundle by.
+
+    Attributes:
+        images: uint8 `(n, H, W, 3)`, of the model's size.
+        photograph: a PNG file's bytes that, decoded and fitted, is `images[0]`.
+        source: where they come from, in words.
+    """
+
+    images: np.ndarray
+    photograph: bytes
+    source: str
+
+
+def built_in_images(config: ModelConfig, spec: PreprocessingSpec) -> GoldenImages:
+    """Return crops of the photographs in scikit-image's wheel.
+
+    Raises:
+        MissingCapabilityError: scikit-image is not installed.
+    """
+    from gsp_deploy.data.photographs import photograph
+    from gsp_deploy.export.calibration import default_calibration
+
+    first = photograph("chelsea.png").resize(_PHOTOGRAPH_SIZE, Image.Resampling.LANCZOS)
+    crops = default_calibration(config, COUNT - 1).inputs
+    images = np.concatenate([fit_image(first, spec)[np.newaxis], crops])
+    return GoldenImages(images, _as_png(first), "crops of photographs from scikit-image")
+
+
+def images_of(paths: Sequence[str], spec: PreprocessingSpec) -> GoldenImages:
+    """Return the first images of folders, files or patterns, evenly spaced over them.
+
+    Raises:
+        DataError: there are none, or one cannot be read.
+    """
+    files = find_images(paths)
+    chosen = [
+        files[i * len(files) // min(COUNT, len(files))] for i in range(min(COUNT, len(files)))
+    ]
+    first = decode_image(chosen[0])
+    first.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    images = [fit_image(first, spec), *(fit_image(decode_image(file), spec) for file in chosen[1:])]
+    return GoldenImages(np.stack(images), _as_png(first), f"{len(images)} of the images given")
+
+
+def write_golden(folder: Path, golden: GoldenImages, embeddings: np.ndarray) -> None:
+    """Write the three files of `FILES`."""
+    (folder / FILES.images).parent.mkdir(exist_ok=True)
+    np.save(folder / FILES.images, golden.images)
+    np.save(folder / FILES.embeddings, embeddings.astype(np.float32))
+    (folder / FILES.photograph).write_bytes(golden.photograph)
+
+
+def read_golden(folder: Path, golden: Golden) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and embeddings.
+
+    Raises:
+        DataError: they are damaged, or do not belong together.
+    """
+    try:
+        images = np.load(folder / golden.images, allow_pickle=False)
+        embeddings = np.load(folder / golden.embeddings, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{folder}: the golden arrays are damaged; copy the bundle again"
+        ) from error
+    if (
+        images.ndim != 4
+        or embeddings.ndim != 2
+        or len(images) != len(embeddings)
+        or not len(images)
+    ):
+        raise DataError(
+            f"{folder}: expected golden images (n, H, W, 3) and embeddings (n, D), "
+            f"got {images.shape} and {embeddings.shape}"
+        )
+    return images, embeddings
+
+
+def _as_png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,99 @@
+"""Opening what a bundle holds, on the target."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsp_deploy.bundle.files import misfit
+from gsp_deploy.bundle.manifest import BundledArtifact, BundleManifest, read_bundle_manifest
+from gsp_deploy.errors import GateError, MissingCapabilityError
+from gsp_deploy.runtime import EmbeddingSession, open_session
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """How a bundle is opened.
+
+    Attributes:
+        device: `cpu`, `cuda` or `cuda:N`; None is what the artifact implies.
+        threads: threads of one inference on the CPU.
+        max_batch: images that go through the network at once.
+        allow_fallback: where the first artifact does not fit this machine, take the next one.
+        allow_host_code: load version-compatible engines, which carry host code.
+    """
+
+    device: str | None = None
+    threads: int | None = None
+    max_batch: int = 64
+    allow_fallback: bool = False
+    allow_host_code: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session, the artifact that it runs, and why those before it were left out."""
+
+    session: EmbeddingSession
+    artifact: BundledArtifact
+    fallback: str | None
+
+
+def open_bundle(
+    folder: str | os.PathLike[str], options: BundleOptions | None = None
+) -> EmbeddingSession:
+    """Check a bundle's hashes and open its model.
+
+    Raises:
+        ModelFileError: it is no bundle, or damaged.
+        GateError: a file is not the one that was packaged.
+        MissingCapabilityError: this machine lacks what the first artifact needs, and falling back
+            is not allowed or there is nothing to fall back to.
+    """
+    manifest = read_bundle_manifest(folder)
+    if found := misfit(Path(folder)):
+        raise GateError(f"{folder}: {found}; copy the bundle again")
+    return open_artifact(Path(folder), manifest, options or BundleOptions()).session
+
+
+def open_artifact(folder: Path, manifest: BundleManifest, options: BundleOptions) -> Opened:
+    """Open the first artifact that fits this machine; later ones only where that is allowed."""
+    reasons: list[str] = []
+    for artifact in manifest.artifacts:
+        try:
+            return Opened(_open(folder, artifact, options), artifact, "; ".join(reasons) or None)
+        except MissingCapabilityError as error:
+            if not options.allow_fallback:
+                raise _with_hint(error, manifest, artifact) from error
+            reasons.append(str(error))
+    raise MissingCapabilityError("; ".join(reasons))
+
+
+def _open(folder: Path, artifact: BundledArtifact, options: BundleOptions) -> EmbeddingSession:
+    if artifact.runtime == "onnxruntime":
+        return open_session(
+            folder / artifact.file,
+            options.device,
+            threads=options.threads,
+            max_batch=options.max_batch,
+        )
+    return open_session(
+        folder / artifact.file,
+        # An engine runs on a GPU; `cpu` is then for what the bundle falls back to.
+        None if options.device == "cpu" else options.device,
+        max_batch=options.max_batch,
+        plugins=[] if artifact.plugin is None else [folder / artifact.plugin],
+        allow_host_code=options.allow_host_code,
+    )
+
+
+def _with_hint(
+    error: MissingCapabilityError, manifest: BundleManifest, artifact: BundledArtifact
+) -> MissingCapabilityError:
+    others = manifest.artifacts[manifest.artifacts.index(artifact) + 1 :]
+    if not others:
+        return error
+    return MissingCapabilityError(
+        f"{error}; the bundle holds {others[0].file} too, which --allow-fallback takes"
+    )

@@ -1,0 +1,234 @@
+"""From a model file to a bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gsp_deploy import __version__
+from gsp_deploy.bundle.files import copy_file, new_folder, write_sums
+from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
+from gsp_deploy.bundle.manifest import MANIFEST_NAME, BundledArtifact, BundleManifest
+from gsp_deploy.bundle.readme import licence_text, readme_text
+from gsp_deploy.engine.manifest import (
+    ENGINE_SUFFIXES,
+    EngineManifest,
+    check_plan,
+    read_engine_sidecar,
+)
+from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.files import sha256_of, write_text
+from gsp_deploy.manifest import ExportManifest, sidecar_path
+from gsp_deploy.parity.tolerances import tolerances_for
+from gsp_deploy.runtime import open_session
+
+# What another machine's ONNX Runtime, or C++, may change of a float32 embedding.
+LEAST_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """What goes into a bundle beside the model.
+
+    Attributes:
+        onnx: the ONNX file of an engine: its golden embeddings are made with it, and it is what
+            the bundle can fall back to. Of an ONNX model, None.
+        plugin: the shared object that the engine needs.
+        images: folders, files or patterns of golden images; None takes built-in photographs.
+        license: a licence file; None writes what the model tells of its licence.
+        force: replace a bundle of the same name.
+    """
+
+    onnx: Path | None = None
+    plugin: Path | None = None
+    images: Sequence[str] | None = None
+    license: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class PackagedBundle:
+    """What was written: the folder, its manifest, and its files with their sizes in bytes."""
+
+    folder: Path
+    manifest: BundleManifest
+    golden_source: str
+    files: tuple[tuple[str, int], ...]
+
+
+def package_model(
+    model: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    options: PackageOptions | None = None,
+) -> PackagedBundle:
+    """Write a bundle, whole or not at all. The same inputs give the same bytes.
+
+    Raises:
+        UsageError: the model is of no kind that can be packaged, or an option does not belong.
+        ModelFileError: the model, or what belongs to it, is missing or damaged.
+        MissingCapabilityError: ONNX Runtime or the built-in photographs are not installed.
+    """
+    path, target, options = Path(model), Path(folder), options or PackageOptions()
+    engine = _engine_of(path, options)
+    onnx = path if engine is None else _onnx_of(path, engine, options)
+    export = _export_of(onnx)
+    spec = export.preprocessing
+    if spec is None:
+        raise UsageError(f"{onnx} is a head alone and takes no images; package a whole model")
+    golden = (
+        built_in_images(export.model, spec)
+        if options.images is None
+        else images_of(options.images, spec)
+    )
+    embeddings = _embed(onnx, golden)
+    artifacts = [_onnx_artifact(onnx, export)]
+    if engine is not None:
+        artifacts.insert(0, _engine_artifact(path, engine, options.plugin))
+    manifest = BundleManifest(
+        model=export.model.backbone,
+        embedding_dim=int(embeddings.shape[1]),
+        preprocessing=spec,
+        artifacts=tuple(artifacts),
+        golden=FILES,
+        license=export.provenance.get("license"),
+        packaged_by=__version__,
+    )
+    with new_folder(target, force=options.force, known_by=MANIFEST_NAME) as fresh:
+        for source, name in _copies(onnx, export, path, engine, options.plugin):
+            copy_file(source, fresh / name)
+        write_golden(fresh, golden, embeddings)
+        write_text(fresh / MANIFEST_NAME, manifest.to_json() + "\n")
+        write_text(fresh / "README.md", readme_text(manifest, export, engine, golden.source))
+        if options.license is None:
+            write_text(fresh / "LICENSE", licence_text(export))
+        else:
+            copy_file(options.license, fresh / "LICENSE")
+        for file in fresh.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
+        write_sums(fresh)
+        (fresh / "SHA256SUMS").chmod(0o644)
+        fresh.chmod(0o755)
+        files = tuple(
+            (file.relative_to(fresh).as_posix(), file.stat().st_size)
+            for file in sorted(fresh.rglob("*"))
+            if file.is_file()
+        )
+    return PackagedBundle(target, manifest, golden.source, files)
+
+
+def _engine_of(path: Path, options: PackageOptions) -> EngineManifest | None:
+    """Return the engine's manifest, or None for an ONNX model, having checked what goes with it."""
+    if path.suffix == ".onnx":
+        for option, value in (("--onnx", options.onnx), ("--plugin", options.plugin)):
+            if value is not None:
+                raise UsageError(f"{option} belongs to an engine, and {path} is none")
+        return None
+    if path.suffix not in ENGINE_SUFFIXES:
+        raise UsageError(
+            f"{path}: expected a model ending in .onnx or {', '.join(ENGINE_SUFFIXES)}, got "
+            f"{path.suffix or 'no suffix'}; export a checkpoint first"
+        )
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such engine file")
+    manifest = read_engine_sidecar(path)
+    if manifest is None:
+        raise ModelFileError(
+            f"{path} has no manifest {sidecar_path(path).name} beside it; build it with gsp-deploy"
+        )
+    check_plan(manifest, path)
+    if manifest.plugin is not None:
+        if options.plugin is None:
+            raise UsageError(f"{path} needs the plugin {manifest.plugin.library}; pass --plugin")
+        if sha256_of(options.plugin) != manifest.plugin.sha256:
+            raise UsageError(f"{options.plugin} is not the plugin that {path} was built with")
+    elif options.plugin is not None:
+        raise UsageError(f"{path} needs no plugin; leave --plugin out")
+    return manifest
+
+
+def _onnx_of(engine: Path, manifest: EngineManifest, options: PackageOptions) -> Path:
+    if options.onnx is None:
+        raise UsageError(
+            f"{engine}: its golden embeddings come from its ONNX file; pass --onnx "
+            f"{manifest.onnx_name}"
+        )
+    if not options.onnx.is_file():
+        raise ModelFileError(f"{options.onnx}: no such model file")
+    if sha256_of(options.onnx) != manifest.onnx_sha256:
+        raise UsageError(f"{engine} was not built from {options.onnx} (its SHA-256 differs)")
+    return options.onnx
+
+
+def _export_of(onnx: Path) -> ExportManifest:
+    with open_session(onnx, "cpu", threads=1) as session:
+        manifest = session.info.manifest
+    if not isinstance(manifest, ExportManifest):
+        raise UsageError(f"{onnx} was not exported by gsp-deploy: it does not say what it is")
+    return manifest
+
+
+def _embed(onnx: Path, golden: GoldenImages) -> np.ndarray:
+    with open_session(onnx, "cpu", threads=1) as session:
+        return session.embed(golden.images)
+
+
+def _tolerance(precision: str) -> float:
+    return max(LEAST_TOLERANCE, tolerances_for(precision).max_cosine_distance)
+
+
+def _fixed_batch(shape: Sequence[int | str]) -> int | None:
+    return shape[0] if isinstance(shape[0], int) else None
+
+
+def _onnx_artifact(path: Path, export: ExportManifest) -> BundledArtifact:
+    source = export.inputs[0]
+    return BundledArtifact(
+        runtime="onnxruntime",
+        file=path.name,
+        precision=export.precision,
+        input=source,
+        fixed_batch=_fixed_batch(source.shape),
+        max_cosine_distance=_tolerance(export.precision),
+    )
+
+
+def _engine_artifact(path: Path, engine: EngineManifest, plugin: Path | None) -> BundledArtifact:
+    source, precision = engine.inputs[0], engine.precision.asked
+    return BundledArtifact(
+        runtime=engine.flavour,
+        file=path.name,
+        precision=precision,
+        input=source,
+        fixed_batch=_fixed_batch(source.shape),
+        max_cosine_distance=_tolerance(precision),
+        tensorrt=engine.tensorrt_version,
+        platform=engine.platform,
+        compute_capabilities=engine.compute_capabilities,
+        hardware_compatibility=engine.hardware_compatibility,
+        version_compatible=engine.version_compatible,
+        plugin=None if plugin is None else plugin.name,
+    )
+
+
+def _copies(
+    onnx: Path,
+    export: ExportManifest,
+    model: Path,
+    engine: EngineManifest | None,
+    plugin: Path | None,
+) -> Iterator[tuple[Path, str]]:
+    """Yield the files that are copied, and what they are called in the bundle."""
+    yield onnx, onnx.name
+    if sidecar_path(onnx).is_file():
+        yield sidecar_path(onnx), sidecar_path(onnx).name
+    if export.external_data is not None:
+        yield onnx.with_name(export.external_data), export.external_data
+    if engine is not None:
+        yield model, model.name
+        yield sidecar_path(model), sidecar_path(model).name
+    if plugin is not None:
+        yield plugin, plugin.name
