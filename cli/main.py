@@ -23,6 +23,7 @@ from gsp_deploy_cli.inspect import inspect
 from gsp_deploy_cli.package import package
 from gsp_deploy_cli.serve import serve
 from gsp_deploy_cli.train import train
+from gsp_deploy_cli.tune import tune
 from gsp_deploy_cli.verify import verify
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ for command in (
     train,
     evaluate,
     export,
+    tune,
     build,
     check,
     bench,

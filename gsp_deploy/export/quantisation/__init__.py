@@ -7,8 +7,18 @@ into the embedding undamped and into the transport costs, whose differences are 
 
 from __future__ import annotations
 
-from gsp_deploy.export.quantisation.images import QuantisationImages, quantisation_images
+from gsp_deploy.export.quantisation.images import (
+    QuantisationImages,
+    quantisation_images,
+    quantisation_images_of,
+)
 from gsp_deploy.export.quantisation.range_cache import cache_path
 from gsp_deploy.export.quantisation.search import quantise_draft
 
-__all__ = ["QuantisationImages", "cache_path", "quantisation_images", "quantise_draft"]
+__all__ = [
+    "QuantisationImages",
+    "cache_path",
+    "quantisation_images",
+    "quantisation_images_of",
+    "quantise_draft",
+]

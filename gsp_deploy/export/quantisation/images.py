@@ -64,11 +64,7 @@ def quantisation_images(
     calibration, _ = _read_files(
         _evenly(files, MOST_CALIBRATION_IMAGES), spec, Path(folder).name, notes
     )
-    if len(calibration.inputs) < FEWEST_CALIBRATION_IMAGES:
-        notes.append(
-            f"{len(calibration.inputs)} calibration images: fewer than "
-            f"{FEWEST_CALIBRATION_IMAGES} may miss large activations"
-        )
+    _note_too_few(calibration, notes)
     if validate is not None and not Path(validate).is_dir():
         validation, labels = _read_part(open_dataset(validate).test, spec, validate)
     else:
@@ -77,6 +73,24 @@ def quantisation_images(
         name = Path(folder if validate is None else validate).name
         validation, labels = _read_files(chosen, spec, name, notes)
     return QuantisationImages(calibration, validation, labels, tuple(dict.fromkeys(notes)))
+
+
+def quantisation_images_of(
+    part: LabelledImages, spec: PreprocessingSpec, name: str
+) -> QuantisationImages:
+    """Take both from one part of a data set, which must not be the one that a result is told of.
+
+    Args:
+        part: up to 512 images of it are calibrated on, and up to 1,000 judged with.
+        spec: the model's pre-processing.
+        name: what to call it.
+    """
+    notes: list[str] = []
+    inputs = _fitted(part.subset(_evenly(list(range(len(part))), MOST_CALIBRATION_IMAGES)), spec)
+    calibration = Calibration(inputs, f"{len(inputs)} images of {name}", spec)
+    _note_too_few(calibration, notes)
+    validation, labels = _read_part(part, spec, name)
+    return QuantisationImages(calibration, validation, labels, tuple(notes))
 
 
 def _read_files(
@@ -97,10 +111,22 @@ def _read_part(
     chosen = part.subset(_whole_classes(part.labels, len(part)))
     if not len(chosen):
         raise UsageError(f"{name} has no test images; --validate needs some to search among")
+    images = _fitted(chosen, spec)
+    return Calibration(images, f"{len(images)} images of {name}", spec), chosen.labels
+
+
+def _fitted(part: LabelledImages, spec: PreprocessingSpec) -> np.ndarray:
+    """Return all images of a part at the model's size, uint8 `(n, H, W, 3)`."""
     with ThreadPoolExecutor(available_cores()) as pool:
-        images = list(pool.map(lambda i: fit_image(chosen.image(i), spec), range(len(chosen))))
-    source = f"{len(images)} images of {name}"
-    return Calibration(np.stack(images), source, spec), chosen.labels
+        return np.stack(list(pool.map(lambda i: fit_image(part.image(i), spec), range(len(part)))))
+
+
+def _note_too_few(calibration: Calibration, notes: list[str]) -> None:
+    if len(calibration.inputs) < FEWEST_CALIBRATION_IMAGES:
+        notes.append(
+            f"{len(calibration.inputs)} calibration images: fewer than "
+            f"{FEWEST_CALIBRATION_IMAGES} may miss large activations"
+        )
 
 
 def _whole_classes(labels: np.ndarray | None, count: int) -> list[int]:

@@ -1,0 +1,26 @@
+"""Choosing how to deploy a model: accuracy against latency over precision, steps, size, batch.
+
+tuning = tune("model.safetensors", open_dataset("cub:PATH"), "runs/tune")
+deliver(tuning, choose(tuning.points, Limits(max_latency=5.0)), Path("model.onnx"))
+"""
+
+from __future__ import annotations
+
+from gsp_deploy.tuning.delivery import deliver
+from gsp_deploy.tuning.front import Limits, Point, choose
+from gsp_deploy.tuning.run import TIMING, Tuning, TuningSettings, tune
+from gsp_deploy.tuning.space import PRECISIONS, Candidate, TuningSpace
+
+__all__ = [
+    "PRECISIONS",
+    "TIMING",
+    "Candidate",
+    "Limits",
+    "Point",
+    "Tuning",
+    "TuningSettings",
+    "TuningSpace",
+    "choose",
+    "deliver",
+    "tune",
+]

@@ -1,0 +1,212 @@
+"""A study that is killed at any moment goes on; nothing is measured twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.benchmark import BenchmarkSettings
+from gsp_deploy.checkpoint import save_checkpoint
+from gsp_deploy.data import open_dataset
+from gsp_deploy.errors import CheckpointError, GspDeployError, UsageError
+from gsp_deploy.manifest import sidecar_path
+from gsp_deploy.runtime import open_session
+from gsp_deploy.tuning import (
+    Limits,
+    TuningSettings,
+    TuningSpace,
+    choose,
+    deliver,
+    tune,
+)
+from gsp_deploy.tuning.images import CalibrationImages, scoring_images
+from gsp_deploy.tuning.measure import Workshop
+from gsp_deploy.tuning.plot import plot_front
+from gsp_deploy.tuning.study import Quality, Speed, open_study
+
+SPEC = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=4,train_classes=6,test_classes=6"
+SPACE = TuningSpace(("fp32", "fp16", "int8"), (None, 1, 3), (32, 24))
+SETTINGS = TuningSettings(
+    benchmark=BenchmarkSettings((1, 2), warmup=0, repeats=2, threads=1, twin=False, memory=False)
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    head = GSPConfig(16, embedding_dim=8, num_prototypes=4, entropy_weight=20.0, solver="newton")
+    config = ModelConfig("small_cnn_s8", head, PreprocessingSpec(32, 32), {"width": 4})
+    save_checkpoint(EmbeddingModel(config), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return open_dataset(SPEC)
+
+
+class Killed(BaseException):
+    """What a kill is to the code that runs: nothing that it could handle."""
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    """Measurements that only note that they were made; the third kind of candidate fails."""
+    made = []
+
+    def export(self, candidate, path, sibling=None):
+        made.append(("export", candidate.name))
+        if candidate.precision == "int8" and candidate.size == 24:
+            raise GspDeployError("no")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(candidate.name)
+        sidecar_path(path).write_text("{}")
+        return candidate
+
+    def score(self, candidate):
+        made.append(("score", candidate.name))
+        steps = candidate.steps or 3
+        return Quality("a hash", steps, 50.0, 60.0, candidate.precision == "fp16")
+
+    def time(self, model, reference, batches):
+        made.append(("time", model.stem))
+        return {batch: Speed(0.5, 0.4, 0.6, 4.0) for batch in batches}
+
+    for name, fake in {"export": export, "score": score, "time": time}.items():
+        monkeypatch.setattr(Workshop, name, fake)
+    monkeypatch.setattr("gsp_deploy.tuning.run.sha256_of", lambda path: "a hash")
+    monkeypatch.setattr("gsp_deploy.tuning.run.read_sidecar", lambda path: path.exists())
+    return made
+
+
+def test_every_candidate_is_measured_once(faked, checkpoint, dataset, tmp_path):
+    tuning = tune(checkpoint, dataset, tmp_path / "study", SPACE, SETTINGS)
+    assert len(tuning.candidates) == 18
+    scored = [name for kind, name in faked if kind == "score"]
+    # Where the certified number of steps is 3, the candidate with 3 is the same network.
+    assert scored == [
+        f"{precision}-{size}px-{steps}"
+        for size in (32, 24)
+        for precision in ("fp32", "fp16", "int8")
+        for steps in ("certified", 1)
+        if (precision, size) != ("int8", 24)
+    ]
+    timed = [name for kind, name in faked if kind == "time"]
+    assert timed == [name for name in scored if not name.startswith("fp16")]
+    assert tuning.study.failures == {f"int8-24px-{steps}": "no" for steps in ("certified", 1, 3)}
+    assert len(tuning.points) == 2 * len(scored)
+    assert {p.latency_ms for p in tuning.points if p.candidate.precision == "fp16"} == {None}
+    assert "fp16: emulated on this device" in " ".join(tuning.notes)
+
+
+def test_killed_at_any_stage_it_goes_on(faked, checkpoint, dataset, tmp_path):
+    """Killed before every single stage, one after the other, all of it is made once."""
+    folder = tmp_path / "study"
+    whole = tune(checkpoint, dataset, tmp_path / "whole", SPACE, SETTINGS)
+    expected = [stage for stage in faked if stage[0] != "export"]
+    faked.clear()
+    for _ in range(200):
+        heard = []
+
+        def killed_after_a_stage(doing, done, total, heard=heard):
+            heard.append(doing)
+            if len(heard) == 3 and doing != "done":  # exporting, scoring, and then
+                raise Killed
+
+        try:
+            found = tune(checkpoint, dataset, folder, SPACE, SETTINGS, observe=killed_after_a_stage)
+            break
+        except Killed:
+            continue
+    assert [stage for stage in faked if stage[0] != "export"] == expected
+    assert found.points == whole.points
+
+
+def test_a_wider_space_adds_to_a_study(faked, checkpoint, dataset, tmp_path):
+    folder = tmp_path / "study"
+    tune(checkpoint, dataset, folder, TuningSpace(("fp32",), (None,), (32,)), SETTINGS)
+    faked.clear()
+    wider = dataclasses.replace(
+        SETTINGS, benchmark=dataclasses.replace(SETTINGS.benchmark, batches=(1, 2, 4))
+    )
+    tuning = tune(checkpoint, dataset, folder, TuningSpace(("fp32",), (None,), (32, 24)), wider)
+    assert ("score", "fp32-32px-certified") not in faked
+    assert ("time", "fp32-32px-certified") in faked  # at the new batch size
+    assert {point.batch for point in tuning.points} == {1, 2, 4}
+    assert len(tuning.points) == 6
+
+
+def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_path):
+    folder = tmp_path / "study"
+    space = TuningSpace(("fp32",), (None,), (32,))
+    tune(checkpoint, dataset, folder, space, SETTINGS)
+    other = dataclasses.replace(
+        SETTINGS, benchmark=dataclasses.replace(SETTINGS.benchmark, threads=2)
+    )
+    with pytest.raises(UsageError, match=r"another threads \(1, now 2\); choose another folder"):
+        tune(checkpoint, dataset, folder, space, other)
+    tune(checkpoint, dataset, folder, space, other, force=True)
+    (folder / "study.json").write_text('{"document": "tune-study"')
+    with pytest.raises(UsageError, match="not a study that can be continued"):
+        tune(checkpoint, dataset, folder, space, other)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds no study"):
+        open_study(tmp_path / "full", {}, start_over=True)
+
+
+def test_what_cannot_be_tuned_is_refused(checkpoint, dataset, tmp_path):
+    without_training = dataclasses.replace(dataset, train=dataset.train.subset([]))
+    with pytest.raises(UsageError, match="int8 needs images to calibrate on"):
+        tune(checkpoint, without_training, tmp_path / "a", SPACE, SETTINGS)
+    with pytest.raises(UsageError, match="starts from a checkpoint"):
+        tune(tmp_path / "model.onnx", dataset, tmp_path / "b", SPACE, SETTINGS)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        tune(tmp_path / "gone.safetensors", dataset, tmp_path / "c", SPACE, SETTINGS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scoring_takes_whole_classes(dataset):
+    fewer = scoring_images(dataset, 12)
+    assert len(fewer.test) == 12
+    assert np.bincount(fewer.test.labels)[np.unique(fewer.test.labels)].tolist() == [4, 4, 4]
+    assert fewer.notes == ("scored on 12 of 24 test images, those of 3 of 6 classes",)
+    assert scoring_images(dataset, 24) is dataset
+
+
+def test_calibration_takes_the_training_part_or_a_folder(dataset, tmp_path):
+    spec = PreprocessingSpec(32, 32)
+    images = CalibrationImages(dataset, None)
+    assert len(images.at(spec).calibration.inputs) == len(dataset.train) == 24
+    assert images.at(spec) is images.at(spec)
+    assert "fewer than 100" in images.at(spec).notes[0]
+    dataset.train.image(0).save(tmp_path / "one.png")
+    assert len(CalibrationImages(dataset, tmp_path).at(spec).calibration.inputs) == 1
+
+
+def test_a_real_study_from_checkpoint_to_file(checkpoint, dataset, tmp_path):
+    space = TuningSpace(("fp32", "fp16", "int8"), (None,), (32,))
+    settings = dataclasses.replace(SETTINGS, int8_drop=50.0)
+    tuning = tune(checkpoint, dataset, tmp_path / "study", space, settings)
+    assert not tuning.study.failures
+    reference, half, int8 = tuning.points[:3]
+    assert reference.drop == 0
+    assert 0.2 < reference.speed.ratio < 5  # itself, in turns with itself
+    assert half.latency_ms is None
+    assert int8.speed.ratio_low <= int8.speed.ratio <= int8.speed.ratio_high
+    assert int8.latency_ms > 0
+    chosen = choose(tuning.points, Limits(max_latency=10_000))
+    output = tmp_path / "out" / "model.onnx"
+    deliver(tuning, chosen, output)
+    settings = json.loads((tmp_path / "out" / "model.onnx.tune.json").read_text())
+    assert settings["candidate"]["precision"] == chosen.candidate.precision
+    with open_session(output) as session:
+        assert session.info.manifest.precision == chosen.candidate.precision
+        assert session.embed(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 8)
+    plot_front(tuning, tmp_path / "front.png", chosen)
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
