@@ -1,0 +1,383 @@
+// Loads libgsp_plugin.so as TensorRT does and holds it to its contract: create, shapes, types,
+// formats, workspace, tactics, serialise, create again, clone, refuse. Needs neither TensorRT's
+// libraries nor a GPU.
+//
+//   gsp_contract_host libgsp_plugin.so            exit 0 when everything holds, else 1
+//   gsp_contract_host libgsp_plugin.so --enqueue  also launch, for a library whose launcher records
+#include <NvInferRuntime.h>
+#include <dlfcn.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace nvinfer1;
+
+std::string last_message;
+
+class Recorder final : public ILogger {
+  void log(Severity, const char* message) noexcept override { last_message = message; }
+};
+
+class Finder final : public ILoggerFinder {
+  ILogger* findLogger() override { return &recorder_; }
+  Recorder recorder_;
+};
+
+void require(bool holds, const std::string& what) {
+  if (holds) return;
+  std::printf("FAILED %s (last message: %s)\n", what.c_str(), last_message.c_str());
+  std::exit(1);
+}
+
+void expect(bool holds, const std::string& what) {
+  require(holds, what);
+  std::printf("ok %s\n", what.c_str());
+}
+
+// Stand-ins for TensorRT's expressions of sizes: told apart by their addresses.
+class Size final : public IDimensionExpr {};
+class Expressions final : public IExprBuilder {};
+
+// The attributes of a node, to be changed before use.
+struct Attributes {
+  std::string pooling = "gap";
+  std::string solver = "newton";
+  std::string output_type = "fp32";
+  int32_t iterations = 3;
+  float transport_ratio = 0.3F;
+  float entropy_weight = 5.0F;
+  float initial_scale = 0.0F;
+  float power = 3.0F;
+  int32_t normalize = 1;
+  int32_t output_weights = 1;
+  int32_t output_attributes = 1;
+  std::vector<PluginField> extra;
+  std::string left_out;
+
+  std::vector<PluginField> fields() const {
+    std::vector<PluginField> all = extra;
+    const auto add = [&](const char* name, const void* data, PluginFieldType type, size_t length) {
+      if (left_out != name) all.emplace_back(name, data, type, static_cast<int32_t>(length));
+    };
+    add("pooling", pooling.data(), PluginFieldType::kCHAR, pooling.size());
+    add("solver", solver.c_str(), PluginFieldType::kCHAR, solver.size() + 1);  // both are seen
+    add("iterations", &iterations, PluginFieldType::kINT32, 1);
+    add("transport_ratio", &transport_ratio, PluginFieldType::kFLOAT32, 1);
+    add("entropy_weight", &entropy_weight, PluginFieldType::kFLOAT32, 1);
+    add("initial_scale", &initial_scale, PluginFieldType::kFLOAT32, 1);
+    add("power", &power, PluginFieldType::kFLOAT32, 1);
+    add("normalize", &normalize, PluginFieldType::kINT32, 1);
+    add("output_weights", &output_weights, PluginFieldType::kINT32, 1);
+    add("output_attributes", &output_attributes, PluginFieldType::kINT32, 1);
+    add("output_type", output_type.data(), PluginFieldType::kCHAR, output_type.size());
+    return all;
+  }
+};
+
+using Plugin = std::unique_ptr<IPluginV3>;
+
+class Library {
+ public:
+  explicit Library(const char* path) : handle_(dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
+    if (handle_ == nullptr) last_message = dlerror();
+    expect(handle_ != nullptr, "the library loads");
+    symbol<void(ILoggerFinder*)>("setLoggerFinder")(&finder_);
+    int32_t count = 0;
+    IPluginCreatorInterface* const* creators =
+        symbol<IPluginCreatorInterface* const*(int32_t&)>("getCreators")(count);
+    expect(count == 1 && creators != nullptr, "one creator");
+    expect(std::strcmp(creators[0]->getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE") == 0,
+           "of the third interface");
+    creator_ = static_cast<IPluginCreatorV3One*>(creators[0]);
+  }
+
+  IPluginCreatorV3One& creator() const { return *creator_; }
+
+  Plugin create(const Attributes& attributes, TensorRTPhase phase = TensorRTPhase::kBUILD) const {
+    const std::vector<PluginField> fields = attributes.fields();
+    const PluginFieldCollection collection{static_cast<int32_t>(fields.size()), fields.data()};
+    return Plugin(creator_->createPlugin("node", &collection, phase));
+  }
+
+  template <typename Function>
+  Function* symbol(const char* name) const {
+    void* const found = dlsym(handle_, name);
+    require(found != nullptr, std::string("it exports ") + name);
+    return reinterpret_cast<Function*>(found);
+  }
+
+ private:
+  void* handle_;
+  Finder finder_;
+  IPluginCreatorV3One* creator_ = nullptr;
+};
+
+template <typename Capability>
+Capability& as(const Plugin& plugin, PluginCapabilityType type) {
+  IPluginCapability* const capability = plugin->getCapabilityInterface(type);
+  require(capability != nullptr, "the capability is there");
+  return *static_cast<Capability*>(capability);
+}
+
+IPluginV3OneBuild& build_of(const Plugin& plugin) {
+  return as<IPluginV3OneBuild>(plugin, PluginCapabilityType::kBUILD);
+}
+
+IPluginV3OneRuntime& runtime_of(const Plugin& plugin) {
+  return as<IPluginV3OneRuntime>(plugin, PluginCapabilityType::kRUNTIME);
+}
+
+DynamicPluginTensorDesc tensor(DataType type, TensorFormat format, Dims dims) {
+  DynamicPluginTensorDesc description{};
+  description.desc = {dims, type, format, 1.0F};
+  description.min = description.opt = description.max = dims;
+  return description;
+}
+
+// Inputs and outputs of 2 images, 64 embedding and 32 feature channels, 7 x 5 locations, 8
+// prototypes.
+std::vector<DynamicPluginTensorDesc> tensors(DataType type, TensorFormat format, bool features,
+                                             DataType output, int64_t width = 64) {
+  const Dims maps{4, {2, width, 7, 5}};
+  std::vector<DynamicPluginTensorDesc> all = {
+      tensor(type, format, maps),
+      tensor(DataType::kFLOAT, TensorFormat::kLINEAR, Dims{2, {8, width}})};
+  if (features) all.push_back(tensor(type, format, Dims{4, {2, 32, 7, 5}}));
+  const auto result = [&](Dims dims) {
+    all.push_back(tensor(output, TensorFormat::kLINEAR, dims));
+  };
+  result(Dims{2, {2, features ? 32 : width}});
+  result(Dims{3, {2, 7, 5}});
+  result(Dims{2, {2, 8}});
+  return all;
+}
+
+// Whether the plugin takes all of a combination, asked position by position as the builder does.
+bool takes(IPluginV3OneBuild& build, const std::vector<DynamicPluginTensorDesc>& all) {
+  const int32_t inputs = static_cast<int32_t>(all.size()) - 3;
+  for (int32_t i = 0; i < inputs + 3; ++i) {
+    if (!build.supportsFormatCombination(i, all.data(), inputs, 3)) return false;
+  }
+  return true;
+}
+
+void check_names(const Library& library) {
+  IPluginCreatorV3One& creator = library.creator();
+  const Plugin plugin = library.create({});
+  expect(plugin != nullptr, "a node's plugin is created");
+  auto& core = as<IPluginV3OneCore>(plugin, PluginCapabilityType::kCORE);
+  expect(std::strcmp(core.getPluginName(), "GeneralizedSumPooling") == 0 &&
+             std::strcmp(core.getPluginVersion(), "1") == 0 &&
+             std::strcmp(core.getPluginNamespace(), "gsp.deploy") == 0,
+         "it is gsp.deploy::GeneralizedSumPooling of version 1");
+  expect(std::strcmp(creator.getPluginName(), core.getPluginName()) == 0 &&
+             std::strcmp(creator.getPluginVersion(), core.getPluginVersion()) == 0 &&
+             std::strcmp(creator.getPluginNamespace(), core.getPluginNamespace()) == 0,
+         "the creator has the plugin's names");
+  expect(creator.getFieldNames()->nbFields == 11, "the creator tells all attributes");
+}
+
+void check_shapes_and_types(const Library& library) {
+  for (const bool features : {false, true}) {
+    Attributes attributes;
+    if (features) attributes.pooling = "gmp";
+    attributes.normalize = features ? 0 : 1;
+    attributes.output_type = "fp16";
+    const Plugin plugin = library.create(attributes);
+    auto& build = build_of(plugin);
+    const int32_t inputs = features ? 3 : 2;
+    std::array<DataType, 3> types{};
+    const std::array<DataType, 3> given = {DataType::kHALF, DataType::kFLOAT, DataType::kHALF};
+    expect(build.getNbOutputs() == 3, "three outputs");
+    expect(build.getOutputDataTypes(types.data(), 3, given.data(), inputs) == 0 &&
+               types == std::array{DataType::kHALF, DataType::kHALF, DataType::kHALF},
+           "outputs of the type asked for");
+    const Size batch{}, depth{}, height{}, width{}, channels{}, prototypes{};
+    const DimsExprs maps{4, {&batch, &depth, &height, &width}};
+    const std::array<DimsExprs, 3> in = {maps, DimsExprs{2, {&prototypes, &depth}},
+                                         DimsExprs{4, {&batch, &channels, &height, &width}}};
+    std::array<DimsExprs, 3> out{};
+    Expressions expressions;
+    expect(build.getOutputShapes(in.data(), inputs, nullptr, 0, out.data(), 3, expressions) == 0,
+           "shapes are told");
+    expect(out[0].nbDims == 2 && out[0].d[0] == &batch &&
+               out[0].d[1] == (features ? &channels : &depth),
+           "pooled (B, D), or (B, C)");
+    expect(out[1].nbDims == 3 && out[1].d[0] == &batch && out[1].d[1] == &height &&
+               out[1].d[2] == &width,
+           "weights (B, H, W)");
+    expect(out[2].nbDims == 2 && out[2].d[0] == &batch && out[2].d[1] == &prototypes,
+           "attributes (B, M)");
+    expect(build.getOutputShapes(in.data(), inputs - 1, nullptr, 0, out.data(), 3, expressions) != 0,
+           "another number of inputs is refused");
+  }
+}
+
+void check_formats(const Library& library) {
+  const auto float32 = DataType::kFLOAT, half = DataType::kHALF, bfloat = DataType::kBF16;
+  const auto linear = TensorFormat::kLINEAR, last = TensorFormat::kHWC, eight = TensorFormat::kHWC8;
+  for (const bool features : {false, true}) {
+    Attributes attributes;
+    if (features) attributes.pooling = "gem";
+    attributes.normalize = features ? 0 : 1;
+    const Plugin plugin = library.create(attributes);
+    auto& build = build_of(plugin);
+    for (const DataType type : {float32, half, bfloat}) {
+      expect(takes(build, tensors(type, linear, features, float32)), "channels first, every type");
+    }
+    expect(takes(build, tensors(float32, last, features, float32)), "channels last in float32");
+    expect(takes(build, tensors(half, eight, features, float32)), "channels last in float16");
+    expect(takes(build, tensors(bfloat, eight, features, float32)), "channels last in bfloat16");
+    expect(!takes(build, tensors(half, eight, features, float32, 60)), "no padded channels");
+    expect(!takes(build, tensors(DataType::kINT8, linear, features, float32)), "no int8");
+    expect(!takes(build, tensors(half, TensorFormat::kCHW32, features, float32)), "no CHW32");
+    expect(!takes(build, tensors(half, linear, features, half)), "outputs of one type");
+    auto mixed = tensors(half, linear, features, float32);
+    mixed[1].desc.type = half;
+    expect(!takes(build, mixed), "prototypes in float32 only");
+    if (features) {
+      mixed = tensors(half, linear, features, float32);
+      mixed[2].desc.format = eight;
+      expect(!takes(build, mixed), "features in the embeddings' format only");
+    }
+  }
+}
+
+void check_build(const Library& library) {
+  const Plugin plugin = library.create({});
+  auto& build = build_of(plugin);
+  auto all = tensors(DataType::kHALF, TensorFormat::kLINEAR, false, DataType::kFLOAT);
+  expect(build.configurePlugin(all.data(), 2, all.data() + 2, 3) == 0, "shapes within the limits");
+  const size_t small = build.getWorkspaceSize(all.data(), 2, all.data() + 2, 3);
+  all[0].max.d[0] = 64;
+  const size_t large = build.getWorkspaceSize(all.data(), 2, all.data() + 2, 3);
+  expect(small > 0 && large > small, "the workspace is for the largest batch");
+  all[0].max.d[2] = all[0].max.d[3] = 65;
+  expect(build.configurePlugin(all.data(), 2, all.data() + 2, 3) != 0 &&
+             last_message.find("locations must be from 1 to 4096, got 4225") != std::string::npos,
+         "more locations than there may be are refused");
+  const int32_t count = build.getNbTactics();
+  std::vector<int32_t> tactics(static_cast<size_t>(count));
+  expect(count >= 1 && build.getValidTactics(tactics.data(), count) == 0, "there is a tactic");
+  for (const int32_t tactic : tactics) {
+    expect(tactic > 0 && runtime_of(plugin).setTactic(tactic) == 0, "tactics can be set");
+  }
+  expect(runtime_of(plugin).setTactic(0) == 0, "so can the default");
+  expect(runtime_of(plugin).setTactic(77) != 0, "an unknown tactic is refused");
+}
+
+std::string identity(const Plugin& plugin) { return build_of(plugin).getTimingCacheID(); }
+
+void check_serialisation(const Library& library) {
+  Attributes attributes;
+  attributes.pooling = "gem";
+  attributes.solver = "fixed-point";
+  attributes.transport_ratio = 0.123456789F;
+  attributes.initial_scale = 0.5F;
+  attributes.power = 2.5F;
+  attributes.normalize = 0;
+  attributes.output_weights = 0;
+  attributes.output_type = "bf16";
+  const Plugin first = library.create(attributes);
+  const PluginFieldCollection* const fields = runtime_of(first).getFieldsToSerialize();
+  expect(fields != nullptr && fields->nbFields == 12, "a version and all settings are serialised");
+  const Plugin second(library.creator().createPlugin("", fields, TensorRTPhase::kRUNTIME));
+  expect(second != nullptr && identity(second) == identity(first), "the plan's plugin is the same");
+  const Plugin copy(second->clone());
+  expect(copy != nullptr && identity(copy) == identity(first), "so is a clone");
+  const Plugin attached(runtime_of(copy).attachToContext(nullptr));
+  expect(attached != nullptr && identity(attached) == identity(first), "and one of a context");
+  attributes.transport_ratio = 0.12345678F;
+  expect(identity(library.create(attributes)) != identity(first),
+         "other settings have another timing cache id");
+
+  std::vector<PluginField> altered(fields->fields, fields->fields + fields->nbFields);
+  const int32_t other = 2;
+  altered[0].data = &other;
+  const PluginFieldCollection collection{fields->nbFields, altered.data()};
+  expect(library.creator().createPlugin("", &collection, TensorRTPhase::kRUNTIME) == nullptr &&
+             last_message.find("build the engine again") != std::string::npos,
+         "a plan of another version is refused");
+}
+
+void check_refusals(const Library& library) {
+  const auto refused = [&](const char* reason, const std::function<void(Attributes&)>& change) {
+    Attributes attributes;
+    change(attributes);
+    last_message.clear();
+    const bool is_refused = library.create(attributes) == nullptr;
+    expect(is_refused && last_message.find(reason) != std::string::npos, "refused: " + last_message);
+  };
+  static const int32_t one = 1;
+  const PluginField unknown("sharpness", &one, PluginFieldType::kINT32, 1);
+  const PluginField twice("iterations", &one, PluginFieldType::kINT32, 1);
+  const PluginField typed("power", &one, PluginFieldType::kINT32, 1);
+  refused("unknown attribute sharpness", [&](Attributes& a) { a.extra = {unknown}; });
+  refused("iterations is given twice", [&](Attributes& a) { a.extra = {twice}; });
+  refused("power must be a float32", [&](Attributes& a) {
+    a.left_out = "power";
+    a.extra = {typed};
+  });
+  refused("solver is missing", [](Attributes& a) { a.left_out = "solver"; });
+  refused("pooling must be one of gap, gmp, gem", [](Attributes& a) { a.pooling = "max"; });
+  refused("transport_ratio must be above 0", [](Attributes& a) { a.transport_ratio = 1.5F; });
+  refused("entropy_weight must be above 0", [](Attributes& a) { a.entropy_weight = -1.0F; });
+  refused("iterations must be at least 1", [](Attributes& a) { a.iterations = 0; });
+  refused("output_weights must be 0 or 1", [](Attributes& a) { a.output_weights = 2; });
+  refused("normalize must be false", [](Attributes& a) { a.pooling = "gmp"; });
+  expect(library.creator().createPlugin("node", nullptr, TensorRTPhase::kBUILD) == nullptr,
+         "no attributes at all are refused");
+}
+
+// With a library whose launcher writes down what it gets. The addresses are never followed.
+void check_enqueue(const Library& library) {
+  Attributes attributes;
+  attributes.pooling = "gmp";
+  attributes.normalize = 0;
+  attributes.output_weights = 0;
+  const Plugin plugin = library.create(attributes);
+  auto& runtime = runtime_of(plugin);
+  auto all = tensors(DataType::kHALF, TensorFormat::kHWC8, true, DataType::kFLOAT);
+  all.erase(all.begin() + 4);
+  std::vector<PluginTensorDesc> plain;
+  for (const DynamicPluginTensorDesc& described : all) plain.push_back(described.desc);
+  const auto address = [](uintptr_t value) { return reinterpret_cast<void*>(value); };
+  const std::array<const void*, 3> in = {address(0x10), address(0x20), address(0x30)};
+  const std::array<void*, 2> out = {address(0x40), address(0x50)};
+  expect(runtime.setTactic(3) == 0, "a tactic is set");
+  expect(runtime.onShapeChange(plain.data(), 3, plain.data() + 3, 2) == 0, "the shapes are taken");
+  expect(runtime.enqueue(plain.data(), plain.data() + 3, in.data(), out.data(), address(0x60),
+                         nullptr) == 0,
+         "it launches");
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 2) {
+    std::fprintf(stderr, "usage: %s libgsp_plugin.so [--enqueue]\n", arguments[0]);
+    return 2;
+  }
+  const Library library(arguments[1]);
+  std::printf("built with TensorRT %d, abi %d, gsp-deploy %s\n",
+              library.symbol<int32_t()>("gsp_plugin_tensorrt")(),
+              library.symbol<int32_t()>("gsp_plugin_abi")(),
+              library.symbol<const char*()>("gsp_plugin_version")());
+  check_names(library);
+  check_shapes_and_types(library);
+  check_formats(library);
+  check_build(library);
+  check_serialisation(library);
+  check_refusals(library);
+  if (count > 2) check_enqueue(library);
+  std::printf("the contract holds\n");
+  return 0;
+}
