@@ -57,7 +57,7 @@ def _accepted(config: Any, known: bytes, log: Any) -> bool:
     """Whether the build takes the cache. TensorRT tells of a foreign one in three ways."""
     before = len(log.errors) + len(log.warnings)
     cache = config.create_timing_cache(known)
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+    if cache is None or not config.set_timing_cache(cache, False):
         return False
     told = [*log.errors, *log.warnings]
     return len(told) == before or not any("cache" in line.lower() for line in told)

@@ -1,0 +1,201 @@
+"""Every name of TensorRT that the code touches is in 10.3, 10.16, 11.4 and TensorRT-RTX.
+
+The names of the three versions were recorded from their bindings by `record_names.py`; those of
+TensorRT-RTX come from the installed module. What is declared here as used is held against them,
+and the source is searched for names that are used and not declared.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import gsp_deploy
+from gsp_deploy.engine import attempt, network, options, precision
+from gsp_deploy.engine.api import installed_flavours, load_tensorrt
+from gsp_deploy.runtime import shared_engine
+
+HERE = Path(__file__).parent
+PACKAGE = Path(gsp_deploy.__file__).parent
+VERSIONS = ("10.3.0", "10.16.1.11", "11.4.0.106")
+Names = Mapping[str, frozenset[str]]
+
+# Class, and what is used of it without asking whether it is there. "" is the module itself.
+USED = {
+    "": """Builder BuilderFlag ExecutionContextAllocationStrategy ILogger IProgressMonitor
+        LayerInformationFormat MemoryPoolType NetworkDefinitionCreationFlag OnnxParser
+        ProfilingVerbosity Runtime""",
+    "Builder": """build_serialized_network create_builder_config create_network
+        create_optimization_profile get_plugin_registry""",
+    "BuilderFlag": "TF32",
+    "EngineInspector": "get_engine_information",
+    "ExecutionContextAllocationStrategy": "USER_MANAGED",
+    "IBuilderConfig": """add_optimization_profile builder_optimization_level clear_flag
+        create_timing_cache get_timing_cache hardware_compatibility_level plugins_to_serialize
+        profiling_verbosity progress_monitor set_flag set_memory_pool_limit set_timing_cache""",
+    "ICudaEngine": """create_engine_inspector create_execution_context device_memory_size_v2
+        get_tensor_dtype get_tensor_mode get_tensor_name get_tensor_profile_shape get_tensor_shape
+        num_io_tensors num_optimization_profiles""",
+    "IExecutionContext": """execute_async_v3 get_tensor_shape infer_shapes set_device_memory
+        set_input_shape set_optimization_profile_async set_tensor_address""",
+    "ILayer": "get_input get_output name num_inputs num_outputs type",
+    "ILogger": "Severity log",
+    "ILogger.Severity": "ERROR INTERNAL_ERROR WARNING",
+    "INetworkDefinition": """get_input get_layer get_output num_inputs num_layers num_outputs""",
+    "IOptimizationProfile": "set_shape",
+    "IPluginRegistry": "get_creator load_library",
+    "IProgressMonitor": "phase_finish phase_start step_complete",
+    "ITensor": "dtype name shape",
+    "ITimingCache": "serialize",
+    "LayerInformationFormat": "JSON",
+    "MemoryPoolType": "WORKSPACE",
+    "NetworkDefinitionCreationFlag": "STRONGLY_TYPED",
+    "OnnxParser": "get_error num_errors parse_from_file",
+    "ParserError": "code desc node_name node_operator",
+    "ProfilingVerbosity": "DETAILED",
+    "Runtime": "deserialize_cuda_engine engine_host_code_allowed get_plugin_registry",
+}
+# Used only after `TensorRT.has` or `TensorRT.member` has said that it is there.
+GUARDED = {"IBuilderConfig": "max_num_tactics"}
+# Of TensorRT-RTX alone, used behind `TensorRT.is_rtx`.
+RTX_ONLY = {"IBuilderConfig": "num_compute_capabilities set_compute_capability"}
+# Implemented by classes of ours for TensorRT to call.
+IMPLEMENTED = {
+    "ILogger": "log",
+    "IProgressMonitor": "phase_finish phase_start step_complete",
+}
+# TensorRT has these names too, and the code uses them on objects of its own.
+OURS = """allocate append builder clear count data engine flags itemsize kind log max metadata min
+    node opt plugin pop precision release size start tensorrt tensorrt_version value warnings"""
+
+
+def recorded(version: str) -> Names:
+    document = json.loads((HERE / f"names-{version}.json").read_text(encoding="utf-8"))
+    assert document["version"] == version
+    return {kind: frozenset(names) for kind, names in document["names"].items()}
+
+
+def rtx() -> Names:
+    if "tensorrt-rtx" not in installed_flavours():
+        pytest.skip("TensorRT-RTX is not installed")
+    spec = importlib.util.spec_from_file_location("record_names", HERE / "record_names.py")
+    assert spec is not None
+    assert spec.loader is not None
+    recorder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recorder)
+    found = recorder.names_of(load_tensorrt("tensorrt-rtx").module)
+    return {kind: frozenset(names) for kind, names in found.items()}
+
+
+def pairs(declared: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for kind, names in declared.items():
+        for name in names.split():
+            yield kind, name
+
+
+def sources() -> dict[Path, ast.AST]:
+    """Return the modules that hold objects of TensorRT."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if (
+            path.parent.name == "engine"
+            or re.search(r"engine|tensorrt", path.name)
+            or re.search(r"tensorrt\.module|load_tensorrt", text)
+        ):
+            found[path] = ast.parse(text)
+    return found
+
+
+def attributes_in(trees: Mapping[Path, ast.AST]) -> dict[str, set[str]]:
+    """Return every attribute that is read or set, and the files where."""
+    found: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                found.setdefault(node.attr, set()).add(path.name)
+    return found
+
+
+def asked_in(trees: Mapping[Path, ast.AST]) -> set[tuple[str, str]]:
+    """Return the literal pairs given to `TensorRT.has` and `TensorRT.member`."""
+    found = set()
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            values = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            if node.func.attr in ("has", "member") and len(values) == 2:
+                found.add((values[0], values[1]))
+    return found
+
+
+def undeclared(trees: Mapping[Path, ast.AST], inventories: list[Names]) -> dict[str, set[str]]:
+    """Return names of TensorRT that are used and declared nowhere, with the files."""
+    known = {name for names in inventories for members in names.values() for name in members}
+    declared = {name for kind in (USED, GUARDED, RTX_ONLY) for _, name in pairs(kind)}
+    return {
+        name: files
+        for name, files in attributes_in(trees).items()
+        if name in known and name not in declared.union(OURS.split())
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_used_is_in_every_version(version: str) -> None:
+    names = recorded(version)
+    missing = [pair for pair in pairs(USED) if pair[1] not in names.get(pair[0], ())]
+    assert missing == []
+
+
+def test_what_is_used_is_in_tensorrt_rtx() -> None:
+    names = rtx()
+    wanted = [*pairs(USED), *pairs(RTX_ONLY), *pairs(GUARDED)]
+    assert [pair for pair in wanted if pair[1] not in names.get(pair[0], ())] == []
+
+
+def test_the_declaration_is_complete() -> None:
+    """A name that is used and not declared: add it to USED, or to OURS if it is no TensorRT's."""
+    inventories = [recorded(version) for version in VERSIONS]
+    if "tensorrt-rtx" in installed_flavours():
+        inventories.append(rtx())
+    assert undeclared(sources(), inventories) == {}
+
+
+def test_nothing_is_declared_that_is_not_used() -> None:
+    used = attributes_in(sources())
+    declared = {*pairs(USED), *pairs(GUARDED), *pairs(RTX_ONLY)} - {*pairs(IMPLEMENTED)}
+    assert [pair for pair in sorted(declared) if pair[1] not in used] == []
+
+
+def test_what_is_not_everywhere_is_asked_for_first() -> None:
+    asked, inventories = asked_in(sources()), [recorded(version) for version in VERSIONS]
+    assert set(pairs(GUARDED)) <= asked
+    for kind, name in asked:
+        assert any(name in names[kind] for names in inventories), f"no version has {kind}.{name}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_words_that_stand_for_members_are_members(version: str) -> None:
+    names = recorded(version)
+    assert set(network.ELEMENT_TYPES) <= names["DataType"]
+    assert set(shared_engine._ELEMENT_TYPES) <= names["DataType"]
+    assert {*precision._OPERATORS, "DEQUANTIZE"} <= names["LayerType"]
+    assert set(options._FLAGS.values()) <= names["BuilderFlag"]
+    newest = recorded(VERSIONS[-1])
+    assert set(attempt._LEVELS.values()) <= newest["HardwareCompatibilityLevel"]
+    assert "AMPERE_PLUS" in names["HardwareCompatibilityLevel"]
+
+
+def test_the_check_would_see_what_version_11_took_away() -> None:
+    old, new = recorded("10.3.0"), recorded("11.4.0.106")
+    assert {"FP16", "INT8"} <= old["BuilderFlag"] - new["BuilderFlag"]
+    assert "device_memory_size" in old["ICudaEngine"] - new["ICudaEngine"]
+    careless = {Path("careless.py"): ast.parse("config.set_flag(trt.BuilderFlag.FP16)")}
+    assert undeclared(careless, [old, new]) == {"FP16": {"careless.py"}}
