@@ -10,7 +10,8 @@ from gsp_deploy.engine.api import TensorRT, load_tensorrt
 from gsp_deploy.engine.log import make_log
 from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.engine.manifest import EngineManifest, check_plan, read_engine_sidecar
-from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError
+from gsp_deploy.engine.plugins import check_plugin
+from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.device import open_device
 from gsp_deploy.runtime.session import SessionOptions
 from gsp_deploy.runtime.shared_engine import SharedEngine
@@ -21,8 +22,9 @@ def open_engine(path: Path, options: SessionOptions) -> TensorRTSession:
     """Open the first session on a plan; `another` gives more of them on the same engine.
 
     Raises:
-        ModelFileError: the plan or its manifest is missing or damaged, or needs a plugin.
-        MissingCapabilityError: TensorRT, the GPU or their versions are not what the plan needs.
+        ModelFileError: the plan or its manifest is missing or damaged.
+        MissingCapabilityError: TensorRT, the GPU, their versions or the plugin are not what the
+            plan needs.
         UsageError: an option is not for engines.
     """
     if options.provider is not None:
@@ -46,11 +48,8 @@ def _checked_manifest(path: Path, options: SessionOptions) -> EngineManifest | N
         return None
     check_fits(manifest, Machine.here(manifest.flavour, options.device_index), str(path))
     check_plan(manifest, path)
-    if manifest.plugin is not None and not options.plugins:
-        raise MissingCapabilityError(
-            f"{path} needs the plugin {manifest.plugin.name}: pass --plugin with the path of "
-            f"{manifest.plugin.library}"
-        )
+    if manifest.plugin is not None:
+        check_plugin(manifest.plugin, options.plugins, path)
     if manifest.version_compatible and not options.allow_host_code:
         raise UsageError(
             f"{path} is version compatible and carries code for this host; pass "
