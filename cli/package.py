@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from gsp_deploy_cli import show
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
-    from gsp_deploy.bundle.packaging import PackagedBundle
+    from gsp_deploy.bundle.packaging import PackagedBundle, PackageOptions
+    from gsp_deploy.triton import TritonRepository
+
+TRITON = "For Triton"
 
 
 def package(
@@ -35,16 +38,93 @@ def package(
         Path | None,
         typer.Option("--license", help="A licence file. (default: what the model tells)"),
     ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="bundle, for Python and C++; triton, for Triton Inference Server.",
+        ),
+    ] = "bundle",
+    name: Annotated[
+        str | None,
+        typer.Option(help="What clients call it. (default: the file's)", rich_help_panel=TRITON),
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="Images at once. (default: 32)", rich_help_panel=TRITON)
+    ] = None,
+    queue_delay_us: Annotated[
+        int | None,
+        typer.Option(
+            help="How long an image waits for others, us. (default: 2000)", rich_help_panel=TRITON
+        ),
+    ] = None,
+    instances: Annotated[
+        int | None,
+        typer.Option(help="Copies of the model at once. (default: 1)", rich_help_panel=TRITON),
+    ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu or gpu. (default: auto)", rich_help_panel=TRITON),
+    ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Put a model, its manifest and golden vectors into a folder for Python and C++."""
+    """Put a model, its manifest and golden vectors into a folder that others run it from."""
     from gsp_deploy.bundle.packaging import PackageOptions, package_model
+    from gsp_deploy.errors import UsageError
 
     options = PackageOptions(onnx, plugin, images or None, license_file, force)
+    given = {
+        "max_batch": max_batch,
+        "queue_delay_us": queue_delay_us,
+        "instances": instances,
+        "placement": placement,
+    }
+    settings = {option: value for option, value in given.items() if value is not None}
+    if form == "triton":
+        _report_repository(_for_triton(model, output, options, name, settings), json)
+        return
+    if form != "bundle":
+        raise UsageError(f"--format must be bundle or triton, got {form!r}")
+    if settings or name is not None:
+        unused = next(iter(settings), "name").replace("_", "-")
+        raise UsageError(f"--{unused} belongs to --format triton")
     with show.status(f"packaging {model.name}"):
         packaged = package_model(model, output, options)
     _report(packaged, json)
+
+
+def _for_triton(
+    model: Path, output: Path, options: PackageOptions, name: str | None, settings: dict[str, Any]
+) -> TritonRepository:
+    from gsp_deploy.bundle.packaging import prepare_model
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.triton import GoldenVectors, TritonOptions, write_triton_repository
+
+    if options.license is not None:
+        raise UsageError("--license belongs to --format bundle")
+    chosen = TritonOptions(**settings)
+    with show.status(f"packaging {model.name} for Triton"):
+        prepared = prepare_model(model, options)
+        golden = GoldenVectors(prepared.golden.images, prepared.embeddings)
+        return write_triton_repository(
+            model, output, golden, chosen, name=name, plugin=options.plugin, force=options.force
+        )
+
+
+def _report_repository(written: TritonRepository, json: bool) -> None:
+    import dataclasses
+
+    if json:
+        show.document("triton-repository", dataclasses.asdict(written))
+        return
+    rows = [
+        ("ask for", written.name),
+        ("models", ", ".join(written.models)),
+        ("tritonserver", " ".join(("--model-repository=/models", *written.server_options))),
+        ("next", "README.md tells how to start, ask and measure it"),
+    ]
+    show.facts(str(written.folder), rows)
 
 
 def _report(packaged: PackagedBundle, json: bool) -> None:

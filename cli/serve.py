@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Json, Provider, Threads
+from gsp_deploy_cli.options import Device, HostCode, Json, Plugins, Provider, Threads
 
 LIMITS = "Limits"
 
@@ -53,12 +54,20 @@ def serve(
     decoders: Annotated[
         int, typer.Option(help="Threads that decode images.", rich_help_panel=LIMITS)
     ] = 2,
-    device: Device = "cpu",
+    allow_fallback: Annotated[
+        bool,
+        typer.Option("--allow-fallback", help="Of a bundle, take the ONNX if the engine is unfit."),
+    ] = False,
+    device: Device = None,
     provider: Provider = None,
     threads: Threads = None,
+    plugin: Plugins = None,
+    allow_host_code: HostCode = False,
     json: Json = False,
 ) -> None:
     """Serve a model: KServe v2 under /v2, image files at /embed, Prometheus at /metrics."""
+    from gsp_deploy.bundle import BundleOptions, open_bundle
+    from gsp_deploy.errors import UsageError
     from gsp_deploy.runtime import open_session
     from gsp_deploy.serving import EmbeddingService, ServingSettings, address_of, listen
     from gsp_deploy.serving import serve as run
@@ -76,12 +85,28 @@ def serve(
         max_pixels=round(max_megapixels * 1e6),
         decoders=decoders,
     )
-    called = _checked_name(name or model.stem)
+    called = _checked_name(name or model.resolve().stem)
+    if model.is_dir():
+        if provider is not None or plugin:
+            raise UsageError(f"{model} is a bundle, which takes no --provider and no --plugin")
+        bundle = BundleOptions(device, threads, max_batch, allow_fallback, allow_host_code)
+        opening = partial(open_bundle, model, bundle)
+    else:
+        if allow_fallback:
+            raise UsageError(f"--allow-fallback belongs to a bundle, and {model} is none")
+        opening = partial(
+            open_session,
+            model,
+            device,
+            threads=threads,
+            provider=provider,
+            max_batch=max_batch,
+            plugins=plugin or (),
+            allow_host_code=allow_host_code,
+        )
     with (
         listen(host, port) as listener,
-        open_session(
-            model, device, threads=threads, provider=provider, max_batch=max_batch
-        ) as session,
+        opening() as session,
     ):
         service = EmbeddingService(session, called, settings)
         info, url = session.info, address_of(listener)

@@ -14,6 +14,7 @@ from gsp_deploy.bundle.files import copy_file, new_folder, write_sums
 from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
 from gsp_deploy.bundle.manifest import MANIFEST_NAME, BundledArtifact, BundleManifest
 from gsp_deploy.bundle.readme import licence_text, readme_text
+from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.engine.manifest import (
     ENGINE_SUFFIXES,
     EngineManifest,
@@ -50,6 +51,29 @@ class PackageOptions:
     force: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class ModelToPackage:
+    """A model file, what belongs to it, and its golden vectors.
+
+    Attributes:
+        path: the file that was named.
+        onnx: the ONNX file: the same, or what the engine was built from.
+        export: its manifest.
+        spec: how an image becomes the input.
+        engine: the engine's manifest; None for an ONNX model.
+        golden: images to prove the model by.
+        embeddings: what the ONNX file makes of them here, float32 `(n, D)`.
+    """
+
+    path: Path
+    onnx: Path
+    export: ExportManifest
+    spec: PreprocessingSpec
+    engine: EngineManifest | None
+    golden: GoldenImages
+    embeddings: np.ndarray
+
+
 @dataclass(frozen=True)
 class PackagedBundle:
     """What was written: the folder, its manifest, and its files with their sizes in bytes."""
@@ -60,19 +84,14 @@ class PackagedBundle:
     files: tuple[tuple[str, int], ...]
 
 
-def package_model(
-    model: str | os.PathLike[str],
-    folder: str | os.PathLike[str],
-    options: PackageOptions | None = None,
-) -> PackagedBundle:
-    """Write a bundle, whole or not at all. The same inputs give the same bytes.
+def prepare_model(path: Path, options: PackageOptions) -> ModelToPackage:
+    """Check a model and what belongs to it, and make its golden vectors.
 
     Raises:
         UsageError: the model is of no kind that can be packaged, or an option does not belong.
         ModelFileError: the model, or what belongs to it, is missing or damaged.
         MissingCapabilityError: ONNX Runtime or the built-in photographs are not installed.
     """
-    path, target, options = Path(model), Path(folder), options or PackageOptions()
     engine = _engine_of(path, options)
     onnx = path if engine is None else _onnx_of(path, engine, options)
     export = _export_of(onnx)
@@ -84,7 +103,23 @@ def package_model(
         if options.images is None
         else images_of(options.images, spec)
     )
-    embeddings = _embed(onnx, golden)
+    return ModelToPackage(path, onnx, export, spec, engine, golden, _embed(onnx, golden))
+
+
+def package_model(
+    model: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    options: PackageOptions | None = None,
+) -> PackagedBundle:
+    """Write a bundle, whole or not at all. The same inputs give the same bytes.
+
+    Raises:
+        UsageError, ModelFileError, MissingCapabilityError: as `prepare_model` does.
+    """
+    path, target, options = Path(model), Path(folder), options or PackageOptions()
+    prepared = prepare_model(path, options)
+    onnx, export, engine = prepared.onnx, prepared.export, prepared.engine
+    spec, golden, embeddings = prepared.spec, prepared.golden, prepared.embeddings
     artifacts = [_onnx_artifact(onnx, export)]
     if engine is not None:
         artifacts.insert(0, _engine_artifact(path, engine, options.plugin))

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gsp_deploy import open_session
+from gsp_deploy.bundle import open_bundle
+from gsp_deploy.bundle.packaging import PackageOptions, package_model
 
 COMMAND = [sys.executable, "-m", "gsp_deploy_cli.main", "serve"]
 
 
-@pytest.fixture
-def serving(tiny_export: str):
-    """A server of the tiny model in a process, and its address."""
-    arguments = [tiny_export, "--port", "0", "--threads", "1", "--json", "--window-ms", "50"]
+@contextmanager
+def serving(model: object):
+    """Run a server in a process; yield it and its address."""
+    arguments = [str(model), "--port", "0", "--threads", "1", "--json", "--window-ms", "50"]
     with subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -34,6 +39,16 @@ def serving(tiny_export: str):
             process.kill()
 
 
+@pytest.fixture(scope="module")
+def bundle(tiny_export: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a bundle."""
+    folder = tmp_path_factory.mktemp("bundle")
+    picture = folder / "golden.png"
+    Image.effect_noise((40, 40), 90).convert("RGB").save(picture)
+    options = PackageOptions(images=[str(picture)])
+    return package_model(tiny_export, folder / "tiny-bundle", options).folder
+
+
 def embed(url: str, pixels: np.ndarray) -> list[float]:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
@@ -42,18 +57,39 @@ def embed(url: str, pixels: np.ndarray) -> list[float]:
         return json.load(reply)["embeddings"][0]["embedding"]
 
 
-def test_it_serves_until_it_is_told_to_stop(serving, tiny_export: str) -> None:
-    process, url = serving
+def test_it_serves_until_it_is_told_to_stop(tiny_export: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
-    with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda image: embed(url, image), pixels))
-    with open_session(tiny_export) as session:
-        np.testing.assert_allclose(found, session.embed(pixels), atol=1e-5)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    told = process.stderr.read()
+    with serving(tiny_export) as (process, url):
+        with ThreadPoolExecutor(12) as pool:
+            found = list(pool.map(lambda image: embed(url, image), pixels))
+        with open_session(tiny_export) as session:
+            np.testing.assert_allclose(found, session.embed(pixels), atol=1e-5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        told = process.stderr.read()
     assert "stopped; every accepted request was answered" in told
     assert "Traceback" not in told
+
+
+def test_it_serves_a_bundle(bundle: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    with serving(bundle) as (process, url):
+        found = embed(url, pixels)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    with open_bundle(bundle) as session:
+        np.testing.assert_allclose([found], session.embed(pixels[np.newaxis]), atol=1e-5)
+
+
+def test_a_bundle_that_was_changed_is_not_served(bundle: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(bundle, changed)
+    (changed / "LICENSE").write_text("other")
+    ran = subprocess.run(
+        [*COMMAND, changed, "--port", "0"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ran.returncode == 3
+    assert "LICENSE" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -62,6 +98,7 @@ def test_it_serves_until_it_is_told_to_stop(serving, tiny_export: str) -> None:
         (("--name", "a b"), 2, "pass --name"),
         (("--max-batch", "0"), 2, "max_batch"),
         (("--host", "192.0.2.1"), 1, "cannot listen on 192.0.2.1"),
+        (("--allow-fallback",), 2, "belongs to a bundle"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(tiny_export: str, arguments, code, named) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "serving.py"
-REQUESTS = 240
+REQUESTS = 160
 
 
 def test_nothing_is_lost_or_mixed_up(tiny_export: str) -> None:

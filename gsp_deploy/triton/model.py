@@ -1,0 +1,125 @@
+"""What Triton needs to know of a model file, read from its manifest alone: no runtime, no GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.engine.manifest import ENGINE_SUFFIXES, EngineManifest, read_engine_sidecar
+from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.manifest import ExportManifest, TensorSpec, read_sidecar
+
+Backend = Literal["onnxruntime", "tensorrt"]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model file as a Triton backend takes it.
+
+    Attributes:
+        path: the file.
+        backend: which backend runs it.
+        input, outputs: its tensors, the batch first.
+        preprocessing: how an image becomes the input.
+        max_batch: the largest batch that it can take; None where any size goes.
+        external_data: the file beside it that holds its weights.
+        plugin: name of the plugin library that it needs.
+        is_version_compatible: a plan that carries its own lean runtime.
+    """
+
+    path: Path
+    backend: Backend
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: PreprocessingSpec
+    max_batch: int | None = None
+    external_data: Path | None = None
+    plugin: str | None = None
+    is_version_compatible: bool = False
+
+    @property
+    def includes_preprocessing(self) -> bool:
+        """Whether it takes uint8 pixels itself."""
+        return self.input.dtype == "uint8"
+
+    @property
+    def file_name(self) -> str:
+        """What the backend expects the file to be called."""
+        return "model.plan" if self.backend == "tensorrt" else "model.onnx"
+
+
+def served_model(path: Path) -> ServedModel:
+    """Read what a model file is from the manifest beside it.
+
+    Raises:
+        UsageError: Triton cannot serve this kind of file, or not in batches.
+        ModelFileError: the file or its manifest is missing or damaged.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    if path.suffix in ENGINE_SUFFIXES:
+        return _engine(path)
+    if path.suffix == ".onnx":
+        return _onnx(path)
+    raise UsageError(
+        f"{path}: Triton takes .onnx or {', '.join(ENGINE_SUFFIXES)}, got "
+        f"{path.suffix or 'no suffix'}; export the checkpoint first"
+    )
+
+
+def _onnx(path: Path) -> ServedModel:
+    manifest = read_sidecar(path)
+    if manifest is None:
+        raise ModelFileError(f"{path}: its manifest {path.name}.json is missing; export it again")
+    _check_batch(path, manifest.inputs[0], "export it without --static-batch")
+    external = manifest.external_data
+    return ServedModel(
+        path,
+        "onnxruntime",
+        manifest.inputs[0],
+        manifest.outputs,
+        _preprocessing(path, manifest),
+        external_data=None if external is None else path.with_name(external),
+    )
+
+
+def _engine(path: Path) -> ServedModel:
+    manifest = read_engine_sidecar(path)
+    if manifest is None:
+        raise ModelFileError(f"{path}: its manifest {path.name}.json is missing; build it again")
+    if manifest.flavour != "tensorrt":
+        raise UsageError(
+            f"{path}: Triton's backend runs plans of TensorRT, this one is of {manifest.flavour}"
+        )
+    _check_batch(path, manifest.inputs[0], "build it from an export with an open batch")
+    return ServedModel(
+        path,
+        "tensorrt",
+        manifest.inputs[0],
+        manifest.outputs,
+        _preprocessing(path, manifest.export),
+        max_batch=_profile_batch(manifest),
+        plugin=None if manifest.plugin is None else manifest.plugin.library,
+        is_version_compatible=manifest.version_compatible,
+    )
+
+
+def _profile_batch(manifest: EngineManifest) -> int:
+    """Return the largest batch of the first profile, the one that the configuration chooses."""
+    return manifest.profiles[0][manifest.inputs[0].name].max[0]
+
+
+def _check_batch(path: Path, tensor: TensorSpec, remedy: str) -> None:
+    if isinstance(tensor.shape[0], int):
+        raise UsageError(
+            f"{path}: dynamic batching needs an open batch size, this one has {tensor.shape[0]}; "
+            f"{remedy}"
+        )
+
+
+def _preprocessing(path: Path, manifest: ExportManifest | None) -> PreprocessingSpec:
+    if manifest is None or manifest.preprocessing is None:
+        raise UsageError(f"{path}: it does not say how images are prepared; a head alone?")
+    return manifest.preprocessing

@@ -1,0 +1,40 @@
+"""Pre-processing as a graph of its own: the first step of the ensemble."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.manifest import TensorSpec
+from gsp_deploy.normalisation import affine
+
+OPSET = 17
+_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
+
+
+def normaliser(spec: PreprocessingSpec, network_input: TensorSpec) -> onnx.ModelProto:
+    """Return a graph from uint8 `(B, H, W, 3)` to the network's normalised `(B, 3, H, W)`.
+
+    Input and output are named `pixels` and as the network's input is.
+    """
+    scale, shift = affine(spec)
+    constants = [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(shift, "shift")]
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["float_pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float_pixels", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "shift"], ["shifted"]),
+        helper.make_node("Transpose", ["shifted"], ["channels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "Cast", ["channels_first"], [network_input.name], to=_TYPES[network_input.dtype]
+        ),
+    ]
+    height, width = network_input.shape[2:]
+    source = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", height, width, 3])
+    result = helper.make_tensor_value_info(
+        network_input.name, _TYPES[network_input.dtype], ["batch", 3, height, width]
+    )
+    graph = helper.make_graph(nodes, "normalise", [source], [result], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
