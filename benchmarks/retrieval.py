@@ -1,0 +1,209 @@
+"""GSP against average pooling on built-in data: the runs of the protocol in retrieval.md.
+
+A small network first learns characters alone, once; from there it goes on with every head and
+seed, among distractors and without, for the same number of steps on the same batches. Judged is
+each run's last step, on classes that no run and no choice of a setting has seen.
+
+Each run's record lies in its folder: a benchmark that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from retrieval_weights import object_mass
+
+from gsp_deploy.data import Dataset, LabelledImages, open_dataset
+from gsp_deploy.data.images import ImageSource
+from gsp_deploy.environment import Environment
+from gsp_deploy.evaluation import evaluate
+from gsp_deploy.files import write_text
+from gsp_deploy.runtime import open_session
+from gsp_deploy.training import load_recipe, train
+
+MODELS = Path(__file__).parents[1] / "models"
+ALONE, RECIPE = "glyphs-small-alone.toml", "glyphs-small.toml"
+DATA = {
+    "cluttered": "glyphs:clutter=1,size=48,scale=0.5",
+    "uncluttered": "glyphs:clutter=0,size=48,scale=0.5",
+}
+HEADS: dict[str, tuple[str, ...]] = {
+    "gap": ("head.kind='gap'",),
+    "gsp": ("zsr.enabled=false",),
+    "gsp+zsr": ("zsr.enabled=true",),
+}
+# Without clutter the question is only whether anything is lost.
+COMPARED = {"cluttered": ("gap", "gsp", "gsp+zsr"), "uncluttered": ("gap", "gsp+zsr")}
+SEEDS = 5
+FIRST_STAGE = "alone"
+# A small data set and few steps: does the script run?
+QUICK = (
+    "run.steps=4",
+    "sampler.batch_size=16",
+    "prototypes.memory=32",
+)
+QUICK_DATA = ",images_per_class=6,train_classes=10,test_classes=4"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run; `head` is `FIRST_STAGE` for what all the others start from."""
+
+    folder: Path
+    data: str
+    head: str
+    seed: int
+    quick: bool
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder / f"{self.data}-{self.head}-{self.seed}"
+
+    @property
+    def record(self) -> Path:
+        """What is known of the run once it is over."""
+        return self.path / "record.json"
+
+
+def main() -> None:
+    """Run what is missing, then write all records and print where they are."""
+    asked = _arguments()
+    seeds = range(1 if asked.quick else SEEDS)
+    first = Task(asked.folder, "uncluttered", FIRST_STAGE, 0, asked.quick)
+    # Seed by seed, so that what is there at any moment is a whole comparison.
+    tasks = [
+        Task(asked.folder, data, head, seed, asked.quick)
+        for seed in seeds
+        for data, heads in COMPARED.items()
+        for head in heads
+    ]
+    began = time.monotonic()
+    pool = ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"))
+    with pool:
+        for part in ([first], tasks):
+            _follow(pool, [task for task in part if not task.record.exists()], began)
+    records = [json.loads(task.record.read_text()) for task in (first, *tasks)]
+    document = {
+        "benchmark": "retrieval",
+        "version": 1,
+        "recipes": [ALONE, RECIPE],
+        "data": DATA,
+        "heads": HEADS,
+        "environment": dataclasses.asdict(Environment.here()),
+        "runs": records,
+    }
+    write_text(asked.results, json.dumps(document, indent=1) + "\n")
+    print(asked.results)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/retrieval"), help="of the runs")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "retrieval.json")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--quick", action="store_true", help="a few steps of one seed")
+    return parser.parse_args()
+
+
+def _follow(pool: ProcessPoolExecutor, tasks: list[Task], began: float) -> None:
+    """Run the tasks and tell of each one that is over."""
+    waiting = {pool.submit(run, task): task for task in tasks}
+    for done, future in enumerate(as_completed(waiting), start=1):
+        found, task = future.result(), waiting[future]
+        print(
+            f"[{done}/{len(tasks)}, {time.monotonic() - began:.0f} s] {task.path.name}: "
+            f"R@1 {found['recall_at_1']:.3f}, MAP@R {found['map_at_r']:.3f}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Train, judge on the test classes, keep the record."""
+    began = time.monotonic()
+    dataset = kept_dataset(DATA[task.data] + (QUICK_DATA if task.quick else ""))
+    recipe = load_recipe(MODELS / (ALONE if task.head == FIRST_STAGE else RECIPE), _settings(task))
+    result = train(recipe, task.path, dataset=dataset, resume=True)
+    checkpoint = task.path / "last.safetensors"
+    record: dict[str, Any] = {
+        "data": task.data,
+        "head": task.head,
+        "seed": task.seed,
+        "steps": result.steps,
+        "validation": result.last_metrics,
+    }
+    with open_session(checkpoint, threads=1) as session:
+        found = evaluate([session], dataset)
+        (metrics,) = found.models.values()
+        record |= {"test_classes": found.classes, **metrics.to_dict()}
+        if task.head.startswith("gsp"):
+            record |= object_mass(session, dataset.test)
+    record["seconds"] = round(time.monotonic() - began, 1)
+    write_text(task.record, json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def _settings(task: Task) -> Iterator[str]:
+    yield f"run.seed={task.seed}"
+    yield f"data.spec='{DATA[task.data]}'"
+    if task.head != FIRST_STAGE:
+        stage = dataclasses.replace(task, data="uncluttered", head=FIRST_STAGE, seed=0)
+        yield f"model.pretrained='{stage.path / 'last.safetensors'}'"
+        yield from HEADS[task.head]
+    if task.quick:
+        yield from QUICK
+
+
+class Kept:
+    """A generated source whose images are drawn once and kept in memory."""
+
+    def __init__(self, source: Any, count: int) -> None:
+        self._source = source
+        self._pixels = np.stack([np.asarray(source.image(place)) for place in range(count)])
+
+    @property
+    def parameters(self) -> Mapping[str, str | int | float]:
+        """Those of the source: the pixels are the same."""
+        parameters: Mapping[str, str | int | float] = self._source.parameters
+        return parameters
+
+    def image(self, position: int) -> Image.Image:
+        """Return one image."""
+        return Image.fromarray(self._pixels[position])
+
+    def object_mask(self, position: int) -> np.ndarray:
+        """Return where the object is."""
+        mask: np.ndarray = self._source.object_mask(position)
+        return mask
+
+
+@cache
+def kept_dataset(spec: str) -> Dataset:
+    """Return a built-in data set with its pixels in memory: every run of a process uses it."""
+    dataset = open_dataset(spec)
+    return dataclasses.replace(dataset, train=_kept(dataset.train), test=_kept(dataset.test))
+
+
+def _kept(part: LabelledImages) -> LabelledImages:
+    source: ImageSource = Kept(part.source, len(part))
+    return dataclasses.replace(part, source=source)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes that train
+    main()
