@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,47 @@ def tiny_export(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
     export_onnx(load_checkpoint(tiny_checkpoint), path, ExportOptions(iterations=3))
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def make_engine() -> Callable[..., Path]:
+    """Return a function that writes a plan, which nothing can load, and a manifest that fits it."""
+    from gsp_deploy.engine.manifest import (
+        EngineManifest,
+        PrecisionSummary,
+        ShapeRange,
+        write_engine_sidecar,
+    )
+    from gsp_deploy.files import sha256_of
+    from gsp_deploy.manifest import read_sidecar
+
+    def make(onnx: Path, engine: Path, **changes: object) -> Path:
+        plan = b"a plan of no TensorRT\n" * 9
+        engine.write_bytes(plan)
+        export = read_sidecar(onnx)
+        shape = (1, *export.inputs[0].shape[1:])
+        fields = {
+            "plan_sha256": hashlib.sha256(plan).hexdigest(),
+            "plan_bytes": len(plan),
+            "onnx_name": onnx.name,
+            "onnx_sha256": sha256_of(onnx),
+            "flavour": "tensorrt",
+            "tensorrt_version": "10.3.0.26",
+            "cuda_version": "12.6",
+            "platform": "linux aarch64",
+            "device": None,
+            "compute_capabilities": ("8.7",),
+            "hardware_compatibility": "none",
+            "version_compatible": False,
+            "profiles": ({export.inputs[0].name: ShapeRange(shape, shape, (8, *shape[1:]))},),
+            "inputs": export.inputs,
+            "outputs": export.outputs,
+            "layers": 10,
+            "precision": PrecisionSummary(export.precision, "network", {"float32": 10}),
+            "plugin": None,
+            "export": export,
+        }
+        write_engine_sidecar(EngineManifest(**{**fields, **changes}), engine)
+        return engine
+
+    return make
