@@ -20,6 +20,7 @@ from gsp_deploy.tuning.space import Candidate
 
 DOCUMENT = "tune-study"
 VERSION = 1
+STUDY_FILE = "study.json"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Study:
     @property
     def path(self) -> Path:
         """The file that holds it."""
-        return self.folder / "study.json"
+        return self.folder / STUDY_FILE
 
     def model_path(self, candidate: Candidate) -> Path:
         """Return where a candidate is exported to."""
@@ -120,7 +121,7 @@ def open_study(folder: Path, conditions: Mapping[str, str], *, start_over: bool)
         shutil.rmtree(folder / "models", ignore_errors=True)
         study.path.unlink()
     if not study.path.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
             raise UsageError(f"{folder} exists and holds no study; choose another folder")
         study.save()
         return study
@@ -132,6 +133,11 @@ def open_study(folder: Path, conditions: Mapping[str, str], *, start_over: bool)
                 f"{value}); choose another folder, or --force to start over"
             )
     return found
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether something in a folder is not what a killed write of a study left there."""
+    return not path.name.startswith(f".{STUDY_FILE}.")
 
 
 def _read(study: Study) -> Study:

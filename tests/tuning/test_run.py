@@ -154,6 +154,8 @@ def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_pa
     (folder / "study.json").write_text('{"document": "tune-study"')
     with pytest.raises(UsageError, match="not a study that can be continued"):
         tune(checkpoint, dataset, folder, space, other)
+    (tmp_path / "killed" / ".study.json.x").mkdir(parents=True)  # a write that was killed
+    open_study(tmp_path / "killed", {}, start_over=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds no study"):
