@@ -1,0 +1,194 @@
+"""Tables and figures of the retrieval benchmark: from retrieval.json, and the runs' checkpoints.
+
+Prints the tables of retrieval.md. With the folder of the runs it also draws what the weights of
+the first seed keep and ignore on test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from PIL import Image
+from retrieval_weights import coverage, of_images, some_of_each_class
+from scipy import stats
+
+from gsp_deploy.data import open_dataset
+from gsp_deploy.explain.drawing import fit, heat, shade_ignored
+from gsp_deploy.files import replacing
+from gsp_deploy.runtime import open_session
+
+HERE = Path(__file__).parent
+MEASURES = {"recall_at_1": "R@1", "map_at_r": "MAP@R"}
+BASELINE = "gap"
+COLOURS = {"gap": "#7f7f7f", "gsp": "#1f77b4", "gsp+zsr": "#d62728"}
+# The figure of the weights: so many test images, each of another class.
+SHOWN, TILE = 6, 144
+
+Runs = dict[tuple[str, str], dict[int, dict[str, float]]]
+
+
+class Interval(NamedTuple):
+    """A mean and the half-width of its 95 % confidence interval (Student's t)."""
+
+    mean: float
+    half: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} ± {self.half:.4f}"
+
+
+def main() -> None:
+    """Print the tables and write the figures."""
+    asked = _arguments()
+    document = json.loads(asked.results.read_text())
+    runs = by_head(document["runs"])
+    print(results_table(runs))
+    print(mass_table(runs))
+    matplotlib.use("Agg")
+    asked.figures.mkdir(exist_ok=True)
+    draw_results(runs, asked.figures / "retrieval.png")
+    if asked.runs is not None:
+        for head in ("gsp", "gsp+zsr"):
+            folder = asked.runs / f"cluttered-{head}-0"
+            target = asked.figures / f"retrieval-weights-{head.replace('+', '-')}.png"
+            draw_weights(folder / "last.safetensors", document["data"]["cluttered"], target)
+
+
+def interval(values: list[float]) -> Interval:
+    """Return the mean and its interval; infinite for a single value."""
+    count = len(values)
+    if count < 2:
+        return Interval(float(np.mean(values)), float("inf"))
+    error = float(np.std(values, ddof=1)) / count**0.5
+    return Interval(float(np.mean(values)), float(stats.t.ppf(0.975, count - 1)) * error)
+
+
+def by_head(records: list[dict[str, Any]]) -> Runs:
+    """Return the records by data and head, and in those by seed, the first stage left out."""
+    runs: Runs = {}
+    for record in records:
+        if record["head"] != "alone":
+            runs.setdefault((record["data"], record["head"]), {})[record["seed"]] = record
+    return runs
+
+
+def differences(runs: Runs, data: str, head: str, measure: str) -> list[float]:
+    """Return what a head has more than the baseline, seed by seed."""
+    own, other = runs[data, head], runs[data, BASELINE]
+    return [own[seed][measure] - other[seed][measure] for seed in sorted(own.keys() & other.keys())]
+
+
+def results_table(runs: Runs) -> str:
+    """Return the table of both measures and of the differences from the baseline."""
+    titles = [*MEASURES.values(), *(f"{title} - {BASELINE}" for title in MEASURES.values())]
+    lines = [
+        f"| data | head | seeds | {' | '.join(titles)} |",
+        "|---" * (3 + len(titles)) + "|",
+    ]
+    for (data, head), found in runs.items():
+        cells = [data, head, str(len(found))]
+        cells += [str(interval([run[m] for run in found.values()])) for m in MEASURES]
+        for measure in MEASURES:
+            gain = interval(differences(runs, data, head, measure))
+            cells.append("" if head == BASELINE else f"{gain.mean:+.4f} ± {gain.half:.4f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def mass_table(runs: Runs) -> str:
+    """Return the table of the weights' mass on the object."""
+    lines = [
+        "| data | head | object's area | weights' mass on it | mass / area | spread of w |",
+        "|---" * 6 + "|",
+    ]
+    for (data, head), found in runs.items():
+        if not head.startswith("gsp"):
+            continue
+        records = list(found.values())
+        area = interval([run["object_area"] for run in records])
+        mass = interval([run["object_mass"] for run in records])
+        ratio = interval([run["object_mass"] / run["object_area"] for run in records])
+        spread = interval([run["weight_spread"] for run in records])
+        lines.append(
+            f"| {data} | {head} | {area.mean:.4f} | {mass} | "
+            f"{ratio.mean:.2f} ± {ratio.half:.2f} | {spread.mean:.2f} ± {spread.half:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw_results(runs: Runs, path: Path) -> None:
+    """Draw every run as a dot, and each head's mean with its interval."""
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(8, 3.2), layout="constrained")
+    for axis, (measure, title) in zip(axes, MEASURES.items(), strict=True):
+        places = range(len(runs))
+        for place, ((_, head), found) in zip(places, runs.items(), strict=True):
+            values = [run[measure] for run in found.values()]
+            mean, half = interval(values)
+            axis.plot(
+                [place - 0.15] * len(values), values, "o", ms=3, color=COLOURS[head], alpha=0.6
+            )
+            axis.errorbar(
+                place + 0.1,
+                mean,
+                half if np.isfinite(half) else 0,
+                fmt="s",
+                ms=5,
+                capsize=4,
+                color=COLOURS[head],
+            )
+        axis.set_xticks(places, [f"{head}\n{data}" for data, head in runs], fontsize=7)
+        axis.set_title(f"{title} on unseen classes", fontsize=9)
+        axis.tick_params(axis="y", labelsize=8)
+        axis.grid(axis="y", alpha=0.3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    plt.close(figure)
+
+
+def draw_weights(checkpoint: Path, spec: str, path: Path) -> None:
+    """Draw test images, where their objects are, and what the weights keep and ignore of them."""
+    images = open_dataset(spec).test
+    each = some_of_each_class(images, 1)
+    chosen = each[:: len(each) // SHOWN][:SHOWN]
+    with open_session(checkpoint, threads=1) as session:
+        maps = of_images(session, images, chosen)
+    covered = coverage(images, chosen, maps.weights.shape[1:])
+    mass = (maps.weights * covered).mean(axis=(1, 2)) / covered.mean(axis=(1, 2))
+    figure, axes = plt.subplots(4, SHOWN, figsize=(1.45 * SHOWN, 6.2), layout="constrained")
+    for column, index in enumerate(chosen):
+        picture = Image.fromarray(maps.images[column])
+        mask = Image.fromarray(images.object_mask(int(index)).astype(np.uint8) * 255)
+        rows = (
+            ("image", fit(picture, TILE)),
+            ("the object", fit(mask.convert("RGB"), TILE)),
+            ("kept", shade_ignored(picture, maps.kept[column], TILE)),
+            ("kept share", heat(maps.kept[column], TILE)),
+        )
+        for axis, (title, drawn) in zip(axes[:, column], rows, strict=True):
+            axis.imshow(np.asarray(drawn))
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if column == 0:
+                axis.set_ylabel(title, fontsize=9)
+        axes[-1, column].set_xlabel(f"mass/area {mass[column]:.2f}", fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)
+    plt.close(figure)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="?", type=Path, help="folder of the runs, for their weights")
+    parser.add_argument("--results", type=Path, default=HERE / "retrieval.json")
+    parser.add_argument("--figures", type=Path, default=HERE / "figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
