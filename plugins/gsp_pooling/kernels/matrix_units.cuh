@@ -58,7 +58,7 @@ class MatrixProduct {
     }
     const In* high = high_ + strip_row() * kMatrixStride;
     const In* low = low_ + strip_row() * kMatrixStride;
-#pragma unroll 2  // all four at a time would spill
+#pragma unroll 1  // more at a time would spill
     for (int k = 0; k < kDepth; k += kFragment) {
       PrototypeFragment high_part;
       PrototypeFragment low_part;

@@ -23,9 +23,9 @@ constexpr int kScalarBytes = (kTile * kScalarStride + kTile * kScalarStride) * 4
 template <typename In>
 constexpr int kProductBytes = sizeof(In) == 2 ? kMatrixBytes : kScalarBytes;
 
-// Partial results of pooling, two floats for each of a thread's channels.
+// Partial results of pooling: one float for each of a thread's channels, for kGem two.
 template <typename In>
-constexpr int kPoolFloats = 2 * kVector<In> * kThreads;
+constexpr int kPoolFloats = kVector<In> * kThreads;
 
 // The operand tiles, the scores and the pooling take turns in `stage`.
 struct SharedMemory {
@@ -48,7 +48,9 @@ static_assert(kFixedFloats % 8 == 0, "the stage behind them is aligned to 32 byt
 template <typename In>
 constexpr __host__ __device__ int stage_bytes(int pooled_floats) {
   const int product = kProductBytes<In> > kScoresFloats * 4 ? kProductBytes<In> : kScoresFloats * 4;
-  const int pool = (kPoolFloats<In> + pooled_floats) * 4;
+  // What is held back is pooled by kGap, whose partial results are one float each.
+  const int behind = pooled_floats > 0 ? pooled_floats : kPoolFloats<In>;
+  const int pool = (kPoolFloats<In> + behind) * 4;
   return round_up(product > pool ? product : pool, 32);
 }
 

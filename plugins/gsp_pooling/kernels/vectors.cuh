@@ -88,7 +88,7 @@ struct TileRegisters {
 #pragma unroll
     for (int slot = 0; slot < kSlots; ++slot) {
       const int valid = row(slot) < rows ? columns - column(slot) : 0;
-      const size_t offset = static_cast<size_t>(row(slot)) * stride + column(slot);
+      const int offset = row(slot) * stride + column(slot);
       slots[slot] = load_vector(corner + offset, valid, aligned);
     }
   }
