@@ -1,4 +1,4 @@
-"""`gsp-deploy data`: what data sets there are, what they look like, and built-in ones as files."""
+"""`gsp-deploy data`: what data sets there are, how they look, whether they are whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typer
 from gsp_deploy_cli import show
 from gsp_deploy_cli.options import Force, Json
 
-app = typer.Typer(no_args_is_help=True, help="List, preview and write data sets.")
+app = typer.Typer(no_args_is_help=True, help="List, check, preview and write data sets.")
+
+_MOST_NAMED = 20
 
 Spec = Annotated[
     str, typer.Argument(metavar="SPEC", help="glyphs, cub:PATH, a folder, ...; see `data list`.")
@@ -30,6 +32,49 @@ def list_kinds(as_json: Json = False) -> None:
         ranks = ",".join(map(str, kind.recall_ranks))
         rows = [("what", kind.description), ("needs", kind.needs), ("reports", f"R@{{{ranks}}}")]
         show.facts(kind.form, rows)
+
+
+@app.command()
+def check(spec: Spec, as_json: Json = False) -> None:
+    """Read every image, and name those that are missing or broken (exit code 1)."""
+    from gsp_deploy.data import open_dataset
+    from gsp_deploy.data.checking import unreadable_images
+    from gsp_deploy.errors import DataError
+
+    dataset = open_dataset(spec)
+    with show.progress("reading", len(dataset.train) + len(dataset.test)) as bar:
+        broken = unreadable_images(dataset, lambda: bar.advance(bar.task_ids[0]))
+    parts = {
+        name: {"images": len(part), "classes": len(set(part.labels.tolist()))}
+        for name, part in dataset.parts.items()
+    }
+    if as_json:
+        show.document(
+            "data-check",
+            {
+                "dataset": dataset.name,
+                "parts": parts,
+                "unreadable": [dataclasses.asdict(image) for image in broken],
+                "notes": list(dataset.notes),
+            },
+        )
+    else:
+        rows = [
+            (name, f"{size['images']:,} images of {size['classes']:,} classes")
+            for name, size in parts.items()
+        ]
+        show.facts(dataset.name, [*rows, ("unreadable", f"{len(broken):,} images")])
+        for note in dataset.notes:
+            show.note(f"note: {note}")
+    for image in broken[:_MOST_NAMED]:
+        show.note(f"{image.part}: {image.reason}")
+    if broken:
+        more = len(broken) - _MOST_NAMED
+        rest = f", {more:,} of them not named here (--json names all)" if more > 0 else ""
+        raise DataError(
+            f"{len(broken):,} images of {spec} cannot be read{rest}; replace them, or take them "
+            "off the list"
+        )
 
 
 @app.command()

@@ -56,7 +56,10 @@ def dataset_from_records(
     if missing:
         message = f"{len(missing)} of {len(records)} listed images are missing: {_some(missing)}"
         if strict or not present:
-            raise DataError(f"{root}: {message}; put them in place, or read with strict=False")
+            raise DataError(
+                f"{root}: {message}; put them in place, or take them off the list "
+                "(from Python, strict=False leaves them out)"
+            )
         all_notes.append(f"{message}; they are left out")
     return _assemble(name, root, present, recall_ranks, all_notes)
 
