@@ -19,8 +19,10 @@ from gsp_deploy_cli.embed import embed
 from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
+from gsp_deploy_cli.index import index
 from gsp_deploy_cli.inspect import inspect
 from gsp_deploy_cli.package import package
+from gsp_deploy_cli.search import search
 from gsp_deploy_cli.serve import serve
 from gsp_deploy_cli.train import train
 from gsp_deploy_cli.tune import tune
@@ -48,6 +50,8 @@ for command in (
     explain,
     inspect,
     serve,
+    index,
+    search,
     package,
     verify,
 ):
@@ -55,6 +59,14 @@ for command in (
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130
+# Packages that are not in the extra `train`, or that a smaller one has too.
+EXTRAS = {
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "faiss": "search",
+}
 
 
 def _show_version(asked: bool) -> None:
@@ -84,7 +96,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         _fail(
             f"this command needs the package {error.name!r}, which is not installed: "
-            "pip install 'gsp-deploy[train]'",
+            f"pip install 'gsp-deploy[{_extra_with(error.name or '')}]'",
             4,
         )
     except BrokenPipeError:
@@ -92,6 +104,10 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+
+
+def _extra_with(module: str) -> str:
+    return EXTRAS.get(module.partition(".")[0], "train")
 
 
 def _fail(message: str, code: int) -> None:

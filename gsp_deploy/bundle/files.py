@@ -57,19 +57,20 @@ def misfit(folder: Path) -> str | None:
 
 
 @contextmanager
-def new_folder(folder: Path, *, force: bool, known_by: str) -> Iterator[Path]:
+def new_folder(folder: Path, *, force: bool, known_by: str, kind: str = "bundle") -> Iterator[Path]:
     """Yield an empty folder that becomes `folder` when the block ends without an error.
 
     Args:
         folder: what it will be called.
         force: replace a folder of that name, if it holds a file `known_by`.
         known_by: what tells a folder of ours, so that nothing else is ever deleted.
+        kind: what such a folder is called.
 
     Raises:
         UsageError: it exists and is not to be replaced.
         GspDeployError: it cannot be written.
     """
-    _refuse_to_replace(folder, force, known_by)
+    refuse_to_replace(folder, force, known_by, kind)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as outer:
@@ -91,7 +92,8 @@ def copy_file(source: Path, target: Path) -> None:
     target.chmod(0o644)
 
 
-def _refuse_to_replace(folder: Path, force: bool, known_by: str) -> None:
+def refuse_to_replace(folder: Path, force: bool, known_by: str, kind: str = "bundle") -> None:
+    """Raise `UsageError` as `new_folder` would, before any work is done."""
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_dir() and not folder.is_symlink():
@@ -101,7 +103,7 @@ def _refuse_to_replace(folder: Path, force: bool, known_by: str) -> None:
             if force:
                 return
             raise UsageError(f"{folder} exists; pass --force to replace it, or choose another name")
-    raise UsageError(f"{folder} exists and is no bundle; choose another name")
+    raise UsageError(f"{folder} exists and is no {kind}; choose another name")
 
 
 def _replace_folder(fresh: Path, folder: Path, old: Path) -> None:

@@ -32,6 +32,7 @@ VERSION = "1"
 CLIENT = "client.py"
 PREPROCESSING = "preprocessing.json"
 GOLDEN = "golden.npz"
+KIND = "model repository"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,7 @@ def write_triton_repository(
     _check_plugin(served, plugin)
     golden_input = _network_input(served, golden)
     network = called if served.includes_preprocessing else f"{called}_network"
-    with new_folder(Path(folder), force=force, known_by=PREPROCESSING) as fresh:
+    with new_folder(Path(folder), force=force, known_by=PREPROCESSING, kind=KIND) as fresh:
         settings = network_config(network, served, golden_input.shape, chosen)
         _write_model(fresh / network, settings, served)
         warm_up = fresh / network / "warmup"

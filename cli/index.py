@@ -1,0 +1,92 @@
+"""`gsp-deploy index`: image files become a gallery that can be searched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import Device, Force, Json, ModelFile, Provider, Threads
+
+if TYPE_CHECKING:
+    from gsp_deploy.index import Gallery
+
+SHOWN_FAILURES = 10
+
+
+def index(
+    model: ModelFile,
+    images: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    kind: Annotated[
+        str,
+        typer.Option(help="flat, which is exact; hnsw or ivf for 100,000 images and more."),
+    ] = "flat",
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
+    ] = False,
+    device: Device = None,
+    provider: Provider = None,
+    threads: Threads = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Embed images into a faiss index that remembers which model filled it."""
+    from gsp_deploy.bundle.files import refuse_to_replace
+    from gsp_deploy.image_files import ImageReader, find_images
+    from gsp_deploy.index import build_gallery, identity_of, write_gallery
+    from gsp_deploy.index.build import check_kind
+    from gsp_deploy.index.gallery import KIND, MANIFEST
+    from gsp_deploy.runtime import open_session
+
+    check_kind(kind)
+    refuse_to_replace(output, force, MANIFEST, KIND)
+    files = [file.absolute() for file in find_images(images)]
+    with open_session(model, device, threads=threads, provider=provider) as session:
+        identity_of(session)  # before any image is decoded
+        spec = session.info.preprocessing
+        assert spec is not None
+        reader = ImageReader(files, spec, batch, strict)
+        with show.progress("embedding", len(files)) as bar:
+            gallery = build_gallery(
+                session,
+                reader,
+                kind,  # type: ignore[arg-type]
+                lambda n: bar.advance(bar.task_ids[0], n),
+            )
+    write_gallery(gallery, output, force=force)
+    _report(gallery, output, json)
+
+
+def _report(gallery: Gallery, folder: Path, json: bool) -> None:
+    import dataclasses
+
+    identity = gallery.identity
+    if json:
+        failures = [{"file": str(f.file), "reason": f.reason} for f in gallery.failures]
+        found = {
+            "index": str(folder),
+            "kind": gallery.kind,
+            "images": len(gallery.files),
+            "recall": gallery.recall,
+            "model": dataclasses.asdict(identity),
+            "skipped": failures,
+        }
+        show.document("index", found)
+        return
+    exact = "exact" if gallery.recall is None else f"recall@10 {100 * gallery.recall:.1f} %"
+    rows = [
+        ("indexed", f"{len(gallery.files):,} images, {identity.embedding_dim}-D"),
+        ("kind", f"{gallery.kind}, {exact}"),
+        ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
+    ]
+    show.facts(str(folder), rows)
+    if gallery.failures:
+        show.note(f"skipped {len(gallery.failures):,} images that cannot be read:")
+        for failure in gallery.failures[:SHOWN_FAILURES]:
+            show.note(f"  {failure.reason}")
+        if len(gallery.failures) > SHOWN_FAILURES:
+            show.note(f"  and {len(gallery.failures) - SHOWN_FAILURES:,} more (--json lists all)")
