@@ -15,7 +15,7 @@ from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.progress import BuildProgress, Report, make_monitor
 from gsp_deploy.engine.targets import known_targets
 from gsp_deploy.engine.timing_cache import attach_timing_cache, save_timing_cache
-from gsp_deploy.errors import GspDeployError, MissingCapabilityError, UsageError
+from gsp_deploy.errors import MissingCapabilityError, UsageError
 
 _LEVELS = {"ampere+": "AMPERE_PLUS", "same-capability": "SAME_COMPUTE_CAPABILITY"}
 _WORDS = re.compile(r"Error Code \d+: [\w ]+\((.+)\)")
@@ -86,8 +86,9 @@ class Job:
         (config.set_flag if self.options.tf32 else config.clear_flag)(tf32)
         # Names and types of layers, for the inspector and for profiles.
         config.profiling_verbosity = tensorrt.module.ProfilingVerbosity.DETAILED
-        if self.options.version_compatible and self.options.plugin is not None:
-            config.plugins_to_serialize = [str(Path(self.options.plugin).resolve())]
+        library = self.options.plugin_library
+        if self.options.version_compatible and library is not None:
+            config.plugins_to_serialize = [str(library.resolve())]
         level = _LEVELS.get(self.options.hardware_compatibility)
         if level is not None:
             member = tensorrt.member("HardwareCompatibilityLevel", level)
@@ -134,8 +135,3 @@ def reason_for(messages: Sequence[str]) -> str:
         return "it gave no reason"
     inner = _WORDS.search(messages[-1])
     return _PLACE.sub("", inner[1] if inner else messages[-1]).strip().rstrip(".")
-
-
-def failed(source: Path, parsed: ParsedNetwork, reason: str) -> GspDeployError:
-    """Return the error for a build that came to nothing."""
-    return GspDeployError(f"{source}: {parsed.tensorrt.name} cannot build it: {reason}")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.engine.api import FLAVOURS, load_tensorrt
-from gsp_deploy.engine.attempt import BuildFailedError, Job, failed
+from gsp_deploy.engine.aot_node import TRITON, check_can_embed
+from gsp_deploy.engine.api import FLAVOURS, TensorRT, load_tensorrt
+from gsp_deploy.engine.attempt import Job
 from gsp_deploy.engine.inspector import check_engine
 from gsp_deploy.engine.machine import Machine
 from gsp_deploy.engine.manifest import EngineManifest, PluginRecord, PrecisionSummary, ShapeRange
-from gsp_deploy.engine.memory import Effort, is_cramped, is_out_of_memory, ladder, peak_memory
+from gsp_deploy.engine.memory import peak_memory
 from gsp_deploy.engine.network import OPEN, ParsedNetwork, parse_onnx
 from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.engine.options import BuildOptions
@@ -22,8 +22,9 @@ from gsp_deploy.engine.plugins import load_plugin
 from gsp_deploy.engine.precision import check_precision
 from gsp_deploy.engine.profiles import DEFAULT_BATCH, LOW_MEMORY_BATCH, make_profiles
 from gsp_deploy.engine.progress import Report
-from gsp_deploy.engine.targets import choose_targets, sm_of
-from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.engine.retries import Plan, build_plan
+from gsp_deploy.engine.targets import choose_targets
+from gsp_deploy.errors import UsageError
 from gsp_deploy.files import replacing_together, sha256_of, write_text
 from gsp_deploy.manifest import ExportManifest, TensorSpec, sidecar_path
 
@@ -34,14 +35,6 @@ class BuiltEngine:
 
     path: Path
     manifest: EngineManifest
-
-
-@dataclass(frozen=True)
-class _Plan:
-    data: bytes
-    targets: tuple[str, ...]
-    effort: Effort
-    seconds: float
 
 
 def build_engine(
@@ -78,9 +71,10 @@ def build_engine(
     machine = Machine.here(tensorrt.flavour)
     options.check_against(tensorrt, machine.device is not None)
     targets, may_narrow = choose_targets(tensorrt, options.targets, machine)
-    plugin = None if options.plugin is None else load_plugin(tensorrt, options.plugin)
+    library = options.plugin_library
+    plugin = None if library is None else load_plugin(tensorrt, library)
     export = read_onnx_manifest(source)
-    parsed = parse_onnx(tensorrt, source)
+    parsed = _parse(tensorrt, source, options, machine)
     precision = check_precision(parsed, options.precision, export)
     profiles = _profiles(parsed, export, options)
     notes: list[str] = []
@@ -89,10 +83,12 @@ def build_engine(
         notes.append(line)
         tell(line)
 
+    if options.plugin == TRITON:
+        note("the pooling is a Triton kernel inside the plan: experimental, never run by its makers")
     job = Job(parsed, profiles, options, note, report)
     with replacing_together(sidecar_path(path), path) as (_, draft):
         with peak_memory() as peak:
-            plan = _build(job, targets, may_narrow)
+            plan = build_plan(job, targets, may_narrow)
         precision = check_engine(parsed, plan.data, precision)
         draft.write_bytes(plan.data)
         manifest = replace(
@@ -105,6 +101,17 @@ def build_engine(
     return BuiltEngine(path, manifest)
 
 
+def _parse(
+    tensorrt: TensorRT, source: Path, options: BuildOptions, machine: Machine
+) -> ParsedNetwork:
+    if options.plugin != TRITON:
+        return parse_onnx(tensorrt, source)
+    check_can_embed(tensorrt)
+    from gsp_deploy.engine.aot_plugin import parse_with_triton  # needs triton, TensorRT 10.9
+
+    return parse_with_triton(tensorrt, source, machine.compute_capability)
+
+
 def _profiles(
     parsed: ParsedNetwork, export: ExportManifest | None, options: BuildOptions
 ) -> tuple[Mapping[str, ShapeRange], ...]:
@@ -115,58 +122,13 @@ def _profiles(
     return make_profiles(parsed.inputs[0], export, options.batches, options.sizes, default)
 
 
-def _build(job: Job, targets: tuple[str, ...], may_narrow: bool) -> _Plan:
-    """Build for all targets, with less and less effort while memory runs out."""
-    efforts = ladder(job.options, job.parsed.tensorrt)
-    for effort, smaller in zip(efforts, [*efforts[1:], None], strict=True):
-        started = time.perf_counter()
-        try:
-            data = job.build(targets, effort)
-        except BuildFailedError as error:
-            if is_out_of_memory(error.messages) and smaller is not None:
-                job.tell(f"out of memory with {effort}; trying again with {smaller}")
-                continue
-            if may_narrow and (fitting := _fitting(job, targets, effort)):
-                return _build(job, fitting, False)
-            raise _failure(job, effort, error) from error
-        return _Plan(data, targets, effort, time.perf_counter() - started)
-    raise AssertionError("the ladder has at least one rung")
-
-
-def _fitting(job: Job, targets: Sequence[str], effort: Effort) -> tuple[str, ...]:
-    """Return those targets that can be built for at all, having told which cannot and why."""
-    fitting = []
-    for target in targets:
-        try:
-            job.build((target,), effort)
-        except BuildFailedError as error:
-            job.tell(f"{sm_of(target)} is left out: {error}")
-        else:
-            fitting.append(target)
-    return tuple(fitting) if len(fitting) < len(targets) else ()
-
-
-def _failure(job: Job, effort: Effort, error: BuildFailedError) -> GspDeployError:
-    hint = ""
-    if is_out_of_memory(error.messages):
-        hint = (
-            f" (with {effort}, the least there is). Free memory, lower the greatest --batch or "
-            "--size, or build with --precision fp16"
-        )
-    elif effort.workspace is not None and is_cramped(error.messages):
-        hint = (
-            f". The workspace of {effort.workspace >> 20} MiB may be too small: raise --workspace"
-        )
-    return failed(job.parsed.source, job.parsed, f"{error}{hint}")
-
-
 def _manifest(
     parsed: ParsedNetwork,
     export: ExportManifest | None,
     precision: PrecisionSummary,
     machine: Machine,
     plugin: PluginRecord | None,
-    plan: _Plan,
+    plan: Plan,
     profiles: tuple[Mapping[str, ShapeRange], ...],
     options: BuildOptions,
 ) -> EngineManifest:

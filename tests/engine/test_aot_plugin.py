@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import typing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -21,8 +21,9 @@ import pytest
 
 pytest.importorskip("triton")
 
-from gsp_deploy.engine.aot_node import NAMESPACE, Variant, retarget
+from gsp_deploy.engine.aot_node import NAMESPACE, TRITON, Variant, check_can_embed, retarget
 from gsp_deploy.engine.api import TensorRT
+from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.export import rewrite_pooling
 from gsp_deploy.pooling_node import PoolingAttributes
@@ -185,13 +186,23 @@ def test_the_parser_hands_the_settings_to_a_plugin_of_that_name(folded, tmp_path
     assert call["fields"] == pytest.approx(asdict(expected))
 
 
-def test_without_what_it_needs_it_says_so(plugin, folded, tiny_export, tmp_path) -> None:
+def test_without_what_it_needs_it_says_so(
+    plugin, folded, tiny_export, tmp_path, monkeypatch
+) -> None:
     module, _ = plugin
     tensorrt = TensorRT("tensorrt", SimpleNamespace(), "10.3.0")  # type: ignore[arg-type]
     with pytest.raises(MissingCapabilityError, match="CUDA finds none"):
         module.parse_with_triton(tensorrt, folded, None)
     with pytest.raises(UsageError, match="no plugin's node; export it with --pooling plugin"):
         retarget(Path(tiny_export), tmp_path / "x.onnx")
-    del module.trtp.aot_impl
     with pytest.raises(MissingCapabilityError, match=r"10\.9 is the first"):
-        module.parse_with_triton(tensorrt, folded, "8.7")
+        check_can_embed(tensorrt)
+    check_can_embed(replace(tensorrt, version="10.9.0.34"))
+    monkeypatch.setattr("gsp_deploy.engine.aot_node.find_spec", lambda name: None)
+    with pytest.raises(MissingCapabilityError, match="pip install triton"):
+        check_can_embed(replace(tensorrt, version="11.0.0"))
+
+
+def test_the_word_is_no_library() -> None:
+    assert BuildOptions(plugin=TRITON).plugin_library is None
+    assert BuildOptions(plugin=Path("libgsp_plugin.so")).plugin_library is not None
