@@ -6,23 +6,31 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Force, Json, Provider, Threads
-
-if TYPE_CHECKING:
-    from gsp_deploy.benchmark import BenchmarkReport, Comparison
-    from gsp_deploy.benchmark.report import BatchResult, ImageStages, ModelResult
+from gsp_deploy_cli.options import (
+    ENGINES,
+    CudaApi,
+    CudaGraphs,
+    Device,
+    Force,
+    HostCode,
+    Json,
+    Plugins,
+    Provider,
+    Threads,
+)
 
 COMPARISON = "Against an earlier result"
 
 
 def bench(
     models: Annotated[
-        list[Path], typer.Argument(help="Exports (.onnx) and checkpoints, measured in turns.")
+        list[Path],
+        typer.Argument(help="Engines, exports (.onnx) and checkpoints, measured in turns."),
     ],
     batch: Annotated[str, typer.Option(help="Batch sizes, as in 1,8.")] = "1",
     threads: Threads = None,
@@ -45,8 +53,37 @@ def bench(
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure peak memory, a process each.")
     ] = True,
-    device: Device = "cpu",
+    device: Device = None,
     provider: Provider = None,
+    cuda_graphs: CudaGraphs = True,
+    wait: Annotated[
+        str,
+        typer.Option(help="While an engine runs: spin, block or auto.", rich_help_panel=ENGINES),
+    ] = "auto",
+    l2: Annotated[
+        str,
+        typer.Option(
+            "--l2", help="warm, or cold: empty the GPU's cache first.", rich_help_panel=ENGINES
+        ),
+    ] = "warm",
+    sustained: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds to run without pause, watching clocks, power and temperature.",
+            rich_help_panel=ENGINES,
+        ),
+    ] = None,
+    trtexec: Annotated[
+        bool,
+        typer.Option(
+            "--trtexec",
+            help="Print the trtexec commands that measure the same, and stop.",
+            rich_help_panel=ENGINES,
+        ),
+    ] = False,
+    cuda_api: CudaApi = "auto",
+    plugin: Plugins = None,
+    allow_host_code: HostCode = False,
     save: Annotated[
         Path | None, typer.Option(help="Write the result as JSON.", rich_help_panel=COMPARISON)
     ] = None,
@@ -78,6 +115,9 @@ def bench(
         run_benchmark,
     )
     from gsp_deploy.files import refuse_overwrite
+    from gsp_deploy.runtime import implied_device
+    from gsp_deploy_cli.bench_gpu import show_trtexec
+    from gsp_deploy_cli.bench_report import show_report
 
     settings = BenchmarkSettings(
         batches=_whole_numbers("--batch", batch, ","),
@@ -85,12 +125,21 @@ def bench(
         repeats=repeats,
         seconds=seconds,
         threads=threads,
-        device=device,
+        device=device or implied_device(models),
         provider=provider,
         size=_whole_numbers("--size", size, "x") if size else None,  # type: ignore[arg-type]
         twin=twin,
         memory=memory,
+        cuda_graphs=cuda_graphs,
+        wait=wait,
+        l2=l2,
+        sustained=sustained,
+        cuda_api=cuda_api,
+        allow_host_code=allow_host_code,
     )
+    if trtexec:
+        show_trtexec(models, settings, plugin or (), json)
+        return
     limit = _share(max_regression)
     before = read_report(old) if old else None
     if before is not None:
@@ -98,11 +147,11 @@ def bench(
     if save is not None:
         refuse_overwrite(save, force)
     with _announcing() as observe:
-        report = run_benchmark(models, settings, image=image, observe=observe)
+        report = run_benchmark(models, settings, image=image, plugins=plugin or (), observe=observe)
     if save is not None:
         report.save(save)
     comparison = None if before is None else compare(before, report, limit, gate)  # type: ignore[arg-type]
-    _show_all(report, comparison, json)
+    show_report(report, comparison, json)
     if comparison is not None:
         comparison.check()
 
@@ -140,119 +189,3 @@ def _announcing() -> Iterator[Callable[[str], None]]:
         return
     with show.err.status("starting") as status:
         yield status.update
-
-
-def _show_all(report: BenchmarkReport, comparison: Comparison | None, json: bool) -> None:
-    from gsp_deploy.benchmark.report import DOCUMENT, VERSION
-
-    for note in report.notes:
-        show.note(f"note: {note}")
-    if json:
-        compared = {} if comparison is None else {"comparison": comparison.to_dict()}
-        show.document(DOCUMENT, {**report.to_dict(), **compared}, VERSION)
-        return
-    _show_latency(report)
-    _show_pooling_cost(report)
-    _show_surroundings(report)
-    _show_conditions(report)
-    if comparison is not None:
-        _show_comparison(comparison)
-
-
-def _results(report: BenchmarkReport) -> list[tuple[ModelResult, BatchResult]]:
-    return [(model, result) for model in report.models for result in model.batches]
-
-
-def _show_latency(report: BenchmarkReport) -> None:
-    rows = []
-    for model, result in _results(report):
-        t = result.latency
-        times = (_ms(value) for value in (t.p50, t.p90, t.p95, t.p99, t.max))
-        throughput = f"{result.images_per_second:.4g}"
-        rows.append((model.name, str(result.batch), *times, throughput))
-    columns = ("model", "batch", "p50", "p90", "p95", "p99", "max", "img/s")
-    show.table("Latency of one inference, ms", columns, rows)
-
-
-def _show_pooling_cost(report: BenchmarkReport) -> None:
-    rows = []
-    for model, result in _results(report):
-        if cost := result.pooling_cost:
-            times = (_ms(result.latency.p50), _ms(cost.twin.p50), f"{cost.extra_ms:+.3g}")
-            spread = f"{_ratio(cost.ratio_low)}-{_ratio(cost.ratio_high)}"
-            rows.append((model.name, str(result.batch), *times, _ratio(cost.ratio), spread))
-    if rows:
-        columns = ("model", "batch", "p50", "GAP p50", "extra", "ratio", "quartiles")
-        show.table("Against the same network with average pooling (GAP), ms", columns, rows)
-    for model in report.models:
-        if model.no_twin:
-            show.note(f"note: {model.name} has no twin with average pooling: {model.no_twin}")
-
-
-def _show_surroundings(report: BenchmarkReport) -> None:
-    rows = []
-    for model in report.models:
-        largest = max(model.batches, key=lambda result: result.batch)
-        memory = (model.idle_memory_mb, largest.peak_memory_mb, largest.twin_memory_mb)
-        rows.append((model.name, *_stage_times(model.preprocessing), *map(_mb, memory)))
-    columns = ("model", "decode", "resize", "normalise", "idle", "peak", "GAP peak")
-    title = "Pre-processing of an image, p50 in ms, and memory of a process, MiB"
-    show.table(title, columns, rows)
-
-
-def _stage_times(stages: ImageStages | None) -> tuple[str, str, str]:
-    if stages is None:
-        return "-", "-", "-"
-    normalise = _ms(stages.normalise.p50) if stages.normalise else "in graph"
-    return _ms(stages.decode.p50), _ms(stages.resize.p50), normalise
-
-
-def _show_conditions(report: BenchmarkReport) -> None:
-    settings, machine = report.settings, report.environment
-    threads = settings.threads or "the runtime's choice"
-    rounds = report.models[0].batches[0].latency.rounds
-    load = "" if report.load_average is None else f", load {report.load_average:.1f} before"
-    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    rows = [
-        ("processor", f"{machine.processor}, {machine.cores} cores{load}"),
-        ("system", f"{machine.system}, Python {machine.python}"),
-        ("packages", packages),
-        ("settings", f"threads: {threads}; {settings.warmup} rounds of warm-up, {rounds} counted"),
-        *((model.name, _what_it_is(model)) for model in report.models),
-        *_images(report),
-        *(tuple(line.split(": ", 1)) for line in report.included),
-    ]
-    show.facts("Conditions", rows)  # type: ignore[arg-type]
-
-
-def _images(report: BenchmarkReport) -> list[tuple[str, str]]:
-    sources = {m.preprocessing.source for m in report.models if m.preprocessing}
-    return [("image", f"{source}, one thread") for source in sorted(sources)]
-
-
-def _what_it_is(model: ModelResult) -> str:
-    parts = [model.runtime, model.device, model.precision, model.backbone, model.solver]
-    return ", ".join(part for part in parts if part)
-
-
-def _show_comparison(comparison: Comparison) -> None:
-    rows = [
-        (c.model, str(c.batch), c.measure, f"{c.before:.3f}", f"{c.now:.3f}", f"{c.relative:+.1%}")
-        for c in comparison.changes
-    ]
-    columns = ("model", "batch", "figure", "before", "now", "change")
-    show.table(
-        f"Against the earlier result, at most +{comparison.max_regression:.1%}", columns, rows
-    )
-
-
-def _ms(value: float) -> str:
-    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
-
-
-def _mb(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"

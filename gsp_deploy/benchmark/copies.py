@@ -12,6 +12,7 @@ from gsp_deploy.benchmark.report import CopyTimes
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import Latency, Rounds, interleave
 from gsp_deploy.runtime import EmbeddingSession
+from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
 Upload = Callable[[np.ndarray], Any]
 Download = Callable[[Any], np.ndarray]
@@ -22,9 +23,11 @@ def measure_copies(
 ) -> CopyTimes | None:
     """Time the copies of one batch in and of its embeddings out, or return None on the CPU.
 
+    None for engines as well, whose copies are among their stages.
+
     The times are of plain, synchronous copies from pageable memory, as a session's own are.
     """
-    if not settings.device.startswith("cuda"):
+    if not settings.device.startswith("cuda") or isinstance(session, TensorRTSession):
         return None
     inputs = example_inputs(session, batch, settings)
     embeddings = np.zeros((batch, session.info.embedding_dim), np.float32)

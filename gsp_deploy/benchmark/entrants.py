@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.config import GSPConfig, ModelConfig
-from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
+from gsp_deploy.errors import GspDeployError, UsageError
 from gsp_deploy.runtime import EmbeddingSession, open_session
 
 Observer = Callable[[str], None]
@@ -42,9 +43,14 @@ class Entrant:
 
 @contextmanager
 def open_entrants(
-    models: Sequence[Path], settings: BenchmarkSettings, observe: Observer
+    models: Sequence[Path],
+    settings: BenchmarkSettings,
+    observe: Observer,
+    plugins: Sequence[Path] = (),
 ) -> Iterator[list[Entrant]]:
     """Open all models with their twins, and close them when the block ends.
+
+    The twin of an engine is built first, from the ONNX file beside it.
 
     Raises:
         UsageError: there is no model, or one is named twice.
@@ -55,11 +61,11 @@ def open_entrants(
         entrants = []
         for index, (name, path) in enumerate(zip(names, models, strict=True)):
             observe(f"opening {name}")
-            session = stack.enter_context(_open(path, settings))
+            session = stack.enter_context(_open(path, settings, plugins))
             config = model_config(session)
-            twin_file = folder / f"{index}{'.onnx' if path.suffix == '.onnx' else '.safetensors'}"
+            twin_file = folder / f"{index}{_twin_suffix(path)}"
             no_twin = _write_twin(session, config, twin_file, settings)
-            twin = None if no_twin else stack.enter_context(_open(twin_file, settings))
+            twin = None if no_twin else stack.enter_context(_open(twin_file, settings, ()))
             entrants.append(Entrant(name, session, config, twin, no_twin))
         yield entrants
 
@@ -78,21 +84,32 @@ def model_config(session: EmbeddingSession) -> ModelConfig | None:
     """Return what an open model is, as its file tells; None for a graph that is not ours."""
     if session.info.manifest is not None:
         return session.info.manifest.model
-    if session.info.path.suffix == ".onnx":
+    if session.info.path.suffix in (".onnx", *ENGINE_SUFFIXES):
         return None
     from gsp_deploy.runtime.torch_session import TorchSession
 
     return session.model.config if isinstance(session, TorchSession) else None
 
 
-def _open(path: Path, settings: BenchmarkSettings) -> EmbeddingSession:
+def _open(path: Path, settings: BenchmarkSettings, plugins: Sequence[Path]) -> EmbeddingSession:
     return open_session(
         path,
         settings.device,
         threads=settings.threads,
         provider=settings.provider,
         max_batch=max(settings.batches),
+        cuda_graphs=settings.cuda_graphs,
+        cuda_api=settings.cuda_api,
+        wait=settings.wait,
+        plugins=plugins,
+        allow_host_code=settings.allow_host_code,
     )
+
+
+def _twin_suffix(path: Path) -> str:
+    if path.suffix in ENGINE_SUFFIXES:
+        return ".engine"
+    return ".onnx" if path.suffix == ".onnx" else ".safetensors"
 
 
 def _write_twin(
@@ -106,7 +123,13 @@ def _write_twin(
     if not isinstance(config.head, GSPConfig):
         return f"its own pooling is {config.head.pooling}"
     try:
-        if target.suffix == ".onnx":
+        if target.suffix == ".engine":
+            from gsp_deploy.benchmark.engine_twin import write_engine_twin
+            from gsp_deploy.runtime.tensorrt_session import TensorRTSession
+
+            assert isinstance(session, TensorRTSession)
+            write_engine_twin(session.info.path, session.manifest, target)
+        elif target.suffix == ".onnx":
             from gsp_deploy.export.twin import write_twin
 
             write_twin(session.info.path, target)
@@ -118,6 +141,6 @@ def _write_twin(
             write_checkpoint_twin(session.model, target)
     except ModuleNotFoundError as error:  # a deployment without the export's packages
         return f"making one needs the package {error.name}"
-    except ModelFileError as error:
+    except GspDeployError as error:
         return str(error)
     return None

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +36,21 @@ class MemoryUse:
     peaks_mb: dict[int, float]
 
 
-def measure_memory(model: Path, settings: BenchmarkSettings) -> MemoryUse:
+def measure_memory(
+    model: Path, settings: BenchmarkSettings, plugins: Sequence[Path] = ()
+) -> MemoryUse:
     """Open and run `model` in a fresh process and return its resident memory.
 
     Raises:
         GspDeployError: the process failed, for want of memory perhaps.
     """
-    asked = json.dumps({"model": str(model.resolve()), "settings": dataclasses.asdict(settings)})
+    asked = json.dumps(
+        {
+            "model": str(model.resolve()),
+            "plugins": [str(plugin.resolve()) for plugin in plugins],
+            "settings": dataclasses.asdict(settings),
+        }
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-m", PROBE],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.settings import BenchmarkSettings
+from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.runtime import open_session
 
 _STATUS = Path("/proc/self/status")
@@ -17,7 +18,7 @@ RUNS = 2
 
 
 def main() -> None:
-    """Read `{"model", "settings"}` from stdin, print `{"idle_mb", "peaks_mb"}`."""
+    """Read `{"model", "plugins", "settings"}` from stdin, print `{"idle_mb", "peaks_mb"}`."""
     asked = json.load(sys.stdin)
     settings = BenchmarkSettings(**asked["settings"])
     model = Path(asked["model"])
@@ -30,6 +31,10 @@ def main() -> None:
         threads=settings.threads,
         provider=settings.provider,
         max_batch=max(settings.batches),
+        cuda_graphs=settings.cuda_graphs,
+        cuda_api=settings.cuda_api,
+        plugins=asked["plugins"],
+        allow_host_code=settings.allow_host_code,
     ) as session:
         for batch in sorted(settings.batches):
             inputs = example_inputs(session, batch, settings)
@@ -40,7 +45,9 @@ def main() -> None:
 
 
 def _import_runtime(model: Path) -> None:
-    if model.suffix == ".onnx":
+    if model.suffix in ENGINE_SUFFIXES:
+        import gsp_deploy.runtime.engine_loading
+    elif model.suffix == ".onnx":
         import gsp_deploy.runtime.onnx_session
     else:
         import gsp_deploy.runtime.torch_session  # noqa: F401

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gsp_deploy.benchmark.gpu.result import GpuResult, read_nested
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import MILLISECONDS, Latency
 from gsp_deploy.environment import Environment
@@ -67,7 +68,8 @@ class BatchResult:
         latency: of one inference of the whole batch.
         images_per_second: batch / p50.
         pooling_cost: against the twin; None without one.
-        copies: None where the runtime works in host memory.
+        copies: None where the runtime works in host memory, and for engines, whose are in `gpu`.
+        gpu: an engine's inference in stages; None for everything else.
         peak_memory_mb: peak resident memory of a process that ran up to this batch size, MiB.
         twin_memory_mb: the same of the twin.
     """
@@ -77,6 +79,7 @@ class BatchResult:
     images_per_second: float
     pooling_cost: PoolingCost | None = None
     copies: CopyTimes | None = None
+    gpu: GpuResult | None = None
     peak_memory_mb: float | None = None
     twin_memory_mb: float | None = None
 
@@ -214,6 +217,8 @@ def _batch(data: Mapping[str, Any]) -> BatchResult:
     fields = dict(data)
     fields["latency"] = from_fields(Latency, fields["latency"])
     fields["pooling_cost"] = _nested(PoolingCost, fields["pooling_cost"], twin=Latency)
+    found = fields.get("gpu")
+    fields["gpu"] = None if found is None else read_nested(GpuResult, found)
     fields["copies"] = _nested(CopyTimes, fields["copies"], to_device=Latency, from_device=Latency)
     return from_fields(BatchResult, fields)
 

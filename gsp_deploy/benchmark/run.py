@@ -13,6 +13,8 @@ import numpy as np
 
 from gsp_deploy.benchmark.copies import measure_copies
 from gsp_deploy.benchmark.entrants import Entrant, Observer, open_entrants
+from gsp_deploy.benchmark.gpu.measure import measure_gpu
+from gsp_deploy.benchmark.gpu.result import GpuResult
 from gsp_deploy.benchmark.image_stages import measure_image_stages
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.memory import MemoryUse, measure_memory
@@ -41,15 +43,17 @@ def run_benchmark(
     settings: BenchmarkSettings | None = None,
     *,
     image: Path | None = None,
+    plugins: Sequence[Path] = (),
     observe: Observer = lambda message: None,
     clock: Clock = time.perf_counter,
 ) -> BenchmarkReport:
     """Measure the models and their twins in one run, in turns.
 
     Args:
-        models: `.onnx`, `.safetensors` or `.pt` files.
+        models: `.engine`, `.onnx`, `.safetensors` or `.pt` files.
         settings: what to measure.
         image: the file that pre-processing is timed on; None for a synthetic JPEG.
+        plugins: shared objects that the engines among the models need.
         observe: is told what happens next, for a progress line.
         clock: seconds, from anywhere.
 
@@ -60,14 +64,16 @@ def run_benchmark(
     """
     settings = settings or BenchmarkSettings()
     load, environment = _load_average(), Environment.here()
-    with open_entrants([Path(model) for model in models], settings, observe) as entrants:
+    paths = [Path(model) for model in models]
+    with open_entrants(paths, settings, observe, plugins) as entrants:
         times = {
             batch: _time_batch(entrants, batch, settings, observe, clock)
             for batch in settings.batches
         }
-        memory, notes = _measure_memories(entrants, settings, observe)
+        gpu, notes = _measure_gpu(entrants, settings, observe, clock)
+        memory, more = _measure_memories(entrants, settings, plugins, observe)
         results = tuple(
-            _model_result(entrant, times, memory, settings, image) for entrant in entrants
+            _model_result(entrant, times, gpu, memory, settings, image) for entrant in entrants
         )
     return BenchmarkReport(
         settings=settings,
@@ -75,11 +81,12 @@ def run_benchmark(
         load_average=load,
         included=_included(settings),
         models=results,
-        notes=(*_busy(load, environment), *notes),
+        notes=(*_busy(load, environment), *notes, *more),
     )
 
 
 Times = dict[EmbeddingSession, np.ndarray]
+GpuResults = dict[EmbeddingSession, GpuResult]
 Memories = dict[EmbeddingSession, MemoryUse]
 
 
@@ -102,8 +109,22 @@ def _time_batch(
     return dict(zip(sessions, times.T, strict=True))
 
 
+def _measure_gpu(
+    entrants: Sequence[Entrant], settings: BenchmarkSettings, observe: Observer, clock: Clock
+) -> tuple[dict[int, GpuResults], list[str]]:
+    """Return what the engines among the models do on the GPU, by batch size, and notes."""
+    found, notes = {}, []
+    for batch in settings.batches:
+        found[batch], told = measure_gpu(entrants, batch, settings, observe, clock)
+        notes += told
+    return found, list(dict.fromkeys(notes))
+
+
 def _measure_memories(
-    entrants: Sequence[Entrant], settings: BenchmarkSettings, observe: Observer
+    entrants: Sequence[Entrant],
+    settings: BenchmarkSettings,
+    plugins: Sequence[Path],
+    observe: Observer,
 ) -> tuple[Memories, list[str]]:
     """Return the memory of every network, and words on those that could not be measured."""
     found: Memories = {}
@@ -112,7 +133,7 @@ def _measure_memories(
         observe(f"memory of {entrant.name}")
         for session in entrant.sessions:
             try:
-                found[session] = measure_memory(session.info.path, settings)
+                found[session] = measure_memory(session.info.path, settings, plugins)
             except GspDeployError as error:
                 notes.append(f"no memory figure for {entrant.name}: {error}")
     return found, notes
@@ -121,6 +142,7 @@ def _measure_memories(
 def _model_result(
     entrant: Entrant,
     times: dict[int, Times],
+    gpu: dict[int, GpuResults],
     memory: Memories,
     settings: BenchmarkSettings,
     image: Path | None,
@@ -139,7 +161,7 @@ def _model_result(
         head=None if config is None else {"kind": head_kind(config.head), **asdict(config.head)},
         solver=_solver(entrant),
         batches=tuple(
-            _batch_result(entrant, batch, times[batch], memory, settings)
+            _batch_result(entrant, batch, times[batch], gpu[batch], memory, settings)
             for batch in settings.batches
         ),
         preprocessing=_image_stages(entrant, image, settings),
@@ -149,7 +171,12 @@ def _model_result(
 
 
 def _batch_result(
-    entrant: Entrant, batch: int, times: Times, memory: Memories, settings: BenchmarkSettings
+    entrant: Entrant,
+    batch: int,
+    times: Times,
+    gpu: GpuResults,
+    memory: Memories,
+    settings: BenchmarkSettings,
 ) -> BatchResult:
     seconds = times[entrant.session]
     latency = Latency.of(seconds)
@@ -160,6 +187,7 @@ def _batch_result(
         images_per_second=batch * MILLISECONDS / latency.p50,
         pooling_cost=None if twin is None else PoolingCost.of(seconds, times[twin]),
         copies=measure_copies(entrant.session, batch, settings),
+        gpu=gpu.get(entrant.session),
         peak_memory_mb=_peak(memory, entrant.session, batch),
         twin_memory_mb=_peak(memory, twin, batch),
     )

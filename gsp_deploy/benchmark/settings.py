@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 
 from gsp_deploy.errors import UsageError
+from gsp_deploy.runtime.session import WAITS
 
 # However long one inference takes, percentiles of fewer rounds than this say nothing.
 FEWEST_ROUNDS = 10
+L2_STATES = ("warm", "cold")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class BenchmarkSettings:
             pre-processing, or 7x7 for a head alone.
         twin: measure each model against itself with average pooling.
         memory: measure peak memory, each model in a process of its own.
+        cuda_graphs: for engines: capture runs; what they take without is measured beside it.
+        wait: for engines: `spin`, `block` or `auto`.
+        l2: for engines: `warm`, or `cold`: the device's cache is emptied before every run.
+        sustained: for engines: run each for so many seconds without pause, and watch the clocks.
+        cuda_api: for engines: the library that reaches the device.
+        allow_host_code: for engines: load version-compatible ones.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -42,6 +50,12 @@ class BenchmarkSettings:
     size: tuple[int, int] | None = None
     twin: bool = True
     memory: bool = True
+    cuda_graphs: bool = True
+    wait: str = "auto"
+    l2: str = "warm"
+    sustained: float | None = None
+    cuda_api: str = "auto"
+    allow_host_code: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batches", tuple(self.batches))
@@ -55,6 +69,12 @@ class BenchmarkSettings:
             )
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise UsageError(f"seconds must be above 0, got {self.seconds}")
+        if self.wait not in WAITS:
+            raise UsageError(f"wait must be one of {', '.join(WAITS)}, got {self.wait!r}")
+        if self.l2 not in L2_STATES:
+            raise UsageError(f"l2 must be one of {', '.join(L2_STATES)}, got {self.l2!r}")
+        if self.sustained is not None and not 0 < self.sustained < math.inf:
+            raise UsageError(f"sustained must be above 0 seconds, got {self.sustained}")
         if self.size is not None:
             object.__setattr__(self, "size", tuple(self.size))
             if len(self.size) != 2 or min(self.size) < 1:

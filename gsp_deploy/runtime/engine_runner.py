@@ -233,6 +233,10 @@ class EngineRunner:
         """Queue the copy of the first `size` bytes of an output to device memory."""
         self.device.copy_within(address, self._on_device[name].memory, size, self.stream)
 
+    def contexts(self) -> list[Any]:
+        """Return the execution contexts of all shapes that are kept."""
+        return [prepared.context for prepared in self._shapes.values()]
+
     def wait(self) -> None:
         """Wait for all that was queued, spinning or sleeping as was asked for."""
         self.device.record(self._done, self.stream)

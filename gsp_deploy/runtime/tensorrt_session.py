@@ -43,7 +43,7 @@ class TensorRTSession(EmbeddingSession):
             DeviceError: the device has not enough memory, or fails otherwise.
         """
         self.engine, self.manifest = engine, manifest
-        self._options = options
+        self.options = options
         self._lock = threading.Lock()
         with ExitStack() as stack:
             engine.acquire()
@@ -60,7 +60,7 @@ class TensorRTSession(EmbeddingSession):
         """Return one more session on this engine, to run beside this one in another thread."""
         if self.closed:
             raise UsageError(f"{self.info.path}: the session is closed; open the model again")
-        return TensorRTSession(self.engine, self.manifest, self._options)
+        return TensorRTSession(self.engine, self.manifest, self.options)
 
     def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Run one batch, padded with zeros to the least that the engine takes."""

@@ -96,6 +96,11 @@ def trace(model: onnx.ModelProto) -> TracedGraph:
     return TracedGraph(tuple(values), precursors)
 
 
+def node_modules(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the PyTorch module of every node, by the node's name; empty where it is unknown."""
+    return {node.name: _module(node, _scope(node)) for node in model.graph.node}
+
+
 def _scope(node: onnx.NodeProto) -> str:
     """Return the innermost module of the exporter's record, `['', 'a', 'a.b', 'operation']`."""
     for entry in node.metadata_props:

@@ -25,6 +25,7 @@ from gsp_deploy.runtime.device.protocol import (
     Stream,
 )
 
+_PCI_LENGTH = 32
 _NO_DEVICE = (
     "cudaErrorInsufficientDriver",
     "cudaErrorNoDevice",
@@ -158,11 +159,12 @@ class CudaPythonDevice(Device):
     def properties(self) -> DeviceProperties:
         found = _call(cudart.cudaGetDeviceProperties, self.index)
         return DeviceProperties(
-            name=found.name.rstrip(b"\0").decode(errors="replace"),
+            name=_text(found.name),
             compute_capability=f"{found.major}.{found.minor}",
             multiprocessors=int(found.multiProcessorCount),
             l2_bytes=int(found.l2CacheSize),
             integrated=bool(found.integrated),
+            pci_bus_id=_text(_call(cudart.cudaDeviceGetPCIBusId, _PCI_LENGTH, self.index)),
             driver=version_words(_call(cudart.cudaDriverGetVersion)),
             runtime=version_words(_call(cudart.cudaRuntimeGetVersion)),
         )
@@ -212,7 +214,13 @@ def _check(error: Any, function: str, wanted: str) -> None:
 
 def _words(error: Any) -> str:
     _, words = cudart.cudaGetErrorString(error)
-    return str(words.decode() if isinstance(words, bytes) else words)
+    return _text(words)
+
+
+def _text(words: bytes | str) -> str:
+    if isinstance(words, str):
+        return words
+    return words.split(b"\0")[0].decode(errors="replace")
 
 
 def _version() -> str:

@@ -33,6 +33,7 @@ class DeviceProperties:
         multiprocessors: how many.
         l2_bytes: size of the second-level cache.
         integrated: host and device share their memory, as on a Jetson.
+        pci_bus_id: its address, by which NVML finds it whatever CUDA's numbering is.
         driver, runtime: CUDA versions, such as `12.6`.
     """
 
@@ -41,6 +42,7 @@ class DeviceProperties:
     multiprocessors: int
     l2_bytes: int
     integrated: bool
+    pci_bus_id: str
     driver: str
     runtime: str
 

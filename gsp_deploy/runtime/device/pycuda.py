@@ -173,6 +173,7 @@ class PycudaDevice(Device):
                 multiprocessors=int(self._device.get_attribute(attribute.MULTIPROCESSOR_COUNT)),
                 l2_bytes=int(self._device.get_attribute(attribute.L2_CACHE_SIZE)),
                 integrated=bool(self._device.get_attribute(attribute.INTEGRATED)),
+                pci_bus_id=self._device.pci_bus_id(),
                 driver=_version_words(driver.get_driver_version()),
                 runtime=".".join(str(part) for part in driver.get_version()[:2]),
             )

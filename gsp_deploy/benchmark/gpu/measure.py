@@ -1,0 +1,176 @@
+"""All engines of one run, taken apart side by side: with graphs and without, with their twins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from gsp_deploy.benchmark.entrants import Entrant, Observer
+from gsp_deploy.benchmark.gpu.layers import LayerMap, LayerProfile, modules_of, profile_layers
+from gsp_deploy.benchmark.gpu.origin import onnx_of
+from gsp_deploy.benchmark.gpu.result import ComputeCost, GpuResult
+from gsp_deploy.benchmark.gpu.stages import STAGES, StagedRun, without_graphs
+from gsp_deploy.benchmark.gpu.sustained import Sustained, run_sustained
+from gsp_deploy.benchmark.gpu.telemetry import open_telemetry
+from gsp_deploy.benchmark.inputs import example_inputs
+from gsp_deploy.benchmark.settings import BenchmarkSettings
+from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Rounds, interleave
+from gsp_deploy.engine.api import load_tensorrt
+from gsp_deploy.errors import GspDeployError, MissingCapabilityError
+from gsp_deploy.runtime import EmbeddingSession
+from gsp_deploy.runtime.tensorrt_session import TensorRTSession
+
+_COMPUTE = STAGES.index("compute")
+_PROFILED_RUNS = 20
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One engine in the two ways that it runs."""
+
+    graphs: StagedRun | None
+    plain: StagedRun
+
+    @property
+    def asked(self) -> StagedRun:
+        return self.plain if self.graphs is None else self.graphs
+
+
+def measure_gpu(
+    entrants: Sequence[Entrant],
+    batch: int,
+    settings: BenchmarkSettings,
+    observe: Observer,
+    clock: Clock,
+) -> tuple[dict[EmbeddingSession, GpuResult], list[str]]:
+    """Return what was found of each engine, and words on what could not be measured."""
+    engines = [e for e in entrants if isinstance(e.session, TensorRTSession)]
+    if not engines:
+        return {}, []
+    observe(f"batch {batch}: stages on the GPU, with CUDA graphs and without")
+    notes: list[str] = []
+    with ExitStack() as stack:
+        pairs = {
+            session: _open_pair(session, batch, settings, clock, stack)
+            for entrant in engines
+            for session in entrant.sessions
+            if isinstance(session, TensorRTSession)
+        }
+        runs = [run for pair in pairs.values() for run in (pair.graphs, pair.plain) if run]
+        interleave([run.run for run in runs], _warm(settings), clock)
+        for run in runs:
+            run.rows.clear()
+        interleave([run.run for run in runs], _counted(settings), clock)
+        found: dict[EmbeddingSession, GpuResult] = {}
+        for entrant in engines:
+            assert isinstance(entrant.session, TensorRTSession)
+            extras = _Extras(entrant, batch, settings, clock, notes)
+            found[entrant.session] = _result(entrant, pairs, extras, observe)
+    return found, notes
+
+
+def _warm(settings: BenchmarkSettings) -> Rounds:
+    # At least the run that prepares a shape and the one that captures it.
+    return Rounds(0, max(settings.warmup, 2))
+
+
+def _counted(settings: BenchmarkSettings) -> Rounds:
+    return Rounds(0, settings.repeats, settings.seconds)
+
+
+def _open_pair(
+    session: TensorRTSession,
+    batch: int,
+    settings: BenchmarkSettings,
+    clock: Clock,
+    stack: ExitStack,
+) -> _Pair:
+    inputs = example_inputs(session, batch, settings)
+    cold = settings.l2 == "cold"
+
+    def staged(of: TensorRTSession) -> StagedRun:
+        run = StagedRun(of, inputs, cold_l2=cold, clock=clock)
+        stack.callback(run.close)
+        return run
+
+    if session.runner.no_graphs is not None:
+        return _Pair(None, staged(session))
+    plain = stack.enter_context(without_graphs(session))
+    return _Pair(staged(session), staged(plain))  # type: ignore[arg-type]
+
+
+class _Extras:
+    """What is measured of an engine beside its stages, each where it can be."""
+
+    def __init__(
+        self,
+        entrant: Entrant,
+        batch: int,
+        settings: BenchmarkSettings,
+        clock: Clock,
+        notes: list[str],
+    ) -> None:
+        assert isinstance(entrant.session, TensorRTSession)
+        self._name, self._session = entrant.name, entrant.session
+        self._inputs = example_inputs(self._session, batch, settings)
+        self._settings, self._clock, self._notes = settings, clock, notes
+
+    def layers(self) -> LayerProfile | None:
+        try:
+            source, manifest = onnx_of(self._session.info.path, self._session.manifest)
+            modules = LayerMap(modules_of(source))
+            tensorrt = load_tensorrt(manifest.flavour)
+        except (GspDeployError, ModuleNotFoundError) as error:
+            self._notes.append(f"no layers for {self._name}: {error}")
+            return None
+        with without_graphs(self._session) as plain:
+            assert isinstance(plain, TensorRTSession)
+            return profile_layers(plain, tensorrt, self._inputs, _PROFILED_RUNS, modules)
+
+    def sustained(self) -> Sustained | None:
+        seconds = self._settings.sustained
+        if seconds is None:
+            return None
+        properties = self._session.engine.device.properties()
+        with ExitStack() as stack:
+            source = None
+            try:
+                source = stack.enter_context(open_telemetry(properties))
+            except MissingCapabilityError as error:
+                self._notes.append(f"no clocks, power or temperature: {error}")
+
+            def task() -> None:
+                self._session.infer(self._inputs, ("embedding",))
+
+            return run_sustained(task, len(self._inputs), seconds, source, self._clock)
+
+
+def _result(
+    entrant: Entrant,
+    pairs: dict[TensorRTSession, _Pair],
+    extras: _Extras,
+    observe: Observer,
+) -> GpuResult:
+    assert isinstance(entrant.session, TensorRTSession)
+    pair = pairs[entrant.session]
+    twin = pairs.get(entrant.twin) if isinstance(entrant.twin, TensorRTSession) else None
+    observe(f"layers of {entrant.name}")
+    layers = extras.layers()
+    observe(f"sustained run of {entrant.name}")
+    return GpuResult(
+        with_graphs=None if pair.graphs is None else pair.graphs.times(),
+        without_graphs=pair.plain.times(),
+        no_graphs=entrant.session.runner.no_graphs,
+        cost=None if twin is None else _cost(pair.asked, twin.asked),
+        layers=layers,
+        sustained=extras.sustained(),
+    )
+
+
+def _cost(model: StagedRun, twin: StagedRun) -> ComputeCost:
+    ours, theirs = (np.array(run.rows)[:, _COMPUTE] for run in (model, twin))
+    low, middle, high = (float(p) for p in np.percentile(ours / theirs, (25, 50, 75)))
+    return ComputeCost(middle, low, high, float(np.median(ours - theirs)) * MILLISECONDS)

@@ -1,0 +1,31 @@
+"""Clocks, power and temperature of a GPU while it works: NVML, or tegrastats on a Jetson."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import AbstractContextManager
+
+from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source, summarise
+from gsp_deploy.errors import MissingCapabilityError
+from gsp_deploy.runtime.device import DeviceProperties
+
+__all__ = ["Sample", "Source", "open_telemetry", "summarise"]
+
+
+def open_telemetry(properties: DeviceProperties) -> AbstractContextManager[Source]:
+    """Return what measures a device: NVML where it is a card, tegrastats where it is a Jetson.
+
+    Raises:
+        MissingCapabilityError: neither is there.
+    """
+    if properties.integrated and (program := shutil.which("tegrastats")):
+        from gsp_deploy.benchmark.gpu.telemetry.tegrastats import Tegrastats
+
+        return Tegrastats(program)
+    try:
+        from gsp_deploy.benchmark.gpu.telemetry.nvml import Nvml
+    except ModuleNotFoundError as error:
+        raise MissingCapabilityError(
+            "clocks, power and temperature need NVML: pip install nvidia-ml-py"
+        ) from error
+    return Nvml(properties.pci_bus_id)

@@ -1,0 +1,89 @@
+"""A card's state by NVML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import pynvml
+
+from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source
+from gsp_deploy.errors import MissingCapabilityError, reason_of
+
+# Bits of the clocks' event reasons that mean: slower than the load asks for. Idle and clocks
+# that somebody chose are none.
+_REASONS = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
+_MILLI = 1e-3
+
+
+class Nvml(Source):
+    """One card, found by its PCI address."""
+
+    name = "NVML"
+
+    def __init__(self, pci_bus_id: str) -> None:
+        self._pci_bus_id = pci_bus_id
+        self._handle: Any = None
+
+    def __enter__(self) -> Nvml:
+        try:
+            pynvml.nvmlInit()
+            self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(self._pci_bus_id.encode())
+        except pynvml.NVMLError as error:
+            raise MissingCapabilityError(
+                f"NVML does not answer for the GPU at {self._pci_bus_id}: {reason_of(error)}"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pynvml.nvmlShutdown()
+
+    def read(self, seconds: float) -> Sample:
+        handle = self._handle
+        milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+        return Sample(
+            seconds,
+            gpu_mhz=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+            memory_mhz=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+            watts=None if milliwatts is None else milliwatts * _MILLI,
+            celsius=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+            throttling=throttle_words(int(_ask(_event_reasons(), handle) or 0)),
+        )
+
+    def energy_joules(self) -> float | None:
+        millijoules = _ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
+        return None if millijoules is None else millijoules * _MILLI
+
+
+def throttle_words(bits: int) -> tuple[str, ...]:
+    """Return in words the reasons that are set and mean throttling."""
+    return tuple(words for bit, words in _REASONS.items() if bits & bit)
+
+
+def _event_reasons() -> Callable[..., Any]:
+    """Return the function by its new name, or by its old one in older releases."""
+    name = "nvmlDeviceGetCurrentClocksEventReasons"
+    found: Callable[..., Any] = getattr(
+        pynvml, name, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
+    )
+    return found
+
+
+def _ask(function: Callable[..., Any], *arguments: Any) -> float | None:
+    """Return the answer, or None where this card does not have one."""
+    try:
+        return float(function(*arguments))
+    except pynvml.NVMLError:
+        return None
