@@ -116,7 +116,12 @@ def build(
         ),
     ] = None,
     plugin: Annotated[
-        Path | None, typer.Option(help="Library of the pooling plugin.", rich_help_panel=PLUGIN)
+        Path | None,
+        typer.Option(
+            help="Library of the pooling plugin; or the word triton for a kernel inside the plan, "
+            "which is experimental.",
+            rich_help_panel=PLUGIN,
+        ),
     ] = None,
     onnx: Annotated[
         Path | None, typer.Option("--onnx", help="Keep the ONNX that was made on the way here.")

@@ -40,15 +40,10 @@ def parse_with_triton(tensorrt: TensorRT, source: Path, capability: str | None) 
         capability: compute capability of the GPU that the plan is for, such as `8.7`.
 
     Raises:
-        MissingCapabilityError: this TensorRT has no ahead-of-time plugins, or there is no GPU.
+        MissingCapabilityError: there is no GPU to compile for.
         UsageError: the model has no pooling node.
         ModelFileError: TensorRT cannot parse it.
     """
-    if not hasattr(trtp, "aot_impl"):
-        raise MissingCapabilityError(
-            f"{tensorrt.name} cannot embed Triton kernels, 10.9 is the first that can; pass "
-            "--plugin with the path of libgsp_plugin.so"
-        )
     if capability is None:
         raise MissingCapabilityError("the Triton kernel is compiled for a GPU, and CUDA finds none")
     with tempfile.TemporaryDirectory(prefix="gsp-triton-") as folder:

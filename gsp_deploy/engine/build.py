@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.engine.aot_node import TRITON, check_can_embed
 from gsp_deploy.engine.api import FLAVOURS, TensorRT, load_tensorrt
 from gsp_deploy.engine.attempt import Job
 from gsp_deploy.engine.inspector import check_engine
@@ -18,7 +17,7 @@ from gsp_deploy.engine.memory import peak_memory
 from gsp_deploy.engine.network import OPEN, ParsedNetwork, parse_onnx
 from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.engine.options import BuildOptions
-from gsp_deploy.engine.plugins import load_plugin
+from gsp_deploy.engine.plugins import TRITON, check_can_embed, load_plugin
 from gsp_deploy.engine.precision import check_precision
 from gsp_deploy.engine.profiles import DEFAULT_BATCH, LOW_MEMORY_BATCH, make_profiles
 from gsp_deploy.engine.progress import Report
@@ -84,7 +83,7 @@ def build_engine(
         tell(line)
 
     if options.plugin == TRITON:
-        note("the pooling is a Triton kernel inside the plan: experimental, never run by its makers")
+        note("the pooling is a Triton kernel inside the plan, experimental and never run yet")
     job = Job(parsed, profiles, options, note, report)
     with replacing_together(sidecar_path(path), path) as (_, draft):
         with peak_memory() as peak:

@@ -21,9 +21,10 @@ import pytest
 
 pytest.importorskip("triton")
 
-from gsp_deploy.engine.aot_node import NAMESPACE, TRITON, Variant, check_can_embed, retarget
+from gsp_deploy.engine.aot_node import NAMESPACE, Variant, retarget
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.options import BuildOptions
+from gsp_deploy.engine.plugins import TRITON, check_can_embed
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.export import rewrite_pooling
 from gsp_deploy.pooling_node import PoolingAttributes
@@ -198,7 +199,7 @@ def test_without_what_it_needs_it_says_so(
     with pytest.raises(MissingCapabilityError, match=r"10\.9 is the first"):
         check_can_embed(tensorrt)
     check_can_embed(replace(tensorrt, version="10.9.0.34"))
-    monkeypatch.setattr("gsp_deploy.engine.aot_node.find_spec", lambda name: None)
+    monkeypatch.setattr("gsp_deploy.engine.plugins.find_spec", lambda name: None)
     with pytest.raises(MissingCapabilityError, match="pip install triton"):
         check_can_embed(replace(tensorrt, version="11.0.0"))
 
