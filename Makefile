@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   ?= runs/demo
 
-.PHONY: demo test lint typecheck format coverage clean
+.PHONY: demo test lint typecheck format docs clean
 
 demo: $(READY)
 	$(BIN)/gsp-deploy demo --output $(DEMO) --force
@@ -22,6 +22,9 @@ lint: $(READY)
 
 typecheck: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

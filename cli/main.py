@@ -22,6 +22,7 @@ from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
 from gsp_deploy_cli.inspect import inspect
 from gsp_deploy_cli.package import package
+from gsp_deploy_cli.report import report
 from gsp_deploy_cli.search import search
 from gsp_deploy_cli.serve import serve
 from gsp_deploy_cli.train import train
@@ -37,24 +38,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (
+COMMANDS = (
     demo,
     train,
     evaluate,
     export,
-    tune,
     build,
+    tune,
     check,
     bench,
     embed,
     explain,
     inspect,
+    package,
+    verify,
     serve,
     index,
     search,
-    package,
-    verify,
-):
+    report,
+)
+
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -1,0 +1,113 @@
+"""Draws the figures of `scalar-equation.md`: python docs/figures.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.special import expit, logit
+
+from gsp_deploy.layers.transport import TransportProblem, mixing_weights
+from gsp_deploy.reference import exact_weights
+
+FOLDER = Path(__file__).parent / "figures"
+GREY, BLUE, ORANGE, RED = "#7f8790", "#3b82c4", "#e08a1e", "#d1495b"  # on light and on dark
+STYLE = {
+    "font.size": 9,
+    "text.color": GREY,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "gsp-deploy",
+}
+STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 30, 50, 70, 100)
+
+
+def main() -> None:
+    """Write every figure."""
+    FOLDER.mkdir(exist_ok=True)
+    with mpl.rc_context(STYLE):
+        save(one_equation(), "one-equation.svg")
+        save(convergence(), "convergence.svg")
+
+
+def save(figure: Figure, name: str) -> None:
+    """Write a figure that is the same bytes each time."""
+    figure.savefig(FOLDER / name, transparent=True, metadata={"Date": None})
+
+
+def one_equation() -> Figure:
+    """The kept mass against beta, with its root and the bracket that holds it."""
+    ratio, log_mass = 0.3, np.array([-4.0, -3.2, -1.1, -0.9, 0.2, 1.4])
+    beta = np.linspace(-5, 6, 400)
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.add_subplot()
+    for value in log_mass:
+        axes.plot(beta, expit(beta + value), color=GREY, linewidth=0.7, alpha=0.7)
+    mean = expit(beta[:, None] + log_mass).mean(axis=1)
+    root = float(np.interp(ratio, mean, beta))
+    axes.plot(beta, mean, color=BLUE, linewidth=2.2)
+    axes.axhline(ratio, color=ORANGE, linewidth=1)
+    axes.plot([root], [ratio], "o", color=RED)
+    low, high = logit(ratio) - log_mass.max(), logit(ratio) - log_mass.min()
+    axes.axvspan(low, high, color=ORANGE, alpha=0.12, linewidth=0)
+    axes.annotate("root", (root, ratio), xytext=(6, -12), textcoords="offset points", color=RED)
+    axes.annotate("mean over locations", (3.4, expit(3.4 + log_mass).mean() - 0.1), color=BLUE)
+    axes.annotate("one location", (-4.9, 0.055), color=GREY)
+    axes.annotate("bracket", (low + 0.1, 0.93), color=ORANGE)
+    axes.set_yticks([0, ratio, 1], ["0", "μ", "1"])
+    axes.set_xlabel("β")
+    axes.set_ylabel("kept share")
+    return figure
+
+
+def convergence() -> Figure:
+    """The worst weight error against steps, both solvers, for three settings."""
+    settings = ((5.0, 0.3), (5.0, 0.9), (20.0, 0.3))
+    figure = Figure(figsize=(7.5, 2.9), layout="constrained")
+    rows = figure.subplots(1, len(settings), sharey=True)
+    for axes, (gamma, ratio) in zip(rows, settings, strict=True):
+        log_mass = random_log_masses(gamma)
+        exact = exact_weights(log_mass, ratio)
+        for solver, colour in (("newton", BLUE), ("fixed-point", ORANGE)):
+            errors = [worst_error(log_mass, exact, ratio, solver, steps) for steps in STEPS]
+            axes.plot(STEPS, np.maximum(errors, 1e-16), "o-", color=colour, markersize=3)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks([1, 10, 100], ["1", "10", "100"])
+        axes.set_title(f"γ = {gamma:g}, μ = {ratio:g}", fontsize=9)
+        axes.set_xlabel("steps")
+    rows[0].set_ylabel("worst weight error")
+    rows[0].annotate("newton", (4.5, 3e-13), color=BLUE)
+    rows[0].annotate("fixed-point", (22, 1e-4), color=ORANGE)
+    return figure
+
+
+def random_log_masses(gamma: float) -> np.ndarray:
+    """Return log-masses `(64, 49)` of random features and prototypes inside the unit ball."""
+    draw = np.random.default_rng(0)
+    features, prototypes = draw.normal(size=(64, 49, 16)), draw.normal(size=(32, 16))
+    for vectors in (features, prototypes):
+        vectors /= np.maximum(1, np.linalg.norm(vectors, axis=-1, keepdims=True))
+    cost = np.linalg.norm(features[:, :, None] - prototypes, axis=-1)
+    scores = -gamma * cost
+    peak = scores.max(axis=-1, keepdims=True)
+    return (np.log(np.exp(scores - peak).sum(axis=-1, keepdims=True)) + peak)[..., 0]
+
+
+def worst_error(
+    log_mass: np.ndarray, exact: np.ndarray, ratio: float, solver: str, steps: int
+) -> float:
+    """Return the largest |w - w*| after so many steps, in float64."""
+    problem = TransportProblem(ratio, solver, steps, ratio)  # type: ignore[arg-type]
+    return float(np.abs(mixing_weights(torch.from_numpy(log_mass), problem).numpy() - exact).max())
+
+
+if __name__ == "__main__":
+    main()
