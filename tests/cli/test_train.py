@@ -55,6 +55,20 @@ def test_a_short_run_ends_with_checkpoints_and_one_json_document(run, tmp_path):
     assert "seed = 3" in (tmp_path / "run" / "recipe.toml").read_text()
 
 
+def test_data_and_fold_are_named_on_the_command_line_and_in_the_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=4,train_classes=24,test_classes=2"
+    code, _, err = run(QUICK, "--data", spec, "--fold", "2/3", *SHORT)
+    assert code == 0, err
+    assert "training on 64 images of 16 classes, validating on 32 of 8 others" in err
+    folder = Path("runs") / "glyphs-quick-glyphs-fold2"
+    provenance = read_checkpoint(folder / "best.safetensors").metadata.provenance
+    assert provenance.dataset == spec
+    assert "--set data.fold=2/3" in provenance.command
+    code, _, err = run(QUICK, "--fold", "4/3", *SHORT)
+    assert (code, "data.fold: expected K/N" in err) == (2, True)
+
+
 def test_without_json_the_result_is_on_stdout(run, tmp_path):
     code, out, _ = run(QUICK, "-o", tmp_path / "run", *SHORT, "--set", "head.kind=gap")
     assert code == 0
