@@ -2,6 +2,7 @@
 #include "gsp_pooling.h"
 
 #include <cmath>
+#include <utility>
 
 #include "kernels/split_kernels.cuh"
 
