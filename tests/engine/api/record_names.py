@@ -52,6 +52,16 @@ def _public(kind: type) -> list[str]:
     return sorted(name for name in dir(kind) if not name.startswith("_"))
 
 
+def _plugin(module: ModuleType) -> dict[str, list[str]]:
+    """Return the names of `tensorrt.plugin`, which exists from 10.9 on, under that name."""
+    sys.modules["tensorrt"] = module  # as its frontend's package is called
+    try:
+        plugin = importlib.import_module(f"{MODULE}.plugin")
+    except ModuleNotFoundError:
+        return {}
+    return {"plugin": sorted(plugin.__all__)}
+
+
 def compile_stubs(folder: Path) -> None:
     """Write shared objects of TensorRT's names, whose functions do nothing."""
     source = folder / "stubs.c"
@@ -83,7 +93,7 @@ def main() -> None:
     module = importlib.import_module(MODULE)
     default = Path(__file__).with_name(f"names-{module.__version__}.json")
     output = Path(sys.argv[2]) if len(sys.argv) > 2 else default
-    document = {"version": module.__version__, "names": names_of(module)}
+    document = {"version": module.__version__, "names": {**names_of(module), **_plugin(module)}}
     output.write_text(json.dumps(document, indent=None, separators=(",", ":")) + "\n")
     print(f"{output}: {len(document['names'])} classes of {module.__version__}")
 

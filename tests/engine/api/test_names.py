@@ -29,7 +29,7 @@ Names = Mapping[str, frozenset[str]]
 # Class, and what is used of it without asking whether it is there. "" is the module itself.
 USED = {
     "": """Builder BuilderFlag ExecutionContextAllocationStrategy ILogger IProgressMonitor
-        LayerInformationFormat MemoryPoolType NetworkDefinitionCreationFlag OnnxParser
+        IProfiler LayerInformationFormat MemoryPoolType NetworkDefinitionCreationFlag OnnxParser
         ProfilingVerbosity Runtime""",
     "Builder": """build_serialized_network create_builder_config create_network
         create_optimization_profile get_plugin_registry""",
@@ -42,8 +42,8 @@ USED = {
     "ICudaEngine": """create_engine_inspector create_execution_context device_memory_size_v2
         get_tensor_dtype get_tensor_mode get_tensor_name get_tensor_profile_shape get_tensor_shape
         num_io_tensors num_optimization_profiles""",
-    "IExecutionContext": """execute_async_v3 get_tensor_shape infer_shapes set_device_memory
-        set_input_shape set_optimization_profile_async set_tensor_address""",
+    "IExecutionContext": """execute_async_v3 get_tensor_shape infer_shapes profiler
+        set_device_memory set_input_shape set_optimization_profile_async set_tensor_address""",
     "ILayer": "get_input get_output name num_inputs num_outputs type",
     "ILogger": "Severity log",
     "ILogger.Severity": "ERROR INTERNAL_ERROR WARNING",
@@ -63,16 +63,27 @@ USED = {
 }
 # Used only after `TensorRT.has` or `TensorRT.member` has said that it is there.
 GUARDED = {"IBuilderConfig": "max_num_tactics"}
+# Of tensorrt.plugin and its classes, experimental, which the Triton kernel goes through; TensorRT
+# has them from 10.9 on, and `build --plugin triton` asks for that version.
+FROM_10_9 = {
+    "": "bfloat16 float16 float32",
+    "KernelLaunchParams": "block_x grid_x shared_mem",
+    "plugin": """AutoTuneCombination KernelLaunchParams SymExprs SymInt32 SymIntExprs TensorDesc
+        aot_impl autotune from_shape_expr register""",
+}
 # Of TensorRT-RTX alone, used behind `TensorRT.is_rtx`.
 RTX_ONLY = {"IBuilderConfig": "num_compute_capabilities set_compute_capability"}
 # Implemented by classes of ours for TensorRT to call.
 IMPLEMENTED = {
     "ILogger": "log",
+    "IProfiler": "report_layer_time",
     "IProgressMonitor": "phase_finish phase_start step_complete",
 }
+DECLARED = (USED, GUARDED, FROM_10_9, RTX_ONLY)
 # TensorRT has these names too, and the code uses them on objects of its own.
-OURS = """allocate append builder clear count data engine flags itemsize kind log max metadata min
-    node opt plugin pop precision release size start tensorrt tensorrt_version value warnings"""
+OURS = """allocate append builder clear count data engine flags int64 itemsize kind log max metadata
+    min nbytes node opt plugin pop power precision read release remove size start tensorrt
+    tensorrt_version value warnings"""
 
 
 def recorded(version: str) -> Names:
@@ -139,7 +150,7 @@ def asked_in(trees: Mapping[Path, ast.AST]) -> set[tuple[str, str]]:
 def undeclared(trees: Mapping[Path, ast.AST], inventories: list[Names]) -> dict[str, set[str]]:
     """Return names of TensorRT that are used and declared nowhere, with the files."""
     known = {name for names in inventories for members in names.values() for name in members}
-    declared = {name for kind in (USED, GUARDED, RTX_ONLY) for _, name in pairs(kind)}
+    declared = {name for kind in DECLARED for _, name in pairs(kind)}
     return {
         name: files
         for name, files in attributes_in(trees).items()
@@ -152,6 +163,12 @@ def test_what_is_used_is_in_every_version(version: str) -> None:
     names = recorded(version)
     missing = [pair for pair in pairs(USED) if pair[1] not in names.get(pair[0], ())]
     assert missing == []
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:])
+def test_what_the_triton_kernel_uses_is_in_the_newer_ones(version: str) -> None:
+    names = recorded(version)
+    assert [pair for pair in pairs(FROM_10_9) if pair[1] not in names.get(pair[0], ())] == []
 
 
 def test_what_is_used_is_in_tensorrt_rtx() -> None:
@@ -170,7 +187,7 @@ def test_the_declaration_is_complete() -> None:
 
 def test_nothing_is_declared_that_is_not_used() -> None:
     used = attributes_in(sources())
-    declared = {*pairs(USED), *pairs(GUARDED), *pairs(RTX_ONLY)} - {*pairs(IMPLEMENTED)}
+    declared = {pair for kind in DECLARED for pair in pairs(kind)} - {*pairs(IMPLEMENTED)}
     assert [pair for pair in sorted(declared) if pair[1] not in used] == []
 
 
