@@ -15,6 +15,7 @@ from gsp_deploy_cli.build import build
 from gsp_deploy_cli.check import check
 from gsp_deploy_cli.data import app as data_app
 from gsp_deploy_cli.demo import demo
+from gsp_deploy_cli.doctor import doctor
 from gsp_deploy_cli.embed import embed
 from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.explain import explain
@@ -50,6 +51,7 @@ COMMANDS = (
     embed,
     explain,
     inspect,
+    doctor,
     package,
     verify,
     serve,

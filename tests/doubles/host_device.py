@@ -240,7 +240,7 @@ class HostDevice(Device):
         return MemoryInfo(self.total - used, self.total)
 
     def properties(self) -> DeviceProperties:
-        return DeviceProperties("host double", "8.6", 1, 4 << 20, False, "13.0", "13.0")
+        return DeviceProperties("host double", "8.6", 1, 4 << 20, False, "0", "13.0", "13.0")
 
     def close(self) -> None:
         self.closed = True

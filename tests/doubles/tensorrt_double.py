@@ -26,6 +26,7 @@ from gsp_deploy.engine.manifest import (
 from gsp_deploy.manifest import ExportManifest, TensorSpec, read_sidecar
 from gsp_deploy.runtime.batching import InputProfile
 
+Batches = tuple[int, int, int]
 VERSION = "10.3.0"
 MAGIC = b"plan double: "
 
@@ -76,22 +77,31 @@ def install(monkeypatch: pytest.MonkeyPatch, device: HostDevice | None = None) -
 
 
 def write_engine(
-    device: HostDevice,
-    onnx: Path,
-    path: Path,
-    batch: tuple[int, int, int] = (1, 4, 8),
-    **changes: Any,
+    device: HostDevice, onnx: Path, path: Path, batch: Batches = (1, 4, 8), **changes: Any
 ) -> Path:
     """Write a plan of an export, with its manifest beside it, and return its path."""
     export = read_sidecar(onnx)
     assert export is not None
     ranges = {export.inputs[0].name: _range(export.inputs[0], batch)}
-    shapes = next(iter(ranges.values()))
-    device.profiles[onnx] = [InputProfile(shapes.min, shapes.opt, shapes.max)]  # type: ignore[attr-defined]
-    plan = MAGIC + str(onnx).encode()
-    path.write_bytes(plan)
+    plan = _write_plan(device, onnx, path, next(iter(ranges.values())))
     write_engine_sidecar(_manifest(plan, export, onnx, ranges, changes), path)
     return path
+
+
+def write_engine_of(device: HostDevice, onnx: Path, path: Path, size: int = 7) -> str:
+    """Write a plan of the self-test's head, without a manifest, and return words on it."""
+    shapes = ((batch, 24, size, size) for batch in (1, 2, 8))
+    _write_plan(device, onnx, path, ShapeRange(*shapes))
+    return "a plan double"
+
+
+def _write_plan(device: HostDevice, onnx: Path, path: Path, shapes: ShapeRange) -> bytes:
+    device.profiles[onnx] = [  # type: ignore[attr-defined]
+        InputProfile(shapes.min, shapes.opt, shapes.max)
+    ]
+    plan = MAGIC + str(onnx).encode()
+    path.write_bytes(plan)
+    return plan
 
 
 def _range(tensor: TensorSpec, batch: tuple[int, int, int]) -> ShapeRange:

@@ -1,0 +1,76 @@
+"""`gsp-deploy doctor`: what this machine has, what is missing, and whether it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.options import CudaApi, Json
+
+if TYPE_CHECKING:
+    from gsp_deploy.doctor.diagnosis import Diagnosis
+    from gsp_deploy.doctor.selftest import SelfTest
+
+
+def doctor(
+    selftest: Annotated[
+        bool,
+        typer.Option("--selftest", help="Build and run a small model against known embeddings."),
+    ] = False,
+    plugin: Annotated[
+        Path | None, typer.Option(help="Library of the pooling plugin, to be described.")
+    ] = None,
+    gpu: Annotated[int, typer.Option(min=0, help="Number of the CUDA device.")] = 0,
+    cuda_api: CudaApi = "auto",
+    json: Json = False,
+) -> None:
+    """Say what is here and what is missing for which command; --selftest tries it.
+
+    The output can be pasted into an issue. Exit codes of --selftest: 3 if numbers are wrong, 1 if
+    something that is installed does not run, 4 if there is nothing to test with.
+    """
+    from gsp_deploy.doctor.diagnosis import diagnose
+    from gsp_deploy.doctor.selftest import run_selftest
+
+    found = diagnose(gpu, plugin, cuda_api)
+    tested = None
+    if selftest:
+        tested = run_selftest(found, lambda step: show.note(f"self-test: {step}"))
+    if json:
+        more = {} if tested is None else {"selftest": tested.to_dict()}
+        show.document("doctor", {**found.to_dict(), **more})
+    else:
+        _report(found, tested)
+    if tested is not None:
+        tested.check()
+
+
+def _report(found: Diagnosis, tested: SelfTest | None) -> None:
+    show.facts("Machine", list(found.machine.items()))
+    show.facts("GPU", list(found.gpu.items()) or [("none", found.no_gpu or "")])
+    show.facts(
+        "Runtimes",
+        [*found.tensorrt.items(), ("providers", ", ".join(found.providers) or "no ONNX Runtime")],
+    )
+    if found.plugin is not None:
+        show.facts("Plugin", list(found.plugin.items()))
+    show.facts("Packages", list(found.packages.items()))
+    show.facts(
+        "Commands",
+        [
+            (
+                state.command,
+                "ready"
+                if state.is_ready
+                else f"missing {', '.join(state.missing)}: {'; '.join(state.remedies)}",
+            )
+            for state in found.commands
+        ],
+    )
+    if tested is not None:
+        show.facts("Self-test", [(s.name, f"{s.state}: {s.detail}") for s in tested.steps])
+    for warning in found.warnings:
+        show.note(f"note: {warning}")

@@ -1,0 +1,169 @@
+"""What this machine has: versions, GPU, clocks, power, memory, providers, plugin."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.doctor.needs import (
+    Need,
+    Readiness,
+    is_there,
+    needs_beside_packages,
+    readiness,
+)
+from gsp_deploy.engine.api import FLAVOURS, WORDS, load_tensorrt
+from gsp_deploy.engine.plugins import describe_plugin
+from gsp_deploy.engine.preflight import read_preflight
+from gsp_deploy.environment import Environment, package_versions
+from gsp_deploy.errors import GspDeployError, reason_of
+from gsp_deploy.runtime.device import Device, choose_api, open_device
+
+PACKAGES = (
+    "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",
+    "torchvision", "timm", "pytorch-metric-learning", "tensorrt", "tensorrt-cu12", "tensorrt-cu13",
+    "tensorrt-rtx-cu13-bindings", "cuda-python", "cuda-bindings", "pycuda", "nvidia-ml-py",
+)  # fmt: skip
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was found.
+
+    Attributes:
+        machine: processor, system, Python, memory, and on a Jetson board, power mode and clocks.
+        packages: versions of those that are installed.
+        tensorrt: what each flavour is here, or why it is not.
+        gpu: what the device is and how it is now; empty where there is none.
+        no_gpu: why there is none; None where there is one.
+        providers: of ONNX Runtime; empty where it is not installed.
+        plugin: what the plugin's library tells of itself; None if none was named.
+        commands: whether each can do its work.
+        warnings: what will make results worse or slower.
+    """
+
+    machine: Mapping[str, str]
+    packages: Mapping[str, str]
+    tensorrt: Mapping[str, str]
+    gpu: Mapping[str, str]
+    no_gpu: str | None
+    providers: tuple[str, ...]
+    plugin: Mapping[str, str] | None
+    commands: tuple[Readiness, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return dataclasses.asdict(self)
+
+
+def diagnose(index: int = 0, plugin: Path | None = None, api: str = "auto") -> Diagnosis:
+    """Look at the machine; nothing that is missing is an error.
+
+    Args:
+        index: number of the CUDA device.
+        plugin: library of the pooling plugin to be described.
+        api: the library that reaches the device.
+
+    Raises:
+        UsageError: there is no such `api`.
+        ModelFileError, MissingCapabilityError: the plugin named is none, or cannot be loaded.
+    """
+    here, preflight = Environment.here(), read_preflight()
+    gpu, no_gpu = _gpu(index, api)
+    providers = _providers()
+    absent = _absent(no_gpu, providers)
+    machine = {
+        "processor": f"{here.processor}, {here.cores} cores",
+        "system": f"{here.system}, Python {here.python}",
+        **dict(line.split(": ", 1) for line in preflight.lines()),
+    }
+    return Diagnosis(
+        machine=machine,
+        packages=package_versions(PACKAGES),
+        tensorrt={WORDS[flavour]: _tensorrt(flavour) for flavour in FLAVOURS},
+        gpu=gpu,
+        no_gpu=no_gpu,
+        providers=providers,
+        plugin=None if plugin is None else _plugin(plugin),
+        commands=readiness(absent),
+        warnings=tuple(preflight.warnings()),
+    )
+
+
+def _absent(no_gpu: str | None, providers: Sequence[str]) -> list[Need]:
+    device, provider = needs_beside_packages()
+    absent = [] if no_gpu is None else [device]
+    return absent if "CUDAExecutionProvider" in providers else [*absent, provider]
+
+
+def _tensorrt(flavour: str) -> str:
+    try:
+        return load_tensorrt(flavour).version
+    except GspDeployError as error:
+        return str(error)
+
+
+def _plugin(library: Path) -> dict[str, str]:
+    found = describe_plugin(library)
+    return {
+        "library": str(found.path),
+        "ABI": str(found.abi),
+        "gsp-deploy": found.version,
+        "built for TensorRT": ".".join(str(part) for part in found.tensorrt),
+    }
+
+
+def _providers() -> tuple[str, ...]:
+    if not is_there("onnxruntime"):
+        return ()
+    try:
+        import onnxruntime
+
+        return tuple(onnxruntime.get_available_providers())
+    except Exception:  # a broken installation raises whatever its loader does
+        return ()
+
+
+def _gpu(index: int, api: str) -> tuple[dict[str, str], str | None]:
+    try:
+        choose_api(api)
+        device = open_device(index, api)
+        return {**_properties(device), **_state(device)}, None
+    except GspDeployError as error:
+        return {}, str(error).partition("; `gsp-deploy doctor`")[0]  # which this is
+
+
+def _properties(device: Device) -> dict[str, str]:
+    found = device.properties()
+    with device.current():
+        memory = device.memory()
+    return {
+        "name": f"{found.name}, compute capability {found.compute_capability}",
+        "driver": f"CUDA {found.driver}; runtime {found.runtime}, by {device.api}",
+        "free memory": f"{memory.free // _MIB:,} of {memory.total // _MIB:,} MiB",
+        "cache": f"{found.l2_bytes // 1024:,} KiB of L2, {found.multiprocessors} multiprocessors",
+    }
+
+
+def _state(device: Device) -> dict[str, str]:
+    """Return clocks, power and temperature now, where something tells."""
+    from gsp_deploy.benchmark.gpu.telemetry import open_telemetry
+
+    try:
+        with open_telemetry(device.properties()) as source:
+            now = source.read(0.0)
+    except GspDeployError as error:
+        return {"clocks": f"unknown: {reason_of(error)}"}
+    told: list[tuple[str, float | None, Callable[[float], str]]] = [
+        ("GPU clock", now.gpu_mhz, lambda value: f"{value:.0f} MHz"),
+        ("memory clock", now.memory_mhz, lambda value: f"{value:.0f} MHz"),
+        ("power", now.watts, lambda value: f"{value:.1f} W"),
+        ("temperature", now.celsius, lambda value: f"{value:.0f} C"),
+    ]
+    state = {name: words(value) for name, value, words in told if value is not None}
+    return {**state, "throttling": ", ".join(now.throttling) or "no"}

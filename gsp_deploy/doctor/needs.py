@@ -1,0 +1,121 @@
+"""What each command needs, and the line that brings what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+TRAIN = "pip install 'gsp-deploy[train]'"
+CPU = "pip install 'gsp-deploy[cpu]'"
+GPU = "pip install 'gsp-deploy[gpu]'"
+RTX = "pip install 'gsp-deploy[rtx]'"
+DRIVER = "install NVIDIA's driver: apt install nvidia-driver (a Jetson has it from JetPack)"
+TENSORRT = "pip install tensorrt (on a Jetson: apt install python3-libnvinfer)"
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that a command needs.
+
+    Attributes:
+        name: what it is, in words.
+        modules: Python modules of which one must be there; empty for a need of another kind.
+        remedy: the line that brings it.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a command can do its work here.
+
+    Attributes:
+        command: the command, with what it is asked to do where that matters.
+        missing: names of what is not there; empty if it is ready.
+        remedies: the lines that bring it, each once.
+    """
+
+    command: str
+    missing: tuple[str, ...]
+    remedies: tuple[str, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.missing
+
+
+def _package(name: str, remedy: str, *modules: str) -> Need:
+    return Need(name, modules or (name,), remedy)
+
+
+_GPU = Need("a CUDA device", (), DRIVER)
+_TORCH = _package("torch", TRAIN)
+_TIMM = _package("timm", TRAIN)
+_EXPORT = (_TORCH, _TIMM, _package("safetensors", TRAIN), _package("onnx", TRAIN),
+           _package("onnxscript", TRAIN), _package("onnx_ir", TRAIN),
+           _package("onnxruntime", TRAIN))  # fmt: skip
+_CUDA_PYTHON = _package("cuda-python or pycuda", GPU, "cuda.bindings", "cuda.cudart", "pycuda")
+_TENSORRT = _package("tensorrt", TENSORRT)
+_RUNTIME = _package(
+    "tensorrt or tensorrt-rtx", TENSORRT, "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"
+)
+_ENGINE = (_RUNTIME, _CUDA_PYTHON, _GPU)
+CUDA_PROVIDER = Need(
+    "onnxruntime's CUDA provider",
+    (),
+    "pip uninstall onnxruntime; pip install onnxruntime-gpu",
+)
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "train": (*_EXPORT, _package("pytorch_metric_learning", TRAIN)),
+    "export, demo, tune": _EXPORT,
+    "check against a checkpoint": _EXPORT,
+    "embed, bench with .onnx": (_package("onnxruntime", CPU), _package("onnx", CPU)),
+    "embed, bench with .onnx on a GPU": (_package("onnxruntime", GPU), CUDA_PROVIDER, _GPU),
+    "embed to .parquet": (_package("pyarrow", "pip install pyarrow"),),
+    "build for this GPU": (_TENSORRT, _package("onnx", GPU), _CUDA_PYTHON, _GPU),
+    "build for TensorRT-RTX": (
+        _package("tensorrt-rtx", RTX, "tensorrt_rtx", "tensorrt_rtx_bindings"),
+        _package("onnx", CPU),
+    ),
+    "check, embed, bench with .engine": _ENGINE,
+    "bench --sustained, with clocks": (_package("pynvml", "pip install nvidia-ml-py"), _GPU),
+    "serve": (_package("fastapi", "pip install 'gsp-deploy[serve]'"),
+              _package("uvicorn", "pip install 'gsp-deploy[serve]'")),
+    "index, search": (_package("faiss", "pip install 'gsp-deploy[search]'"),),
+}  # fmt: skip
+
+
+def readiness(absent: Sequence[Need]) -> tuple[Readiness, ...]:
+    """Return every command's state; `absent` are those needs beside packages that are not met."""
+    return tuple(_of(command, needs, absent) for command, needs in NEEDS.items())
+
+
+def needs_beside_packages() -> tuple[Need, ...]:
+    """Return what no installed package can tell: devices and providers."""
+    return _GPU, CUDA_PROVIDER
+
+
+def _of(command: str, needs: Sequence[Need], absent: Sequence[Need]) -> Readiness:
+    missing = [need for need in needs if not _is_met(need, absent)]
+    remedies = tuple(dict.fromkeys(need.remedy for need in missing))
+    return Readiness(command, tuple(need.name for need in missing), remedies)
+
+
+def _is_met(need: Need, absent: Sequence[Need]) -> bool:
+    if not need.modules:
+        return need not in absent
+    return any(is_there(module) for module in need.modules)
+
+
+def is_there(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

@@ -1,0 +1,218 @@
+"""Does it work here? A small pooling head, built and run, against the authors' own embeddings.
+
+The head is `assets/selftest.onnx`; `assets/selftest.npz` holds two feature maps and what the
+authors' PyTorch layer made of them, with 100 steps of the paper's iteration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gsp_deploy.doctor.diagnosis import Diagnosis
+from gsp_deploy.doctor.needs import is_there
+from gsp_deploy.engine.api import installed_flavours
+from gsp_deploy.errors import GateError, GspDeployError, MissingCapabilityError
+from gsp_deploy.runtime import EmbeddingSession, open_session
+
+ASSETS = Path(__file__).parent / "assets"
+OUTPUTS = ("embedding", "attributes", "weights")
+# Largest difference of an output to the authors', whose float32 is as far from exact.
+TOLERANCE = {"onnx": 1e-5, "engine": 1e-4}
+_BATCHES = (1, 2, 5, 8)
+_REPEATS = 50
+_THREADS = 3
+
+State = Literal["passed", "failed", "error", "skipped"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that was tried.
+
+    Attributes:
+        name: what.
+        state: `failed` if the numbers are wrong, `error` if it did not run at all.
+        detail: figures, or why.
+    """
+
+    name: str
+    state: State
+    detail: str
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """All of them, in order."""
+
+    steps: tuple[Step, ...]
+
+    def check(self) -> None:
+        """Raise for the worst that happened.
+
+        Raises:
+            GateError: something ran and gave wrong numbers.
+            GspDeployError: something that is installed did not run.
+            MissingCapabilityError: nothing could be tried.
+        """
+        for state, error in (("failed", GateError), ("error", GspDeployError)):
+            if found := [step for step in self.steps if step.state == state]:
+                raise error(f"self-test: {found[0].name}: {found[0].detail}")
+        if not any(step.state == "passed" for step in self.steps):
+            raise MissingCapabilityError(
+                "self-test: there is nothing here to test with: pip install 'gsp-deploy[cpu]'"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return dataclasses.asdict(self)
+
+
+def run_selftest(
+    diagnosis: Diagnosis, observe: Callable[[str], None] = lambda message: None
+) -> SelfTest:
+    """Try everything that this machine has; what it has not is skipped with its reason."""
+    with tempfile.TemporaryDirectory(prefix="gsp-selftest-") as folder:
+        return SelfTest(tuple(_steps(diagnosis, Path(folder), observe)))
+
+
+def _steps(diagnosis: Diagnosis, folder: Path, observe: Callable[[str], None]) -> Iterator[Step]:
+    observe("ONNX Runtime on the CPU")
+    if not is_there("onnxruntime"):
+        yield Step("ONNX Runtime", "skipped", "not installed")
+    else:
+        yield _tried("ONNX Runtime on the CPU", lambda: _embed_onnx("cpu"))
+    if "CUDAExecutionProvider" in diagnosis.providers and diagnosis.no_gpu is None:
+        observe("ONNX Runtime on the GPU")
+        yield _tried("ONNX Runtime on the GPU", lambda: _embed_onnx("cuda"))
+    installed = installed_flavours()
+    if not installed:
+        yield Step("engine", "skipped", "neither TensorRT nor TensorRT-RTX is installed")
+    for flavour in installed:
+        observe(f"building an engine with {flavour}")
+        yield from _engine_steps(flavour, folder, diagnosis.no_gpu)
+
+
+def _tried(name: str, action: Callable[[], str]) -> Step:
+    try:
+        return Step(name, "passed", action())
+    except GateError as error:
+        return Step(name, "failed", str(error))
+    except MissingCapabilityError as error:
+        return Step(name, "skipped", str(error))
+    except (GspDeployError, ModuleNotFoundError) as error:
+        return Step(name, "error", str(error))
+
+
+def _engine_steps(flavour: str, folder: Path, no_gpu: str | None) -> Iterator[Step]:
+    path = folder / f"{flavour}.engine"
+    built = _tried(f"build with {flavour}", lambda: _build(flavour, path))
+    yield built
+    if built.state != "passed":
+        return
+    if no_gpu is not None:
+        yield Step(f"run with {flavour}", "skipped", no_gpu)
+        return
+    yield _tried(f"parity with {flavour}", lambda: _parity(path))
+    yield _tried(f"several sessions with {flavour}", lambda: _side_by_side(path))
+    yield _tried(f"latency with {flavour}", lambda: _latency(path))
+
+
+def _build(flavour: str, path: Path) -> str:
+    from gsp_deploy.engine.build import build_engine
+    from gsp_deploy.engine.options import BuildOptions
+    from gsp_deploy.engine.profiles import parse_batch, parse_size
+
+    targets = ("8.6",) if flavour == "tensorrt-rtx" and not _has_gpu() else ()
+    options = BuildOptions((parse_batch("1:2:8"),), (parse_size("7"),), targets=targets)
+    built = build_engine(ASSETS / "selftest.onnx", path, options, flavour)
+    told = built.manifest
+    return (
+        f"{told.layers} layers, {told.plan_bytes:,} bytes for sm_"
+        f"{', '.join(c.replace('.', '') for c in told.compute_capabilities)}, "
+        f"in {told.build_seconds:.1f} s"
+    )
+
+
+def _has_gpu() -> bool:
+    from gsp_deploy.engine.machine import Machine
+
+    return Machine.here().device is not None
+
+
+def _embed_onnx(device: str) -> str:
+    with open_session(ASSETS / "selftest.onnx", device) as session:
+        worst = _worst(session, golden(), TOLERANCE["onnx"])
+        return f"{worst:.1e} from the authors' at most; {_timed(session):.3g} ms a batch of 2"
+
+
+def _parity(engine: Path) -> str:
+    """Hold every batch size against the golden embeddings, captured and not."""
+    with open_session(engine) as session, open_session(engine, cuda_graphs=False) as plain:
+        cases = [golden(batch) for batch in _BATCHES] * 3  # the second and third run captured
+        worst = max(
+            _worst(each, case, TOLERANCE["engine"]) for each in (session, plain) for case in cases
+        )
+    return f"{worst:.1e} from the authors' at most, batches of {', '.join(map(str, _BATCHES))}"
+
+
+def _side_by_side(engine: Path) -> str:
+    """Run sessions on one engine in as many threads."""
+    from gsp_deploy.runtime.tensorrt_session import TensorRTSession
+
+    with open_session(engine) as first:
+        assert isinstance(first, TensorRTSession)
+        sessions = [first, *(first.another() for _ in range(_THREADS - 1))]
+        try:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                worst = max(pool.map(_worst_of_many, sessions))
+        finally:
+            for session in sessions[1:]:
+                session.close()
+    return f"{_THREADS} at once, {worst:.1e} from the authors' at most"
+
+
+def _worst_of_many(session: EmbeddingSession) -> float:
+    cases = [golden(batch) for batch in _BATCHES] * 10
+    return max(_worst(session, case, TOLERANCE["engine"]) for case in cases)
+
+
+def _latency(engine: Path) -> str:
+    with open_session(engine) as session:
+        return f"{_timed(session):.3g} ms a batch of 2, copies and all"
+
+
+def golden(batch: int = 2) -> dict[str, np.ndarray]:
+    """Return feature maps and the authors' outputs, repeated to a batch."""
+    with np.load(ASSETS / "selftest.npz") as stored:
+        return {name: np.resize(array, (batch, *array.shape[1:])) for name, array in stored.items()}
+
+
+def _worst(session: EmbeddingSession, case: dict[str, np.ndarray], tolerance: float) -> float:
+    """Return the largest difference, or raise `GateError` where it is beyond the tolerance."""
+    found = session.run(case["features"], OUTPUTS)
+    worst = float(np.max([np.abs(found[name] - case[name]).max() for name in OUTPUTS]))
+    if not worst <= tolerance:  # NaN, which numpy's maximum keeps, is not
+        raise GateError(
+            f"outputs differ from the authors' by {worst:.2g}, more than {tolerance:g}, at batch "
+            f"{len(case['features'])}"
+        )
+    return worst
+
+
+def _timed(session: EmbeddingSession) -> float:
+    """Return the median milliseconds of a batch."""
+    features, times = golden()["features"], []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        session.embed(features)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times)) * 1000

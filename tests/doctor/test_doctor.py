@@ -1,0 +1,154 @@
+"""What doctor tells, and that its self-test can fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from host_device import HostDevice
+from tensorrt_double import VERSION, install
+
+from gsp_deploy.doctor import diagnosis, needs, selftest
+from gsp_deploy.doctor.diagnosis import Diagnosis, diagnose
+from gsp_deploy.doctor.needs import NEEDS, needs_beside_packages, readiness
+from gsp_deploy.doctor.selftest import ASSETS, SelfTest, Step, golden, run_selftest
+from gsp_deploy.errors import GateError, GspDeployError, MissingCapabilityError, ModelFileError
+from gsp_deploy_cli.main import main
+
+CASE = "pytorch_gap_mu0.3_gamma5.0_k100.npz"
+
+
+def test_the_golden_embeddings_are_the_authors(golden: Path) -> None:
+    stored = np.load(golden / CASE)
+    with np.load(ASSETS / "selftest.npz") as shipped:
+        assert set(shipped.files) == {"features", "embedding", "attributes", "weights"}
+        for name in shipped.files:
+            np.testing.assert_array_equal(shipped[name], stored[name])
+
+
+def test_a_batch_of_any_size_repeats_them() -> None:
+    assert [len(array) for array in golden(5).values()] == [5] * 4
+    np.testing.assert_array_equal(golden(5)["embedding"][3], golden(2)["embedding"][1])
+
+
+def test_what_is_missing_is_named_with_the_line_that_brings_it(monkeypatch) -> None:
+    monkeypatch.setattr(needs, "is_there", lambda module: module not in ("faiss", "tensorrt"))
+    device, provider = needs_beside_packages()
+    found = {state.command: state for state in readiness([device, provider])}
+    assert found.keys() == NEEDS.keys()
+    assert found["train"].is_ready
+    assert found["index, search"].remedies == ("pip install 'gsp-deploy[search]'",)
+    assert found["build for this GPU"].missing == ("tensorrt", "a CUDA device")
+    assert found["check, embed, bench with .engine"].missing == ("a CUDA device",)  # RTX is there
+    assert all(state.is_ready == (not state.remedies) for state in found.values())
+
+
+def test_this_machine_is_told_whatever_it_lacks() -> None:
+    found = diagnose()
+    assert found.packages["numpy"] == np.__version__
+    assert "CPUExecutionProvider" in found.providers
+    assert (found.no_gpu is None) == bool(found.gpu)
+    json.dumps(found.to_dict())
+
+
+def test_a_device_is_told_with_its_memory(monkeypatch) -> None:
+    device = HostDevice(memory=8 << 30)
+    install(monkeypatch, device)
+    monkeypatch.setattr(diagnosis, "open_device", lambda index, api: device)
+    monkeypatch.setattr(diagnosis, "choose_api", lambda api: api)
+    found = diagnose()
+    assert found.no_gpu is None
+    assert found.gpu["name"] == "host double, compute capability 8.6"
+    assert found.gpu["free memory"] == "8,192 of 8,192 MiB"
+    assert "clocks" in found.gpu  # NVML knows no such device
+
+
+def test_a_plugin_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such plugin library"):
+        diagnose(plugin=tmp_path / "none.so")
+
+
+@pytest.fixture
+def without_engines(monkeypatch: pytest.MonkeyPatch) -> Diagnosis:
+    """This machine as if no TensorRT were installed; builds have their own tests."""
+    monkeypatch.setattr(selftest, "installed_flavours", lambda: ())
+    return diagnose()
+
+
+def test_the_selftest_passes_on_the_cpu(without_engines: Diagnosis) -> None:
+    found = run_selftest(without_engines)
+    states = {step.name: step.state for step in found.steps}
+    assert states["ONNX Runtime on the CPU"] == "passed"
+    assert states["engine"] == "skipped"
+    found.check()
+
+
+def test_the_selftest_fails_when_numbers_are_wrong(without_engines, monkeypatch) -> None:
+    right = golden(2)
+    wrong = {**right, "embedding": right["embedding"] + 2e-5}
+    monkeypatch.setattr(selftest, "golden", lambda batch=2: wrong)
+    with pytest.raises(GateError, match=r"differ from the authors' by 2e-05, more than 1e-05"):
+        run_selftest(without_engines).check()
+    monkeypatch.setattr(
+        selftest, "golden", lambda batch=2: {**right, "weights": right["weights"] * np.nan}
+    )
+    with pytest.raises(GateError, match="by nan"):
+        run_selftest(without_engines).check()
+
+
+@pytest.mark.parametrize(
+    ("states", "error", "code"),
+    [
+        (("passed", "error", "failed"), GateError, 3),
+        (("passed", "error"), GspDeployError, 1),
+        (("skipped",), MissingCapabilityError, 4),
+    ],
+)
+def test_the_worst_decides_the_exit_code(states, error, code) -> None:
+    steps = tuple(Step(str(index), state, "why") for index, state in enumerate(states))
+    with pytest.raises(error) as caught:
+        SelfTest(steps).check()
+    assert caught.value.exit_code == code
+
+
+def test_engines_are_built_and_run_on_doubles(monkeypatch) -> None:
+    """The steps that need a GPU, with the double of one: parity, threads, latency."""
+    device = install(monkeypatch)
+    from tensorrt_double import write_engine_of
+
+    monkeypatch.setattr(selftest, "installed_flavours", lambda: ("tensorrt",))
+    monkeypatch.setattr(
+        selftest,
+        "_build",
+        lambda flavour, path: write_engine_of(device, ASSETS / "selftest.onnx", path),
+    )
+    here = replace(diagnose(), no_gpu=None)
+    found = run_selftest(here)
+    states = {step.name: step.state for step in found.steps}
+    assert [state for name, state in states.items() if "tensorrt" in name] == ["passed"] * 4, found
+    assert device.alive() == {}
+    assert VERSION == "10.3.0"
+
+
+def test_the_command_prints_one_document(without_engines, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["gsp-deploy", "doctor", "--selftest", "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    told = json.loads(capsys.readouterr().out)
+    assert (told["document"], told["selftest"]["steps"][0]["state"]) == ("doctor", "passed")
+    assert {command["command"] for command in told["commands"]} == NEEDS.keys()
+
+
+def test_the_command_prints_for_people(without_engines, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["gsp-deploy", "doctor"])
+    with pytest.raises(SystemExit):
+        main()
+    out = capsys.readouterr().out
+    for section in ("Machine", "GPU", "Runtimes", "Packages", "Commands"):
+        assert section in out
+    assert "Self-test" not in out
