@@ -54,10 +54,11 @@ def main() -> None:
     asked.figures.mkdir(exist_ok=True)
     draw_results(runs, asked.figures / "retrieval.png")
     if asked.runs is not None:
-        for head in ("gsp", "gsp+zsr"):
-            folder = asked.runs / f"cluttered-{head}-0"
-            target = asked.figures / f"retrieval-weights-{head.replace('+', '-')}.png"
-            draw_weights(folder / "last.safetensors", document["data"]["cluttered"], target)
+        draw_weights(
+            asked.runs / "cluttered-gsp+zsr-0" / "last.safetensors",
+            document["data"]["cluttered"],
+            asked.figures / "retrieval-weights.png",
+        )
 
 
 def interval(values: list[float]) -> Interval:
@@ -123,32 +124,34 @@ def mass_table(runs: Runs) -> str:
 
 
 def draw_results(runs: Runs, path: Path) -> None:
-    """Draw every run as a dot, and each head's mean with its interval."""
-    figure, axes = plt.subplots(1, len(MEASURES), figsize=(8, 3.2), layout="constrained")
-    for axis, (measure, title) in zip(axes, MEASURES.items(), strict=True):
-        places = range(len(runs))
-        for place, ((_, head), found) in zip(places, runs.items(), strict=True):
-            values = [run[measure] for run in found.values()]
-            mean, half = interval(values)
-            axis.plot(
-                [place - 0.15] * len(values), values, "o", ms=3, color=COLOURS[head], alpha=0.6
-            )
-            axis.errorbar(
-                place + 0.1,
-                mean,
-                half if np.isfinite(half) else 0,
-                fmt="s",
-                ms=5,
-                capsize=4,
-                color=COLOURS[head],
-            )
-        axis.set_xticks(places, [f"{head}\n{data}" for data, head in runs], fontsize=7)
-        axis.set_title(f"{title} on unseen classes", fontsize=9)
-        axis.tick_params(axis="y", labelsize=8)
-        axis.grid(axis="y", alpha=0.3)
+    """Draw every run as a dot, and each head's mean with its interval; a row for each data."""
+    names = list(dict.fromkeys(data for data, _ in runs))
+    size = (7, 2.6 * len(names))
+    figure, axes = plt.subplots(
+        len(names), len(MEASURES), figsize=size, layout="constrained", squeeze=False
+    )
+    for row, name in enumerate(names):
+        heads = {head: found for (data, head), found in runs.items() if data == name}
+        for column, (measure, title) in enumerate(MEASURES.items()):
+            axis = axes[row, column]
+            for place, (head, found) in enumerate(heads.items()):
+                values = [run[measure] for run in found.values()]
+                _draw_head(axis, place, values, COLOURS[head])
+            axis.set_xticks(range(len(heads)), list(heads), fontsize=9)
+            axis.set_xlim(-0.6, len(heads) - 0.4)
+            axis.set_title(f"{title} on unseen classes, {name}", fontsize=9)
+            axis.tick_params(axis="y", labelsize=8)
+            axis.grid(axis="y", alpha=0.3)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        figure.savefig(temporary, format="png", dpi=100)
     plt.close(figure)
+
+
+def _draw_head(axis: Any, place: int, values: list[float], colour: str) -> None:
+    mean, half = interval(values)
+    bar = half if np.isfinite(half) else 0
+    axis.plot([place - 0.12] * len(values), values, "o", ms=4, color=colour, alpha=0.6)
+    axis.errorbar(place + 0.12, mean, bar, fmt="s", ms=5, capsize=4, color=colour)
 
 
 def draw_weights(checkpoint: Path, spec: str, path: Path) -> None:
