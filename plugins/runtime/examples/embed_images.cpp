@@ -29,7 +29,6 @@ void embed(const example::Arguments& given) {
   if (given.output.empty() || given.plain.size() < 2)
     throw gsp::Error(gsp::ErrorKind::usage, "expected BUNDLE -o OUT.npy FILE...");
   const auto embedder = gsp::Embedder::open(given.plain[0], given.options);
-  show(embedder.info());
   std::vector<float> all, embeddings;
   std::vector<gsp::Image> images;
   for (std::size_t i = 1; i < given.plain.size(); ++i) {
@@ -40,6 +39,7 @@ void embed(const example::Arguments& given) {
     images.clear();
   }
   gsp::write_npy(given.output, all.data(), given.plain.size() - 1, embedder.info().embedding_dim);
+  show(embedder.info());
   std::printf("%s: %zu images\n", given.output.c_str(), given.plain.size() - 1);
 }
 

@@ -43,7 +43,9 @@ std::string file_name(const fs::path& folder, const Json& value) {
   if (!is_inside(name)) fail(folder / manifest_name, "names '" + name + "', which leads out of it");
   fs::path step = folder;
   for (const fs::path& part : fs::path(name))
-    if (fs::is_symlink(step /= part)) fail(step, "is a link, which a bundle must not hold");
+    if (fs::is_symlink(step /= part))
+      throw Error(ErrorKind::mismatch, fs::relative(step, folder).generic_string() +
+                                           " is a link, which a bundle must not hold");
   return name;
 }
 

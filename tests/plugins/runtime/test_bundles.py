@@ -1,0 +1,126 @@
+"""What a C++ program says of bundles that do not fit, or mean harm; Python says the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsp_deploy.bundle import BundleOptions, verify_bundle
+from gsp_deploy.bundle.files import write_sums
+from gsp_deploy.errors import GspDeployError
+
+from .native import Build
+
+
+def edit(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change bundle.json and make the hashes fit it, as whoever means harm would."""
+    path = folder / "bundle.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    write_sums(folder)
+
+
+def shift_golden(folder: Path) -> None:
+    path = folder / "golden/embeddings.npy"
+    np.save(path, np.load(path) + np.float32(0.1))
+    write_sums(folder)
+
+
+def shift_pixels(folder: Path) -> None:
+    path = folder / "golden/images.npy"
+    images = np.load(path)
+    images[0] ^= 8
+    np.save(path, images)
+    write_sums(folder)
+
+
+def link_model(folder: Path) -> None:
+    outside = folder.parent / "outside.onnx"
+    shutil.move(folder / "tiny.onnx", outside)
+    os.symlink(outside, folder / "tiny.onnx")
+
+
+def link_golden(folder: Path) -> None:
+    shutil.move(folder / "golden", folder.parent / "elsewhere")
+    os.symlink(folder.parent / "elsewhere", folder / "golden")
+
+
+def lead_out(folder: Path) -> None:
+    with open(folder / "SHA256SUMS", "a") as stream:
+        stream.write(f"{'0' * 64}  ../../etc/passwd\n")
+
+
+def naming(file: str) -> Callable[[Path], None]:
+    return lambda folder: edit(folder, lambda data: data["artifacts"][0].update(file=file))
+
+
+def with_golden(images: str) -> Callable[[Path], None]:
+    return lambda folder: edit(folder, lambda data: data["golden"].update(images=images))
+
+
+def run_by(runtime: str) -> Callable[[Path], None]:
+    return lambda folder: edit(folder, lambda data: data["artifacts"][0].update(runtime=runtime))
+
+
+TAMPERINGS = {
+    "changed": (lambda f: (f / "tiny.onnx").write_bytes(b"other"), 3, "is not the file that was"),
+    "missing": (lambda f: (f / "tiny.onnx").unlink(), 3, "tiny.onnx is missing"),
+    "added": (lambda f: (f / "more.so").write_bytes(b""), 3, "more.so is not in SHA256SUMS"),
+    "link": (link_model, 3, "is a link"),
+    "linked folder": (link_golden, 3, "is a link"),
+    "sums lead out": (lead_out, 1, "../../etc/passwd"),
+    "no sums": (lambda f: (f / "SHA256SUMS").unlink(), 1, "is this a bundle?"),
+    "golden": (shift_golden, 3, "cosine distance"),
+    "pixels": (shift_pixels, 3, "golden photograph"),
+    "file leads out": (naming("../x.onnx"), 1, "../x.onnx"),
+    "absolute": (with_golden("/etc/passwd"), 1, "/etc/passwd"),
+    "format": (lambda f: edit(f, lambda d: d.update(format=2)), 1, "format"),
+    "runtime": (run_by("tvm"), 1, "tvm"),
+    "no json": (lambda f: ((f / "bundle.json").write_text("{"), write_sums(f)), 1, "bundle.json"),
+    "no artifacts": (lambda f: edit(f, lambda d: d.update(artifacts=[])), 1, "artifact"),
+    "crop ratio": (
+        lambda f: edit(f, lambda d: d["preprocessing"].update(crop_ratio=0)), 1, "crop_ratio",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_what_does_not_fit_is_one_line_in_both_languages(
+    name: str, sanitized: Build, bundle: Path, tmp_path: Path
+) -> None:
+    tamper, code, words = TAMPERINGS[name]
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    tamper(folder)
+    done = sanitized.run("embed_images", folder, "--selftest")
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    with pytest.raises(GspDeployError) as raised:
+        verify_bundle(folder).raise_on_failure()
+    assert raised.value.exit_code == code
+    assert words in str(raised.value)
+
+
+def test_an_engine_gives_way_only_when_told_to(library: Build, engine_bundle: Path) -> None:
+    """This machine and this build have no TensorRT."""
+    done = library.run("embed_images", engine_bundle, "--selftest")
+    assert done.returncode == 4
+    assert "tiny.engine needs TensorRT" in done.stderr
+    assert "when fallback is allowed" in done.stderr
+    lines = library.lines("embed_images", engine_bundle, "--selftest", "--fallback")
+    assert lines[1].startswith("fallback to tiny.onnx: tiny.engine needs TensorRT")
+    assert (
+        library.run(
+            "embed_images", engine_bundle, "--selftest", "--backend", "onnxruntime"
+        ).returncode
+        == 0
+    )
+    assert verify_bundle(engine_bundle, BundleOptions(allow_fallback=True)).passed

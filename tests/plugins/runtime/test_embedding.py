@@ -1,0 +1,116 @@
+"""C++ embeddings against Python's of the same files; the examples; threads and memory."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsp_deploy.bundle import open_bundle
+from gsp_deploy.bundle.verification import cosine_distances
+from gsp_deploy.preprocessing import load_image
+
+from .native import Build
+
+ALLOWED = 1e-5  # cosine distance, ONNX Runtime on a CPU
+
+
+def in_python(bundle: Path, files: list[Path]) -> np.ndarray:
+    with open_bundle(bundle) as session:
+        return session.embed(np.stack([load_image(f, session.info.preprocessing) for f in files]))
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({}, ALLOWED),
+        ({"include_preprocessing": True}, ALLOWED),
+        ({"dynamic_batch": False}, ALLOWED),
+        ({"external_data": True}, ALLOWED),
+        ({"precision": "fp16", "io_precision": "fp16"}, ALLOWED),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_python_and_cpp_agree(
+    options, allowed, library: Build, photographs, bundle_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle, out = bundle_of(**options), tmp_path / "e.npy"
+    arguments = ("--threads", 1, "--batch", 3)  # eight files: the last chunk is short
+    library.lines("embed_images", bundle, "-o", out, *arguments, *photographs)
+    found, expected = np.load(out), in_python(bundle, photographs)
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    assert cosine_distances(found, expected).max() <= allowed
+    lines = library.lines("embed_images", bundle, "--selftest")
+    assert re.search(r"8 golden images: worst cosine distance \S+ .*pixels off by [01]", lines[1])
+
+
+def test_search_ranks_as_numpy_does(library: Build, bundle: Path, photographs, tmp_path) -> None:
+    gallery = in_python(bundle, photographs)
+    np.save(tmp_path / "g.npy", gallery)
+    (tmp_path / "g.ids.txt").write_text("".join(f"{file}\n" for file in photographs))
+    lines = library.lines("search", bundle, tmp_path / "g.npy", photographs[2], "--count", 4)
+    order = np.argsort(-gallery @ gallery[2])[:4]
+    assert lines[0] == str(photographs[2])
+    assert [line.split()[1] for line in lines[1:]] == [str(photographs[i]) for i in order]
+    assert lines[1].split()[0] == "1.0000"
+
+
+def test_the_pipeline_gives_the_same_in_order(
+    library: Build, bundle: Path, photographs, tmp_path
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "e.npy"
+    shutil.copytree(photographs[0].parent, folder)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
+    options = ("--decoders", 3, "--workers", 2, "--batch", 2, "--threads", 1)
+    done = library.run("pipeline", bundle, folder, "-o", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert "skipped: " in done.stderr
+    assert re.search(r"^8 of 9 images in \S+ s: \S+ images/s, decoding included", done.stdout)
+    found = np.load(out)
+    assert cosine_distances(found[:8], in_python(bundle, photographs)).max() <= ALLOWED
+    assert not found[8].any()  # sorted last
+
+
+@pytest.mark.parametrize("kind", ["sanitized", "raced"])
+def test_threads_share_an_embedder(kind: str, bundle: Path, request) -> None:
+    """Equal results from four threads, moves, empty input, refusals; no leak, race or overrun."""
+    assert request.getfixturevalue(kind).lines("tests/probe", "threads", bundle, 4) == ["ok"]
+
+
+def test_the_pipeline_is_free_of_races(raced: Build, bundle: Path, photographs) -> None:
+    options = ("--decoders", 3, "--workers", 2, "--batch", 2, "--threads", 1)
+    assert "8 of 8 images" in raced.lines("pipeline", bundle, photographs[0].parent, *options)[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "expected BUNDLE"),
+        (("--wrong",), 2, "unknown option --wrong"),
+        (("bundle", "--threads", "two"), 2, "takes a whole number"),
+        (("bundle", "-o", "x.npy", "missing.jpg"), 1, "missing.jpg: cannot be read"),
+        (("nowhere", "--selftest"), 1, "is this a bundle?"),
+        (("bundle", "--selftest", "--backend", "tensorrt"), 4, "no artifact of the backend"),
+        (("bundle", "--selftest", "--batch", "0"), 2, "must be at least 1"),
+    ],
+)
+def test_errors_are_a_line_and_a_code(
+    arguments, code, words, sanitized: Build, bundle: Path
+) -> None:
+    given = [bundle if word == "bundle" else word for word in arguments]
+    done = sanitized.run("embed_images", *given)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_runtime_that_is_missing(library: Build, bundle: Path) -> None:
+    done = library.run("embed_images", bundle, "--selftest", GSP_ONNXRUNTIME_LIBRARY="/no/such.so")
+    assert done.returncode == 4
+    assert "name its file in GSP_ONNXRUNTIME_LIBRARY" in done.stderr
