@@ -4,6 +4,10 @@ Importing this package needs numpy only; each session imports its runtime when i
 
     with open_session("model.onnx") as session:
         embeddings = session.embed(images)
+
+What is stable: the names in `__all__` with their documented parameters, attributes and errors, and
+what is documented of the sessions they return. Within a major version they only grow: new names,
+and new parameters that have defaults. Everything else in here may change at any time.
 """
 
 from __future__ import annotations
@@ -14,9 +18,16 @@ from pathlib import Path
 
 from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.errors import MissingCapabilityError, UsageError
-from gsp_deploy.runtime.session import EmbeddingSession, SessionOptions
+from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
-__all__ = ["EmbeddingSession", "SessionOptions", "implied_device", "open_session", "open_with"]
+__all__ = [
+    "EmbeddingSession",
+    "SessionInfo",
+    "SessionOptions",
+    "implied_device",
+    "open_session",
+    "open_with",
+]
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth")
 

@@ -14,19 +14,15 @@ from gsp_deploy.errors import (
     GspDeployError,
     MissingCapabilityError,
     ModelFileError,
+    UsageError,
     reason_of,
 )
 from gsp_deploy.manifest import METADATA_KEY, ExportManifest, TensorSpec, read_sidecar
 from gsp_deploy.runtime.elements import as_float16
+from gsp_deploy.runtime.onnx_dlpack import ELEMENT_TYPES, check_device, run_bound, value_of
 from gsp_deploy.runtime.providers import CPU, provider_chain, provider_name
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
-_ELEMENT_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(bfloat16)": "bfloat16",
-    "tensor(uint8)": "uint8",
-}
 _QUIET = 3  # errors only
 
 
@@ -54,6 +50,28 @@ class OnnxSession(EmbeddingSession):
             inputs = np.concatenate([inputs, padding])
         found = self._graph.run(inputs, outputs)
         return {name: array[:count].astype(np.float32) for name, array in found.items()}
+
+    def embed_dlpack(self, images: Any) -> Any:
+        """Embed an array of torch, CuPy, JAX or numpy where it lies, and leave the result there.
+
+        Nothing is copied and no value is checked; the images run as one batch. On CUDA, what
+        writes the images must be done: synchronise its stream first.
+
+        Args:
+            images: what speaks DLPack, dense, on this session's device, of the graph's own input
+                type and shape: normalised, or pixels where the graph normalises.
+
+        Returns:
+            The embeddings `(B, D)` of the graph's output type, an `OrtValue` that speaks DLPack
+            too: `torch.from_dlpack(embeddings)`, `numpy.from_dlpack(embeddings)`.
+
+        Raises:
+            UsageError: the array does not fit.
+            MissingCapabilityError: this ONNX Runtime has no DLPack.
+        """
+        if self.closed:
+            raise UsageError(f"{self.info.path}: the session is closed; open the model again")
+        return self._graph.run_in_place(images, "embedding")
 
     def close(self) -> None:
         """Release ONNX Runtime's session."""
@@ -83,9 +101,9 @@ class OnnxGraph:
             self._output_shapes = {result.name: tuple(result.shape) for result in results}
             found = ", ".join(f"{source.name} {source.type}" for source in sources)
             shapes = [tuple("?" if size is None else size for size in s.shape) for s in sources]
-        if len(sources) != 1 or sources[0].type not in _ELEMENT_TYPES:
+        if len(sources) != 1 or sources[0].type not in ELEMENT_TYPES:
             raise ModelFileError(f"{path}: expected one input of images, found {found}")
-        self.input = TensorSpec(sources[0].name, _ELEMENT_TYPES[sources[0].type], shapes[0])
+        self.input = TensorSpec(sources[0].name, ELEMENT_TYPES[sources[0].type], shapes[0])
 
     def run(self, inputs: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Run one batch and return the named outputs as they come.
@@ -99,6 +117,18 @@ class OnnxGraph:
         with _blaming(self.path, "run"):
             found = self._session.run(list(outputs), {self.input.name: inputs})
         return dict(zip(outputs, found, strict=True))
+
+    def run_in_place(self, array: Any, output: str) -> Any:
+        """Run one batch of an array that speaks DLPack, and return an `OrtValue` on its device.
+
+        Raises:
+            UsageError: the array does not fit.
+            MissingCapabilityError: this ONNX Runtime has no DLPack.
+        """
+        check_device(array, self.provider)
+        value = value_of(array, self.input)
+        with _blaming(self.path, "run"):
+            return run_bound(self._session, self.input.name, value, array, output)
 
     def output_shape(self, name: str) -> tuple[int | str | None, ...]:
         """Return the shape of an output, open sizes as words."""

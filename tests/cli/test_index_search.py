@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-
-def gsp_deploy(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gsp_deploy_cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -28,37 +21,36 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_gallery_is_made_and_searched(tiny_export, pictures: Path, tmp_path: Path) -> None:
+def test_a_gallery_is_made_and_searched(tiny_export, pictures, tmp_path: Path, run_here) -> None:
     gallery, sheet = tmp_path / "gallery", tmp_path / "sheet.html"
-    made = gsp_deploy("index", tiny_export, pictures, "-o", gallery, "--json")
-    assert made.returncode == 0, made.stderr
-    document = json.loads(made.stdout)
+    code, out, err = run_here("index", tiny_export, pictures, "-o", gallery, "--json")
+    assert code == 0, err
+    document = json.loads(out)
     assert (document["images"], document["kind"], document["recall"]) == (6, "flat", None)
     assert [Path(f["file"]).name for f in document["skipped"]] == ["broken.jpg"]
     query = pictures / "3.png"
     options = ("--index", gallery, "--model", tiny_export, "-k", 2, "--sheet", sheet, "--json")
-    found = gsp_deploy("search", query, *options)
-    assert found.returncode == 0, found.stderr
-    document = json.loads(found.stdout)
+    code, out, err = run_here("search", query, *options)
+    assert code == 0, err
+    document = json.loads(out)
     (result,) = document["results"]
     assert [hit["rank"] for hit in result["hits"]] == [1, 2]
     assert result["hits"][0]["file"] == str(query)
     assert result["hits"][0]["cosine"] == pytest.approx(1, abs=1e-5)
     assert sheet.read_text().count("data:image/jpeg") == 3
-    again = gsp_deploy("index", tiny_export, pictures, "-o", gallery)
-    assert (again.returncode, "--force" in again.stderr) == (2, True)
+    code, _, err = run_here("index", tiny_export, pictures, "-o", gallery)
+    assert (code, "--force" in err) == (2, True)
 
 
-def test_another_model_is_refused(tiny_export, pictures: Path, tmp_path: Path) -> None:
+def test_another_model_is_refused(tiny_export, pictures, tmp_path: Path, run_here) -> None:
     gallery = tmp_path / "gallery"
-    assert gsp_deploy("index", tiny_export, pictures, "-o", gallery).returncode == 0
+    assert run_here("index", tiny_export, pictures, "-o", gallery)[0] == 0
     about = gallery / "index.json"
     told = json.loads(about.read_text())
     told["identity"].update(sha256="0" * 64, checkpoint_sha256="1" * 64)
     about.write_text(json.dumps(told))
     other = tmp_path / "other.onnx"
     shutil.copyfile(tiny_export, other)
-    ran = gsp_deploy("search", pictures / "3.png", "--index", gallery, "--model", other)
-    assert ran.returncode == 2
-    assert "search with the model that filled it" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    code, _, err = run_here("search", pictures / "3.png", "--index", gallery, "--model", other)
+    assert code == 2
+    assert "search with the model that filled it" in err

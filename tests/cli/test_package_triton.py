@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,31 +11,25 @@ from PIL import Image
 
 
 @pytest.fixture
-def package(tiny_export: str, tmp_path: Path):
-    """Return a function that packages the tiny model."""
+def package(tiny_export: str, tmp_path: Path, run_here):
+    """Return a function that packages the tiny model: exit code, stdout, stderr."""
     picture = tmp_path / "golden.png"
     Image.effect_noise((40, 40), 90).convert("RGB").save(picture)
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "gsp_deploy_cli.main", "package", tiny_export]
-        settings = ["-o", str(tmp_path / "repository"), "--images", str(picture), *arguments]
-        return subprocess.run(
-            [*command, *settings], capture_output=True, text=True, check=False, timeout=120
-        )
-
-    return run
+    output = tmp_path / "repository"
+    return partial(run_here, "package", tiny_export, "-o", output, "--images", picture)
 
 
 def test_it_writes_a_model_repository(package, tmp_path: Path) -> None:
-    ran = package("--format", "triton", "--name", "search", "--max-batch", "8", "--json")
-    assert ran.returncode == 0, ran.stderr
-    document = json.loads(ran.stdout)
+    settings = ("--format", "triton", "--name", "search", "--max-batch", "8", "--json")
+    code, out, err = package(*settings)
+    assert code == 0, err
+    document = json.loads(out)
     assert (document["document"], document["name"]) == ("triton-repository", "search")
     for model in document["models"]:
         assert (tmp_path / "repository" / model / "config.pbtxt").is_file()
-    again = package("--format", "triton")
-    assert (again.returncode, "--force" in again.stderr) == (2, True)
-    assert package("--format", "triton", "--force").returncode == 0
+    code, _, err = package("--format", "triton")
+    assert (code, "--force" in err) == (2, True)
+    assert package("--format", "triton", "--force")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -49,7 +42,7 @@ def test_it_writes_a_model_repository(package, tmp_path: Path) -> None:
     ],
 )
 def test_options_that_do_not_belong(package, arguments, named, tmp_path: Path) -> None:
-    ran = package(*arguments)
-    assert ran.returncode == 2
-    assert named in ran.stderr
+    code, _, err = package(*arguments)
+    assert code == 2
+    assert named in err
     assert not (tmp_path / "repository").exists()

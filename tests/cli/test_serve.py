@@ -81,15 +81,13 @@ def test_it_serves_a_bundle(bundle: Path) -> None:
         np.testing.assert_allclose([found], session.embed(pixels[np.newaxis]), atol=1e-5)
 
 
-def test_a_bundle_that_was_changed_is_not_served(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_was_changed_is_not_served(bundle: Path, tmp_path: Path, run_here) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(bundle, changed)
     (changed / "LICENSE").write_text("other")
-    ran = subprocess.run(
-        [*COMMAND, changed, "--port", "0"], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert ran.returncode == 3
-    assert "LICENSE" in ran.stderr
+    code, _, told = run_here("serve", changed, "--port", "0")
+    assert code == 3
+    assert "LICENSE" in told
 
 
 @pytest.mark.parametrize(
@@ -101,28 +99,17 @@ def test_a_bundle_that_was_changed_is_not_served(bundle: Path, tmp_path: Path) -
         (("--allow-fallback",), 2, "belongs to a bundle"),
     ],
 )
-def test_what_cannot_be_served_is_one_line(tiny_export: str, arguments, code, named) -> None:
-    ran = subprocess.run(
-        [*COMMAND, tiny_export, "--port", "0", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert ran.returncode == code
-    assert named in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_what_cannot_be_served_is_one_line(
+    tiny_export: str, arguments, code, named, run_here
+) -> None:
+    found, _, told = run_here("serve", tiny_export, "--port", "0", *arguments)
+    assert found == code
+    assert named in told
 
 
-def test_a_port_in_use_is_named(tiny_export: str) -> None:
+def test_a_port_in_use_is_named(tiny_export: str, run_here) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ran = subprocess.run(
-            [*COMMAND, tiny_export, "--port", str(port)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    assert ran.returncode == 1
-    assert f"port {port}" in ran.stderr
+        code, _, told = run_here("serve", tiny_export, "--port", port)
+    assert code == 1
+    assert f"port {port}" in told
