@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -36,7 +35,7 @@ def decode_image(
     source: str | os.PathLike[str] | BinaryIO,
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
 ) -> Image.Image:
     """Return the image in a file as 8-bit RGB, turned upright by its EXIF orientation.
 
