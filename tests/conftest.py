@@ -12,6 +12,21 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where CUDA finds none, and say what is missing."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    from gsp_deploy.errors import GspDeployError
+    from gsp_deploy.runtime.device import open_device
+
+    try:
+        open_device().close()
+    except GspDeployError as error:
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=f"needs a CUDA device: {error}"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
     """Small tensors: a second thread costs more than it gives, and on a busy machine everything."""
