@@ -77,7 +77,15 @@ def tune(
     repeats: Annotated[
         int, typer.Option(help="Rounds that count, per candidate.", rich_help_panel=MEASURING)
     ] = 30,
-    device: Device = "cpu",
+    engines: Annotated[
+        bool,
+        typer.Option(
+            "--engines",
+            help="Build a TensorRT engine of each for the GPU that is here, and measure it.",
+            rich_help_panel=MEASURING,
+        ),
+    ] = False,
+    device: Device = None,
     provider: Provider = None,
     threads: Threads = None,
     force: Annotated[
@@ -98,10 +106,11 @@ def tune(
     dataset = open_dataset(data)
     space = _space(precision, steps, size, dataset, calibrate)
     timing = replace(
-        TIMING, batches=_numbers("--batch", batch), repeats=repeats, device=device,
+        TIMING, batches=_numbers("--batch", batch), repeats=repeats,
+        device=device or ("cuda" if engines else "cpu"),
         provider=provider, threads=threads,
     )  # fmt: skip
-    settings = TuningSettings(images=images, calibrate=calibrate, benchmark=timing)
+    settings = TuningSettings(images=images, calibrate=calibrate, benchmark=timing, engines=engines)
     folder = folder or Path("runs") / f"tune-{model.stem}"
     with _progress() as observe:
         tuning = run(model, dataset, folder, space, settings, force=force, observe=observe)

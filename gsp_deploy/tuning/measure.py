@@ -24,6 +24,7 @@ from gsp_deploy.manifest import ExportManifest
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.parity import open_rounding
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
+from gsp_deploy.tuning.engines import engine_of
 from gsp_deploy.tuning.images import CalibrationImages
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Quality, Speed
@@ -40,6 +41,7 @@ class Workshop:
         calibration: for int8.
         int8_drop: points of MAP@R that int8 may lose before layers stay in float32.
         settings: of the benchmark.
+        engines: measure TensorRT engines built from the exports, and not ONNX Runtime.
     """
 
     checkpoint: Path
@@ -48,6 +50,7 @@ class Workshop:
     calibration: CalibrationImages
     int8_drop: float
     settings: BenchmarkSettings
+    engines: bool = False
 
     def export(
         self, candidate: Candidate, path: Path, sibling: Path | None = None
@@ -74,7 +77,7 @@ class Workshop:
         """Search the test images among themselves, or as the data set's protocol says."""
         chosen = self.settings
         options = SessionOptions(chosen.device, chosen.threads, chosen.provider)
-        with open_rounding(exported.path, options) as session:
+        with open_rounding(self._artifact(exported.path), options) as session:
             (found,) = evaluate([session], self.dataset, ranks=(1,)).models.values()
             emulated = "emulated" in session.info.device
         certificate = exported.manifest.certificate
@@ -88,14 +91,18 @@ class Workshop:
         )
 
     def time(self, model: Path, reference: Path, batches: tuple[int, ...]) -> dict[int, Speed]:
-        """Run a candidate and the reference in turns, by the benchmark's own rounds."""
+        """Run a candidate and the reference, both exports, in turns by the benchmark's rounds."""
         with self._open(reference, batches) as ours, self._open(model, batches) as candidate:
             return {batch: self._speed(ours, candidate, batch) for batch in batches}
 
-    def _open(self, model: Path, batches: tuple[int, ...]) -> EmbeddingSession:
+    def _artifact(self, onnx: Path) -> Path:
+        """Return what is measured of an export."""
+        return engine_of(onnx, max(self.settings.batches)) if self.engines else onnx
+
+    def _open(self, onnx: Path, batches: tuple[int, ...]) -> EmbeddingSession:
         settings = self.settings
         return open_session(
-            model,
+            self._artifact(onnx),
             settings.device,
             threads=settings.threads,
             provider=settings.provider,

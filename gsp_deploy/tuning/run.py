@@ -12,11 +12,12 @@ from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
-from gsp_deploy.environment import Environment
+from gsp_deploy.environment import Environment, package_versions
 from gsp_deploy.errors import CheckpointError, GspDeployError, UsageError
 from gsp_deploy.export import ExportedModel
 from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import read_sidecar
+from gsp_deploy.tuning.engines import check_machine
 from gsp_deploy.tuning.front import Point, front_of, points_of
 from gsp_deploy.tuning.images import CalibrationImages, scoring_images
 from gsp_deploy.tuning.measure import Workshop
@@ -39,12 +40,14 @@ class TuningSettings:
         calibrate: folder of images for int8; None takes the data set's training part.
         int8_drop: points of MAP@R that int8 may lose before it leaves layers in float32.
         benchmark: batch sizes, rounds, threads and device; there is no twin and no memory figure.
+        engines: build a TensorRT engine of each export for the GPU that is here, and measure it.
     """
 
     images: int = 2000
     calibrate: Path | None = None
     int8_drop: float = 0.5
     benchmark: BenchmarkSettings = TIMING
+    engines: bool = False
 
     def __post_init__(self) -> None:
         if self.images < 2:
@@ -109,6 +112,7 @@ def tune(
     Raises:
         UsageError: the folder holds another study, or int8 has no images.
         CheckpointError: the checkpoint is none of ours.
+        MissingCapabilityError: engines are asked for, and TensorRT or a GPU is missing.
         GspDeployError: the reference itself cannot be exported.
     """
     space, settings = space or TuningSpace(), settings or TuningSettings()
@@ -120,7 +124,8 @@ def tune(
             f"int8 needs images to calibrate on, and {dataset.name} has no training part; pass "
             "--calibrate FOLDER, or leave int8 out of --precision"
         )
-    conditions = _conditions(workshop, settings)
+    runtime = check_machine() if settings.engines else _runtime()
+    conditions = _conditions(workshop, settings, runtime)
     study = open_study(Path(folder), conditions, start_over=force)
     progress = _Progress(study, workshop, candidates, observe)
     progress.run()
@@ -209,6 +214,7 @@ def _workshop(checkpoint: Path, dataset: Dataset, settings: TuningSettings) -> W
         calibration=CalibrationImages(dataset, settings.calibrate),
         int8_drop=settings.int8_drop,
         settings=settings.benchmark,
+        engines=settings.engines,
     )
 
 
@@ -226,23 +232,26 @@ def _config(checkpoint: Path) -> ModelConfig:
     return metadata.model
 
 
-def _conditions(workshop: Workshop, settings: TuningSettings) -> dict[str, str]:
+def _conditions(workshop: Workshop, settings: TuningSettings, runtime: str) -> dict[str, str]:
     """Return what all figures of one study have in common, in words that are compared."""
     here, bench = Environment.here(), settings.benchmark
-    names = ("onnxruntime", "onnxruntime-gpu")
-    runtimes = [f"{name} {here.packages[name]}" for name in names if name in here.packages]
     return {
         "model": sha256_of(workshop.checkpoint),
         "data": workshop.dataset.test.fingerprint(),
         "calibration": workshop.calibration.fingerprint(),
         "int8 drop": f"{settings.int8_drop:g}",
         "processor": f"{here.processor}, {here.cores} cores",
-        "runtime": ", ".join(runtimes),
+        "runtime": runtime,
         "device": bench.device,
         "provider": str(bench.provider),
         "threads": str(bench.threads),
         "rounds": f"{bench.warmup} and {bench.seconds or bench.repeats}",
     }
+
+
+def _runtime() -> str:
+    found = package_versions(("onnxruntime", "onnxruntime-gpu"))
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def _emulation_note(study: Study, candidates: Sequence[Candidate]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.checkpoint import save_checkpoint
 from gsp_deploy.data import open_dataset
-from gsp_deploy.errors import CheckpointError, GspDeployError, UsageError
+from gsp_deploy.engine.machine import Machine
+from gsp_deploy.engine.manifest import ShapeRange
+from gsp_deploy.errors import CheckpointError, GspDeployError, MissingCapabilityError, UsageError
+from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import sidecar_path
 from gsp_deploy.runtime import open_session
 from gsp_deploy.tuning import (
@@ -24,6 +28,7 @@ from gsp_deploy.tuning import (
     deliver,
     tune,
 )
+from gsp_deploy.tuning.engines import engine_of
 from gsp_deploy.tuning.images import CalibrationImages, scoring_images
 from gsp_deploy.tuning.measure import Workshop
 from gsp_deploy.tuning.plot import plot_front
@@ -160,6 +165,37 @@ def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_pa
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds no study"):
         open_study(tmp_path / "full", {}, start_over=True)
+
+
+def test_engines_are_built_once_for_a_file_and_its_batches(monkeypatch, tmp_path):
+    built, manifests = [], {}
+
+    def build(onnx, plan, options):
+        built.append(options.batches[0].max)
+        plan.write_text("a plan")
+        shapes = {"images": ShapeRange((1, 3), (1, 3), (options.batches[0].max, 3))}
+        manifests[plan] = SimpleNamespace(onnx_sha256=sha256_of(onnx), profiles=(shapes,))
+
+    monkeypatch.setattr("gsp_deploy.tuning.engines.build_engine", build)
+    monkeypatch.setattr("gsp_deploy.tuning.engines.read_engine_sidecar", manifests.get)
+    onnx = tmp_path / "model.onnx"
+    onnx.write_text("one")
+    for batch, expected in ((8, [8]), (4, [8]), (16, [8, 16])):
+        assert engine_of(onnx, batch) == tmp_path / "model.engine"
+        assert built == expected
+    onnx.write_text("another")
+    engine_of(onnx, 8)
+    assert built == [8, 16, 8]
+
+
+def test_engines_need_a_gpu(monkeypatch, checkpoint, dataset, tmp_path):
+    here = Machine("tensorrt", "10.3.0", None, None, None, "linux x86_64")
+    monkeypatch.setattr(Machine, "here", lambda: here)
+    settings = dataclasses.replace(SETTINGS, engines=True)
+    with pytest.raises(MissingCapabilityError, match="no GPU that CUDA can use") as caught:
+        tune(checkpoint, dataset, tmp_path / "study", SPACE, settings)
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "study").exists()
 
 
 def test_what_cannot_be_tuned_is_refused(checkpoint, dataset, tmp_path):
