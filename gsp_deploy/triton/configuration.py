@@ -80,7 +80,7 @@ def network_config(
         "output": [_tensor(output) for output in model.outputs],
         "dynamic_batching": _batching(batch, options),
         "instance_group": [_instances("gpu" if is_plan else options.placement, is_plan, options)],
-        "optimization": _plan_optimisation() if is_plan else _onnx_optimisation(),
+        "optimization": _plan_optimisation() if is_plan else _pinned(),
         "model_warmup": [_warm_up(model.input, golden_size, size) for size in sorted({1, batch})],
     }
     if not is_plan:
@@ -170,27 +170,11 @@ def _instances(
 
 def _plan_optimisation() -> Mapping[str, Field]:
     """Return CUDA graphs and pinned copies; a batch without a graph of its own runs without."""
-    return {
-        "cuda": {"graphs": True, "busy_wait_events": True, "output_copy_stream": True},
-        **_pinned(),
-    }
-
-
-def _onnx_optimisation() -> Mapping[str, Field]:
-    """Return settings of the CUDA provider, which a CPU instance passes over.
-
-    The graph's own level stays at ONNX Runtime's default, which is all optimisations.
-    """
-    parameters = entries({"cudnn_conv_use_max_workspace": "1"})
-    return {
-        "execution_accelerators": {
-            "gpu_execution_accelerator": [{"name": "cuda", "parameters": parameters}]
-        },
-        **_pinned(),
-    }
+    return {"cuda": {"graphs": True, "output_copy_stream": True}, **_pinned()}
 
 
 def _pinned() -> Mapping[str, Field]:
+    """Return page-locked copies. ONNX Runtime's own optimisations are all on by default."""
     return {
         "input_pinned_memory": {"enable": True},
         "output_pinned_memory": {"enable": True},

@@ -145,7 +145,9 @@ def _write_ensemble(
     onnx.save(normaliser(served.preprocessing, served.input), version / "model.onnx")
     config = normaliser_config(first, served.input, options)
     (folder / first / "config.pbtxt").write_text(config, encoding="utf-8")
-    (folder / ensemble / VERSION).mkdir(parents=True)  # empty, but Triton wants it
+    empty = folder / ensemble / VERSION  # Triton wants it, and copying tools drop empty folders
+    empty.mkdir(parents=True)
+    (empty / ".keep").touch()
     config = ensemble_config(ensemble, steps, served, options)
     (folder / ensemble / "config.pbtxt").write_text(config, encoding="utf-8")
 
