@@ -116,20 +116,21 @@ bool plan_is_possible(Plan plan, const Device& device) noexcept {
   return false;
 }
 
-// A block an image unless that leaves most of the device idle. Then a cluster, where there is one
-// and the image is small enough for its eight blocks; else, where the work of an image is worth
-// the extra launches, the split. The thresholds are reasoned (README.md), not measured.
+// A cluster an image while all clusters have multiprocessors of their own; blocks of all sizes where
+// half the device would idle and the work of an image is worth the extra launches; else a block an
+// image. The thresholds are reasoned (README.md), not measured.
 Plan choose_plan(const PoolingParams& p, const Device& device) noexcept {
+  constexpr int64_t kClusterBlocks = 8;
   constexpr int64_t kSmallImage = 4'000'000;   // multiply-adds: some 5 us of one multiprocessor
   constexpr int64_t kLargeImage = 32'000'000;  // more than eight of them should share
   const int64_t work = int64_t{p.locations} * p.embedding_dim * p.num_prototypes;
-  if (2 * p.batch > device.multiprocessors) {
-    return Plan::kBlock;
-  }
-  if (work < kLargeImage && plan_is_possible(Plan::kCluster, device)) {
+  const bool clusters_fit = plan_is_possible(Plan::kCluster, device) &&
+                            kClusterBlocks * p.batch <= device.multiprocessors;
+  if (clusters_fit && work < kLargeImage) {
     return Plan::kCluster;
   }
-  return work < kSmallImage ? Plan::kBlock : Plan::kSplit;
+  const bool half_idles = int64_t{2} * p.batch <= device.multiprocessors;
+  return half_idles && work >= kSmallImage ? Plan::kSplit : Plan::kBlock;
 }
 
 size_t workspace_bytes(const PoolingParams& p) noexcept {

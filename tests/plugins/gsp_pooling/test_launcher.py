@@ -71,7 +71,7 @@ def test_the_pooling_is_one_launch(program: Path) -> None:
     [
         (90, {"batch": 1}, 8, 8),
         (87, {"batch": 1}, 1, 1),
-        (90, {"batch": 67, "locations": 1}, 67, 1),  # of 132 multiprocessors
+        (90, {"batch": 17, "locations": 1}, 17, 1),  # 17 clusters, 132 multiprocessors
     ],
 )
 def test_the_plan_follows_shape_and_device(
