@@ -96,7 +96,9 @@ def build(
     strip_weights: Annotated[
         bool,
         typer.Option(
-            "--strip-weights", help="Leave the weights out; refit to run.", rich_help_panel=PLAN
+            "--strip-weights",
+            help="Leave the weights out; --into puts them in.",
+            rich_help_panel=PLAN,
         ),
     ] = False,
     weight_streaming: Annotated[
@@ -109,6 +111,14 @@ def build(
         bool,
         typer.Option("--tf32", help="float32 products may round to TF32.", rich_help_panel=PLAN),
     ] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="A refittable or stripped engine that takes this file's weights; nothing else is "
+            "built.",
+            rich_help_panel=PLAN,
+        ),
+    ] = None,
     pooling: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +144,7 @@ def build(
     from gsp_deploy.engine.options import BuildOptions, parse_bytes
     from gsp_deploy.engine.preflight import read_preflight
     from gsp_deploy.engine.profiles import parse_batch, parse_size
+    from gsp_deploy.engine.refit import refit_engine
     from gsp_deploy.engine.source import SourceOptions, onnx_of
     from gsp_deploy.engine.targets import parse_targets
     from gsp_deploy.files import refuse_overwrite
@@ -163,7 +174,11 @@ def build(
     preflight = read_preflight()
     show_preflight(preflight, low_memory)
     with onnx_of(source, wanted, show.note) as graph, _bar(output.name) as advance:
-        built = build_engine(graph, output, options, flavour, show.note, advance)
+        built = (
+            build_engine(graph, output, options, flavour, show.note, advance)
+            if into is None
+            else refit_engine(into, graph, output)
+        )
     report(built, preflight, json)
 
 

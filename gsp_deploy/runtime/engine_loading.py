@@ -48,6 +48,11 @@ def _checked_manifest(path: Path, options: SessionOptions) -> EngineManifest | N
         return None
     check_fits(manifest, Machine.here(manifest.flavour, options.device_index), str(path))
     check_plan(manifest, path)
+    if manifest.options.get("strip_weights"):
+        raise ModelFileError(
+            f"{path} was built without its weights; put them in first: gsp-deploy build "
+            f"{manifest.onnx_name} --into {path.name} -o FULL.engine"
+        )
     if manifest.plugin is not None:
         check_plugin(manifest.plugin, options.plugins, path)
     if manifest.version_compatible and not options.allow_host_code:

@@ -152,6 +152,17 @@ def test_files_that_are_none_are_named(
 
 
 @needs_rtx
+def test_weights_go_into_plans_that_take_them_only(
+    tiny_export: str, tmp_path: Path, build_here
+) -> None:
+    engine = tmp_path / "model.engine"
+    assert build_here(tiny_export, "-o", engine, *TARGET).returncode == 0
+    ran = build_here(tiny_export, "-o", tmp_path / "new.engine", "--into", engine)
+    assert ran.returncode == 2
+    assert "build it with --refit" in told(ran)
+
+
+@needs_rtx
 def test_a_place_that_cannot_be_written_is_told_before_the_build(
     tiny_export: str, tmp_path: Path, build_here
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_plan_without_manifest_runs_on_prepared_images(engine, pixels) -> None
         ({"plugin": PLUGIN}, {}, MissingCapabilityError, "--plugin with the path of libgsp.so"),
         ({"plugin": PLUGIN}, {"plugins": ["no.so"]}, ModelFileError, "no such plugin library"),
         ({"version_compatible": True}, {}, UsageError, "pass --allow-host-code"),
+        ({"options": {"strip_weights": True}}, {}, ModelFileError, "--into model.engine -o"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_tensorrt(

@@ -30,7 +30,7 @@ Names = Mapping[str, frozenset[str]]
 USED = {
     "": """Builder BuilderFlag ExecutionContextAllocationStrategy ILogger IProgressMonitor
         IProfiler LayerInformationFormat MemoryPoolType NetworkDefinitionCreationFlag OnnxParser
-        ProfilingVerbosity Runtime""",
+        OnnxParserRefitter ProfilingVerbosity Refitter Runtime SerializationFlag""",
     "Builder": """build_serialized_network create_builder_config create_network
         create_optimization_profile get_plugin_registry""",
     "BuilderFlag": "TF32",
@@ -39,7 +39,8 @@ USED = {
     "IBuilderConfig": """add_optimization_profile builder_optimization_level clear_flag
         create_timing_cache get_timing_cache hardware_compatibility_level plugins_to_serialize
         profiling_verbosity progress_monitor set_flag set_memory_pool_limit set_timing_cache""",
-    "ICudaEngine": """create_engine_inspector create_execution_context device_memory_size_v2
+    "ICudaEngine": """create_engine_inspector create_execution_context
+        create_serialization_config device_memory_size_v2 serialize_with_config
         get_tensor_dtype get_tensor_mode get_tensor_name get_tensor_profile_shape get_tensor_shape
         num_io_tensors num_optimization_profiles""",
     "IExecutionContext": """execute_async_v3 get_tensor_shape infer_shapes profiler
@@ -51,14 +52,18 @@ USED = {
     "IOptimizationProfile": "set_shape",
     "IPluginRegistry": "get_creator load_library",
     "IProgressMonitor": "phase_finish phase_start step_complete",
+    "ISerializationConfig": "clear_flag",
     "ITensor": "dtype name shape",
     "ITimingCache": "serialize",
     "LayerInformationFormat": "JSON",
     "MemoryPoolType": "WORKSPACE",
     "NetworkDefinitionCreationFlag": "STRONGLY_TYPED",
     "OnnxParser": "get_error num_errors parse_from_file",
+    "OnnxParserRefitter": "refit_from_file",
     "ParserError": "code desc node_name node_operator",
     "ProfilingVerbosity": "DETAILED",
+    "Refitter": "get_missing_weights refit_cuda_engine",
+    "SerializationFlag": "EXCLUDE_WEIGHTS",
     "Runtime": "deserialize_cuda_engine engine_host_code_allowed get_plugin_registry",
 }
 # Used only after `TensorRT.has` or `TensorRT.member` has said that it is there.

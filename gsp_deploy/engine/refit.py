@@ -1,0 +1,101 @@
+"""New weights for a plan that was built to take them: a stripped one, or a refittable one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.engine.api import TensorRT, load_tensorrt
+from gsp_deploy.engine.build import BuiltEngine
+from gsp_deploy.engine.log import make_log
+from gsp_deploy.engine.machine import Machine, check_fits
+from gsp_deploy.engine.manifest import EngineManifest, check_plan, read_engine_sidecar
+from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
+from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
+from gsp_deploy.files import replacing_together, sha256_of, write_text
+from gsp_deploy.manifest import sidecar_path
+
+
+def refit_engine(
+    engine: str | os.PathLike[str], source: str | os.PathLike[str], path: str | os.PathLike[str]
+) -> BuiltEngine:
+    """Write a plan with the weights of an ONNX file in place of its own.
+
+    Args:
+        engine: a plan that was built with `refit` or `strip_weights`.
+        source: an ONNX file of the same network; for a stripped plan, the very weights that it
+            was built from.
+        path: where the new plan goes, its manifest beside it.
+
+    Raises:
+        ModelFileError: a file is missing or damaged, or is no plan that takes weights.
+        MissingCapabilityError: the plan does not fit this machine.
+        GspDeployError: TensorRT cannot refit it.
+    """
+    engine, source, path = Path(engine), Path(source), Path(path)
+    manifest = _refittable(engine)
+    export = read_onnx_manifest(source)
+    check_fits(manifest, Machine.here(manifest.flavour), str(engine))
+    plan = _refit(load_tensorrt(manifest.flavour), engine, source)
+    with replacing_together(sidecar_path(path), path) as (_, draft):
+        draft.write_bytes(plan)
+        described = replace(
+            manifest,
+            plan_sha256=sha256_of(draft),
+            plan_bytes=len(plan),
+            onnx_name=source.name,
+            onnx_sha256=sha256_of(source),
+            export=export,
+            options={**manifest.options, "strip_weights": False},
+            notes=(*manifest.notes, f"refitted from {engine.name}"),
+        )
+        write_text(sidecar_path(draft), described.to_json() + "\n")
+    return BuiltEngine(path, described)
+
+
+def _refittable(engine: Path) -> EngineManifest:
+    if not engine.is_file():
+        raise ModelFileError(f"{engine}: no such engine file")
+    manifest = read_engine_sidecar(engine)
+    if manifest is None:
+        raise ModelFileError(f"{engine}: no manifest beside it, so that nothing tells what it is")
+    check_plan(manifest, engine)
+    if not (manifest.options.get("refit") or manifest.options.get("strip_weights")):
+        raise UsageError(f"{engine}: its weights are fixed; build it with --refit to change them")
+    return manifest
+
+
+def _refit(tensorrt: TensorRT, engine: Path, source: Path) -> bytes:
+    module, log = tensorrt.module, make_log(tensorrt)
+
+    def fail(what: str) -> GspDeployError:
+        return GspDeployError(f"{engine}: {tensorrt.name} {what}: {_last(log.errors)}")
+
+    runtime = module.Runtime(log)
+    loaded = runtime.deserialize_cuda_engine(engine.read_bytes())
+    if loaded is None:
+        raise fail("cannot load it")
+    refitter = module.Refitter(loaded, log)
+    parser = module.OnnxParserRefitter(refitter, log)
+    if not parser.refit_from_file(str(source)):
+        raise fail(f"finds in {source.name} not the weights that it needs")
+    if missing := list(refitter.get_missing_weights()):
+        raise GspDeployError(
+            f"{engine}: {source.name} lacks {len(missing)} of its weights, {missing[0]} among them"
+        )
+    if not refitter.refit_cuda_engine():
+        raise fail("cannot put the weights in")
+    return _with_weights(module, loaded)
+
+
+def _with_weights(module: Any, engine: Any) -> bytes:
+    config = engine.create_serialization_config()
+    config.clear_flag(module.SerializationFlag.EXCLUDE_WEIGHTS)
+    return bytes(memoryview(engine.serialize_with_config(config)))
+
+
+def _last(errors: Sequence[str]) -> str:
+    return errors[-1] if errors else "it gave no reason"
