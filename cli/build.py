@@ -29,9 +29,7 @@ def build(
     ] = None,
     flavour: Annotated[
         str | None,
-        typer.Option(
-            help="tensorrt or tensorrt-rtx. (default: what is installed, the first first)"
-        ),
+        typer.Option(help="tensorrt or tensorrt-rtx. (default: the first that is installed)"),
     ] = None,
     target: Annotated[
         list[str] | None,

@@ -18,7 +18,18 @@ from gsp_deploy.errors import (
 )
 from gsp_deploy_cli import main as frame
 
-COMMANDS = ("demo", "train", "evaluate", "export", "check", "bench", "embed", "inspect", "data")
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "export",
+    "build",
+    "check",
+    "bench",
+    "embed",
+    "inspect",
+    "data",
+)
 
 
 @pytest.fixture

@@ -39,5 +39,15 @@ def test_an_onnx_model_opens_where_torch_is_absent(tiny_export: str) -> None:
 def test_help_names_every_command() -> None:
     command = [sys.executable, "-m", "gsp_deploy_cli.main", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    for name in ("demo", "train", "evaluate", "export", "check", "bench", "embed", "inspect"):
+    for name in (
+        "demo",
+        "train",
+        "evaluate",
+        "export",
+        "build",
+        "check",
+        "bench",
+        "embed",
+        "inspect",
+    ):
         assert f" {name} " in shown
