@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -130,7 +129,7 @@ def profile_layers(
     The runs are without CUDA graphs, which report no layers.
 
     Args:
-        session: one that does not capture.
+        session: one that does not capture, and is closed afterwards: the profiler stays.
         tensorrt: the module that loaded it.
         inputs: one prepared batch.
         runs: how many count, after one that does not.
@@ -150,16 +149,9 @@ def profile_layers(
 
     profiler = Profiler()
     session.infer(inputs, ("embedding",))
-    _attach(session, profiler)
-    try:
-        for _ in range(runs):
-            session.infer(inputs, ("embedding",))
-    finally:
-        _attach(session, None)
-    found = (LayerTime(name, layers.part(name), float(np.median(times[name]))) for name in order)
-    return LayerProfile(tuple(found), runs)
-
-
-def _attach(session: TensorRTSession, profiler: Any) -> None:
     for context in session.runner.contexts():
         context.profiler = profiler
+    for _ in range(runs):
+        session.infer(inputs, ("embedding",))
+    found = (LayerTime(name, layers.part(name), float(np.median(times[name]))) for name in order)
+    return LayerProfile(tuple(found), runs)
