@@ -1,4 +1,4 @@
-"""How ONNX Runtime's providers are set up, on machines that have them and this one that has not."""
+"""Settings of ONNX Runtime's providers; those of GPUs are looked at, not run."""
 
 from __future__ import annotations
 
@@ -7,29 +7,39 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from gsp_deploy.runtime import SessionOptions
+from gsp_deploy.errors import MissingCapabilityError
 from gsp_deploy.runtime.providers import CPU, CUDA, TENSORRT, provider_chain, provider_name
+from gsp_deploy.runtime.session import SessionOptions
 
-EVERYTHING = [TENSORRT, CUDA, CPU]
 
-
-@pytest.fixture(autouse=True)
-def _all_are_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: EVERYTHING)
+@pytest.fixture
+def all_providers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-@pytest.mark.parametrize("asked", ["tensorrt", "TensorRT", TENSORRT])
-def test_what_tensorrt_cannot_take_cuda_runs(asked: str, tmp_path: Path) -> None:
-    options = SessionOptions("cuda:1", provider=asked)
-    name = provider_name(options)
-    (first, settings), (second, others) = provider_chain(name, options)
-    assert (first, second) == (TENSORRT, CUDA)
-    assert settings["device_id"] == others["device_id"] == "1"
-    assert settings["trt_engine_cache_enable"] == "1"
-    assert settings["trt_engine_cache_path"].startswith(str(tmp_path))
+@pytest.mark.usefixtures("all_providers")
+@pytest.mark.parametrize("asked", ["TensorrtExecutionProvider", "tensorrt"])
+def test_a_provider_goes_by_its_long_and_its_short_name(asked: str) -> None:
+    assert provider_name(SessionOptions("cuda:1", provider=asked)) == TENSORRT
 
 
+@pytest.mark.usefixtures("all_providers")
+def test_float32_stays_float32_on_cuda() -> None:
+    for provider in (CUDA, TENSORRT):
+        chain = dict(provider_chain(provider, SessionOptions("cuda:1")))
+        assert chain[CUDA] == {"device_id": "1", "use_tf32": "0"}
+
+
+@pytest.mark.usefixtures("all_providers")
+def test_tensorrt_keeps_its_engines_and_leaves_the_rest_to_cuda(tmp_path: Path) -> None:
+    chain = provider_chain(TENSORRT, SessionOptions("cuda"))
+    assert [name for name, _ in chain] == [TENSORRT, CUDA]
+    assert chain[0][1]["trt_engine_cache_enable"] == "1"
+    assert Path(chain[0][1]["trt_engine_cache_path"]).is_relative_to(tmp_path)
+
+
+@pytest.mark.usefixtures("all_providers")
 def test_settings_of_the_caller_come_last() -> None:
     given = {"trt_engine_cache_enable": "0", "trt_max_workspace_size": "1073741824"}
     options = SessionOptions("cuda", provider=TENSORRT, provider_options=given)
@@ -38,7 +48,10 @@ def test_settings_of_the_caller_come_last() -> None:
     assert "device_id" not in settings
 
 
-def test_the_cpu_is_told_nothing_of_devices() -> None:
+def test_the_cpu_takes_no_settings() -> None:
     assert provider_chain(CPU, SessionOptions()) == [(CPU, {})]
-    ((name, settings),) = provider_chain(CUDA, SessionOptions("cuda:2"))
-    assert (name, settings["device_id"]) == (CUDA, "2")
+
+
+def test_a_provider_that_is_not_there_is_named() -> None:
+    with pytest.raises(MissingCapabilityError, match="no nonsense, only"):
+        provider_name(SessionOptions(provider="nonsense"))
