@@ -145,7 +145,8 @@ def _scenario(
     model: Path, material: Material, asked: argparse.Namespace, clients: int, window: float
 ) -> dict[str, Any]:
     with _serving(model, asked, window, 256) as server:
-        return _load(f"{clients} clients", server, material, asked, clients, window)
+        name = "1 client" if clients == 1 else f"{clients} clients"
+        return _load(name, server, material, asked, clients, window)
 
 
 def _overload(model: Path, material: Material, asked: argparse.Namespace) -> dict[str, Any]:
