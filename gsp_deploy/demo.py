@@ -25,7 +25,7 @@ from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_ro
 from gsp_deploy.report import html_page, read_documents, take_pictures
 from gsp_deploy.runtime import open_session
 
-SHIPPED = "glyphs-lite0.safetensors"
+SHIPPED = "glyphs.safetensors"
 MARKER = "demo.json"
 BATCHES = (1, 8)
 ROUNDS = 40
