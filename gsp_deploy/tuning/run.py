@@ -130,7 +130,11 @@ def tune(
     progress = _Progress(study, workshop, candidates, observe)
     progress.run()
     points = points_of(study, candidates, settings.benchmark.batches)
-    notes = (*workshop.dataset.notes, *_emulation_note(study, candidates))
+    notes = (
+        *workshop.dataset.notes,
+        *_emulation_note(study, candidates),
+        *_noise_note(points),
+    )
     return Tuning(Path(checkpoint), study, candidates, points, front_of(points), notes)
 
 
@@ -265,4 +269,15 @@ def _emulation_note(study: Study, candidates: Sequence[Candidate]) -> list[str]:
     return [
         f"{' and '.join(sorted(emulated))}: emulated on this device. Their accuracy is that of "
         "hardware that has them; their latency would not be, and is left out"
+    ]
+
+
+def _noise_note(points: Sequence[Point]) -> list[str]:
+    timed = [point.speed for point in points if point.speed is not None]
+    noisy = sum(speed.is_noisy for speed in timed)
+    if not noisy:
+        return []
+    return [
+        f"{noisy} of {len(timed)} latencies are noisy (the quartiles of their ratios are far "
+        "apart): the machine was busy; measure again when it is idle, with --force"
     ]

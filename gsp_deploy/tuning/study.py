@@ -21,6 +21,8 @@ from gsp_deploy.tuning.space import Candidate
 DOCUMENT = "tune-study"
 VERSION = 1
 STUDY_FILE = "study.json"
+# Quartiles of a ratio are some 1.05 apart on an idle machine.
+NOISY = 1.3
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Speed:
     ratio_low: float
     ratio_high: float
     reference_p50: float
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the quartiles are so far apart that the ratio says little."""
+        return self.ratio_high > NOISY * self.ratio_low
 
 
 @dataclass

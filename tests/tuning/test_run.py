@@ -107,6 +107,7 @@ def test_every_candidate_is_measured_once(faked, checkpoint, dataset, tmp_path):
     assert len(tuning.points) == 2 * len(scored)
     assert {p.latency_ms for p in tuning.points if p.candidate.precision == "fp16"} == {None}
     assert "fp16: emulated on this device" in " ".join(tuning.notes)
+    assert "12 of 12 latencies are noisy" in tuning.notes[-1]  # quartiles of 0.4 and 0.6
 
 
 def test_killed_at_any_stage_it_goes_on(faked, checkpoint, dataset, tmp_path):
@@ -234,7 +235,7 @@ def test_a_real_study_from_checkpoint_to_file(checkpoint, dataset, tmp_path):
     assert not tuning.study.failures
     reference, half, int8 = tuning.points[:3]
     assert reference.drop == 0
-    assert 0.2 < reference.speed.ratio < 5  # itself, in turns with itself
+    assert reference.speed.ratio == 1
     assert half.latency_ms is None
     assert int8.speed.ratio_low <= int8.speed.ratio <= int8.speed.ratio_high
     assert int8.latency_ms > 0
