@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ def open_engine(path: Path, options: SessionOptions) -> TensorRTSession:
         raise UsageError(f"{path}: an engine runs in TensorRT itself and takes no provider")
     manifest = _checked_manifest(path, options)
     tensorrt = load_tensorrt(None if manifest is None else manifest.flavour)
-    device = open_device(options.device_index, options.cuda_api)
-    with device.current():
-        engine = _deserialise(tensorrt, path, manifest, options)
-    strategy = tensorrt.module.ExecutionContextAllocationStrategy.USER_MANAGED
-    shared = SharedEngine(path, engine, device, tensorrt.name, strategy)
+    with ExitStack() as undo:
+        device = open_device(options.device_index, options.cuda_api)
+        undo.callback(device.close)
+        with device.current():
+            engine = _deserialise(tensorrt, path, manifest, options)
+        strategy = tensorrt.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        shared = SharedEngine(path, engine, device, tensorrt.name, strategy)
+        undo.pop_all()  # from here on the device is closed with the engine's last session
     return TensorRTSession(shared, manifest, options)
 
 

@@ -94,11 +94,12 @@ def test_plugins_are_loaded_or_named(device, tiny_export, tmp_path) -> None:
         open_session(path, plugins=[tmp_path / "broken.so"])
 
 
-def test_a_damaged_plan_is_told_in_tensorrts_words(engine) -> None:
+def test_a_damaged_plan_is_told_in_tensorrts_words(engine, device) -> None:
     engine.write_bytes(b"noise")
     (engine.parent / "tiny.engine.json").unlink()
     with pytest.raises(ModelFileError, match=r"10\.3\.0 cannot load it: .*magic tag; there is no"):
         open_session(engine)
+    assert device.closed
 
 
 def test_without_a_gpu_it_says_so_with_exit_code_4(engine, monkeypatch) -> None:
