@@ -1,12 +1,11 @@
 #include "bundle.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <gsp/error.hpp>
-#include <iterator>
 #include <set>
 
 #include "json.hpp"
+#include "read_file.hpp"
 #include "sha256.hpp"
 
 namespace gsp {
@@ -24,9 +23,7 @@ constexpr std::size_t hash_length = 64;
 }
 
 std::string read_text(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!fs::is_regular_file(file) || !stream) fail(file, "cannot be read; is this a bundle?");
-  return {std::istreambuf_iterator<char>(stream), {}};
+  return read_file(file, ErrorKind::bundle, "; is this a bundle?");
 }
 
 // Whether a name stays in the folder, whatever a hostile bundle writes.

@@ -1,9 +1,9 @@
 #include "decode.hpp"
 
-#include <fstream>
 #include <gsp/error.hpp>
-#include <iterator>
 #include <string_view>
+
+#include "read_file.hpp"
 
 namespace gsp {
 
@@ -28,9 +28,7 @@ Image decode_image(const std::uint8_t* bytes, std::size_t size, const std::strin
 }
 
 Image decode_image(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw Error(ErrorKind::image, file.string() + ": cannot be read");
-  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
+  const std::string bytes = read_file(file, ErrorKind::image);
   return decode_image(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size(),
                       file.string());
 }

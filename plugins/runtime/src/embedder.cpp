@@ -102,7 +102,7 @@ Embedder::~Embedder() = default;
 
 const Info& Embedder::info() const noexcept { return state_->info; }
 
-Embedder Embedder::open(const std::filesystem::path& folder, const Options& options) {
+Embedder Embedder::open(const std::filesystem::path& folder, const Options& options) try {
   if (options.max_batch < 1 || options.contexts < 1 || options.threads < 0 || options.device < 0)
     throw Error(ErrorKind::usage,
                 "max_batch and contexts must be at least 1, threads and device 0");
@@ -148,6 +148,8 @@ Embedder Embedder::open(const std::filesystem::path& folder, const Options& opti
                  unfit,
                  spec};
   return Embedder(std::move(state));
+} catch (const std::filesystem::filesystem_error& error) {  // such as a folder without permission
+  throw Error(ErrorKind::bundle, error.what());
 }
 
 void Embedder::embed(const std::vector<Image>& images, std::vector<float>& out) const {

@@ -58,11 +58,13 @@ Array<T> read_npy(const fs::path& file, const std::string& descr) {
   if (field(header, "fortran_order", ",", file) != "False") fail(file, "C order");
 
   Array<T> array{shape_of(header, file), {}};
-  const auto data = static_cast<std::uintmax_t>(stream.tellg());
-  std::uintmax_t room = (fs::file_size(file) - data) / sizeof(T), count = 1;
-  for (const std::size_t size : array.shape) {
-    if (size != 0 && count > room / size) fail(file, "as many values as its shape says");
-    count *= size;
+  std::error_code failed;
+  const auto data = static_cast<std::uintmax_t>(stream.tellg()), size = fs::file_size(file, failed);
+  if (failed || size < data) fail(file, "a whole file");
+  std::uintmax_t room = (size - data) / sizeof(T), count = 1;
+  for (const std::size_t extent : array.shape) {
+    if (extent != 0 && count > room / extent) fail(file, "as many values as its shape says");
+    count *= extent;
   }
   array.values.resize(count);
   stream.read(reinterpret_cast<char*>(array.values.data()),

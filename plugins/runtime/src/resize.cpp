@@ -1,5 +1,5 @@
-// Resizing by convolution, as Pillow defines it: the filter is stretched by the scale when shrinking
-// (antialiasing), one axis after the other, each pass rounded to 8 bits.
+// Resizing by convolution, as Pillow defines it: the filter is stretched by the scale when
+// shrinking (antialiasing), one axis after the other, each pass rounded to 8 bits.
 #include <algorithm>
 #include <cmath>
 #include <gsp/error.hpp>

@@ -5,13 +5,12 @@
 #include <array>
 #include <condition_variable>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <mutex>
 #include <vector>
 
 #include "backend.hpp"
 #include "half.hpp"
+#include "read_file.hpp"
 #include "tensorrt_slot.hpp"
 
 namespace gsp {
@@ -184,9 +183,7 @@ class TensorRTBackend final : public InferenceBackend {
   }
 
   void load(const std::filesystem::path& file) {
-    std::ifstream stream(file, std::ios::binary);
-    const std::vector<char> plan{std::istreambuf_iterator<char>(stream), {}};
-    if (plan.empty()) throw Error(ErrorKind::bundle, file.string() + ": cannot be read");
+    const std::string plan = read_file(file, ErrorKind::bundle);
     engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
     if (!engine_)
       throw Error(ErrorKind::missing,

@@ -7,7 +7,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
+from packaging.version import Version
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError
@@ -45,7 +47,8 @@ def test_pixels_are_pythons(
         error = np.abs(mine.astype(int) - python.astype(int))
         assert error.max() <= ALLOWED, file.name
         different.append((error > 0).mean())
-    assert np.mean(different) < 0.02
+    # Before Pillow 13 rows always went first, and rounding in between shows in some pixels.
+    assert np.mean(different) < (0.02 if Version(PIL.__version__) >= Version("13") else 0.2)
 
 
 def test_a_resize_that_changes_nothing_keeps_every_bit(
@@ -96,11 +99,11 @@ def test_truncated_files_are_refused_as_in_python(library: Build, variants, tmp_
 def test_files_that_are_none(library: Build, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")
-    names = ("text.jpg", "empty.png", "missing.png")
+    names = ("text.jpg", "empty.png", "missing.png", ".")
     lines = library.lines("tests/probe", "image", *(tmp_path / name for name in names))
     assert "expected a JPEG or PNG" in lines[0]
     assert "expected a JPEG or PNG" in lines[1]
-    assert "cannot be read" in lines[2]
+    assert all("cannot be read" in line for line in lines[2:])
 
 
 def test_a_bomb_is_refused_by_its_header(library: Build, tmp_path: Path) -> None:
