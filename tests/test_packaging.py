@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+import tarfile
+import zipfile
+from configparser import ConfigParser
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -14,10 +19,12 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
-    "setuptools"
-]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 FOLDERS = {"gsp_deploy_cli": "cli", "gsp_deploy_models": "models"}
+NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "runs", "*.egg-info")
+# Prints the file's name last, as build backends do by contract (PEP 517).
+BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])('out'))"
 
 
 def test_every_package_is_listed() -> None:
@@ -43,3 +50,68 @@ def test_every_file_beside_the_code_is_listed(package: str) -> None:
     ]
     missing = [name for name in beside if not any(fnmatch(name, p) for p in patterns)]
     assert not missing
+
+
+def build(hook: str, tree: Path) -> Path:
+    """Call a hook of the build backend in `tree` and return the file that it made."""
+    command = [sys.executable, "-c", BUILD, hook]
+    ran = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "absent from the `packages` configuration" not in ran.stderr
+    return tree / "out" / ran.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, made of a copy of this repository and unpacked."""
+    tree = tmp_path_factory.mktemp("source") / "repository"
+    shutil.copytree(ROOT, tree, ignore=NOT_SOURCE)
+    sdist = build("build_sdist", tree)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tree.parent, filter="data")
+    return tree.parent / sdist.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked: Path) -> dict[str, bytes]:
+    """The wheel that the source distribution builds: names and contents."""
+    with zipfile.ZipFile(build("build_wheel", unpacked)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_source_distribution_is_the_repository(unpacked: Path) -> None:
+    for name in ("tests/conftest.py", "tests/golden/README.md", "plugins/CMakeLists.txt"):
+        assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
+    for name in ("docs/index.md", "benchmarks/README.md", "models/README.md", "constraints.txt"):
+        assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_the_wheel_holds_the_listed_packages_and_nothing_else(wheel: dict[str, bytes]) -> None:
+    expected = {}
+    for package in ("gsp_deploy", *FOLDERS):
+        folder = ROOT / FOLDERS.get(package, package)
+        files = [*folder.rglob("*.py")]
+        for pattern in SETUPTOOLS["package-data"].get(package, []):
+            files += folder.glob(pattern)
+        expected |= {f"{package}/{f.relative_to(folder).as_posix()}": f for f in files}
+    installed = {name: data for name, data in wheel.items() if ".dist-info/" not in name}
+    assert sorted(installed) == sorted(expected)
+    assert all(data == expected[name].read_bytes() for name, data in installed.items())
+    for name in ("gsp_deploy/py.typed", "gsp_deploy_models/glyphs.safetensors"):
+        assert name in installed
+
+
+def test_the_wheel_says_how_to_run_it_and_what_it_needs(wheel: dict[str, bytes]) -> None:
+    about = {
+        Path(name).relative_to(Path(name).parts[0]).as_posix(): data.decode()
+        for name, data in wheel.items()
+        if ".dist-info/" in name
+    }
+    entries = ConfigParser()
+    entries.read_string(about["entry_points.txt"])
+    assert dict(entries["console_scripts"]) == {"gsp-deploy": "gsp_deploy_cli.main:main"}
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for extra in extras:
+        assert f"Provides-Extra: {extra}\n" in about["METADATA"]
+    assert "License-Expression: MIT\n" in about["METADATA"]
+    assert "licenses/LICENSE" in about
