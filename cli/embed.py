@@ -46,13 +46,14 @@ def embed(
     json: Json = False,
 ) -> None:
     """Embed images in order; broken ones are left out and listed at the end."""
-    from gsp_deploy.embedding import check_table_path, embed_files, write_table
+    from gsp_deploy.embedding import check_table_path, embed_files, ids_path, write_table
     from gsp_deploy.files import refuse_overwrite
     from gsp_deploy.image_files import ImageReader, find_images
     from gsp_deploy.runtime import open_session
 
     check_table_path(output)
-    refuse_overwrite(output, force)
+    for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):
+        refuse_overwrite(file, force)
     files = find_images(images)
     with open_session(
         model,

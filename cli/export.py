@@ -151,6 +151,7 @@ def export(
     from gsp_deploy.config import PreprocessingSpec
     from gsp_deploy.export import ExportOptions, Source, export_onnx
     from gsp_deploy.files import refuse_overwrite
+    from gsp_deploy.manifest import sidecar_path
 
     _check_int8_options(precision, calibrate, calibration_method, max_drop, validate)
     options = ExportOptions(
@@ -169,7 +170,10 @@ def export(
         calibration_method=calibration_method or ExportOptions.calibration_method,  # type: ignore[arg-type]
         max_drop=ExportOptions.max_drop if max_drop is None else max_drop,
     )
-    refuse_overwrite(output, force)
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: expected an output ending in .onnx, so that it can be opened")
+    for file in (output, sidecar_path(output)):
+        refuse_overwrite(file, force)
     model = load_checkpoint(
         checkpoint,
         backbone=backbone,

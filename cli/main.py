@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -93,6 +94,8 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit with the code that DESIGN promises."""
+    # Pillow's word on large images; ours refuses them by a lower limit, in one line.
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     try:
         app()
     except GspDeployError as error:
@@ -116,8 +119,14 @@ def _extra_with(module: str) -> str:
     return EXTRAS.get(module.partition(".")[0], "train")
 
 
+def _printable(text: str) -> str:
+    """Escape line breaks and control characters: a file's name or content may hold them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _fail(message: str, code: int) -> None:
-    show.err.print(f"error: {message}", markup=False, style="red", soft_wrap=True)
+    line = f"error: {_printable(message)}"
+    show.err.print(line, markup=False, style="red", soft_wrap=True)
     sys.exit(code)
 
 

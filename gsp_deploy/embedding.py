@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.errors import MissingCapabilityError, UsageError
-from gsp_deploy.files import replacing, write_text
+from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
+from gsp_deploy.files import replacing, replacing_together
 from gsp_deploy.image_files import ImageFailure, ImageReader
 from gsp_deploy.runtime import EmbeddingSession
 
@@ -74,9 +75,10 @@ def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
             np.savez(stream, ids=np.asarray(table.ids, dtype=str), embeddings=table.embeddings)
         return (path,)
     ids = ids_path(path)
-    write_text(ids, "".join(f"{name}\n" for name in table.ids))
-    with replacing(path) as temporary, open(temporary, "wb") as stream:
-        np.save(stream, table.embeddings)
+    with replacing_together(ids, path) as (fresh_ids, fresh):
+        _write_ids(table.ids, fresh_ids)
+        with open(fresh, "wb") as stream:
+            np.save(stream, table.embeddings)
     return path, ids
 
 
@@ -85,13 +87,25 @@ def ids_path(path: Path) -> Path:
     return path.with_suffix(".ids.txt")
 
 
+def _write_ids(ids: tuple[str, ...], path: Path) -> None:
+    """Write a line each; names that are not UTF-8 keep their bytes."""
+    if broken := next((name for name in ids if len(name.splitlines()) > 1), None):
+        raise UsageError(
+            f"{brief(broken)} has a line break, which a table of one id a line cannot hold; "
+            "write .npz or .parquet"
+        )
+    text = "".join(f"{name}\n" for name in ids)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
 def _write_parquet(table: EmbeddingTable, path: Path) -> None:
     arrow, parquet = _parquet()
+    names = [os.fsencode(name).decode(errors="replace") for name in table.ids]  # it is all UTF-8
     flat = arrow.array(table.embeddings.ravel())
     vectors = arrow.FixedSizeListArray.from_arrays(flat, table.embeddings.shape[1])
     with replacing(path) as temporary:
         parquet.write_table(
-            arrow.table({"id": arrow.array(table.ids, arrow.string()), "embedding": vectors}),
+            arrow.table({"id": arrow.array(names, arrow.string()), "embedding": vectors}),
             temporary,
         )
 

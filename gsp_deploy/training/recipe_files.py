@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.data import KINDS, kind_of
-from gsp_deploy.errors import ConfigError
+from gsp_deploy.errors import ConfigError, brief, reason_of
 from gsp_deploy.training.recipe import TAGGED, Recipe, parse_recipe
 
 if sys.version_info >= (3, 11):
@@ -56,8 +56,8 @@ def tables_of(text: str, source: str) -> Tables:
     """Parse TOML. Raises `ConfigError` with the place where it is none."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not a TOML recipe ({error})") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{source}: not a TOML recipe ({reason_of(error)})") from error
 
 
 def _read(path: Path, came_from: tuple[Path, ...]) -> tuple[Tables, Tables]:
@@ -67,8 +67,8 @@ def _read(path: Path, came_from: tuple[Path, ...]) -> tuple[Tables, Tables]:
     _check_kinds(by_kind, path)
     if base is None:
         return data, by_kind
-    if not isinstance(base, str):
-        raise ConfigError(f"{path}: extends must be the name of a recipe file, got {base!r}")
+    if not isinstance(base, str) or not base.isprintable():
+        raise ConfigError(f"{path}: extends must be the name of a recipe file, got {brief(base)}")
     chain = (*came_from, path.resolve())
     target = path.parent / base
     if target.resolve() in chain:
