@@ -45,9 +45,14 @@ HEADS: dict[str, tuple[str, ...]] = {
     "gap": ("head.kind='gap'",),
     "gsp": ("zsr.enabled=false",),
     "gsp+zsr": ("zsr.enabled=true",),
+    "gem": ("head.kind='gem'",),
+    "gap+gmp": ("head.kind='gap+gmp'",),
 }
 # Without clutter the question is only whether anything is lost.
-COMPARED = {"cluttered": ("gap", "gsp", "gsp+zsr"), "uncluttered": ("gap", "gsp+zsr")}
+COMPARED = {
+    "cluttered": ("gap", "gsp", "gsp+zsr", "gem", "gap+gmp"),
+    "uncluttered": ("gap", "gsp+zsr"),
+}
 SEEDS = 5
 FIRST_STAGE = "alone"
 # A small data set and few steps: does the script run?

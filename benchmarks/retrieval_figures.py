@@ -26,7 +26,13 @@ from gsp_deploy.runtime import open_session
 HERE = Path(__file__).parent
 MEASURES = {"recall_at_1": "R@1", "map_at_r": "MAP@R"}
 BASELINE = "gap"
-COLOURS = {"gap": "#7f7f7f", "gsp": "#1f77b4", "gsp+zsr": "#d62728"}
+COLOURS = {
+    "gap": "#7f7f7f",
+    "gsp": "#1f77b4",
+    "gsp+zsr": "#d62728",
+    "gem": "#8c8c5a",
+    "gap+gmp": "#5a8c8c",
+}
 # The figure of the weights: so many test images, each of another class.
 SHOWN, TILE = 6, 144
 

@@ -48,6 +48,8 @@ def test_quick_runs_of_every_head_are_kept_and_drawn(tmp_path: Path) -> None:
         ("cluttered", "gap"),
         ("cluttered", "gsp"),
         ("cluttered", "gsp+zsr"),
+        ("cluttered", "gem"),
+        ("cluttered", "gap+gmp"),
         ("uncluttered", "gap"),
         ("uncluttered", "gsp+zsr"),
     ]
