@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,12 @@ def list_kinds(as_json: Json = False) -> None:
     for kind in KINDS:
         ranks = ",".join(map(str, kind.recall_ranks))
         rows = [("what", kind.description), ("needs", kind.needs), ("reports", f"R@{{{ranks}}}")]
-        show.facts(kind.form, rows)
+        show.facts(_folded(kind.form), rows)
+
+
+def _folded(form: str) -> str:
+    """Break a form after commas, into lines that fit."""
+    return textwrap.fill(form.replace(",", ", "), show.WIDTH).replace(", ", ",")
 
 
 @app.command()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -23,8 +24,11 @@ from rich.text import Text
 
 WIDTH = 80
 
-out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+# With NO_COLOR no escape codes at all, which includes bold and dim.
+COLOURS: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+
+out = Console(width=None if sys.stdout.isatty() else WIDTH, color_system=COLOURS, highlight=False)
+err = Console(stderr=True, color_system=COLOURS, highlight=False)
 
 
 def document(kind: str, data: Mapping[str, Any], version: int = 1) -> None:
@@ -89,7 +93,8 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in rows:
         grid.add_row(name, Text(value))
-    out.print(Text(title, style="bold"), soft_wrap=True)
+    # Broken between words, but a long path stays whole.
+    out.print(Text(title, style="bold"), overflow="ignore", crop=False)
     out.print(grid)
 
 
