@@ -8,13 +8,19 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   ?= runs/demo
 
-.PHONY: demo test lint typecheck format docs clean
+.PHONY: demo test coverage tried lint typecheck format docs clean
 
 demo: $(READY)
 	$(BIN)/gsp-deploy demo --output $(DEMO) --force
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+tried: $(READY)
+	GSP_TRIED=tests/hardening/TRIED.md $(BIN)/python -m pytest tests/hardening
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from gsp_deploy.engine.manifest import (
     check_plan,
     read_engine_sidecar,
 )
-from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import METADATA_KEY, ExportManifest, sidecar_path
 
@@ -86,9 +86,21 @@ def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises several types of its own
         raise ModelFileError(f"{path}: not a whole ONNX file ({error})") from error
-    graph = model.graph
-    if not graph.node:
+    if not model.graph.node:
         raise ModelFileError(f"{path}: not an ONNX model, its graph is empty")
+    try:
+        facts, text = _graph_facts(onnx, model)
+    except (TypeError, ValueError) as error:  # names that are not UTF-8, types that do not exist
+        raise ModelFileError(f"{path}: damaged ONNX file ({reason_of(error)})") from error
+    if text is None:
+        return "ONNX model, not exported by gsp-deploy", facts, ()
+    manifest = ExportManifest.from_json(text, path)
+    return "exported model", {**_manifest(manifest), **facts}, _sidecar_warnings(path)
+
+
+def _graph_facts(onnx: Any, model: Any) -> tuple[dict[str, Any], str | None]:
+    """Return what the graph holds, and the text of the manifest inside it, if there is one."""
+    graph = model.graph
     head = [node for node in graph.node if node.name.startswith(HEAD_PREFIX)]
     facts: dict[str, Any] = {
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
@@ -98,11 +110,7 @@ def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
         "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
         "weights": _weights(onnx, graph),
     }
-    text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
-    if text is None:
-        return "ONNX model, not exported by gsp-deploy", facts, ()
-    manifest = ExportManifest.from_json(text, path)
-    return "exported model", {**_manifest(manifest), **facts}, _sidecar_warnings(path)
+    return facts, {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
 
 
 def _engine(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:

@@ -98,15 +98,17 @@ def make_workshop(folder: Path) -> Path:
     return folder
 
 
-def make_head(folder: Path) -> tuple[Path, Path]:
-    """Write a head alone as a checkpoint and as ONNX, as small as files of ours come."""
+def make_head(folder: Path) -> dict[str, Path]:
+    """Write a head alone as checkpoint, state dict and ONNX, as small as files of ours come."""
     torch.manual_seed(0)
     model = EmbeddingModel(ModelConfig("features", GSPConfig(6, 5, 4, solver="newton"), None))
     checkpoint, onnx = folder / "head.safetensors", folder / "head.onnx"
+    state = folder / "head.pt"
     save_checkpoint(model, checkpoint)
+    torch.save(model.state_dict(), state)
     maps = np.abs(np.random.default_rng(0).standard_normal((4, 6, 3, 4))).astype(np.float32)
     export_onnx(model.eval(), onnx, ExportOptions(iterations=2), Calibration(maps, "4 maps", None))
-    return checkpoint, onnx
+    return {"checkpoint": checkpoint, "state-dict": state, "onnx": onnx, "onnx-inspection": onnx}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,40 @@
+"""The table of what was tried and what came, as the tests saw it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+TITLE = """# What was tried, and what came
+
+Written by `make tried` from what the tests of this folder saw; do not edit. Of a command, `@` is a
+folder of sound and damaged things, `>` an empty folder for outputs. Every line was held against
+its exit code, one line of error, no traceback, no partial file, and inputs as they were.
+"""
+
+
+class Row(NamedTuple):
+    """One line of the table, under the heading of its kind."""
+
+    kind: str
+    tried: str
+    came: str
+
+
+def write_table(rows: Sequence[Row], path: Path, workshop: Path) -> None:
+    """Write Markdown, one section a kind, with the places of this machine's files taken out."""
+    sections = [TITLE]
+    ordered = sorted(rows, key=lambda row: row.kind)
+    for kind, group in itertools.groupby(ordered, key=lambda row: row.kind):
+        lines = [f"| {_cell(row.tried)} | {_cell(row.came)} |" for row in group]
+        sections.append("\n".join([f"## {kind}\n", "| tried | came |", "|---|---|", *lines, ""]))
+    text = "\n".join(sections).replace(str(workshop), "@")
+    path.write_text(re.sub(r"/tmp/pytest-[^ :|`]*?/test_[^/ :|`]*", ">", text), encoding="utf-8")
+
+
+def _cell(text: str) -> str:
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable.replace("|", "\\|")

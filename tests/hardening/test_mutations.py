@@ -1,0 +1,62 @@
+"""500 damaged copies of each kind of file: our error in one line, or a file that opens; no crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gsp_deploy import open_session
+from gsp_deploy.errors import ModelFileError
+from gsp_deploy.manifest import sidecar_path
+
+from .mutations import FORMS, Tally, mutate, try_mutations
+
+COUNT = 500
+
+
+def check(tally: Tally, allowed: set[str], refused_at_least: int) -> None:
+    """Hold what came against what may come; anything else is told with its number."""
+    others = {seen: number for seen, number in tally.examples.items() if seen not in allowed}
+    assert not others
+    assert sum(tally.outcomes.values()) == COUNT
+    refused = sum(n for seen, n in tally.outcomes.items() if seen.endswith("Error"))
+    assert refused >= refused_at_least
+
+
+def words(tally: Tally) -> str:
+    return ", ".join(f"{seen} {count}" for seen, count in sorted(tally.outcomes.items()))
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "state-dict", "onnx", "onnx-inspection"])
+def test_damaged_models(kind: str, head_files: dict[str, Path], tried) -> None:
+    tally = try_mutations(kind, head_files[kind], COUNT)
+    allowed = {"CheckpointError", "ConfigError", "ModelFileError", "UsageError"}
+    check(tally, allowed | {"opens", "opens, other result"}, COUNT // 6)
+    tried("Damaged files", f"{COUNT} mutations of a file: {kind}", words(tally))
+
+
+def test_damaged_plans_never_reach_tensorrt(
+    workshop: Path, make_engine, tmp_path: Path, tried
+) -> None:
+    """The manifest's hash is the defence: TensorRT trusts what it deserialises."""
+    engine = make_engine(workshop / "model.onnx", tmp_path / "head.engine")
+    tally = try_mutations("plan", engine, COUNT)
+    # a stretch that was zeros already may be replaced by zeros
+    check(tally, {"ModelFileError", "opens"}, COUNT - 5)
+    tried("Damaged files", f"{COUNT} mutations of a file: plan", words(tally))
+    tally = try_mutations("plan-manifest", Path(f"{engine}.json"), COUNT)
+    check(tally, {"ModelFileError", "opens", "opens, other result"}, COUNT // 3)
+    tried("Damaged files", f"{COUNT} mutations of a file: plan-manifest", words(tally))
+
+
+def test_a_damaged_export_is_told_by_the_hash_beside_it(
+    head_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without it a flipped bit in a weight opens, and embeds otherwise."""
+    sound, path = head_files["onnx"], tmp_path / "model.onnx"
+    sidecar_path(path).write_bytes(sidecar_path(sound).read_bytes())
+    for number in range(2 * len(FORMS)):
+        path.write_bytes(mutate(sound.read_bytes(), number))
+        with pytest.raises(ModelFileError, match="SHA-256 differs"):
+            open_session(path)
