@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -93,8 +94,10 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in rows:
         grid.add_row(name, Text(value))
-    # Broken between words, but a long path stays whole.
-    out.print(Text(title, style="bold"), overflow="ignore", crop=False)
+    for line in title.splitlines():
+        # Broken between words: a long path stays whole, to be copied.
+        whole = textwrap.fill(line, out.width, break_long_words=False, break_on_hyphens=False)
+        out.print(Text(whole, style="bold"), soft_wrap=True)
     out.print(grid)
 
 

@@ -24,6 +24,8 @@ SHOWN = re.compile(r"^ *(?:\$ )?gsp-deploy ((?:.*\\\n)*.*)", re.MULTILINE)
 NAMED = re.compile(r"`gsp-deploy ([^`]+)`")
 INCOMPLETE = ("MissingParameter", "BadOptionUsage", "NoArgsIsHelpError")
 COMMANDS = typer.main.get_command(app)
+# Options that act while they are read, as --install-completion does: those are known, not parsed.
+AT_ONCE = {"-h", "--help"}.union(*(p.opts for p in COMMANDS.params if p.callback))
 
 
 def words_of(line: str) -> list[str]:
@@ -42,6 +44,8 @@ def words_of(line: str) -> list[str]:
 
 def parse(words: list[str]) -> None:
     """Read a command line as the tool does, and run nothing."""
+    if words[0] in AT_ONCE:
+        return
     command, context = COMMANDS, COMMANDS.make_context("gsp-deploy", list(words))
     while hasattr(command, "resolve_command"):
         name, command, rest = command.resolve_command(context, list(words))
@@ -63,8 +67,6 @@ def test_a_shown_command_is_whole(page: str, line: str) -> None:
 @pytest.mark.parametrize(("page", "line"), lines(NAMED))
 def test_a_named_command_exists_with_its_options(page: str, line: str) -> None:
     words = words_of(line.replace("...", "").replace("…", ""))
-    if words == ["--help"]:
-        return
     try:
         parse(words)
     except Exception as error:
