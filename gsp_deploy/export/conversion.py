@@ -13,7 +13,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -22,7 +21,7 @@ from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
 from gsp_deploy.export.graph import HEAD_SCOPE
-from gsp_deploy.export.head import SolverPlan
+from gsp_deploy.export.head import PROTOTYPE_KERNEL, SolverPlan, unit_prototypes
 from gsp_deploy.export.model_file import ExportedModel, write_model
 from gsp_deploy.export.options import BFLOAT16_OPSET
 from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
@@ -131,8 +130,8 @@ def _certify(
     twin = network.clone()
     values = {value.name: value for node in twin.graph for value in node.outputs}
     twin.graph.outputs.extend(values[f"{HEAD_SCOPE}/{name}"] for name in ("embeddings", "weights"))
-    scaled = network.graph.initializers[f"{HEAD_SCOPE}/const/prototypes"].const_value
-    assert scaled is not None
-    unit = scaled.numpy() / np.float32(-2)
+    kernel = network.graph.initializers[PROTOTYPE_KERNEL].const_value
+    assert kernel is not None
+    unit = unit_prototypes(kernel.numpy())
     plan = SolverPlan(before.solver, before.steps)
     return certify(twin, head, unit, plan, calibration, before.tolerance)

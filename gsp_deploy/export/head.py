@@ -20,6 +20,8 @@ from gsp_deploy.export.precision import as_type
 from gsp_deploy.export.solver import LOCATIONS, mixing_weights
 
 CHANNELS = 1
+# Holds -2 p, p being inside the unit ball, as the kernel `(M, D, 1)` of a convolution.
+PROTOTYPE_KERNEL = f"{HEAD_SCOPE}/const/prototypes"
 # Up to here exp(-2 gamma), the smallest there is, is a normal float32 even with this to spare.
 LARGEST_PLAIN_ENTROPY_WEIGHT = 40.0
 # Up to here features from the floor of 1e-6 to 1e8 have powers that float32 holds.
@@ -156,14 +158,17 @@ class _HeadWriter:
         return self.graph.op("Cast", flat, name=f"{name}_float", to=int(ir.DataType.FLOAT))
 
     def _scores(self, embeddings: ir.Value, entropy_weight: float) -> ir.Value:
-        """Return -gamma c, `(B, M, N)`."""
+        """Return -gamma c, `(B, M, N)`.
+
+        The product is a convolution: TensorRT-RTX has no float32 matrix product for Turing.
+        """
         graph, constant = self.graph, self.graph.constant
         unit = _inside_unit_ball(self.parameters.prototypes)
         one = constant("one", 1.0)
         square = graph.reduce("ReduceSumSquare", embeddings, CHANNELS, name="square")
         norm = graph.op("Sqrt", graph.op("Max", square, one, name="outer_square"), name="norm")
-        twice = constant("prototypes", (-2 * unit).astype(np.float32))
-        product = graph.op("MatMul", twice, embeddings, name="product")
+        twice = constant("prototypes", (-2 * unit).astype(np.float32)[:, :, None])
+        product = graph.op("Conv", embeddings, twice, name="product", kernel_shape=[1])
         product = graph.op("Div", product, norm, name="scaled_product")
         inner = graph.op("Min", square, one, name="inner_square")
         lengths = constant("prototype_square", np.square(unit).sum(1)[:, None].astype(np.float32))
@@ -283,6 +288,11 @@ class _HeadWriter:
         """Return a constant in the features' precision."""
         dtype = self.features.dtype or ir.DataType.FLOAT
         return self.graph.constant(name, as_type(array, dtype, f"{HEAD_SCOPE}/{name}"))
+
+
+def unit_prototypes(kernel: np.ndarray) -> np.ndarray:
+    """Return the prototypes inside the unit ball, `(M, D)`, that `PROTOTYPE_KERNEL` was made of."""
+    return kernel.reshape(len(kernel), -1) / np.float32(-2)  # exact: a power of two
 
 
 def _inside_unit_ball(vectors: np.ndarray | None) -> np.ndarray:

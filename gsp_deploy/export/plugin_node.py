@@ -4,7 +4,7 @@
 2. It ends at the pooled vector: after the L2 normalisation where that comes straight after.
 3. Everything between becomes the body of an ONNX function of the node's own name, node by node, so
    that a runtime without the plugin computes the very same. Constants go into the body.
-4. The prototypes, which the unrolled form keeps times -2, come to the node as they are.
+4. The prototypes, which the unrolled form keeps times -2 as a kernel, come to the node as they are.
 5. Nodes that others need as well stay where they are too.
 """
 
@@ -20,6 +20,7 @@ from onnx_ir.passes import common as passes
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import ModelFileError
 from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.head import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.precision import LOW_PRECISION
 from gsp_deploy.manifest import ExportManifest
 from gsp_deploy.pooling_node import (
@@ -32,7 +33,6 @@ from gsp_deploy.pooling_node import (
 )
 
 FEATURE_SHAPE = f"{HEAD_SCOPE}/feature_shape"
-SCALED_PROTOTYPES = f"{HEAD_SCOPE}/const/prototypes"
 POWER = f"{HEAD_SCOPE}/const/power"
 NODE_NAME = f"{HEAD_SCOPE}/pooling"
 
@@ -110,12 +110,12 @@ class _Folding:
         passes.RemoveUnusedNodesPass()(self.network)
 
     def _prototypes(self) -> ir.Value:
-        scaled = self.graph.initializers.get(SCALED_PROTOTYPES)
+        scaled = self.graph.initializers.get(PROTOTYPE_KERNEL)
         if scaled is None or scaled.const_value is None:
             raise ModelFileError(
-                f"the graph has no constant {SCALED_PROTOTYPES}; export the checkpoint again"
+                f"the graph has no constant {PROTOTYPE_KERNEL}; export the checkpoint again"
             )
-        unit = scaled.const_value.numpy() / np.float32(-2)  # exact: a power of two
+        unit = unit_prototypes(scaled.const_value.numpy())
         return GraphScope(self.graph, HEAD_SCOPE).constant("unit_prototypes", unit)
 
     def _ends(self) -> tuple[_Ends, str]:
@@ -274,11 +274,14 @@ class _Body:
         return self.copies[value]
 
     def _constant(self, value: ir.Value) -> ir.Value:
-        if value.name == SCALED_PROTOTYPES:
+        if value.name == PROTOTYPE_KERNEL:
             minus_two = self._append("Constant", (), f"{HEAD_SCOPE}/minus_two",
                                      value=ir.tensor(np.float32(-2)))  # fmt: skip
             unit = self.inputs["prototypes"]
-            return self._append("Mul", (unit, minus_two), f"{HEAD_SCOPE}/scaled_prototypes")
+            scaled = self._append("Mul", (unit, minus_two), f"{HEAD_SCOPE}/scaled_prototypes")
+            axis = self._append("Constant", (), f"{HEAD_SCOPE}/kernel_axis",
+                                value=ir.tensor(np.array([2], dtype=np.int64)))  # fmt: skip
+            return self._append("Unsqueeze", (scaled, axis), f"{HEAD_SCOPE}/kernel")
         assert value.const_value is not None
         data = ir.tensor(value.const_value.numpy(), name=value.name)
         return self._append("Constant", (), value.name or "", value=data)

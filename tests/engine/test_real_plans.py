@@ -72,7 +72,7 @@ def test_other_backbones_build(
     assert built.path.stat().st_size == built.manifest.plan_bytes
 
 
-@pytest.mark.parametrize("target", ["8.6", "12.0"])
+@pytest.mark.parametrize("target", ["7.5", "8.6", "12.0"])
 def test_a_single_target_builds(target: str, exported, rtx: TensorRT, tmp_path: Path) -> None:
     built = build(exported("glyphs-lite0"), tmp_path, target)
     assert built.manifest.compute_capabilities == (target,)
@@ -118,7 +118,7 @@ def test_profiles_are_what_was_asked_for(exported, rtx: TensorRT, tmp_path: Path
 def test_all_leaves_out_what_cannot_be_built_and_says_so(
     exported, rtx: TensorRT, tmp_path: Path
 ) -> None:
-    """sm_75 knows no bfloat16, and in TensorRT-RTX no matrix product in float32."""
+    """sm_75 knows no bfloat16."""
     told: list[str] = []
     onnx = exported("glyphs-lite0", precision="bf16")
     built = build_engine(
