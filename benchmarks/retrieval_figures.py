@@ -35,6 +35,8 @@ COLOURS = {
 }
 # The figure of the weights: so many test images, each of another class.
 SHOWN, TILE = 6, 144
+# Runs from which on an interval is drawn.
+FEWEST = 3
 
 Runs = dict[tuple[str, str], dict[int, dict[str, float]]]
 
@@ -155,7 +157,7 @@ def draw_results(runs: Runs, path: Path) -> None:
 
 def _draw_head(axis: Any, place: int, values: list[float], colour: str) -> None:
     mean, half = interval(values)
-    bar = half if np.isfinite(half) else 0
+    bar = half if len(values) >= FEWEST else 0  # of one or two runs it would only fill the page
     axis.plot([place - 0.12] * len(values), values, "o", ms=4, color=colour, alpha=0.6)
     axis.errorbar(place + 0.12, mean, bar, fmt="s", ms=5, capsize=4, color=colour)
 
