@@ -19,8 +19,9 @@ PAGES = sorted(
         *(p for folder in ("docs", "plugins", "benchmarks") for p in (ROOT / folder).rglob("*.md")),
     ]
 )
-# A line of its own, with or without a prompt; lines that end in a backslash go on.
-SHOWN = re.compile(r"^ *(?:\$ )?gsp-deploy ((?:.*\\\n)*.*)", re.MULTILINE)
+# A line of its own, with a prompt or none, or a container's command; a backslash continues it.
+CONTAINER = r"docker run (?!.*--entrypoint).*?"
+SHOWN = re.compile(rf"^ *(?:\$ )?(?:{CONTAINER})?gsp-deploy(?::\w+)? ((?:.*\\\n)*.*)", re.MULTILINE)
 NAMED = re.compile(r"`gsp-deploy ([^`]+)`")
 INCOMPLETE = ("MissingParameter", "BadOptionUsage", "NoArgsIsHelpError")
 COMMANDS = typer.main.get_command(app)
