@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -101,7 +101,11 @@ def main() -> None:
     except GspDeployError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
+        _fail_interrupted()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # Typer takes the interrupt and ends without a word
+            _fail_interrupted()
+        raise
     except ModuleNotFoundError as error:
         _fail(
             f"this command needs the package {error.name!r}, which is not installed: "
@@ -124,7 +128,11 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail_interrupted() -> NoReturn:
+    _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> NoReturn:
     line = f"error: {_printable(message)}"
     show.err.print(line, markup=False, style="red", soft_wrap=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""500 damaged copies of each kind of file: our error in one line, or a file that opens; no crash."""
+"""500 damaged copies of each kind of file: our error in one line, or it opens; no crash."""
 
 from __future__ import annotations
 

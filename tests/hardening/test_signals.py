@@ -1,0 +1,127 @@
+"""Ctrl-C and SIGKILL at every stage: the output is whole or not there, and what was there stays."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gsp_deploy.bundle.verification import verify_bundle
+from gsp_deploy.inspection import inspect_file
+
+from .workshop import Ran, contents, run_here
+
+MOMENTS = 3
+INTERRUPTED = 130
+MOST_SECONDS = 60
+
+COMMANDS = {
+    "embed": "embed|@model.onnx|@images|-o|>t.npy|--force",
+    "export": "export|@model.safetensors|-o|>m.onnx|--force|--iterations|2",
+    "build": "build|@model.onnx|-o|>m.engine|--force|--flavour|tensorrt-rtx|--target|sm_86",
+    "package": "package|@model.onnx|-o|>bundle|--force",
+    "train": "train|@recipe.toml|-o|>run",
+}
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx_bindings") is None,
+    reason="needs tensorrt-rtx, which builds plans without a GPU",
+)
+ALL = [pytest.param(name, marks=needs_rtx if name == "build" else ()) for name in COMMANDS]
+
+
+def run_in_child(arguments: list[str], note: Path, arm: Callable[[], None]) -> int:
+    """Run a command in a fork of this process, where everything is imported; return its status."""
+    child = os.fork()
+    if child == 0:
+        arm()
+        ran = run_here(*arguments)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        note.write_bytes(pickle.dumps(ran))
+        os._exit(0)
+    end = time.monotonic() + MOST_SECONDS
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise TimeoutError(f"{arguments} did not end")
+
+
+def after(seconds: float, number: signal.Signals) -> Callable[[], None]:
+    """Return what lets this process send itself a signal after a while."""
+
+    def arm() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    return arm
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """Return the files but those of a hidden folder, where a killed process was writing."""
+    found = contents(folder)
+    return {name: data for name, data in found.items() if not name.startswith(".")}
+
+
+def assert_sound(command: str, output: Path) -> None:
+    """What stands under the output's own name is whole."""
+    if command == "export":
+        assert not inspect_file(output / "m.onnx").warnings
+    elif command == "package":
+        assert verify_bundle(output / "bundle").passed
+    elif command == "build":
+        assert inspect_file(output / "m.engine").kind == "engine"
+    else:
+        assert (output / "t.ids.txt").read_text().count("\n") > 10
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_signals_at_any_moment(command: str, workshop: Path, tmp_path: Path, tried) -> None:
+    note, output = tmp_path / "ran", tmp_path / "output"
+    arguments = [
+        str(workshop / word[1:]) if word[0] == "@" else word.replace(">", f"{output}/")
+        for word in COMMANDS[command].split("|")
+    ]
+    output.mkdir()
+    begun = time.monotonic()
+    assert run_in_child(arguments, note, lambda: None) == 0
+    took, whole = time.monotonic() - begun, visible(output)
+    ran: Ran = pickle.loads(note.read_bytes())
+    assert ran.code == 0, ran
+    ends = []
+    for number in (signal.SIGINT, signal.SIGKILL):
+        for moment in range(MOMENTS):
+            if command == "train":  # it never replaces a run: begin without one
+                shutil.rmtree(output)
+                output.mkdir()
+            note.unlink(missing_ok=True)
+            arm = after(took * (moment + 0.5) / MOMENTS, number)
+            status = run_in_child(arguments, note, arm)
+            left = contents(output) if number == signal.SIGINT else visible(output)
+            if command == "train":
+                ends.append("continues" if status or left else "nothing")
+                done = run_in_child([*arguments, "--resume"], note, lambda: None)
+                assert done == 0
+                assert visible(output).keys() >= whole.keys()
+                continue
+            assert left.keys() == whole.keys()
+            assert_sound(command, output)
+            if number == signal.SIGINT:
+                ran = pickle.loads(note.read_bytes())
+                assert ran.leaked is None
+                assert ran.code in (0, INTERRUPTED)
+                assert ran.code == 0 or ran.error.startswith("error: interrupted")
+            ends.append(str(ran.code) if number == signal.SIGINT else f"signal {-status}")
+    assert len(ends) == 2 * MOMENTS
+    came = f"{', '.join(ends)}; the output is the old or the new one, whole"
+    tried("Signals", f"{command}: Ctrl-C and SIGKILL at {MOMENTS} moments each", came)
