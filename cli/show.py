@@ -27,6 +27,10 @@ WIDTH = 80
 
 # With NO_COLOR no escape codes at all, which includes bold and dim.
 COLOURS: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+if COLOURS is None:  # help and usage errors too, which are Typer's
+    from typer import rich_utils
+
+    rich_utils.COLOR_SYSTEM = None
 
 out = Console(width=None if sys.stdout.isatty() else WIDTH, color_system=COLOURS, highlight=False)
 err = Console(stderr=True, color_system=COLOURS, highlight=False)

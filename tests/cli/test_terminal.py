@@ -110,9 +110,10 @@ def on_a_terminal(*command: object, **environment: str) -> str:
 
 
 def test_no_color_is_heeded_on_a_terminal(tiny_export: str) -> None:
-    inspect = (sys.executable, "-m", "gsp_deploy_cli.main", "inspect", tiny_export)
-    assert "\x1b[" in on_a_terminal(*inspect)
-    assert "\x1b" not in on_a_terminal(*inspect, NO_COLOR="1")
+    command = (sys.executable, "-m", "gsp_deploy_cli.main", "inspect")
+    for arguments in ((tiny_export,), ("--no-such-option",)):
+        assert "\x1b[" in on_a_terminal(*command, *arguments)
+        assert "\x1b" not in on_a_terminal(*command, *arguments, NO_COLOR="1")
 
 
 @pytest.mark.skipif(not SCRIPT.exists(), reason="the command is not beside this Python")
