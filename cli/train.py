@@ -21,7 +21,9 @@ INTERRUPTED = 130
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file; models/ has some.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="A TOML file, or the name of one that ships: glyphs-quick.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(

@@ -15,6 +15,7 @@ import copy
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ Tables = dict[str, Any]
 def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and apply overrides of the form `section.key=value`, values as in TOML.
 
+    A bare name such as `glyphs-quick` stands for the recipe of that name that ships.
+
     What counts most comes last: the file that is extended, the file, its `[on.KIND]` tables for
     the kind of data set that is in use, the overrides.
 
@@ -45,11 +48,23 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
             its domain; the message names the key.
     """
     overrides = list(overrides)
-    data, by_kind = _read(Path(path), ())
+    data, by_kind = _read(_found(Path(path)), ())
     data = _merged(data, by_kind.get(_kind_in_use(data, overrides), {}))
     for override in overrides:
         _apply(data, override)
     return parse_recipe(data, source=str(path))
+
+
+def _found(path: Path) -> Path:
+    """Return the shipped recipe where a bare name is given that is no file."""
+    is_bare = path.name == str(path) and not path.suffix
+    shipped = Path(str(files("gsp_deploy_models"))) / f"{path.name}.toml"
+    return shipped if is_bare and not path.exists() and shipped.is_file() else path
+
+
+def _shipped_names() -> str:
+    folder = Path(str(files("gsp_deploy_models")))
+    return ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
 
 
 def tables_of(text: str, source: str) -> Tables:
@@ -86,7 +101,7 @@ def _text(path: Path, came_from: tuple[Path, ...]) -> str:
     except FileNotFoundError as error:
         where = f" that {came_from[-1].name} extends" if came_from else ""
         raise ConfigError(
-            f"{path}: no such recipe{where}; models/ holds some to start from"
+            f"{path}: no such recipe{where}; those that ship are {_shipped_names()}"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML recipe ({error})") from error

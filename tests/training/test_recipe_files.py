@@ -63,6 +63,19 @@ def test_a_wrong_file_is_named(tmp_path, text, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_bare_name_is_a_recipe_that_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("glyphs-quick") == load_recipe(MODELS / "glyphs-quick.toml")
+    for gone in ("glyphs-quik", "elsewhere/glyphs-quick"):
+        with pytest.raises(
+            ConfigError, match=r"no such recipe; those that ship are .*glyphs-quick"
+        ):
+            load_recipe(gone)
+    Path("glyphs-quick").write_text("no recipe")
+    with pytest.raises(ConfigError, match="not a TOML recipe"):
+        load_recipe("glyphs-quick")
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("kind", [*BENCHMARKS, "folder"])
 def test_each_shipped_recipe_is_valid_on_each_kind_of_data(name, kind):
