@@ -51,7 +51,7 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
             fresh = tuple(Path(folder) / target.name for target in targets)
             yield fresh
             for file in fresh:
-                _flush_to_disk(file)
+                flush_to_disk(file)
             _move_all(fresh, targets, Path(tempfile.mkdtemp(dir=folder)))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -82,7 +82,8 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file's bytes are on the disk; a full disk may tell only now."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError, brief
-from gsp_deploy.files import sha256_of, write_text
+from gsp_deploy.files import flush_to_disk, sha256_of, write_text
 
 SUMS_NAME = "SHA256SUMS"
 _HASH_LENGTH = 64
@@ -77,6 +77,8 @@ def new_folder(folder: Path, *, force: bool, known_by: str, kind: str = "bundle"
             fresh = Path(outer) / "fresh"
             fresh.mkdir()
             yield fresh
+            for name in _files_below(fresh):
+                flush_to_disk(fresh / name)
             _replace_folder(fresh, folder, Path(outer) / "old")
     except OSError as error:
         raise GspDeployError(

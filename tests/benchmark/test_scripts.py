@@ -44,6 +44,12 @@ def test_the_layer_equals_autograd_before_it_is_timed() -> None:
     assert len(results) == 3
 
 
+def test_the_soak_tells_memory_along_the_way() -> None:
+    results = run("soak.py", "--embeds", "100")["results"]
+    assert [result["embeds"] for result in results] == list(range(0, 101, 10))
+    assert all(result["resident_mib"] > 0 for result in results)
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "rows"),
     [("head.py", (), 6), ("inference.py", ("--backbone", "small_cnn_s8", "--size", "64"), 2)],

@@ -214,7 +214,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             "train|@none.toml|-o|>run": (2, "no such recipe"),
             "train|@recipe.toml|-o|>run|--set|nonsense": (2, "expected section.key=value"),
             "train|@recipe.toml|-o|>run|--set|run.steps=many": (2, "run.steps"),
-            "evaluate|@model.onnx|--data|csv:@": (1, ""),
+            "evaluate|@model.onnx|--data|csv:/none.csv": (1, "does not exist"),
             "evaluate|@model.onnx|--data|@binary.csv": (1, r"\x1b"),
             "evaluate|@model.onnx|--data|nonsense": (2, "no data set"),
         },

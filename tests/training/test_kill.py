@@ -108,7 +108,7 @@ def test_cut_off_between_any_two_writes(tmp_path, monkeypatch):
     """The power goes after the n-th file was moved into place, and in the middle of the next."""
     recipe = recipe_with(run__steps=6, run__evaluate_every=3, run__save_every=2)
     train(recipe, tmp_path / "whole", dataset=patches())
-    replace, flush = os.replace, files._flush_to_disk
+    replace, flush = os.replace, files.flush_to_disk
     for cut in itertools.count():
         left = itertools.repeat(None, cut)
 
@@ -125,7 +125,7 @@ def test_cut_off_between_any_two_writes(tmp_path, monkeypatch):
         folder = tmp_path / f"cut {cut}"
         with monkeypatch.context() as patched:
             patched.setattr(files.os, "replace", replace_or_die)
-            patched.setattr(files, "_flush_to_disk", write_half_or_die)
+            patched.setattr(files, "flush_to_disk", write_half_or_die)
             try:
                 train(recipe, folder, dataset=patches())
                 break  # as many writes as there are
