@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/gsp-deploy demo --output $(DEMO) --force
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
