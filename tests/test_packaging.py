@@ -62,10 +62,15 @@ def build(hook: str, tree: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source distribution, made of a copy of this repository and unpacked."""
-    tree = tmp_path_factory.mktemp("source") / "repository"
-    shutil.copytree(ROOT, tree, ignore=NOT_SOURCE)
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this repository, which a build may litter and nobody edits meanwhile."""
+    copy = tmp_path_factory.mktemp("source") / "repository"
+    return Path(shutil.copytree(ROOT, copy, ignore=NOT_SOURCE))
+
+
+@pytest.fixture(scope="module")
+def unpacked(tree: Path) -> Path:
+    """The source distribution, unpacked."""
     sdist = build("build_sdist", tree)
     with tarfile.open(sdist) as archive:
         archive.extractall(tree.parent, filter="data")
@@ -79,17 +84,19 @@ def wheel(unpacked: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_the_source_distribution_is_the_repository(unpacked: Path) -> None:
+def test_the_source_distribution_is_the_repository(tree: Path, unpacked: Path) -> None:
     for name in ("tests/conftest.py", "tests/golden/README.md", "plugins/CMakeLists.txt"):
-        assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
+        assert (unpacked / name).read_bytes() == (tree / name).read_bytes()
     for name in ("docs/index.md", "benchmarks/README.md", "models/README.md", "constraints.txt"):
-        assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
+        assert (unpacked / name).read_bytes() == (tree / name).read_bytes()
 
 
-def test_the_wheel_holds_the_listed_packages_and_nothing_else(wheel: dict[str, bytes]) -> None:
+def test_the_wheel_holds_the_listed_packages_and_nothing_else(
+    tree: Path, wheel: dict[str, bytes]
+) -> None:
     expected = {}
     for package in ("gsp_deploy", *FOLDERS):
-        folder = ROOT / FOLDERS.get(package, package)
+        folder = tree / FOLDERS.get(package, package)
         files = [*folder.rglob("*.py")]
         for pattern in SETUPTOOLS["package-data"].get(package, []):
             files += folder.glob(pattern)
