@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (look-alikes of Latin letters are this file's subject)
 """The characters of the glyph collage: classes, their zero-shot split, and distractors.
 
 Chosen so that they can be told apart by eye: each is covered by at least four of matplotlib's

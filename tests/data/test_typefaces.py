@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (look-alikes of Latin letters are this file's subject)
 """Every class can be drawn in each typeface that claims it, and looks like no other there."""
 
 from __future__ import annotations
