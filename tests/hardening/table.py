@@ -13,6 +13,11 @@ TITLE = """# What was tried, and what came
 Written by `make tried` from what the tests of this folder saw; do not edit. Of a command, `@` is a
 folder of sound and damaged things, `>` an empty folder for outputs. Every line was held against
 its exit code, one line of error, no traceback, no partial file, and inputs as they were.
+
+Of damaged files, `opens` means that nothing that was read is different; `opens, other result` that
+a flipped bit came through: safetensors, PyTorch and ONNX files have no checksum of their own. The
+SHA-256 in the manifest beside an ONNX file or a plan tells it, and was left out here for ONNX.
+`signal 0` is a command that had ended before its killer came.
 """
 
 
