@@ -13,6 +13,7 @@ from gsp_deploy.report import charts, tables
 from gsp_deploy.report.checks import Check
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.pictures import Pictures
+from gsp_deploy.report.tables import Table
 
 COSINE_GATE, WEIGHT_GATE = "cosine distance", "weight error / spread"
 
@@ -42,9 +43,17 @@ def html_page(title: str, documents: Documents, pictures: Pictures | None = None
         tables=tables,
         parity_charts=_parity_charts(documents.checks),
         latency_charts=_latency_charts(documents),
+        layers=layer_tables(documents),
         convergence=_convergence(pictures),
         pictures=pictures,
     )
+
+
+def layer_tables(documents: Documents) -> list[Table]:
+    """Return the tables of engines' layers: by part and time where measured, and by type."""
+    found = [table for report in documents.benchmarks for table in tables.layers_tables(report)]
+    types = tables.layer_types_table(documents.artifacts)
+    return found if types is None else [*found, types]
 
 
 def _parity_charts(checks: tuple[Check, ...]) -> list[Chart]:

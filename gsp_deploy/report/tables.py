@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gsp_deploy.benchmark import BenchmarkReport
+from gsp_deploy.benchmark.gpu.layers import LayerProfile
 from gsp_deploy.report.checks import Check, Evaluated, Gate
 from gsp_deploy.report.documents import Artifact
 
 DASH = "-"
+# Parts of an engine that a table names; the others are summed.
+MOST_PARTS = 20
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,43 @@ def latency_table(report: BenchmarkReport) -> Table:
         "Latency of one inference, ms",
         ("model", "batch", "p50", "p90", "p99", "max", "images/s", "x GAP"),
         tuple(rows),
+    )
+
+
+def layers_tables(report: BenchmarkReport) -> list[Table]:
+    """Say where each engine's compute goes, by part of the model; none for other runtimes."""
+    return [
+        _layers_table(f"{model.name}, batch {result.batch}", result.gpu.layers)
+        for model in report.models
+        for result in model.batches
+        if result.gpu is not None and result.gpu.layers is not None
+    ]
+
+
+def _layers_table(name: str, profile: LayerProfile) -> Table:
+    parts, total = list(profile.parts().items()), profile.total
+    rest = parts[MOST_PARTS:]
+    shown = [*parts[:MOST_PARTS], *([("the rest", sum(ms for _, ms in rest))] if rest else [])]
+    return Table(
+        f"{name}: layers by part of the model, the pooling head {profile.head_share:.1%}",
+        ("part", "ms", "share"),
+        tuple((part, f"{ms:.3f}", f"{ms / total:.1%}" if total else DASH) for part, ms in shown),
+    )
+
+
+def layer_types_table(artifacts: Sequence[Artifact]) -> Table | None:
+    """Count each engine's layers by the element type of their result; None without engines."""
+    engines = [(a.name, a.engine.precision) for a in artifacts if a.engine is not None]
+    if not engines:
+        return None
+    types = sorted({dtype for _, precision in engines for dtype in precision.layers})
+    return Table(
+        "Layers of the engines' networks by element type of their result",
+        ("engine", "asked", *types),
+        tuple(
+            (name, precision.asked, *(str(precision.layers.get(dtype, 0)) for dtype in types))
+            for name, precision in engines
+        ),
     )
 
 

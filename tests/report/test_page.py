@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -13,8 +14,10 @@ import pytest
 from PIL import Image
 
 from gsp_deploy import open_session
+from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.image_files import find_images, read_images
 from gsp_deploy.report import html_page, markdown_page, read_documents, take_pictures
+from gsp_deploy.report.page import layer_tables
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -120,3 +123,31 @@ def test_pictures_tell_whose_neighbours_changed(deployed: Path, tmp_path: Path) 
     page = html_page("t", read_documents([deployed]), same)
     parsed(page)
     assert "0 of 12 images have another order" in page
+
+
+def test_engine_layers_are_told_by_part_and_by_type(
+    deployed: Path, make_engine: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_engine(deployed / "model.onnx", tmp_path / "model.engine")
+    bench = json.loads((deployed / "bench.json").read_text())
+    latency = bench["models"][0]["batches"][0]["latency"]
+    names = [f.name for f in dataclasses.fields(StageTimes)]
+    layers = [
+        {"layer": "gsp/newton_1/beta", "part": "head: newton, step 1", "milliseconds": 0.25},
+        *({"layer": f"c{k}", "part": f"layer{k}", "milliseconds": 0.03} for k in range(25)),
+    ]
+    bench["models"][0]["batches"][0]["gpu"] = {
+        "with_graphs": None,
+        "without_graphs": dict.fromkeys(names, latency),
+        "no_graphs": "asked for",
+        "layers": {"layers": layers, "runs": 3},
+    }
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    documents = read_documents([tmp_path])
+    (by_part, by_type) = layer_tables(documents)
+    assert by_part.rows[0] == ("head: newton, step 1", "0.250", "25.0%")
+    assert by_part.rows[-1] == ("the rest", "0.180", "18.0%")
+    assert by_type.rows == (("model.engine", "fp32", "10"),)
+    page = html_page("t", documents)
+    parsed(page)
+    assert "the pooling head 25.0%" in page
