@@ -213,10 +213,8 @@ def _histogram_row(axes: Axes, row: int, error: Errors) -> None:
 
 
 def _short(name: str) -> str:
-    if len(name) <= _LONGEST_NAME:
-        return name
-    half = (_LONGEST_NAME - 1) // 2
-    return f"{name[:half]}…{name[-half:]}"
+    """Return the end of a long name, where the names of a model's forms differ."""
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
 
 
 def _svg(figure: Figure) -> str:
