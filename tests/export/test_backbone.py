@@ -86,7 +86,7 @@ def test_preprocessing_inside_equals_preprocessing_outside(
 def test_batch_norms_are_folded(exported) -> None:
     kinds = [node.op_type for node in onnx.load(exported(iterations=8)).graph.node]
     assert "BatchNormalization" not in kinds
-    assert kinds.count("Conv") == 6 + 1
+    assert kinds.count("Conv") == 6 + 2  # the head has the embedding and the cost
 
 
 def test_nodes_tell_their_module_and_nothing_of_this_machine(exported) -> None:

@@ -16,7 +16,7 @@ import gsp_deploy
 from gsp_deploy import load_checkpoint, open_session
 from gsp_deploy.checkpoint import Provenance, read_checkpoint, save_checkpoint
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
-from gsp_deploy.export import ExportOptions, Source, export_onnx, onnx_model
+from gsp_deploy.export import ExportOptions, Source, export_onnx, model_file, onnx_model
 from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import ExportManifest, read_sidecar
 
@@ -110,7 +110,7 @@ def test_a_missing_data_file_is_named(with_sidecar, build_head, export_head, tmp
 def test_a_model_too_large_for_protobuf_takes_external_data(
     build_head, export_head, monkeypatch
 ) -> None:
-    monkeypatch.setattr(onnx_model, "EXTERNAL_DATA_BYTES", 5000)
+    monkeypatch.setattr(model_file, "EXTERNAL_DATA_BYTES", 5000)
     path = export_head(build_head(num_prototypes=200))
     assert read_sidecar(path).external_data == "head.onnx.data"
     assert path.with_name("head.onnx.data").is_file()

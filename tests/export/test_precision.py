@@ -15,6 +15,7 @@ from gsp_deploy.export.graph import GraphScope
 from gsp_deploy.export.precision import lower_precision
 
 BOTH = ("attributes", "weights")
+COST = "gsp/product"  # the convolution that is part of the cost
 ERROR = {"fp16": 4e-3, "bf16": 3e-2}
 FLOAT, HALF, INT64 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT64
 
@@ -121,10 +122,11 @@ def test_backbone_low_and_pooling_in_float32(precision, exported) -> None:
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
     stored = {w.name: w.data_type for w in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Conv":  # the backbone's, and the 1x1 embedding
+        if node.op_type == "Conv" and node.name != COST:  # the backbone's, and the 1x1 embedding
             assert types[node.output[0]] == low, node.name
             assert {stored[name] for name in node.input if name in stored} == {low}
-    pooling = [n for n in graph.node if n.name.startswith("gsp/") and n.op_type != "Conv"]
+    pooling = [n for n in graph.node if n.name.startswith("gsp/") and n.name != "gsp/embed"]
+    assert COST in {n.name for n in pooling}
     after = [n for n in pooling if n.op_type not in ("Reshape", "Cast")]
     assert len(after) > 30
     assert {types[n.output[0]] for n in after} <= {

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gsp_deploy import PreprocessingSpec, open_session
 from gsp_deploy.errors import DataError, ModelFileError, UsageError
+from gsp_deploy.files import sha256_of
 from gsp_deploy.image_files import ImageReader, find_images
 from gsp_deploy.index import (
     Gallery,
@@ -232,7 +233,7 @@ def test_a_query_by_another_model_is_refused(
         model.doc_string = str(number)
         del model.metadata_props[:]
         onnx.save(model, path)
-        write_sidecar(replace(manifest, **changes), path)
+        write_sidecar(replace(manifest, **changes, sha256=sha256_of(path)), path)
         with open_session(path) as other:
             if refused:
                 with pytest.raises(UsageError, match="different checkpoints"):

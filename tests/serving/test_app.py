@@ -227,6 +227,7 @@ def test_a_request_that_does_not_arrive_in_time(start) -> None:
 def test_a_client_that_goes_away_costs_no_inference(start) -> None:
     running = start(max_batch=1)
     running.session.go.clear()
+    running.session.started.clear()  # which the warm-up has set
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(running.embed, png(1))
         assert running.session.started.wait(30)
