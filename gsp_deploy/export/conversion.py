@@ -17,15 +17,15 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from gsp_deploy.config import GSPConfig
-from gsp_deploy.errors import ModelFileError, UsageError, reason_of
+from gsp_deploy.errors import UsageError
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
 from gsp_deploy.export.graph import HEAD_SCOPE
 from gsp_deploy.export.head import PROTOTYPE_KERNEL, SolverPlan, unit_prototypes
-from gsp_deploy.export.model_file import ExportedModel, write_model
+from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
 from gsp_deploy.export.options import BFLOAT16_OPSET
 from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
-from gsp_deploy.manifest import METADATA_KEY, ExportManifest, SolverCertificate
+from gsp_deploy.manifest import ExportManifest, SolverCertificate
 
 _IN_HEAD = f"{HEAD_SCOPE}/"
 _EMBED = f"{HEAD_SCOPE}/embed"
@@ -45,7 +45,9 @@ def convert_precision(
         ModelFileError: it is missing, damaged, or not of ours.
         GspDeployError: a weight or an embedding does not fit the precision's range.
     """
-    network, manifest = _read(Path(source))
+    network, manifest = read_model(
+        Path(source), "leave --precision out, or bring the file in that precision"
+    )
     _check(source, manifest, precision)
     passes.ShapeInferencePass()(network)
     kept = lower_precision(network, precision, takes_part=_is_lowered)
@@ -57,22 +59,6 @@ def convert_precision(
         manifest, precision=precision, kept_in_float32=kept, certificate=certificate, sha256=None
     )
     return write_model(network, Path(target), described, manifest.external_data is not None)
-
-
-def _read(path: Path) -> tuple[ir.Model, ExportManifest]:
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file")
-    try:
-        network = ir.load(path)
-    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
-        raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
-    text = network.metadata_props.get(METADATA_KEY)
-    if text is None:
-        raise UsageError(
-            f"{path}: not an export of gsp-deploy, whose precision it could convert; leave "
-            "--precision out, or bring the file in that precision"
-        )
-    return network, ExportManifest.from_json(text, path)
 
 
 def _check(source: str | os.PathLike[str], manifest: ExportManifest, precision: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing an ONNX file and its manifest as one piece: checked as a whole, or not there at all."""
+"""ONNX files of ours with their manifest: read back, and written as one piece or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 import gsp_deploy
-from gsp_deploy.errors import GspDeployError, reason_of
+from gsp_deploy.errors import GspDeployError, ModelFileError, reason_of
 from gsp_deploy.files import replacing_together, sha256_of
 from gsp_deploy.manifest import METADATA_KEY, ExportManifest, sidecar_path, write_sidecar
 
@@ -23,6 +23,28 @@ class ExportedModel:
 
     path: Path
     manifest: ExportManifest
+
+
+def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
+    """Read an export of ours: its graph, and the manifest that is inside.
+
+    Args:
+        path: the file.
+        hint: what to do with a file that carries no manifest, for the error.
+
+    Raises:
+        ModelFileError: it is missing, damaged, or not of ours.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    try:
+        network = ir.load(path)
+    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
+        raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
+    text = network.metadata_props.get(METADATA_KEY)
+    if text is None:
+        raise ModelFileError(f"{path}: not an export of gsp-deploy, it carries no manifest; {hint}")
+    return network, ExportManifest.from_json(text, path)
 
 
 def write_model(

@@ -6,12 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import onnx_ir as ir
-
-from gsp_deploy.errors import ModelFileError, UsageError, reason_of
-from gsp_deploy.export.model_file import ExportedModel, write_model
+from gsp_deploy.errors import UsageError
+from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
 from gsp_deploy.export.plugin_node import drop_body, fold_pooling
-from gsp_deploy.manifest import METADATA_KEY, ExportManifest
 from gsp_deploy.pooling_node import PoolingForm
 
 
@@ -36,7 +33,9 @@ def rewrite_pooling(
         UsageError: the file cannot be brought into that form.
         ModelFileError: it is missing, damaged, or not of ours.
     """
-    network, manifest = _read(Path(source))
+    network, manifest = read_model(
+        Path(source), "export the checkpoint with --pooling plugin instead"
+    )
     if form == "unrolled" or manifest.pooling_form == "plugin-bare":
         raise UsageError(
             f"{source} has its pooling in the form {manifest.pooling_form}, from which there is no "
@@ -51,19 +50,3 @@ def rewrite_pooling(
     described = replace(manifest, pooling_form=form)
     beside = external_data or manifest.external_data is not None
     return write_model(network, Path(target), described, beside)
-
-
-def _read(path: Path) -> tuple[ir.Model, ExportManifest]:
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file")
-    try:
-        network = ir.load(path)
-    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
-        raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
-    text = network.metadata_props.get(METADATA_KEY)
-    if text is None:
-        raise ModelFileError(
-            f"{path}: not an export of gsp-deploy, it carries no manifest; export the checkpoint "
-            "with --pooling plugin instead"
-        )
-    return network, ExportManifest.from_json(text, path)

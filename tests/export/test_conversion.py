@@ -123,5 +123,5 @@ def test_what_is_no_export_of_ours_is_told(tmp_path: Path) -> None:
         convert_precision(tmp_path / "junk.onnx", tmp_path / "m.onnx", "fp16")
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "foreign.onnx")
-    with pytest.raises(UsageError, match="not an export of gsp-deploy"):
+    with pytest.raises(ModelFileError, match="not an export of gsp-deploy"):
         convert_precision(tmp_path / "foreign.onnx", tmp_path / "m.onnx", "fp16")
