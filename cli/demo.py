@@ -89,6 +89,8 @@ def _report(report: DemoReport) -> None:
         ["artifact", *_latency_columns(report)],
         [_latency_row(t, m) for t, m in zip(titles, report.benchmark.models, strict=True)],
     )
+    for note in report.benchmark.notes:
+        show.note(f"note: {note}")
     show.out.print("w error: mixing weights, relative to their spread. x GAP: time relative to the")
     show.out.print("same network with average pooling, run in turns.")
     show.out.print()

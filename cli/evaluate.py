@@ -23,6 +23,7 @@ from gsp_deploy_cli.options import (
 if TYPE_CHECKING:
     from gsp_deploy.evaluation import Evaluation
     from gsp_deploy.metrics import RetrievalMetrics
+    from gsp_deploy.runtime import EmbeddingSession
 
 
 def evaluate(
@@ -67,14 +68,27 @@ def evaluate(
             )
             for model in models
         ]
+        notes = [note for session in sessions if (note := _other_data(session, data))]
         with show.progress("embedding", len(dataset.test) * len(models)) as bar:
             found = run(
                 sessions, dataset, chosen, lambda count: bar.advance(bar.task_ids[0], count)
             )
     if json:
-        show.document("evaluate", found.to_dict())
+        show.document("evaluate", {"data": data, **found.to_dict()})
     else:
         _report(found)
+    for note in notes:
+        show.note(f"note: {note}")
+
+
+def _other_data(session: EmbeddingSession, data: str) -> str | None:
+    """Return a word on a model that was trained on other settings of the same kind of data."""
+    manifest = session.info.manifest
+    trained = None if manifest is None else manifest.provenance.get("dataset")
+    kind = data.partition(":")[0]
+    if not isinstance(trained, str) or trained == data or trained.partition(":")[0] != kind:
+        return None
+    return f"{session.info.path.name} was trained on {trained}, and this is {data}"
 
 
 def _ranks(words: str | None) -> tuple[int, ...] | None:

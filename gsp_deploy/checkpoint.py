@@ -176,6 +176,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """Return the tensors and, for a checkpoint of ours, its metadata header."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path}: an exported model and no checkpoint; `export --from` rewrites one, `build` "
+            "takes it as it is"
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return _read_state_dict(path), None

@@ -69,9 +69,12 @@ def readme_text(
         "Hashes, versions, device, pre-processing, and the embeddings of "
         f"{golden_source} in `golden/`. Exit code 0 when all fits, 3 when something does not, 4 "
         "when this machine lacks what the model needs.",
-        f"## Python\n`pip install 'gsp-deploy[{_extra(manifest)}]'`, then, in this folder:\n"
+        f"## Python\n`pip install 'gsp-deploy[{_extra(manifest)}]'`, then, run from this folder:\n"
         f"```python\n{_PYTHON}```",
-        "## C++\nWith `gsp_runtime` installed (`plugins/runtime` of gsp-deploy), `embed.cpp`:\n"
+        "Keep your own files out of this folder: a bundle refuses to run with a file that it does "
+        "not know.",
+        "## C++\nWith `gsp_runtime` installed (`plugins/runtime` of gsp-deploy), `embed.cpp`, to "
+        "be run from here as well:\n"
         f"```cpp\n{_CPP}```\nand `CMakeLists.txt`:\n```cmake\n{_CMAKE}```",
         "## Licence\nSee [LICENSE](LICENSE).",
     ]

@@ -127,13 +127,14 @@ def throughputs(report: BenchmarkReport) -> str | None:
             axes.plot(*zip(*points, strict=True), "o-", color=FIRST, markersize=3.5, linewidth=1)
             ends.append((points[-1][1], model.name))
         ends.sort()
-        _label_ends(axes, max(report.settings.batches), ends)
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(report.settings.batches), [str(b) for b in report.settings.batches])
         axes.minorticks_off()
         smallest, largest = min(report.settings.batches), max(report.settings.batches)
         axes.set_xlim(smallest / 1.2, largest * (largest / smallest) ** 0.45)
-        axes.set_ylim(0, 1.12 * ends[-1][0])
+        highest = max(r.images_per_second for model in report.models for r in model.batches)
+        axes.set_ylim(0, 1.12 * highest)
+        _label_ends(axes, largest, ends)
         axes.set_xlabel("batch")
         axes.set_ylabel("images / s")
         return _svg(figure)
@@ -178,7 +179,7 @@ def _label_ends(axes: Axes, right: int, ends: list[tuple[float, str]]) -> None:
     """
     if len(ends) > _MOST_LABELS:
         ends = [ends[0], ends[-1]]
-    gap, lowest = 0.075 * ends[-1][0], -math.inf
+    gap, lowest = 0.075 * axes.get_ylim()[1], -math.inf
     for height, name in ends:
         lowest = max(height, lowest + gap)
         axes.annotate(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gsp_deploy.benchmark import BenchmarkReport
 from gsp_deploy.benchmark.gpu.layers import LayerProfile
+from gsp_deploy.manifest import SolverCertificate
 from gsp_deploy.report.checks import Check, Evaluated, Gate
 from gsp_deploy.report.documents import Artifact
 
@@ -177,8 +178,13 @@ def _artifact_row(artifact: Artifact) -> tuple[str, ...]:
         precision,
         DASH if source is None else f"{source.dtype} {' x '.join(map(str, source.shape))}",
         DASH if certificate is None else f"{certificate.solver}, {certificate.steps} steps",
-        DASH if certificate is None else f"{certificate.worst_relative_weight_error:.1e}",
+        DASH if certificate is None else _certified(certificate),
     )
+
+
+def _certified(certificate: SolverCertificate) -> str:
+    error = f"{certificate.worst_relative_weight_error:.1e}"
+    return error if certificate.is_converged else f"{error}, not converged"
 
 
 def _parity_row(check: Check) -> tuple[str, ...]:

@@ -16,6 +16,9 @@ from gsp_deploy.export.quantisation import (
     quantisation_images_of,
 )
 
+# With fewer classes than this retrieval is too easy to show a loss.
+FEWEST_CLASSES = 10
+
 
 def scoring_images(dataset: Dataset, limit: int) -> Dataset:
     """Return the data set with about `limit` test images, those of evenly spaced classes.
@@ -42,6 +45,8 @@ def scoring_images(dataset: Dataset, limit: int) -> Dataset:
         f"scored on {len(scored):,} of {len(test):,} test images, "
         f"those of {wanted} of {len(classes)} classes"
     )
+    if wanted < FEWEST_CLASSES:
+        note += "; so few are easily told apart, do not choose by them: raise --images"
     return replace(
         dataset,
         test=scored,
