@@ -125,7 +125,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             "inspect|@folder.onnx": (1, "no such file"),
             f"inspect|{IMAGE}": (2, "expected a .safetensors"),
             "export|@none.safetensors|-o|>m.onnx": (1, "no such checkpoint file"),
-            "export|@truncated.onnx|-o|>m.onnx": (1, "refused"),
+            "export|@truncated.onnx|-o|>m.onnx": (1, "an exported model and no checkpoint"),
             "build|@none.onnx|-o|>m.engine": (1, "no such"),
             "package|@model.safetensors|-o|>bundle": (2, "export a checkpoint first"),
             "tune|@model.onnx|--data|@images/classes": (2, "starts from a checkpoint"),
