@@ -145,8 +145,7 @@ def build(
     from gsp_deploy.engine.refit import refit_engine
     from gsp_deploy.engine.source import SourceOptions, onnx_of
     from gsp_deploy.engine.targets import parse_targets
-    from gsp_deploy.files import refuse_overwrite
-    from gsp_deploy.manifest import sidecar_path
+    from gsp_deploy.manifest import refuse_model_overwrite
     from gsp_deploy_cli.build_report import report, show_preflight
 
     options = BuildOptions(
@@ -169,8 +168,7 @@ def build(
     wanted = SourceOptions(precision, _pooling(pooling, plugin), dynamic_size, onnx)
     for file in (output, onnx):
         if file is not None:
-            refuse_overwrite(file, force)
-            refuse_overwrite(sidecar_path(file), force)
+            refuse_model_overwrite(file, force)
     preflight = read_preflight()
     show_preflight(preflight, low_memory)
     with onnx_of(source, wanted, show.note) as graph, _bar(output.name) as advance:

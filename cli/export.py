@@ -150,8 +150,7 @@ def export(
     from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
     from gsp_deploy.config import PreprocessingSpec
     from gsp_deploy.export import ExportOptions, Source, export_onnx
-    from gsp_deploy.files import refuse_overwrite
-    from gsp_deploy.manifest import sidecar_path
+    from gsp_deploy.manifest import refuse_model_overwrite
 
     _check_int8_options(precision, calibrate, calibration_method, max_drop, validate)
     options = ExportOptions(
@@ -172,8 +171,7 @@ def export(
     )
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: expected an output ending in .onnx, so that it can be opened")
-    for file in (output, sidecar_path(output)):
-        refuse_overwrite(file, force)
+    refuse_model_overwrite(output, force)
     model = load_checkpoint(
         checkpoint,
         backbone=backbone,

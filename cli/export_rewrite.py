@@ -48,7 +48,7 @@ def rewrite(
     """Rewrite `source` and report on the result as an export does."""
     from gsp_deploy.errors import UsageError
     from gsp_deploy.export import rewrite_pooling
-    from gsp_deploy.files import refuse_overwrite
+    from gsp_deploy.manifest import refuse_model_overwrite
 
     for parameter in context.command.params:
         origin = context.get_parameter_source(parameter.name or "")
@@ -59,7 +59,7 @@ def rewrite(
             )
     if form == "unrolled":
         raise UsageError("--from rewrites the pooling: pass --pooling plugin too")
-    refuse_overwrite(output, force)
+    refuse_model_overwrite(output, force)
     with show.status(f"rewriting {source.name}"):
         exported = rewrite_pooling(source, output, form, external_data)
     report(exported, json)

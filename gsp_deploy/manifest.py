@@ -17,7 +17,7 @@ from typing import Any
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
 from gsp_deploy.fields import from_fields
-from gsp_deploy.files import write_text
+from gsp_deploy.files import refuse_overwrite, write_text
 from gsp_deploy.pooling_node import POOLING_FORMS, PoolingForm
 
 FORMAT_VERSION = 1
@@ -225,6 +225,12 @@ def sidecar_path(model: str | os.PathLike[str]) -> Path:
     """Return where the manifest of a model file stands: `<model>.json`."""
     path = Path(model)
     return path.with_name(path.name + ".json")
+
+
+def refuse_model_overwrite(model: Path, force: bool) -> None:
+    """Raise `UsageError` when a model or its manifest exists and `force` was not given."""
+    for file in (model, sidecar_path(model)):
+        refuse_overwrite(file, force)
 
 
 def write_sidecar(manifest: ExportManifest, model: str | os.PathLike[str]) -> Path:
