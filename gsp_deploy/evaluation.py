@@ -12,7 +12,7 @@ import numpy as np
 from gsp_deploy.data import Dataset, LabelledImages
 from gsp_deploy.environment import available_cores
 from gsp_deploy.errors import UsageError
-from gsp_deploy.metrics import RetrievalMetrics, retrieval_metrics
+from gsp_deploy.metrics import RetrievalMetrics, retrieval_metrics, unit_rows
 from gsp_deploy.preprocessing import fit_image
 from gsp_deploy.runtime import EmbeddingSession
 
@@ -136,13 +136,9 @@ def _metrics(
 def _join(members: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     """Concatenate the members' embeddings, each brought to unit length first."""
     return tuple(
-        np.concatenate([_unit(embeddings) for embeddings in part], axis=1)
+        np.concatenate([unit_rows(embeddings) for embeddings in part], axis=1)
         for part in zip(*members, strict=True)
     )
-
-
-def _unit(embeddings: np.ndarray) -> np.ndarray:
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
 
 def _names(sessions: Sequence[EmbeddingSession]) -> list[str]:

@@ -246,14 +246,23 @@ def read_sidecar(model: str | os.PathLike[str]) -> ExportManifest | None:
     Raises:
         ModelFileError: it is there but damaged.
     """
+    text = sidecar_text(model, "the manifest")
+    return None if text is None else ExportManifest.from_json(text, sidecar_path(model))
+
+
+def sidecar_text(model: str | os.PathLike[str], what: str) -> str | None:
+    """Return what stands beside a model, or None where there is nothing; `what` names it in errors.
+
+    Raises:
+        ModelFileError: it is there but cannot be read.
+    """
     path = sidecar_path(model)
     if not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
-        raise ModelFileError(f"{path}: the manifest is damaged ({reason_of(error)})") from error
-    return ExportManifest.from_json(text, path)
+        raise ModelFileError(f"{path}: {what} is damaged ({reason_of(error)})") from error
 
 
 def _typed(data: dict[str, Any]) -> dict[str, Any]:

@@ -85,6 +85,11 @@ def retrieval_metrics(
     return RetrievalMetrics(recalls, means[-2], means[-1], len(searchable))
 
 
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings `(n, D)` brought to unit length; a row of zeros stays as it is."""
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
 def neighbours(
     queries: np.ndarray, gallery: np.ndarray | None = None, k: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,13 @@ from gsp_deploy.engine.api import FLAVOURS, Flavour
 from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
 from gsp_deploy.fields import from_fields
 from gsp_deploy.files import sha256_of, write_text
-from gsp_deploy.manifest import ExportManifest, SolverCertificate, TensorSpec, sidecar_path
+from gsp_deploy.manifest import (
+    ExportManifest,
+    SolverCertificate,
+    TensorSpec,
+    sidecar_path,
+    sidecar_text,
+)
 
 FORMAT_VERSION = 1
 ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
@@ -214,16 +220,8 @@ def read_engine_sidecar(engine: str | os.PathLike[str]) -> EngineManifest | None
     Raises:
         ModelFileError: it is there but damaged.
     """
-    path = sidecar_path(engine)
-    if not path.is_file():
-        return None
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
-        raise ModelFileError(
-            f"{path}: the engine's manifest is damaged ({reason_of(error)})"
-        ) from error
-    return EngineManifest.from_json(text, path)
+    text = sidecar_text(engine, "the engine's manifest")
+    return None if text is None else EngineManifest.from_json(text, sidecar_path(engine))
 
 
 def check_plan(manifest: EngineManifest, engine: str | os.PathLike[str]) -> None:

@@ -1,8 +1,8 @@
 """Mixing weights and prototype scores, location by location.
 
-A checkpoint gives both. So does an unrolled ONNX export of ours, whatever outputs it has: its
-inner values are read from a copy of the graph. Everything else (an engine, an export with the
-pooling as a plugin's node) gives the weights, if it was exported with that output.
+A checkpoint gives both. So does an ONNX export of ours, whatever outputs and form it has: its inner
+values are read from a copy of the graph. Everything else, such as an engine, gives the weights if
+it was exported with that output.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.config import GSPConfig, ModelConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime import CHECKPOINTS, EmbeddingSession
 from gsp_deploy.runtime.session import SessionOptions
@@ -98,11 +98,11 @@ def _reader(
         yield _from_checkpoint(session)
         return
     ratio = _transport_ratio(path, None if manifest is None else manifest.model)
-    if path.suffix == ".onnx" and _tells_its_scores(path):
-        with _inside(path, session.info.preprocessing) as read:
-            yield read, ratio
-    else:
+    if path.suffix != ".onnx":
         yield _from_outputs(session), ratio
+        return
+    with _inside(session) as read:
+        yield read or _from_outputs(session), ratio
 
 
 def _transport_ratio(path: Path, config: ModelConfig | None) -> float | None:
@@ -116,26 +116,19 @@ def _transport_ratio(path: Path, config: ModelConfig | None) -> float | None:
     return config.head.transport_ratio
 
 
-def _tells_its_scores(path: Path) -> bool:
-    import onnx
-
-    produced = {
-        name
-        for node in onnx.load(path, load_external_data=False).graph.node
-        for name in node.output
-    }
-    return {EMBEDDINGS, SCORES} <= produced
-
-
 @contextmanager
-def _inside(path: Path, spec: PreprocessingSpec | None) -> Iterator[Reader]:
-    """Yield what reads the values inside a copy of the graph, on the CPU."""
+def _inside(session: EmbeddingSession) -> Iterator[Reader | None]:
+    """Yield what reads the values inside a copy of an ONNX graph, on the CPU; None if not ours."""
     from gsp_deploy.parity.layers.graph import load_graph
     from gsp_deploy.parity.layers.probes import OnnxProbe
 
-    graph = load_graph(path)
+    graph = load_graph(session.info.path)
     produced = {name for node in graph.graph.node for name in node.output}
+    if not {EMBEDDINGS, SCORES} <= produced:
+        yield None
+        return
     names = [name for name in (EMBEDDINGS, SCORES, WEIGHTS) if name in produced]
+    spec = session.info.preprocessing
     with OnnxProbe(graph, names, spec, SessionOptions(), emulate_fp16=False) as probe:
 
         def read(images: np.ndarray) -> Maps:

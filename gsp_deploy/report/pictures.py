@@ -14,6 +14,7 @@ from PIL import Image
 from gsp_deploy.errors import UsageError
 from gsp_deploy.explain import PoolingMaps, map_panel, pooling_maps
 from gsp_deploy.image_files import ImageBatch, class_labels
+from gsp_deploy.metrics import neighbours, unit_rows
 from gsp_deploy.report.convergence import Convergence, measure_convergence
 from gsp_deploy.runtime import EmbeddingSession
 
@@ -105,10 +106,8 @@ def take_pictures(
 
 def _neighbours(embeddings: np.ndarray) -> np.ndarray:
     """Return the nearest other images of each, `(n, k)`, by cosine."""
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    similarity = unit.astype(np.float64) @ unit.T.astype(np.float64)
-    np.fill_diagonal(similarity, -np.inf)
-    return np.argsort(-similarity, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(unit) - 1)]
+    count = min(NEIGHBOURS, len(embeddings) - 1)
+    return neighbours(unit_rows(embeddings), k=count)[1]
 
 
 def _maps(

@@ -62,8 +62,9 @@ def test_maps_are_the_layers_own(checkpoint: Path, images: np.ndarray) -> None:
         ExportOptions(iterations=12, outputs=("weights",), dynamic_size=True),
         ExportOptions(iterations=12, include_preprocessing=True),
         ExportOptions(precision="fp16"),
+        ExportOptions(iterations=12, pooling_form="plugin"),
     ],
-    ids=["no further outputs", "dynamic size", "uint8", "fp16"],
+    ids=["no further outputs", "dynamic size", "uint8", "fp16", "plugin"],
 )
 def test_an_export_gives_the_checkpoints_maps(
     options: ExportOptions, checkpoint: Path, images: np.ndarray, tmp_path: Path
