@@ -118,6 +118,11 @@ def neighbours(
     return np.sqrt(squared.clip(min=0)), indices
 
 
+def neighbour_overlap(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return the mean share of neighbours in common; both are gallery indices `(Q, k)`."""
+    return float((found[:, :, None] == expected[:, None, :]).any(axis=2).mean())
+
+
 def _search(
     queries: np.ndarray, gallery: np.ndarray, depth: int, searchable: np.ndarray, same_set: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -10,9 +10,10 @@ numpy and faiss; the search along the graph, in `gsp_deploy.parity.layers`, need
 from __future__ import annotations
 
 from gsp_deploy.parity.distribution import Distribution
+from gsp_deploy.parity.figures import ParityFigures
 from gsp_deploy.parity.files import compare_files, image_reader
 from gsp_deploy.parity.gates import Gate
-from gsp_deploy.parity.report import ParityFigures, ParityReport, compare_sessions
+from gsp_deploy.parity.report import ParityReport, compare_sessions
 from gsp_deploy.parity.rounding import open_rounding
 from gsp_deploy.parity.tolerances import TOLERANCES, Tolerances, tolerances_for
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gsp_deploy.parity.distribution import finite
-
-if TYPE_CHECKING:
-    from gsp_deploy.parity.report import ParityFigures
-    from gsp_deploy.parity.retrieval import RetrievalAgreement
-    from gsp_deploy.parity.tolerances import Tolerances
-
+from gsp_deploy.parity.figures import ParityFigures
+from gsp_deploy.parity.retrieval import RetrievalAgreement
+from gsp_deploy.parity.tolerances import Tolerances
 
 # So that one image of n, computed in two ways, is not more than a limit of one image of n.
 _ROUNDING = 1e-9

@@ -1,4 +1,4 @@
-"""Comparing two sessions on the same images: figures, gates, one report."""
+"""Comparing two sessions on the same images: their figures, held against gates, as one report."""
 
 from __future__ import annotations
 
@@ -10,43 +10,14 @@ from typing import Any
 import numpy as np
 
 from gsp_deploy.errors import DataError, GateError, UsageError
-from gsp_deploy.parity.comparison import (
-    MixingWeightErrors,
-    OutputErrors,
-    cosine_distances,
-    mixing_weight_errors,
-    output_errors,
-)
-from gsp_deploy.parity.distribution import Distribution
+from gsp_deploy.parity.figures import ParityFigures, measure
 from gsp_deploy.parity.gates import Gate, hold_gates
-from gsp_deploy.parity.invariance import BatchInvariance, batch_invariance
+from gsp_deploy.parity.invariance import batch_invariance
 from gsp_deploy.parity.outputs import PairedOutputs, prepared, run_both, shared_preprocessing
-from gsp_deploy.parity.retrieval import RetrievalAgreement, retrieval_agreement
 from gsp_deploy.parity.tolerances import Tolerances, tolerances_for
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo
 
 CHUNK = 32
-
-
-@dataclass(frozen=True, eq=False)
-class ParityFigures:
-    """Everything that was measured; None where it could not be, which `notes` explains.
-
-    Attributes:
-        outputs: errors of each output that both models have.
-        cosine: 1 - cos of the embeddings, by image.
-        weights: errors of the mixing weights against their spread.
-        retrieval: neighbours, and R@1 and MAP@R with labels.
-        invariance: the candidate's dependence on its batch.
-        notes: what was not compared, why, and what to do.
-    """
-
-    outputs: tuple[OutputErrors, ...]
-    cosine: Distribution
-    weights: MixingWeightErrors | None
-    retrieval: RetrievalAgreement | None
-    invariance: BatchInvariance
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,55 +127,12 @@ def judge(
     """Measure outputs that are there already, and the candidate's batching, and hold the gates."""
     spec = shared_preprocessing(reference, candidate)
     invariance = batch_invariance(candidate, prepared(candidate, images.sample, spec))
-    figures = _measure(paired, labels, invariance)
+    figures = measure(paired, labels, invariance)
     limits = tolerances or tolerances_for(candidate.info.precision)
     gates = hold_gates(figures, limits)
     return ParityReport(
         reference.info, candidate.info, images.ids, figures, limits, gates, images.skipped
     )
-
-
-def _measure(
-    paired: PairedOutputs,
-    labels: Sequence[Any] | np.ndarray | None,
-    invariance: BatchInvariance,
-) -> ParityFigures:
-    expected, came = paired.reference, paired.candidate
-    embeddings = (expected["embedding"], came["embedding"])
-    weights = (
-        mixing_weight_errors(expected["weights"], came["weights"])
-        if "weights" in expected
-        else None
-    )
-    obstacle = _retrieval_obstacle(*embeddings)
-    retrieval = None
-    if obstacle is None:
-        retrieval = retrieval_agreement(*embeddings, _class_numbers(labels, len(paired)))
-    return ParityFigures(
-        outputs=tuple(output_errors(name, expected[name], came[name]) for name in expected),
-        cosine=cosine_distances(*embeddings),
-        weights=weights,
-        retrieval=retrieval,
-        invariance=invariance,
-        notes=(*paired.missing, *([obstacle] if obstacle else [])),
-    )
-
-
-def _retrieval_obstacle(reference: np.ndarray, candidate: np.ndarray) -> str | None:
-    if len(reference) < 2:
-        return "neighbours not compared: that takes at least 2 images"
-    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
-        return "neighbours not compared: an embedding holds NaN or infinity"
-    return None
-
-
-def _class_numbers(labels: Sequence[Any] | np.ndarray | None, count: int) -> np.ndarray | None:
-    if labels is None:
-        return None
-    numbers = np.unique(np.asarray(labels), return_inverse=True)[1]
-    if numbers.shape != (count,):
-        raise UsageError(f"expected a label an image, got {numbers.shape} for {count} images")
-    return numbers.astype(np.int64)
 
 
 def _chunks(images: np.ndarray) -> Iterator[np.ndarray]:

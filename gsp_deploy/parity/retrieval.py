@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.metrics import RetrievalMetrics, neighbours, retrieval_metrics
+from gsp_deploy.metrics import (
+    RetrievalMetrics,
+    neighbour_overlap,
+    neighbours,
+    retrieval_metrics,
+)
 from gsp_deploy.parity.distribution import finite
 
 RANKS = (1, 10)
@@ -94,18 +99,13 @@ def retrieval_agreement(
         else [retrieval_metrics(side, labels, ranks=(1,)) for side in (reference, candidate)]
     )
     return RetrievalAgreement(
-        overlap_at={k: _overlap(expected[:, :k], came[:, :k]) for k in ranks},
+        overlap_at={k: neighbour_overlap(expected[:, :k], came[:, :k]) for k in ranks},
         flips=int((regret > TIE).sum()),
         queries=len(reference),
         worst_regret=float(regret.max()),
         reference=metrics[0],
         candidate=metrics[1],
     )
-
-
-def _overlap(expected: np.ndarray, came: np.ndarray) -> float:
-    """Return the mean share of neighbours in common, for indices `(n, k)`."""
-    return float((came[:, :, None] == expected[:, None, :]).any(axis=2).mean())
 
 
 def _regret(embeddings: np.ndarray, expected: np.ndarray, came: np.ndarray) -> np.ndarray:

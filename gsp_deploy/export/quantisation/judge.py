@@ -14,7 +14,7 @@ from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.quantisation.images import QuantisationImages
-from gsp_deploy.metrics import neighbours, retrieval_metrics
+from gsp_deploy.metrics import neighbour_overlap, neighbours, retrieval_metrics
 from gsp_deploy.runtime.onnx_session import OnnxGraph
 
 NEIGHBOURS = 10
@@ -94,7 +94,7 @@ class Judge:
             return 1.0
         _, expected = neighbours(self._expected, k=k)
         _, found = neighbours(embeddings, k=k)
-        return float((found[:, :, None] == expected[:, None, :]).any(axis=2).mean())
+        return neighbour_overlap(expected, found)
 
     def _embed(self, backbone: ir.Model, images: Calibration) -> np.ndarray:
         """Return float64 embeddings `(n, D)` of all images, run by ONNX Runtime."""

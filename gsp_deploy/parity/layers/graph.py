@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from gsp_deploy.errors import ModelFileError
+from gsp_deploy.errors import ModelFileError, reason_of
 from gsp_deploy.pooling_node import expand_pooling
 
 LARGEST_PROTO = 1_900_000_000
@@ -77,8 +77,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
         large = model.ByteSize() > LARGEST_PROTO
         return model if large else onnx.shape_inference.infer_shapes(model)
     except Exception as error:  # protobuf, onnx and the file system each have their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"{path}: not a whole ONNX file ({reason})") from error
+        raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
 
 
 def trace(model: onnx.ModelProto) -> TracedGraph:

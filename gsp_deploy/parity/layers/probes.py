@@ -16,9 +16,8 @@ from gsp_deploy.normalisation import normalise
 from gsp_deploy.parity.layers.graph import LARGEST_PROTO, NARROW
 from gsp_deploy.runtime.half_precision import widen_float16
 from gsp_deploy.runtime.onnx_session import OnnxGraph
+from gsp_deploy.runtime.providers import CPU
 from gsp_deploy.runtime.session import SessionOptions
-
-_CPU = "CPUExecutionProvider"
 
 
 class Probe(ABC):
@@ -75,7 +74,7 @@ class OnnxProbe(Probe):
             path = Path(folder) / "probe.onnx"
             onnx.save(model, path, save_as_external_data=model.ByteSize() > LARGEST_PROTO)
             self._graph = OnnxGraph(path, options)
-            wanted = emulate_fp16 and self._graph.provider == _CPU
+            wanted = emulate_fp16 and self._graph.provider == CPU
             if wanted and (rounding := widen_float16(path)) is not None:
                 self._graph.close()
                 path.write_bytes(rounding)

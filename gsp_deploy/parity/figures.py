@@ -1,0 +1,96 @@
+"""Everything that is measured of a comparison, before it is held against a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsp_deploy.errors import UsageError
+from gsp_deploy.parity.comparison import (
+    MixingWeightErrors,
+    OutputErrors,
+    cosine_distances,
+    mixing_weight_errors,
+    output_errors,
+)
+from gsp_deploy.parity.distribution import Distribution
+from gsp_deploy.parity.invariance import BatchInvariance
+from gsp_deploy.parity.outputs import PairedOutputs
+from gsp_deploy.parity.retrieval import RetrievalAgreement, retrieval_agreement
+
+
+@dataclass(frozen=True, eq=False)
+class ParityFigures:
+    """Everything that was measured; None where it could not be, which `notes` explains.
+
+    Attributes:
+        outputs: errors of each output that both models have.
+        cosine: 1 - cos of the embeddings, by image.
+        weights: errors of the mixing weights against their spread.
+        retrieval: neighbours, and R@1 and MAP@R with labels.
+        invariance: the candidate's dependence on its batch.
+        notes: what was not compared, why, and what to do.
+    """
+
+    outputs: tuple[OutputErrors, ...]
+    cosine: Distribution
+    weights: MixingWeightErrors | None
+    retrieval: RetrievalAgreement | None
+    invariance: BatchInvariance
+    notes: tuple[str, ...]
+
+
+def measure(
+    paired: PairedOutputs,
+    labels: Sequence[Any] | np.ndarray | None,
+    invariance: BatchInvariance,
+) -> ParityFigures:
+    """Measure the errors of outputs, and compare neighbours as far as there are any.
+
+    Args:
+        paired: what both models made of the same images.
+        labels: a class for each image, of any kind; None leaves R@1 and MAP@R out.
+        invariance: how much the candidate depends on its batch, measured before.
+
+    Raises:
+        UsageError: there are not as many labels as images.
+    """
+    expected, came = paired.reference, paired.candidate
+    embeddings = (expected["embedding"], came["embedding"])
+    weights = (
+        mixing_weight_errors(expected["weights"], came["weights"])
+        if "weights" in expected
+        else None
+    )
+    obstacle = _retrieval_obstacle(*embeddings)
+    retrieval = None
+    if obstacle is None:
+        retrieval = retrieval_agreement(*embeddings, _class_numbers(labels, len(paired)))
+    return ParityFigures(
+        outputs=tuple(output_errors(name, expected[name], came[name]) for name in expected),
+        cosine=cosine_distances(*embeddings),
+        weights=weights,
+        retrieval=retrieval,
+        invariance=invariance,
+        notes=(*paired.missing, *([obstacle] if obstacle else [])),
+    )
+
+
+def _retrieval_obstacle(reference: np.ndarray, candidate: np.ndarray) -> str | None:
+    if len(reference) < 2:
+        return "neighbours not compared: that takes at least 2 images"
+    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
+        return "neighbours not compared: an embedding holds NaN or infinity"
+    return None
+
+
+def _class_numbers(labels: Sequence[Any] | np.ndarray | None, count: int) -> np.ndarray | None:
+    if labels is None:
+        return None
+    numbers = np.unique(np.asarray(labels), return_inverse=True)[1]
+    if numbers.shape != (count,):
+        raise UsageError(f"expected a label an image, got {numbers.shape} for {count} images")
+    return numbers.astype(np.int64)
