@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.scratch import scratch_beside
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
@@ -47,8 +48,8 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
     main = targets[-1]
     try:
         main.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{main.name}.", dir=main.parent) as folder:
-            fresh = tuple(Path(folder) / target.name for target in targets)
+        with scratch_beside(main) as folder:
+            fresh = tuple(folder / target.name for target in targets)
             yield fresh
             for file in fresh:
                 flush_to_disk(file)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError, brief
 from gsp_deploy.files import flush_to_disk, sha256_of, write_text
+from gsp_deploy.scratch import scratch_beside
 
 SUMS_NAME = "SHA256SUMS"
 _HASH_LENGTH = 64
@@ -73,13 +73,13 @@ def new_folder(folder: Path, *, force: bool, known_by: str, kind: str = "bundle"
     refuse_to_replace(folder, force, known_by, kind)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as outer:
-            fresh = Path(outer) / "fresh"
+        with scratch_beside(folder) as outer:
+            fresh = outer / "fresh"
             fresh.mkdir()
             yield fresh
             for name in _files_below(fresh):
                 flush_to_disk(fresh / name)
-            _replace_folder(fresh, folder, Path(outer) / "old")
+            _replace_folder(fresh, folder, outer / "old")
     except OSError as error:
         raise GspDeployError(
             f"cannot write {folder}: {error.strerror or error}; nothing was replaced, "

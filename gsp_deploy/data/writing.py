@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from gsp_deploy.data.collage import Collage
 from gsp_deploy.data.images import Dataset
 from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.scratch import scratch_beside
 
 
 def write_tree(
@@ -35,8 +35,8 @@ def write_tree(
         raise UsageError(f"{target} exists and is not an empty folder; choose another name")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-            tree = Path(scratch) / target.name
+        with scratch_beside(target) as scratch:
+            tree = scratch / target.name
             for part in parts:
                 for index, name in enumerate(part.ids):
                     (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.files import replacing
+from gsp_deploy.scratch import remove_left_behind
 
 FORMAT_VERSION = 1
 
@@ -72,18 +72,13 @@ class RunFolder:
     def prepare(self, *, start_over: bool) -> None:
         """Make the folder, clear what a kill left half-written, and remove the run if asked to."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in self._leftovers():
-            shutil.rmtree(leftover, ignore_errors=True)
+        for file in self._files():
+            remove_left_behind(file)
         if start_over:
             self._remove_run()
 
     def _files(self) -> tuple[Path, ...]:
         return (self.state, self.best, self.last, self.recipe, self.log)
-
-    def _leftovers(self) -> Iterator[Path]:
-        """Yield the temporary folders of writes that were killed."""
-        for file in self._files():
-            yield from self.path.glob(f".{file.name}.*")
 
     def _remove_run(self) -> None:
         """Remove a run's own files and nothing else that may lie there."""

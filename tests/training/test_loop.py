@@ -202,9 +202,10 @@ def test_a_finished_run_restores_what_follows_from_its_state(tmp_path):
 
 
 def test_leftovers_of_a_killed_write_are_cleared(tmp_path):
-    leftover = tmp_path / "run" / ".state.pt.abc123"
-    leftover.mkdir(parents=True)
-    (leftover / "state.pt").write_bytes(b"half")
+    leftover = tmp_path / "run" / ".state.pt.abcd1234"
+    (leftover / "files").mkdir(parents=True)
+    (leftover / "files" / "state.pt").write_bytes(b"half")
+    (leftover / "lock").touch()  # which nobody holds
     trained(recipe_with(), tmp_path / "run", resume=True)
     assert not leftover.exists()
 

@@ -1,0 +1,62 @@
+"""The hidden folder beside an output in which it is made, and what killed runs left of theirs."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# What a folder of ours holds, and nothing else: what is being made, and whose it is.
+_FILES, _LOCK = "files", "lock"
+
+
+@contextmanager
+def scratch_beside(target: Path) -> Iterator[Path]:
+    """Yield an empty folder on the file system of `target`; it is gone when the block ends.
+
+    It is `.NAME.xxxxxxxx/files`, whose owner holds a lock on `.NAME.xxxxxxxx/lock` for as long as
+    it lives. SIGKILL lets nobody tidy up, but it frees the lock: when the block ends without an
+    error, that is when the new output stands, what killed runs left beside it is removed.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with (place / _LOCK).open("w") as lock:
+            with suppress(OSError):  # a file system without locks: nobody takes it for left behind
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            (place / _FILES).mkdir()  # only now, so that a folder with files was locked
+            yield place / _FILES
+            remove_left_behind(target)
+    finally:
+        _remove(place)
+
+
+def remove_left_behind(target: Path) -> None:
+    """Remove scratch folders of this target whose owner has died; others are not touched."""
+    for place in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        ours = re.fullmatch(r"[a-z0-9_]{8}", place.name[len(target.name) + 2 :])
+        if ours and not place.is_symlink() and _holds_our_files_alone(place):
+            with suppress(OSError), (place / _LOCK).open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(place)
+
+
+def _holds_our_files_alone(place: Path) -> bool:
+    with suppress(OSError):
+        return {path.name for path in place.iterdir()} == {_FILES, _LOCK}
+    return False
+
+
+def _remove(place: Path) -> None:
+    """Remove the folder, its lock last; what cannot be removed is left to the next run."""
+    shutil.rmtree(place / _FILES, ignore_errors=True)
+    with suppress(OSError):
+        (place / _LOCK).unlink(missing_ok=True)
+        place.rmdir()

@@ -1,0 +1,94 @@
+"""What killed runs left beside an output goes when the next one stands; nothing else ever does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from gsp_deploy.files import replacing, write_text
+from gsp_deploy.scratch import remove_left_behind, scratch_beside
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def killed_while_writing(target: Path) -> Path:
+    """Return the folder that a writer of `target` leaves who is killed for good."""
+    before, child = names(target.parent), os.fork()
+    if child == 0:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (left,) = names(target.parent) - before
+    return target.parent / left
+
+
+def test_the_next_run_removes_what_killed_ones_left(tmp_path: Path) -> None:
+    target = tmp_path / "with [brackets] ü.txt"
+    left = {killed_while_writing(target).name for _ in range(3)}
+    assert len(left) == 3
+    assert names(tmp_path) == left
+    write_text(target, "whole")
+    assert names(tmp_path) == {target.name}
+
+
+def test_a_run_that_fails_leaves_them_for_it_has_made_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "m.onnx"
+    left = killed_while_writing(target)
+    with pytest.raises(ZeroDivisionError), scratch_beside(target):
+        raise ZeroDivisionError
+    assert names(tmp_path) == {left.name}
+
+
+def test_the_folder_of_a_living_run_stays(tmp_path: Path) -> None:
+    target = tmp_path / "m.onnx"
+    with scratch_beside(target) as ours:
+        (ours / "m.onnx").write_text("half")
+        child = os.fork()
+        if child == 0:
+            write_text(target, "another's")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        write_text(target, "this process's")
+        assert (ours / "m.onnx").read_text() == "half"
+        assert target.read_text() == "this process's"
+    assert names(tmp_path) == {target.name}
+
+
+def test_what_belongs_to_another_output_stays(tmp_path: Path) -> None:
+    left = killed_while_writing(tmp_path / "m.onnx.json")
+    write_text(tmp_path / "m.onnx", "whole")
+    write_text(tmp_path / "m", "whole")
+    assert left.is_dir()
+
+
+@pytest.mark.parametrize("kind", ["no lock", "no files", "one more", "a link", "a file", "empty"])
+def test_what_only_looks_like_ours_stays(kind: str, tmp_path: Path) -> None:
+    place, elsewhere = tmp_path / "here" / ".m.onnx.abcdefgh", tmp_path / "elsewhere"
+    for folder in (place, elsewhere):
+        (folder / "files").mkdir(parents=True)
+        (folder / "lock").touch()
+    match kind:
+        case "no lock":
+            (place / "lock").unlink()
+        case "no files":
+            (place / "files").rmdir()
+        case "one more":
+            (place / "diary").touch()
+        case _:
+            (place / "lock").unlink()
+            (place / "files").rmdir()
+    if kind in ("a link", "a file"):
+        place.rmdir()
+    if kind == "a link":
+        place.symlink_to(elsewhere)
+    elif kind == "a file":
+        place.touch()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    remove_left_behind(tmp_path / "here" / "m.onnx")
+    assert sorted(path for path in tmp_path.rglob("*")) == before
