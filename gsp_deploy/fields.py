@@ -1,15 +1,62 @@
-"""From plain data, as JSON and TOML give it, to a dataclass whose fields hold what they say."""
+"""From plain data, as JSON and TOML give it, to dataclasses whose fields hold what they say."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from gsp_deploy.errors import ConfigError, brief
+from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DocumentFormat:
+    """One kind of JSON document: what tells it from others, and what is said of one that is wrong.
+
+    Attributes:
+        mark: the entry that holds the version, by which the kind is known.
+        version: the one version that is read.
+        kind: what it is, with its article, such as `an engine's manifest`.
+        name: what the one at hand is called, such as `the engine's manifest`.
+        remedy: what to do with one of another version.
+    """
+
+    mark: str
+    version: int
+    kind: str
+    name: str
+    remedy: str
+
+    def write(self, data: Mapping[str, Any]) -> str:
+        """Return the document as indented JSON with sorted keys."""
+        return json.dumps({self.mark: self.version, **data}, indent=2, sort_keys=True)
+
+    def read(
+        self, text: str, source: str | os.PathLike[str], build: Callable[[dict[str, Any]], T]
+    ) -> T:
+        """Return what `build` makes of the document's entries, the mark left out.
+
+        Raises:
+            ModelFileError: the text is no such document, or `build` finds it damaged; `source`
+                names it.
+        """
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.pop(self.mark, None) != self.version:
+                raise ModelFileError(
+                    f"{source}: not {self.kind} of format {self.version}; {self.remedy}"
+                )
+            return build(data)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ModelFileError(
+                f"{source}: {self.name} is damaged ({reason_of(error)})"
+            ) from error
 
 
 def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:

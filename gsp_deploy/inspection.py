@@ -19,7 +19,13 @@ from gsp_deploy.engine.manifest import (
 )
 from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import METADATA_KEY, ExportManifest, sidecar_path
+from gsp_deploy.manifest import (
+    METADATA_KEY,
+    ExportManifest,
+    check_described,
+    read_sidecar,
+    sidecar_path,
+)
 
 HEAD_PREFIX = "gsp/"
 
@@ -70,7 +76,9 @@ def inspect_file(path: Path) -> Inspection:
         assert manifest is not None  # it is this very file
         kind, facts, warnings = "manifest of an engine", _engine_facts(manifest), ()
     elif path.suffix == ".json":
-        kind, facts, warnings = "manifest", _manifest(_read_manifest(path)), ()
+        export = read_sidecar(path.with_suffix(""))
+        assert export is not None  # it is this very file
+        kind, facts, warnings = "manifest", _manifest(export), ()
     else:
         raise UsageError(
             f"{path}: expected a .safetensors, .pt, .onnx, .engine or .json of ours, "
@@ -160,19 +168,15 @@ def _value(value: Any) -> str:
 
 
 def _sidecar_warnings(path: Path) -> tuple[str, ...]:
-    sidecar = sidecar_path(path)
-    if not sidecar.is_file():
-        return (f"no manifest beside it ({sidecar.name}); the one inside the file is shown",)
-    if _read_manifest(sidecar).sha256 != sha256_of(path):
-        return (f"{sidecar.name} belongs to another file: its hash does not fit",)
-    return ()
-
-
-def _read_manifest(path: Path) -> ExportManifest:
+    beside = read_sidecar(path)
+    if beside is None:
+        name = sidecar_path(path).name
+        return (f"no manifest beside it ({name}); the one inside the file is shown",)
     try:
-        return ExportManifest.from_json(path.read_text(encoding="utf-8"), path)
-    except UnicodeDecodeError as error:
-        raise ModelFileError(f"{path}: not a manifest ({error})") from error
+        check_described(beside, path)
+    except ModelFileError as error:
+        return (str(error),)
+    return ()
 
 
 def _manifest(manifest: ExportManifest) -> dict[str, Any]:

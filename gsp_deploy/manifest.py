@@ -7,7 +7,6 @@ which only the sidecar can hold) and in the sidecar `<model>.json`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +15,13 @@ from typing import Any
 
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
-from gsp_deploy.fields import from_fields
-from gsp_deploy.files import refuse_overwrite, write_text
+from gsp_deploy.fields import DocumentFormat, from_fields
+from gsp_deploy.files import refuse_overwrite, sha256_of, write_text
 from gsp_deploy.pooling_node import POOLING_FORMS, PoolingForm
 
-FORMAT_VERSION = 1
+FORMAT = DocumentFormat(
+    "format", 1, "a manifest", "the manifest", "export the model again with this version"
+)
 METADATA_KEY = "gsp_deploy.manifest"
 # Relative weight error below which a solver counts as converged.
 CONVERGED = 1e-3
@@ -196,9 +197,7 @@ class ExportManifest:
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON with sorted keys."""
-        data = dataclasses.asdict(self)
-        data["model"] = self.model.to_dict()
-        return json.dumps({"format": FORMAT_VERSION, **data}, indent=2, sort_keys=True)
+        return FORMAT.write({**dataclasses.asdict(self), "model": self.model.to_dict()})
 
     @classmethod
     def from_json(cls, text: str, source: str | os.PathLike[str]) -> ExportManifest:
@@ -207,18 +206,7 @@ class ExportManifest:
         Raises:
             ModelFileError: the text is not a manifest of this format; `source` names it.
         """
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or data.pop("format", None) != FORMAT_VERSION:
-                raise ModelFileError(
-                    f"{source}: not a manifest of format {FORMAT_VERSION}; "
-                    "export the model again with this version"
-                )
-            return from_fields(cls, _typed(data))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ModelFileError(
-                f"{source}: the manifest is damaged ({reason_of(error)})"
-            ) from error
+        return FORMAT.read(text, source, lambda data: from_fields(cls, _typed(data)))
 
 
 def sidecar_path(model: str | os.PathLike[str]) -> Path:
@@ -248,6 +236,16 @@ def read_sidecar(model: str | os.PathLike[str]) -> ExportManifest | None:
     """
     text = sidecar_text(model, "the manifest")
     return None if text is None else ExportManifest.from_json(text, sidecar_path(model))
+
+
+def check_described(manifest: ExportManifest, model: str | os.PathLike[str]) -> None:
+    """Raise `ModelFileError` where the manifest beside a model describes another file."""
+    path, beside = Path(model), sidecar_path(model)
+    if manifest.sha256 not in (None, sha256_of(path)):
+        raise ModelFileError(
+            f"{path} is not the file that {beside.name} describes (its SHA-256 differs): copy both "
+            f"again, together; if the model was changed on purpose, delete {beside.name}"
+        )
 
 
 def sidecar_text(model: str | os.PathLike[str], what: str) -> str | None:

@@ -53,7 +53,7 @@ def test_a_manifest_of_another_file_is_noticed(exported: Path, tmp_path: Path) -
     other.write_bytes(exported.read_bytes() + b"")
     sidecar = exported.with_name(exported.name + ".json").read_text()
     (tmp_path / "other.onnx.json").write_text(sidecar.replace('"sha256": "', '"sha256": "0'))
-    assert "belongs to another file" in inspect_file(other).warnings[0]
+    assert "is not the file that other.onnx.json describes" in inspect_file(other).warnings[0]
 
 
 @pytest.mark.parametrize(

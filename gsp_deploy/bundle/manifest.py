@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -14,11 +13,17 @@ from typing import Any, Literal, get_args
 from gsp_deploy.bundle.files import check_inside
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.engine.manifest import HardwareCompatibility
-from gsp_deploy.errors import ConfigError, GspDeployError, ModelFileError, brief, reason_of
-from gsp_deploy.fields import from_fields
+from gsp_deploy.errors import ConfigError, ModelFileError, brief
+from gsp_deploy.fields import DocumentFormat, from_fields
 from gsp_deploy.manifest import TensorSpec
 
-FORMAT_VERSION = 1
+FORMAT = DocumentFormat(
+    "format",
+    1,
+    "a bundle",
+    "the bundle's manifest",
+    "package the model again with this version",
+)
 MANIFEST_NAME = "bundle.json"
 
 BundleRuntime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
@@ -116,8 +121,7 @@ class BundleManifest:
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON with sorted keys."""
-        data = dataclasses.asdict(self)
-        return json.dumps({"format": FORMAT_VERSION, **data}, indent=2, sort_keys=True)
+        return FORMAT.write(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str, source: str | os.PathLike[str]) -> BundleManifest:
@@ -126,20 +130,7 @@ class BundleManifest:
         Raises:
             ModelFileError: the text is not a bundle's manifest of this format.
         """
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or data.pop("format", None) != FORMAT_VERSION:
-                raise ModelFileError(
-                    f"{source}: not a bundle of format {FORMAT_VERSION}; "
-                    "package the model again with this version"
-                )
-            return from_fields(cls, _typed(data))
-        except ModelFileError:
-            raise
-        except (GspDeployError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ModelFileError(
-                f"{source}: the bundle's manifest is damaged ({reason_of(error)})"
-            ) from error
+        return FORMAT.read(text, source, lambda data: from_fields(cls, _typed(data)))
 
 
 def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
@@ -164,11 +155,9 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     fields["preprocessing"] = from_fields(PreprocessingSpec, fields["preprocessing"])
     fields["golden"] = from_fields(Golden, fields["golden"])
     fields["artifacts"] = tuple(
-        from_fields(BundledArtifact, {**artifact, "input": _tensor(artifact["input"])})
+        from_fields(
+            BundledArtifact, {**artifact, "input": from_fields(TensorSpec, artifact["input"])}
+        )
         for artifact in fields["artifacts"]
     )
     return fields
-
-
-def _tensor(data: Mapping[str, Any]) -> TensorSpec:
-    return from_fields(TensorSpec, data)

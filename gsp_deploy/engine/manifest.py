@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.engine.api import FLAVOURS, Flavour
-from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
-from gsp_deploy.fields import from_fields
+from gsp_deploy.errors import ConfigError, ModelFileError, brief
+from gsp_deploy.fields import DocumentFormat, from_fields
 from gsp_deploy.files import sha256_of, write_text
 from gsp_deploy.manifest import (
     ExportManifest,
@@ -27,7 +27,13 @@ from gsp_deploy.manifest import (
     sidecar_text,
 )
 
-FORMAT_VERSION = 1
+FORMAT = DocumentFormat(
+    "engine_format",
+    1,
+    "an engine's manifest",
+    "the engine's manifest",
+    "build the engine again with this version",
+)
 ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 
 HardwareCompatibility = Literal["none", "ampere+", "same-capability"]
@@ -182,9 +188,8 @@ class EngineManifest:
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON with sorted keys."""
-        data = dataclasses.asdict(self)
-        data["export"] = None if self.export is None else json.loads(self.export.to_json())
-        return json.dumps({"engine_format": FORMAT_VERSION, **data}, indent=2, sort_keys=True)
+        export = None if self.export is None else json.loads(self.export.to_json())
+        return FORMAT.write({**dataclasses.asdict(self), "export": export})
 
     @classmethod
     def from_json(cls, text: str, source: str | os.PathLike[str]) -> EngineManifest:
@@ -193,18 +198,7 @@ class EngineManifest:
         Raises:
             ModelFileError: the text is not an engine's manifest of this format; `source` names it.
         """
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or data.pop("engine_format", None) != FORMAT_VERSION:
-                raise ModelFileError(
-                    f"{source}: not an engine's manifest of format {FORMAT_VERSION}; "
-                    "build the engine again with this version"
-                )
-            return from_fields(cls, _typed(data, source))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ModelFileError(
-                f"{source}: the engine's manifest is damaged ({reason_of(error)})"
-            ) from error
+        return FORMAT.read(text, source, lambda data: from_fields(cls, _typed(data, source)))
 
 
 def write_engine_sidecar(manifest: EngineManifest, engine: str | os.PathLike[str]) -> Path:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gsp_deploy.errors import ModelFileError, reason_of
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import METADATA_KEY, ExportManifest, read_sidecar
+from gsp_deploy.manifest import METADATA_KEY, ExportManifest, check_described, read_sidecar
 
 
 def read_onnx_manifest(source: Path) -> ExportManifest | None:
@@ -21,10 +20,7 @@ def read_onnx_manifest(source: Path) -> ExportManifest | None:
         raise ModelFileError(f"{source}: no such model file")
     beside = read_sidecar(source)
     if beside is not None:
-        if beside.sha256 not in (None, sha256_of(source)):
-            raise ModelFileError(
-                f"{source}: the manifest beside it is of another file; copy both again, together"
-            )
+        check_described(beside, source)
         return beside
     try:
         import onnx  # not every machine that builds has it

@@ -17,13 +17,12 @@ from gsp_deploy.errors import (
     UsageError,
     reason_of,
 )
-from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import (
     METADATA_KEY,
     ExportManifest,
     TensorSpec,
+    check_described,
     read_sidecar,
-    sidecar_path,
 )
 from gsp_deploy.runtime.elements import as_float16
 from gsp_deploy.runtime.onnx_dlpack import ELEMENT_TYPES, check_device, run_bound, value_of
@@ -246,12 +245,7 @@ def _check_runnable(path: Path, manifest: ExportManifest | None) -> None:
                 f"{path} keeps its weights in {data.name}, which is missing beside it; "
                 "move both files together"
             )
-    if manifest.sha256 not in (None, sha256_of(path)):
-        beside = sidecar_path(path)
-        raise ModelFileError(
-            f"{path} is not the file that {beside.name} describes (its SHA-256 differs): copy both "
-            f"again, together; if the model was changed on purpose, delete {beside.name}"
-        )
+    check_described(manifest, path)
 
 
 def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> SessionInfo:
