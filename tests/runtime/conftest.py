@@ -1,4 +1,4 @@
-"""Exported heads and a checkpoint to open, as small as they come."""
+"""Exported heads and a checkpoint to open, as small as they come, and engines made of doubles."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engine_bench import Bench, profile
 
-from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
+from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, open_session
 from gsp_deploy.checkpoint import save_checkpoint
 from gsp_deploy.export import Calibration, ExportOptions, export_onnx
+from gsp_deploy.runtime.batching import InputProfile
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +52,21 @@ def head_export(
         return done[asked]
 
     return export
+
+
+@pytest.fixture
+def make_bench(head_export):
+    """Return a function that puts the exported head on a bench, as an engine with some profiles."""
+
+    def build(*profiles: InputProfile, device=None, precision: str = "fp32", **engine) -> Bench:
+        path = head_export() if precision == "fp32" else head_export(io_precision=precision)
+        return Bench(path, profiles or (profile(1, 4, 8),), device, **engine)
+
+    return build
+
+
+@pytest.fixture
+def expected(head_export):
+    """What ONNX Runtime itself says."""
+    with open_session(head_export()) as session:
+        yield session

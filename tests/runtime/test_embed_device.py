@@ -1,0 +1,98 @@
+"""Arrays on the device and embeddings that stay there, on doubles of device and engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engine_bench import CHANNELS, SIZE, Interface, maps
+from host_device import HostDevice
+
+from gsp_deploy.errors import UsageError
+
+
+@pytest.mark.parametrize("count", [1, 5, 19])
+def test_embed_device_leaves_the_result_on_the_device(make_bench, expected, count: int) -> None:
+    bench = make_bench()
+    inputs = maps(count)
+    with bench.open() as session:
+        bench.device.log.clear()
+        result = session.embed_device(Interface(bench.device, inputs))
+        assert not {"copy in", "copy out"} & set(bench.device.log)
+        np.testing.assert_allclose(result.numpy(), expected.embed(inputs), atol=1e-6)
+        assert result.__cuda_array_interface__["shape"] == (count, 5)
+    np.testing.assert_allclose(result.numpy(), expected.embed(inputs), atol=1e-6)  # outlives it
+    assert bench.device.alive() == {"on_device": 1}
+    del result
+    bench.nothing_is_left()
+
+
+def test_embed_device_takes_what_has_dlpack_and_fills_out(make_bench, expected) -> None:
+    bench = make_bench()
+    inputs = maps(4)
+    with bench.open() as session:
+        first = session.embed_device(Interface(bench.device, inputs))
+        out = Interface(bench.device, np.zeros((4, 5), np.float32))
+        assert session.embed_device(Interface(bench.device, inputs), out=out) is out
+        np.testing.assert_allclose(out.view.reshape(4, 5), expected.embed(inputs), atol=1e-6)
+        # A DeviceArray speaks DLPack: it can be filled in turn.
+        assert session.embed_device(Interface(bench.device, inputs[::-1].copy()), out=first)
+        np.testing.assert_allclose(first.numpy(), expected.embed(inputs[::-1].copy()), atol=1e-6)
+
+
+def test_embed_device_orders_itself_between_streams(make_bench, expected) -> None:
+    bench, inputs = make_bench(), maps(3)
+    with bench.open() as session:
+        with bench.device.current():
+            caller = bench.device.create_stream()
+        image = Interface(bench.device, np.zeros_like(inputs))
+        # The producer has only queued its work when the session is called.
+        caller.add(lambda: image.view.__setitem__(slice(None), inputs.reshape(-1)))
+        result = session.embed_device(image, stream=caller.handle)
+        assert caller.queue, "nothing waited on the host"
+        with bench.device.current():
+            bench.device.synchronize(caller)
+        np.testing.assert_allclose(result.numpy(), expected.embed(inputs), atol=1e-6)
+        assert result.__cuda_array_interface__["stream"] == caller.handle
+
+        image = Interface(bench.device, np.zeros_like(inputs), stream=caller.handle)
+        caller.add(lambda: image.view.__setitem__(slice(None), inputs.reshape(-1)))
+        result = session.embed_device(image)  # the array itself tells of the stream
+        np.testing.assert_allclose(result.numpy(), expected.embed(inputs), atol=1e-6)
+
+
+def test_device_arrays_that_do_not_fit(make_bench) -> None:
+    bench = make_bench()
+    good = maps(2)
+    with bench.open() as session:
+        for image, words in (
+            (good, "in host memory; give it to embed"),
+            ([1, 2], "with __cuda_array_interface__ or __dlpack__.*got list"),
+            (Interface(bench.device, good.astype(np.float16)), "of float32, got float16"),
+            (Interface(bench.device, good.astype(np.float64)), "expected elements of .*got <f8"),
+            (Interface(bench.device, good[:, :5]), r"of shape \(batch, 6"),
+            (Interface(bench.device, good[0, 0]), r"of shape \(batch, 6"),
+            (
+                Interface(bench.device, good, strides=(4, 8, 96, 288)),
+                "expected a dense array in C order",
+            ),
+        ):
+            with pytest.raises(UsageError, match=words):
+                session.embed_device(image)
+        image, out = (
+            Interface(bench.device, values) for values in (good, np.zeros((2, 4), np.float32))
+        )
+        with pytest.raises(UsageError, match=r"expected out to be float32 \(2, 5\), got"):
+            session.embed_device(image, out=out)
+        other = HostDevice(1)
+        with make_bench(device=other).open() as elsewhere:
+            foreign = elsewhere.embed_device(Interface(other, good))
+        with pytest.raises(UsageError, match="is on cuda:1, the session on cuda:0"):
+            session.embed_device(foreign)
+    bench.nothing_is_left()
+
+
+def test_no_images_on_the_device(make_bench) -> None:
+    bench = make_bench()
+    with bench.open() as session:
+        empty = Interface(bench.device, maps(1), shape=(0, CHANNELS, *SIZE))
+        assert session.embed_device(empty).numpy().shape == (0, 5)

@@ -1,0 +1,99 @@
+"""What a runner keeps between batches: buffers, contexts, CUDA graphs; on doubles of a device."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+from engine_bench import assert_same, maps, profile
+from host_device import HostDevice
+
+from gsp_deploy.errors import DeviceError
+from gsp_deploy.runtime import engine_runner
+
+
+def test_buffers_are_made_once_for_the_largest_batch(make_bench, expected) -> None:
+    bench = make_bench()
+    with bench.open() as session:
+        session.embed(maps(2))
+        before = len([call for call in bench.device.calls if call.startswith("allocate")])
+        for count in (1, 8, 3, 20):
+            assert_same(session, expected, maps(count), ("embedding",))
+        assert before == len([c for c in bench.device.calls if c.startswith("allocate")])
+
+
+def test_buffers_grow_with_the_images_and_graphs_follow(make_bench, expected) -> None:
+    bench = make_bench(profile(1, 2, 4, size=(2, 2), most=(8, 8)))
+    with bench.open() as session:
+        for _ in range(3):
+            assert_same(session, expected, maps(2, (2, 2)))
+        assert bench.device.alive()["graphs"] == 1
+        for _ in range(3):
+            assert_same(session, expected, maps(2, (8, 8)))
+        for seed in range(3):  # its buffers moved: the old graph must not be launched
+            assert_same(session, expected, maps(2, (2, 2), seed=seed))
+        assert bench.device.alive()["graphs"] == 2
+    bench.nothing_is_left()
+
+
+def test_a_session_survives_running_out_of_memory(make_bench, expected) -> None:
+    bench = make_bench(
+        profile(1, 2, 4, size=(2, 2), most=(40, 40)), device=HostDevice(memory=60_000), scratch=512
+    )
+    with bench.open() as session:
+        assert_same(session, expected, maps(2, (2, 2)))
+        with pytest.raises(DeviceError, match="cudaErrorMemoryAllocation"):
+            session.embed(maps(2, (40, 40)))
+        assert_same(session, expected, maps(2, (2, 2)))
+    bench.nothing_is_left()
+
+
+def test_a_shape_is_captured_when_it_comes_again(make_bench) -> None:
+    bench = make_bench()
+    with bench.open() as session:
+        counts = []
+        for _ in range(4):
+            session.embed(maps(3))
+            counts.append((bench.device.calls.count("begin_capture"), bench.device.log[-3:]))
+        assert [count for count, _ in counts] == [0, 1, 1, 1]
+        assert bench.device.log.count("launch") == 3
+        assert bench.device.log.count("run 3") == 4
+        session.embed(maps(2))
+        session.embed(maps(2))
+        assert bench.device.alive()["graphs"] == 2
+
+
+def test_without_graphs_nothing_is_captured(make_bench) -> None:
+    for options, device, reason in (
+        ({"cuda_graphs": False}, HostDevice(), "switched off"),
+        ({}, HostDevice(graphs=False), "host double has none"),
+    ):
+        bench = make_bench(device=device)
+        with bench.open(**options) as session:
+            for _ in range(3):
+                session.embed(maps(3))
+            assert session.runner.no_graphs == reason
+        assert "begin_capture" not in device.calls
+
+
+def test_an_engine_that_cannot_be_captured_runs_without(make_bench, expected) -> None:
+    bench = make_bench(capturable=False)
+    with bench.open() as session:
+        for seed in range(4):
+            assert_same(session, expected, maps(3, seed=seed))
+        assert "cannot be captured" in session.runner.no_graphs
+        assert bench.device.calls.count("begin_capture") == 1
+    bench.nothing_is_left()
+
+
+def test_the_shape_unused_for_longest_makes_room(make_bench, expected, monkeypatch) -> None:
+    monkeypatch.setattr(engine_runner, "KEPT_SHAPES", 3)
+    bench = make_bench()
+    with bench.open() as session:
+        for count in (1, 1, 2, 2, 3, 3, 1, 4, 4, 5):
+            assert_same(session, expected, maps(count, seed=count))
+        assert [shape[0] for _, shape in session.runner._shapes] == [1, 4, 5]
+        gc.collect()
+        assert len(bench.engine.contexts) == 3
+        assert bench.device.alive()["graphs"] == 2
+    bench.nothing_is_left()
