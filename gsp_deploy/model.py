@@ -8,8 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import gsp_deploy.backbones
-import gsp_deploy.bn_inception  # noqa: F401
+import gsp_deploy.backbones  # noqa: F401 - registers them with timm
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import ConfigError, brief, reason_of
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput

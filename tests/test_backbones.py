@@ -10,8 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-from gsp_deploy.backbones import load_wheel_weights
-from gsp_deploy.bn_inception import BNInception, load_published_weights
+from gsp_deploy.backbones import BNInception, load_published_weights, load_wheel_weights
 from gsp_deploy.config import BaselineConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError, MissingCapabilityError
 from gsp_deploy.model import EmbeddingModel, feature_channels

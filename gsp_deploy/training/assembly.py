@@ -6,8 +6,12 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from gsp_deploy.backbones import load_wheel_weights
-from gsp_deploy.bn_inception import BNInception, is_published, load_published_weights
+from gsp_deploy.backbones import (
+    BNInception,
+    is_published,
+    load_published_weights,
+    load_wheel_weights,
+)
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import ConfigError, MissingCapabilityError

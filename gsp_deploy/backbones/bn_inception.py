@@ -123,9 +123,9 @@ def load_published_weights(backbone: BNInception, weights: Mapping[str, Tensor],
     wanted = backbone.state_dict()
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
     for name in wanted.keys() - counters:
-        # The port's batch norms are saved with a leading dimension of 1 in its first release.
-        found = weights[name].squeeze() if name in weights and wanted[name].ndim == 1 else None
-        tensor = weights.get(name) if found is None else found
+        tensor = weights.get(name)
+        if tensor is not None and wanted[name].ndim == 1:
+            tensor = tensor.squeeze()  # the port's first release has its batch norms as (1, C)
         if tensor is None or tensor.shape != wanted[name].shape:
             came = "nothing" if tensor is None else tuple(tensor.shape)
             raise CheckpointError(
