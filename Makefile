@@ -16,8 +16,8 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-coverage: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+coverage: export PYTEST_ADDOPTS = --cov --cov-report=term:skip-covered
+coverage: test
 
 tried: $(READY)
 	GSP_TRIED=tests/hardening/TRIED.md $(BIN)/python -m pytest tests/hardening
@@ -32,6 +32,7 @@ typecheck: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo 'the pages: build/site/index.html'
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
