@@ -1,4 +1,4 @@
-"""What this machine has: package versions, processor, threads. Printed beside every figure."""
+"""What this machine has: packages and their versions, processor, threads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 MEASURED_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "timm")
@@ -14,7 +15,7 @@ MEASURED_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "torch",
 
 @dataclass(frozen=True)
 class Environment:
-    """The machine and the software that a figure was measured on."""
+    """The machine and the software that a figure was measured on; printed beside it."""
 
     processor: str
     cores: int
@@ -50,6 +51,14 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def can_import(module: str) -> bool:
+    """Whether a module is there to be imported, without importing it."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing, or it was put there by hand
+        return False
 
 
 def _processor() -> str:

@@ -33,11 +33,11 @@ class DocumentFormat:
     name: str
     remedy: str
 
-    def write(self, data: Mapping[str, Any]) -> str:
+    def to_text(self, data: Mapping[str, Any]) -> str:
         """Return the document as indented JSON with sorted keys."""
         return json.dumps({self.mark: self.version, **data}, indent=2, sort_keys=True)
 
-    def read(
+    def from_text(
         self, text: str, source: str | os.PathLike[str], build: Callable[[dict[str, Any]], T]
     ) -> T:
         """Return what `build` makes of the document's entries, the mark left out.

@@ -197,7 +197,7 @@ class ExportManifest:
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON with sorted keys."""
-        return FORMAT.write({**dataclasses.asdict(self), "model": self.model.to_dict()})
+        return FORMAT.to_text({**dataclasses.asdict(self), "model": self.model.to_dict()})
 
     @classmethod
     def from_json(cls, text: str, source: str | os.PathLike[str]) -> ExportManifest:
@@ -206,7 +206,7 @@ class ExportManifest:
         Raises:
             ModelFileError: the text is not a manifest of this format; `source` names it.
         """
-        return FORMAT.read(text, source, lambda data: from_fields(cls, _typed(data)))
+        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data)))
 
 
 def sidecar_path(model: str | os.PathLike[str]) -> Path:

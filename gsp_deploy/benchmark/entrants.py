@@ -12,7 +12,7 @@ from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.config import GSPConfig, ModelConfig
 from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.errors import GspDeployError, UsageError
-from gsp_deploy.runtime import EmbeddingSession, open_session
+from gsp_deploy.runtime import EmbeddingSession, open_with
 
 Observer = Callable[[str], None]
 
@@ -61,11 +61,13 @@ def open_entrants(
         entrants = []
         for index, (name, path) in enumerate(zip(names, models, strict=True)):
             observe(f"opening {name}")
-            session = stack.enter_context(_open(path, settings, plugins))
+            session = stack.enter_context(open_with(path, settings.session_options(plugins)))
             config = model_config(session)
             twin_file = folder / f"{index}{_twin_suffix(path)}"
             no_twin = _write_twin(session, config, twin_file, settings)
-            twin = None if no_twin else stack.enter_context(_open(twin_file, settings, ()))
+            twin = None
+            if no_twin is None:
+                twin = stack.enter_context(open_with(twin_file, settings.session_options()))
             entrants.append(Entrant(name, session, config, twin, no_twin))
         yield entrants
 
@@ -89,21 +91,6 @@ def model_config(session: EmbeddingSession) -> ModelConfig | None:
     from gsp_deploy.runtime.torch_session import TorchSession
 
     return session.model.config if isinstance(session, TorchSession) else None
-
-
-def _open(path: Path, settings: BenchmarkSettings, plugins: Sequence[Path]) -> EmbeddingSession:
-    return open_session(
-        path,
-        settings.device,
-        threads=settings.threads,
-        provider=settings.provider,
-        max_batch=max(settings.batches),
-        cuda_graphs=settings.cuda_graphs,
-        cuda_api=settings.cuda_api,
-        wait=settings.wait,
-        plugins=plugins,
-        allow_host_code=settings.allow_host_code,
-    )
 
 
 def _twin_suffix(path: Path) -> str:

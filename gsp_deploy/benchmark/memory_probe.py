@@ -10,7 +10,7 @@ from pathlib import Path
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
-from gsp_deploy.runtime import open_session
+from gsp_deploy.runtime import open_with
 
 _STATUS = Path("/proc/self/status")
 _MEBIBYTE = 1 << 20
@@ -25,17 +25,8 @@ def main() -> None:
     _import_runtime(model)
     idle = peak_memory_mb()
     peaks = {}
-    with open_session(
-        model,
-        settings.device,
-        threads=settings.threads,
-        provider=settings.provider,
-        max_batch=max(settings.batches),
-        cuda_graphs=settings.cuda_graphs,
-        cuda_api=settings.cuda_api,
-        plugins=asked["plugins"],
-        allow_host_code=settings.allow_host_code,
-    ) as session:
+    plugins = [Path(plugin) for plugin in asked["plugins"]]
+    with open_with(model, settings.session_options(plugins)) as session:
         for batch in sorted(settings.batches):
             inputs = example_inputs(session, batch, settings)
             for _ in range(RUNS):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from gsp_deploy.errors import UsageError
-from gsp_deploy.runtime.session import WAITS
+from gsp_deploy.runtime.session import WAITS, SessionOptions
 
 # However long one inference takes, percentiles of fewer rounds than this say nothing.
 FEWEST_ROUNDS = 10
@@ -79,3 +81,17 @@ class BenchmarkSettings:
             object.__setattr__(self, "size", tuple(self.size))
             if len(self.size) != 2 or min(self.size) < 1:
                 raise UsageError(f"size must be height and width, got {self.size}")
+
+    def session_options(self, plugins: Sequence[Path] = ()) -> SessionOptions:
+        """Return how the models are opened; `plugins` are what the engines among them need."""
+        return SessionOptions(
+            device=self.device,
+            threads=self.threads,
+            provider=self.provider,
+            max_batch=max(self.batches),
+            cuda_graphs=self.cuda_graphs,
+            cuda_api=self.cuda_api,
+            wait=self.wait,
+            plugins=tuple(plugins),
+            allow_host_code=self.allow_host_code,
+        )

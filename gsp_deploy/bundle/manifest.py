@@ -121,7 +121,7 @@ class BundleManifest:
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON with sorted keys."""
-        return FORMAT.write(dataclasses.asdict(self))
+        return FORMAT.to_text(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str, source: str | os.PathLike[str]) -> BundleManifest:
@@ -130,7 +130,7 @@ class BundleManifest:
         Raises:
             ModelFileError: the text is not a bundle's manifest of this format.
         """
-        return FORMAT.read(text, source, lambda data: from_fields(cls, _typed(data)))
+        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data)))
 
 
 def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:

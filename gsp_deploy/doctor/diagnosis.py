@@ -11,14 +11,13 @@ from typing import Any
 from gsp_deploy.doctor.needs import (
     Need,
     Readiness,
-    is_there,
     needs_beside_packages,
     readiness,
 )
 from gsp_deploy.engine.api import FLAVOURS, WORDS, load_tensorrt
 from gsp_deploy.engine.plugins import describe_plugin
 from gsp_deploy.engine.preflight import read_preflight
-from gsp_deploy.environment import Environment, package_versions
+from gsp_deploy.environment import Environment, can_import, package_versions
 from gsp_deploy.errors import GspDeployError, reason_of
 from gsp_deploy.runtime.device import Device, choose_api, open_device
 
@@ -119,7 +118,7 @@ def _plugin(library: Path) -> dict[str, str]:
 
 
 def _providers() -> tuple[str, ...]:
-    if not is_there("onnxruntime"):
+    if not can_import("onnxruntime"):
         return ()
     try:
         import onnxruntime

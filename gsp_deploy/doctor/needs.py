@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+
+from gsp_deploy.environment import can_import
 
 TRAIN = "pip install 'gsp-deploy[train]'"
 CPU = "pip install 'gsp-deploy[cpu]'"
@@ -110,12 +111,4 @@ def _of(command: str, needs: Sequence[Need], absent: Sequence[Need]) -> Readines
 def _is_met(need: Need, absent: Sequence[Need]) -> bool:
     if not need.modules:
         return need not in absent
-    return any(is_there(module) for module in need.modules)
-
-
-def is_there(module: str) -> bool:
-    """Whether a module can be found, without importing it."""
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
+    return any(can_import(module) for module in need.modules)

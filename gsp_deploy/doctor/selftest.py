@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from gsp_deploy.doctor.diagnosis import Diagnosis
-from gsp_deploy.doctor.needs import is_there
 from gsp_deploy.engine.api import installed_flavours
+from gsp_deploy.environment import can_import
 from gsp_deploy.errors import GateError, GspDeployError, MissingCapabilityError
 from gsp_deploy.runtime import EmbeddingSession, open_session
 
@@ -86,7 +86,7 @@ def run_selftest(
 
 def _steps(diagnosis: Diagnosis, folder: Path, observe: Callable[[str], None]) -> Iterator[Step]:
     observe("ONNX Runtime on the CPU")
-    if not is_there("onnxruntime"):
+    if not can_import("onnxruntime"):
         yield Step("ONNX Runtime", "skipped", "not installed")
     else:
         yield _tried("ONNX Runtime on the CPU", lambda: _embed_onnx("cpu"))

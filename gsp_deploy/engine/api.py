@@ -13,11 +13,11 @@ import re
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import distributions
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+from gsp_deploy.environment import can_import
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief, reason_of
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
@@ -130,14 +130,7 @@ def _load(flavour: str) -> TensorRT:
 
 
 def _module_of(flavour: str) -> str | None:
-    return next((name for name in _MODULES[flavour] if _is_there(name)), None)
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ValueError, ImportError):  # a module that was put into sys.modules by hand
-        return False
+    return next((name for name in _MODULES[flavour] if can_import(name)), None)
 
 
 def version_numbers(text: str) -> tuple[int, ...]:

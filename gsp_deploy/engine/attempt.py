@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gsp_deploy.engine.log import NO_REASON
 from gsp_deploy.engine.manifest import ShapeRange
 from gsp_deploy.engine.memory import Effort
 from gsp_deploy.engine.network import OPEN, ParsedNetwork
@@ -131,6 +132,6 @@ class Job:
 def reason_for(messages: Sequence[str]) -> str:
     """Return the last of TensorRT's messages in its words, without places in its source."""
     if not messages:
-        return "it gave no reason"
+        return NO_REASON
     inner = _WORDS.search(messages[-1])
     return _PLACE.sub("", inner[1] if inner else messages[-1]).strip().rstrip(".")

@@ -12,7 +12,13 @@ from gsp_deploy.engine.api import FLAVOURS, TensorRT, load_tensorrt
 from gsp_deploy.engine.attempt import Job
 from gsp_deploy.engine.inspector import check_engine
 from gsp_deploy.engine.machine import Machine
-from gsp_deploy.engine.manifest import EngineManifest, PluginRecord, PrecisionSummary, ShapeRange
+from gsp_deploy.engine.manifest import (
+    EngineManifest,
+    PluginRecord,
+    PrecisionSummary,
+    ShapeRange,
+    write_engine_sidecar,
+)
 from gsp_deploy.engine.memory import peak_memory
 from gsp_deploy.engine.network import OPEN, ParsedNetwork, parse_onnx
 from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
@@ -24,7 +30,7 @@ from gsp_deploy.engine.progress import Report
 from gsp_deploy.engine.retries import Plan, build_plan
 from gsp_deploy.engine.targets import choose_targets
 from gsp_deploy.errors import UsageError
-from gsp_deploy.files import replacing_together, sha256_of, write_text
+from gsp_deploy.files import replacing_together, sha256_of
 from gsp_deploy.manifest import ExportManifest, TensorSpec, sidecar_path
 
 
@@ -91,12 +97,12 @@ def build_engine(
         precision = check_engine(parsed, plan.data, precision)
         draft.write_bytes(plan.data)
         manifest = replace(
-            _manifest(parsed, export, precision, machine, plugin, plan, profiles, options),
+            _manifest(job, plan, export, precision, machine, plugin),
             plan_sha256=sha256_of(draft),
             peak_memory_bytes=peak.bytes,
             notes=tuple(notes),
         )
-        write_text(sidecar_path(draft), manifest.to_json() + "\n")
+        write_engine_sidecar(manifest, draft)
     return BuiltEngine(path, manifest)
 
 
@@ -122,16 +128,15 @@ def _profiles(
 
 
 def _manifest(
-    parsed: ParsedNetwork,
+    job: Job,
+    plan: Plan,
     export: ExportManifest | None,
     precision: PrecisionSummary,
     machine: Machine,
     plugin: PluginRecord | None,
-    plan: Plan,
-    profiles: tuple[Mapping[str, ShapeRange], ...],
-    options: BuildOptions,
 ) -> EngineManifest:
     """Return the manifest but for the plan's hash and what was measured around the build."""
+    parsed, options = job.parsed, job.options
     return EngineManifest(
         plan_sha256="0" * 64,
         plan_bytes=len(plan.data),
@@ -145,7 +150,7 @@ def _manifest(
         compute_capabilities=plan.targets,
         hardware_compatibility=options.hardware_compatibility,
         version_compatible=options.version_compatible,
-        profiles=profiles,
+        profiles=job.profiles,
         inputs=_named(parsed.inputs, () if export is None else export.inputs),
         outputs=_named(parsed.outputs, () if export is None else export.outputs),
         layers=parsed.network.num_layers,

@@ -6,6 +6,8 @@ from typing import Any
 
 from gsp_deploy.engine.api import TensorRT
 
+NO_REASON = "it gave no reason"
+
 
 def make_log(tensorrt: TensorRT) -> Any:
     """Return an `ILogger` that prints nothing; its lists `errors` and `warnings` fill up."""
@@ -25,3 +27,8 @@ def make_log(tensorrt: TensorRT) -> Any:
                 self.warnings.append(" ".join(message.split()))
 
     return Log()
+
+
+def last_error(log: Any) -> str:
+    """Return the last error that a log was told, in TensorRT's words."""
+    return str(log.errors[-1]) if log.errors else NO_REASON

@@ -189,7 +189,7 @@ class EngineManifest:
     def to_json(self) -> str:
         """Return the manifest as indented JSON with sorted keys."""
         export = None if self.export is None else json.loads(self.export.to_json())
-        return FORMAT.write({**dataclasses.asdict(self), "export": export})
+        return FORMAT.to_text({**dataclasses.asdict(self), "export": export})
 
     @classmethod
     def from_json(cls, text: str, source: str | os.PathLike[str]) -> EngineManifest:
@@ -198,7 +198,7 @@ class EngineManifest:
         Raises:
             ModelFileError: the text is not an engine's manifest of this format; `source` names it.
         """
-        return FORMAT.read(text, source, lambda data: from_fields(cls, _typed(data, source)))
+        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data, source)))
 
 
 def write_engine_sidecar(manifest: EngineManifest, engine: str | os.PathLike[str]) -> Path:

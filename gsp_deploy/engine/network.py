@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.engine.api import TensorRT
-from gsp_deploy.engine.log import make_log
+from gsp_deploy.engine.log import NO_REASON, make_log
 from gsp_deploy.errors import ModelFileError
 from gsp_deploy.manifest import TensorSpec
 
@@ -115,7 +115,7 @@ def _spec(tensor: Any) -> TensorSpec:
 def _told(errors: list[Any]) -> str:
     """Return node, operator and reason of each error, and the hint that fits the first."""
     if not errors:
-        return "it gave no reason"
+        return NO_REASON
     told = [_one(error) for error in errors]
     everything = " ".join(f"{error.code().name} {error.desc()}" for error in errors)
     hint = next((hint for sign, hint in _HINTS if sign in everything), None)

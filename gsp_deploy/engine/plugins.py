@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.engine.api import TensorRT, version_numbers
-from gsp_deploy.engine.log import make_log
+from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.manifest import PluginRecord
 from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError, reason_of
 from gsp_deploy.files import sha256_of
@@ -87,8 +87,7 @@ def load_plugin(tensorrt: TensorRT, library: Path) -> PluginRecord:
     # The registry of the process: a builder's own would forget the plugin with the builder.
     registry = tensorrt.module.get_plugin_registry()
     if _creator(registry) is None and registry.load_library(str(library.resolve())) is None:
-        reason = log.errors[-1] if log.errors else "it gave no reason"
-        raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {reason}")
+        raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {last_error(log)}")
     if _creator(registry) is None:
         raise ModelFileError(
             f"{library}: it has no plugin {PLUGIN_NAMESPACE}::{OP_TYPE} of version {PLUGIN_VERSION}"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gsp_deploy.engine.api import TensorRT, load_tensorrt
 from gsp_deploy.engine.build import BuiltEngine
-from gsp_deploy.engine.log import make_log
+from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.machine import Machine, check_fits
-from gsp_deploy.engine.manifest import EngineManifest, check_plan, read_engine_sidecar
+from gsp_deploy.engine.manifest import (
+    EngineManifest,
+    check_plan,
+    read_engine_sidecar,
+    write_engine_sidecar,
+)
 from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
-from gsp_deploy.files import replacing_together, sha256_of, write_text
+from gsp_deploy.files import replacing_together, sha256_of
 from gsp_deploy.manifest import sidecar_path
 
 
@@ -52,7 +56,7 @@ def refit_engine(
             options={**manifest.options, "strip_weights": False},
             notes=(*manifest.notes, f"refitted from {engine.name}"),
         )
-        write_text(sidecar_path(draft), described.to_json() + "\n")
+        write_engine_sidecar(described, draft)
     return BuiltEngine(path, described)
 
 
@@ -72,7 +76,7 @@ def _refit(tensorrt: TensorRT, engine: Path, source: Path) -> bytes:
     module, log = tensorrt.module, make_log(tensorrt)
 
     def fail(what: str) -> GspDeployError:
-        return GspDeployError(f"{engine}: {tensorrt.name} {what}: {_last(log.errors)}")
+        return GspDeployError(f"{engine}: {tensorrt.name} {what}: {last_error(log)}")
 
     runtime = module.Runtime(log)
     loaded = runtime.deserialize_cuda_engine(engine.read_bytes())
@@ -95,7 +99,3 @@ def _with_weights(module: Any, engine: Any) -> bytes:
     config = engine.create_serialization_config()
     config.clear_flag(module.SerializationFlag.EXCLUDE_WEIGHTS)
     return bytes(memoryview(engine.serialize_with_config(config)))
-
-
-def _last(errors: Sequence[str]) -> str:
-    return errors[-1] if errors else "it gave no reason"

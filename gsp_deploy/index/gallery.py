@@ -19,6 +19,7 @@ from gsp_deploy.fields import from_fields
 from gsp_deploy.files import sha256_of
 from gsp_deploy.image_files import ImageFailure
 from gsp_deploy.index.identity import ModelIdentity
+from gsp_deploy.metrics import unit_rows
 
 FORMAT_VERSION = 1
 MANIFEST = "index.json"
@@ -104,9 +105,7 @@ class Gallery:
 
 def unit_length(embeddings: np.ndarray) -> np.ndarray:
     """Return embeddings of length 1, as float32: their inner product is then their cosine."""
-    array = np.ascontiguousarray(embeddings, dtype=np.float32)
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    return np.asarray(array / np.maximum(lengths, 1e-12), dtype=np.float32)
+    return unit_rows(np.ascontiguousarray(embeddings, dtype=np.float32))
 
 
 def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> None:

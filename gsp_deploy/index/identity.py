@@ -13,7 +13,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from gsp_deploy.engine.manifest import EngineManifest
 from gsp_deploy.errors import UsageError
 from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import ExportManifest
@@ -88,12 +87,8 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
     Raises:
         UsageError: it does not say how images are prepared.
     """
-    info, manifest = session.info, _export_manifest(session)
-    if info.preprocessing is None:
-        raise UsageError(
-            f"{info.path} does not say how images are prepared: it is a head alone, or was not "
-            "exported by gsp-deploy"
-        )
+    info, manifest = session.info, session.info.manifest
+    spec = info.require_preprocessing()
     digest = sha256_of(info.path)
     is_checkpoint = info.path.suffix in CHECKPOINTS
     source = digest if is_checkpoint else (manifest.source_sha256 if manifest else None)
@@ -104,13 +99,8 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
         precision=info.precision,
         embedding_dim=info.embedding_dim,
         pooling=None if manifest is None else _pooling(manifest),
-        preprocessing=_plain(dataclasses.asdict(info.preprocessing)),
+        preprocessing=_plain(dataclasses.asdict(spec)),
     )
-
-
-def _export_manifest(session: EmbeddingSession) -> ExportManifest | None:
-    manifest = session.info.manifest
-    return manifest.export if isinstance(manifest, EngineManifest) else manifest
 
 
 def _pooling(manifest: ExportManifest) -> dict[str, Any]:

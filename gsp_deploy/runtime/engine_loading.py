@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from gsp_deploy.engine.api import TensorRT, load_tensorrt
-from gsp_deploy.engine.log import make_log
+from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.engine.manifest import EngineManifest, check_plan, read_engine_sidecar
 from gsp_deploy.engine.plugins import check_plugin
@@ -73,22 +72,14 @@ def _deserialise(
     log = make_log(tensorrt)
     runtime = tensorrt.module.Runtime(log)
     runtime.engine_host_code_allowed = options.allow_host_code
-    _load_plugins(runtime, options.plugins, log.errors)
-    engine = runtime.deserialize_cuda_engine(path.read_bytes())
-    if engine is None:
-        hint = "" if manifest else "; there is no manifest beside it that tells what it needs"
-        raise ModelFileError(f"{path}: {tensorrt.name} cannot load it: {_last(log.errors)}{hint}")
-    return engine
-
-
-def _load_plugins(runtime: Any, plugins: Sequence[Path], errors: list[str]) -> None:
     registry = runtime.get_plugin_registry()
-    for library in plugins:
+    for library in options.plugins:
         if not library.is_file():
             raise ModelFileError(f"{library}: no such plugin library")
         if registry.load_library(str(library.resolve())) is None:
-            raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {_last(errors)}")
-
-
-def _last(errors: Sequence[str]) -> str:
-    return errors[-1] if errors else "it gave no reason"
+            raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {last_error(log)}")
+    engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    if engine is None:
+        hint = "" if manifest else "; there is no manifest beside it that tells what it needs"
+        raise ModelFileError(f"{path}: {tensorrt.name} cannot load it: {last_error(log)}{hint}")
+    return engine

@@ -76,8 +76,8 @@ def fake_run(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             paths.append(tmp_path / f"{name}.onnx")
             paths[-1].write_bytes(b"a model")
         monkeypatch.setattr(
-            "gsp_deploy.benchmark.entrants.open_session",
-            lambda path, *_, **__: FakeSession(path, clock, durations[path.stem]),
+            "gsp_deploy.benchmark.entrants.open_with",
+            lambda path, options: FakeSession(path, clock, durations[path.stem]),
         )
         settings = settings or BenchmarkSettings(warmup=0, repeats=10, memory=False)
         return run_benchmark(paths, settings, clock=clock)

@@ -36,7 +36,7 @@ def test_a_batch_of_any_size_repeats_them() -> None:
 
 
 def test_what_is_missing_is_named_with_the_line_that_brings_it(monkeypatch) -> None:
-    monkeypatch.setattr(needs, "is_there", lambda module: module not in ("faiss", "tensorrt"))
+    monkeypatch.setattr(needs, "can_import", lambda module: module not in ("faiss", "tensorrt"))
     device, provider = needs_beside_packages()
     found = {state.command: state for state in readiness([device, provider])}
     assert found.keys() == NEEDS.keys()

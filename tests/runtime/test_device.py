@@ -65,7 +65,7 @@ def test_a_device_that_is_not_there_is_told_in_one_line() -> None:
     ],
 )
 def test_which_library_is_taken(there, loaded, asked, chosen, monkeypatch) -> None:
-    monkeypatch.setattr(device, "_is_there", lambda module: module in there)
+    monkeypatch.setattr(device, "can_import", lambda module: module in there)
     if loaded:
         monkeypatch.setitem(sys.modules, "pycuda.driver", ModuleType("pycuda.driver"))
     else:
@@ -75,7 +75,7 @@ def test_which_library_is_taken(there, loaded, asked, chosen, monkeypatch) -> No
 
 @pytest.mark.parametrize(("asked", "extra"), [("auto", "gpu"), ("pycuda", "pycuda")])
 def test_a_library_that_is_missing_is_named(asked, extra, monkeypatch) -> None:
-    monkeypatch.setattr(device, "_is_there", lambda module: False)
+    monkeypatch.setattr(device, "can_import", lambda module: False)
     with pytest.raises(MissingCapabilityError, match=rf"pip install 'gsp-deploy\[{extra}\]'"):
         choose_api(asked)
 

@@ -67,11 +67,11 @@ class StagedRun:
         self._session, self._clock = session, clock
         self._runner, self._device = session.runner, session.engine.device
         self._stored = encode(inputs, session.engine.input.dtype)
-        limit = session.info.path, session.engine.profiles
-        chunks = plan_chunks(limit[1], len(inputs), inputs.shape[1:], len(inputs))
+        profiles = session.engine.profiles
+        chunks = plan_chunks(profiles, len(inputs), inputs.shape[1:], len(inputs))
         if len(chunks) > 1 or chunks[0].batch != len(inputs):
             raise UsageError(
-                f"{limit[0]} takes batches of {', '.join(map(str, limit[1]))}, not of "
+                f"{session.info.path} takes batches of {', '.join(map(str, profiles))}, not of "
                 f"{len(inputs)}; pass another --batch"
             )
         self._chunk = chunks[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 
+from gsp_deploy.environment import can_import
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.runtime.device.protocol import Device, DeviceProperties, MemoryInfo
 
@@ -43,8 +43,8 @@ def choose_api(api: str = "auto") -> str:
     """
     if api not in CUDA_APIS:
         raise UsageError(f"the CUDA API must be one of {', '.join(CUDA_APIS)}, got {api!r}")
-    has_cuda_python = _is_there("cuda.bindings") or _is_there("cuda.cudart")
-    has_pycuda = _is_there("pycuda")
+    has_cuda_python = can_import("cuda.bindings") or can_import("cuda.cudart")
+    has_pycuda = can_import("pycuda")
     if api == "auto":
         in_use = has_pycuda and "pycuda.driver" in sys.modules
         if in_use or not has_cuda_python:
@@ -58,10 +58,3 @@ def choose_api(api: str = "auto") -> str:
             f"pip install 'gsp-deploy[{extra}]'"
         )
     return api
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent is not there either
-        return False

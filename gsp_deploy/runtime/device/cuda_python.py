@@ -23,6 +23,7 @@ from gsp_deploy.runtime.device.protocol import (
     Graph,
     MemoryInfo,
     Stream,
+    version_words,
 )
 
 _PCI_LENGTH = 32
@@ -188,11 +189,6 @@ def device_count() -> int:
         )
     _check(error, "cudaGetDeviceCount", "")
     return int(count)
-
-
-def version_words(number: int) -> str:
-    """Return CUDA's 12060 as 12.6."""
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _kind(name: str) -> Any:

@@ -47,6 +47,11 @@ class DeviceProperties:
     runtime: str
 
 
+def version_words(number: int) -> str:
+    """Return CUDA's 12060 as 12.6."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 class Device(ABC):
     """One CUDA device through one library. Whatever is created here is destroyed here, by its twin.
 

@@ -22,6 +22,7 @@ from gsp_deploy.runtime.device.protocol import (
     Graph,
     MemoryInfo,
     Stream,
+    version_words,
 )
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
@@ -174,7 +175,7 @@ class PycudaDevice(Device):
                 l2_bytes=int(self._device.get_attribute(attribute.L2_CACHE_SIZE)),
                 integrated=bool(self._device.get_attribute(attribute.INTEGRATED)),
                 pci_bus_id=self._device.pci_bus_id(),
-                driver=_version_words(driver.get_driver_version()),
+                driver=version_words(driver.get_driver_version()),
                 runtime=".".join(str(part) for part in driver.get_version()[:2]),
             )
 
@@ -182,10 +183,6 @@ class PycudaDevice(Device):
         """Let go of the context; it stays with whoever else holds it."""
         self._allocations.clear()
         self._context = None
-
-
-def _version_words(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 @contextmanager
