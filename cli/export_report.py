@@ -5,6 +5,7 @@ from __future__ import annotations
 from json import loads
 from typing import TYPE_CHECKING
 
+from gsp_deploy.config import GSPConfig
 from gsp_deploy_cli import show
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def report(exported: ExportedModel, json: bool) -> None:
         ("model", f"{manifest.model.backbone}, {manifest.precision}, opset {manifest.opset}"),
         *(("input" if i == 0 else "output", shape) for i, shape in enumerate(shapes)),
     ]
+    if isinstance(manifest.model.head, GSPConfig):
+        rows.append(("head", _settings(manifest.model.head)))
     if manifest.pooling_form != "unrolled":
         rows.append(("pooling", _POOLING[manifest.pooling_form]))
     if certificate := manifest.certificate:
@@ -51,6 +54,14 @@ def report(exported: ExportedModel, json: bool) -> None:
     show.facts(f"{exported.path}", rows)
     if manifest.quantisation is not None:
         _report_quantisation(manifest.quantisation)
+
+
+def _settings(head: GSPConfig) -> str:
+    """Return what a bare state dict does not say, so that a wrong guess of it is seen."""
+    return (
+        f"{head.pooling}, mu {head.transport_ratio:g}, gamma {head.entropy_weight:g}, "
+        f"{head.num_prototypes} prototypes"
+    )
 
 
 def _not_converged(certificate: SolverCertificate) -> str:

@@ -16,7 +16,7 @@ from gsp_deploy.reference import exact_weights
 FOLDER = Path(__file__).parent / "figures"
 GREY, BLUE, ORANGE, RED = "#7f8790", "#3b82c4", "#e08a1e", "#d1495b"  # on light and on dark
 STYLE = {
-    "font.size": 9,
+    "font.size": 11,
     "text.color": GREY,
     "axes.edgecolor": GREY,
     "axes.labelcolor": GREY,
@@ -46,7 +46,7 @@ def one_equation() -> Figure:
     """The kept mass against beta, with its root and the bracket that holds it."""
     ratio, log_mass = 0.3, np.array([-4.0, -3.2, -1.1, -0.9, 0.2, 1.4])
     beta = np.linspace(-5, 6, 400)
-    figure = Figure(figsize=(6, 3), layout="constrained")
+    figure = Figure(figsize=(5.6, 3), layout="constrained")
     axes = figure.add_subplot()
     for value in log_mass:
         axes.plot(beta, expit(beta + value), color=GREY, linewidth=0.7, alpha=0.7)
@@ -57,10 +57,12 @@ def one_equation() -> Figure:
     axes.plot([root], [ratio], "o", color=RED)
     low, high = logit(ratio) - log_mass.max(), logit(ratio) - log_mass.min()
     axes.axvspan(low, high, color=ORANGE, alpha=0.12, linewidth=0)
-    axes.annotate("root", (root, ratio), xytext=(6, -12), textcoords="offset points", color=RED)
-    axes.annotate("mean over locations", (3.4, expit(3.4 + log_mass).mean() - 0.1), color=BLUE)
-    axes.annotate("one location", (-4.9, 0.055), color=GREY)
+    axes.annotate("root", (root, ratio), xytext=(6, -14), textcoords="offset points", color=RED)
+    axes.annotate("their mean", (6.15, mean[-1]), color=BLUE, verticalalignment="center")
+    axes.annotate("one location", (6.15, 0.84), color=GREY, verticalalignment="center")
     axes.annotate("bracket", (low + 0.1, 0.93), color=ORANGE)
+    axes.set_xlim(right=8.4)
+    axes.set_xticks(range(-4, 7, 2))
     axes.set_yticks([0, ratio, 1], ["0", "μ", "1"])
     axes.set_xlabel("β")
     axes.set_ylabel("kept share")
@@ -70,7 +72,7 @@ def one_equation() -> Figure:
 def convergence() -> Figure:
     """The worst weight error against steps, both solvers, for three settings."""
     settings = ((5.0, 0.3), (5.0, 0.9), (20.0, 0.3))
-    figure = Figure(figsize=(7.5, 2.9), layout="constrained")
+    figure = Figure(figsize=(7, 2.9), layout="constrained")
     rows = figure.subplots(1, len(settings), sharey=True)
     for axes, (gamma, ratio) in zip(rows, settings, strict=True):
         log_mass = random_log_masses(gamma)
@@ -81,7 +83,7 @@ def convergence() -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks([1, 10, 100], ["1", "10", "100"])
-        axes.set_title(f"γ = {gamma:g}, μ = {ratio:g}", fontsize=9)
+        axes.set_title(f"γ = {gamma:g}, μ = {ratio:g}", fontsize=11)
         axes.set_xlabel("steps")
     rows[0].set_ylabel("worst weight error")
     rows[0].annotate("newton", (4.5, 3e-13), color=BLUE)

@@ -122,7 +122,7 @@ def _missing(reference: EmbeddingSession, candidate: EmbeddingSession) -> Iterat
                 )
         absent = all(name not in side.info.outputs for side, _ in sides)
         if absent and any(_has_transport(side) for side, _ in sides):
-            yield f"{name} not compared: neither model returns them; export with --output {name}"
+            yield f"{name} not compared: neither model returns them; export with --also {name}"
 
 
 def _has_transport(session: EmbeddingSession) -> bool:
