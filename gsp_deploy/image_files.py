@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.preprocessing import IMAGE_SUFFIXES, load_image
 
 MOST_THREADS = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,12 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(arguments) or 'nothing'}"
         )
     return list(dict.fromkeys(found))
+
+
+def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
+    """Return up to `most` of the items, evenly spaced over them, in their order."""
+    count = min(most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def class_labels(files: Sequence[Path]) -> np.ndarray | None:

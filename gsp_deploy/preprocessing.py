@@ -25,7 +25,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_FILTERS = {
+# The interpolations of a `PreprocessingSpec`, as Pillow has them.
+FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
@@ -71,7 +72,7 @@ def decode_image(
 def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
     """Resize and crop an RGB image to the model's size: uint8 `(height, width, 3)`."""
     box = None if spec.resize == "stretch" else _crop_box(image.size, spec)
-    resample = _FILTERS[spec.interpolation]
+    resample = FILTERS[spec.interpolation]
     return np.asarray(image.resize((spec.width, spec.height), resample, box=box))
 
 

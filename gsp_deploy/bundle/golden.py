@@ -13,7 +13,7 @@ from PIL import Image
 from gsp_deploy.bundle.manifest import Golden
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError
-from gsp_deploy.image_files import find_images
+from gsp_deploy.image_files import evenly_spaced, find_images
 from gsp_deploy.preprocessing import decode_image, fit_image
 
 COUNT = 8
@@ -60,10 +60,7 @@ def images_of(paths: Sequence[str], spec: PreprocessingSpec) -> GoldenImages:
     Raises:
         DataError: there are none, or one cannot be read.
     """
-    files = find_images(paths)
-    chosen = [
-        files[i * len(files) // min(COUNT, len(files))] for i in range(min(COUNT, len(files)))
-    ]
+    chosen = evenly_spaced(find_images(paths), COUNT)
     first = decode_image(chosen[0])
     first.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
     images = [fit_image(first, spec), *(fit_image(decode_image(file), spec) for file in chosen[1:])]

@@ -94,16 +94,20 @@ def prepare_model(path: Path, options: PackageOptions) -> ModelToPackage:
     """
     engine = _engine_of(path, options)
     onnx = path if engine is None else _onnx_of(path, engine, options)
-    export = _export_of(onnx)
-    spec = export.preprocessing
-    if spec is None:
-        raise UsageError(f"{onnx} is a head alone and takes no images; package a whole model")
-    golden = (
-        built_in_images(export.model, spec)
-        if options.images is None
-        else images_of(options.images, spec)
-    )
-    return ModelToPackage(path, onnx, export, spec, engine, golden, _embed(onnx, golden))
+    with open_session(onnx, "cpu", threads=1) as session:
+        export = session.info.manifest
+        if export is None:
+            raise UsageError(f"{onnx} was not exported by gsp-deploy: it does not say what it is")
+        spec = export.preprocessing
+        if spec is None:
+            raise UsageError(f"{onnx} is a head alone and takes no images; package a whole model")
+        golden = (
+            built_in_images(export.model, spec)
+            if options.images is None
+            else images_of(options.images, spec)
+        )
+        embeddings = session.embed(golden.images)
+    return ModelToPackage(path, onnx, export, spec, engine, golden, embeddings)
 
 
 def package_model(
@@ -116,43 +120,52 @@ def package_model(
     Raises:
         UsageError, ModelFileError, MissingCapabilityError: as `prepare_model` does.
     """
-    path, target, options = Path(model), Path(folder), options or PackageOptions()
-    prepared = prepare_model(path, options)
-    onnx, export, engine = prepared.onnx, prepared.export, prepared.engine
-    spec, golden, embeddings = prepared.spec, prepared.golden, prepared.embeddings
-    artifacts = [_onnx_artifact(onnx, export)]
-    if engine is not None:
-        artifacts.insert(0, _engine_artifact(path, engine, options.plugin))
-    manifest = BundleManifest(
-        model=export.model.backbone,
-        embedding_dim=int(embeddings.shape[1]),
-        preprocessing=spec,
-        artifacts=tuple(artifacts),
-        golden=FILES,
-        license=export.provenance.get("license"),
-        packaged_by=__version__,
-    )
+    target, options = Path(folder), options or PackageOptions()
+    prepared = prepare_model(Path(model), options)
+    manifest = _manifest(prepared, options.plugin)
     with new_folder(target, force=options.force, known_by=MANIFEST_NAME) as fresh:
-        for source, name in _copies(onnx, export, path, engine, options.plugin):
-            copy_file(source, fresh / name)
-        write_golden(fresh, golden, embeddings)
-        write_text(fresh / MANIFEST_NAME, manifest.to_json() + "\n")
-        write_text(fresh / "README.md", readme_text(manifest, export, engine, golden.source))
-        if options.license is None:
-            write_text(fresh / "LICENSE", licence_text(export))
-        else:
-            copy_file(options.license, fresh / "LICENSE")
-        for file in fresh.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        write_sums(fresh)
-        (fresh / "SHA256SUMS").chmod(0o644)
-        fresh.chmod(0o755)
+        _write_contents(fresh, prepared, manifest, options)
         files = tuple(
             (file.relative_to(fresh).as_posix(), file.stat().st_size)
             for file in sorted(fresh.rglob("*"))
             if file.is_file()
         )
-    return PackagedBundle(target, manifest, golden.source, files)
+    return PackagedBundle(target, manifest, prepared.golden.source, files)
+
+
+def _manifest(prepared: ModelToPackage, plugin: Path | None) -> BundleManifest:
+    export = prepared.export
+    artifacts = [_onnx_artifact(prepared.onnx, export)]
+    if prepared.engine is not None:
+        artifacts.insert(0, _engine_artifact(prepared.path, prepared.engine, plugin))
+    return BundleManifest(
+        model=export.model.backbone,
+        embedding_dim=int(prepared.embeddings.shape[1]),
+        preprocessing=prepared.spec,
+        artifacts=tuple(artifacts),
+        golden=FILES,
+        license=export.provenance.get("license"),
+        packaged_by=__version__,
+    )
+
+
+def _write_contents(
+    folder: Path, prepared: ModelToPackage, manifest: BundleManifest, options: PackageOptions
+) -> None:
+    """Fill a folder with the bundle's files, whose modes depend on nothing of this machine."""
+    export, source = prepared.export, prepared.golden.source
+    for file, name in _copies(prepared, options.plugin):
+        copy_file(file, folder / name)
+    write_golden(folder, prepared.golden, prepared.embeddings)
+    write_text(folder / MANIFEST_NAME, manifest.to_json() + "\n")
+    write_text(folder / "README.md", readme_text(manifest, export, prepared.engine, source))
+    if options.license is None:
+        write_text(folder / "LICENSE", licence_text(export))
+    else:
+        copy_file(options.license, folder / "LICENSE")
+    write_sums(folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _engine_of(path: Path, options: PackageOptions) -> EngineManifest | None:
@@ -198,19 +211,6 @@ def _onnx_of(engine: Path, manifest: EngineManifest, options: PackageOptions) ->
     return options.onnx
 
 
-def _export_of(onnx: Path) -> ExportManifest:
-    with open_session(onnx, "cpu", threads=1) as session:
-        manifest = session.info.manifest
-    if not isinstance(manifest, ExportManifest):
-        raise UsageError(f"{onnx} was not exported by gsp-deploy: it does not say what it is")
-    return manifest
-
-
-def _embed(onnx: Path, golden: GoldenImages) -> np.ndarray:
-    with open_session(onnx, "cpu", threads=1) as session:
-        return session.embed(golden.images)
-
-
 def _tolerance(precision: str) -> float:
     return max(LEAST_TOLERANCE, tolerances_for(precision).max_cosine_distance)
 
@@ -249,20 +249,16 @@ def _engine_artifact(path: Path, engine: EngineManifest, plugin: Path | None) ->
     )
 
 
-def _copies(
-    onnx: Path,
-    export: ExportManifest,
-    model: Path,
-    engine: EngineManifest | None,
-    plugin: Path | None,
-) -> Iterator[tuple[Path, str]]:
+def _copies(prepared: ModelToPackage, plugin: Path | None) -> Iterator[tuple[Path, str]]:
     """Yield the files that are copied, and what they are called in the bundle."""
+    onnx, model = prepared.onnx, prepared.path
     yield onnx, onnx.name
     if sidecar_path(onnx).is_file():
         yield sidecar_path(onnx), sidecar_path(onnx).name
-    if export.external_data is not None:
-        yield onnx.with_name(export.external_data), export.external_data
-    if engine is not None:
+    data = prepared.export.external_data
+    if data is not None:
+        yield onnx.with_name(data), data
+    if prepared.engine is not None:
         yield model, model.name
         yield sidecar_path(model), sidecar_path(model).name
     if plugin is not None:

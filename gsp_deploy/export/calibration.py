@@ -12,7 +12,7 @@ from PIL import Image
 
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError
-from gsp_deploy.image_files import ImageReader, find_images
+from gsp_deploy.image_files import evenly_spaced, find_images, read_images
 from gsp_deploy.normalisation import normalise
 from gsp_deploy.preprocessing import fit_image
 
@@ -60,9 +60,8 @@ def calibration_from_files(
     Raises:
         DataError: there is no readable image in it.
     """
-    files = _evenly(find_images([folder]), limit)
-    images = np.concatenate([batch.images for batch in ImageReader(files, spec)])
-    return Calibration(images, f"{len(images)} images of {Path(folder).name}", spec)
+    found, _ = read_images(evenly_spaced(find_images([folder]), limit), spec)
+    return Calibration(found.images, f"{len(found)} images of {Path(folder).name}", spec)
 
 
 def default_calibration(config: ModelConfig, count: int = DEFAULT_IMAGES) -> Calibration:
@@ -90,9 +89,3 @@ def _crop(photograph: Image.Image, draw: np.random.Generator) -> Image.Image:
     left = int(draw.integers(0, photograph.width - side + 1))
     top = int(draw.integers(0, photograph.height - side + 1))
     return photograph.crop((left, top, left + side, top + side))
-
-
-def _evenly(files: list[Path], limit: int) -> list[Path]:
-    if len(files) <= limit:
-        return files
-    return [files[i * len(files) // limit] for i in range(limit)]

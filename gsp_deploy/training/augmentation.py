@@ -8,11 +8,10 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.preprocessing import fit_image
+from gsp_deploy.preprocessing import FILTERS, fit_image
 from gsp_deploy.training.sections import AugmentationSection
 
 _CROPS_TRIED = 10
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _COLOUR_CHANGES = (
     ("brightness", ImageEnhance.Brightness),
     ("contrast", ImageEnhance.Contrast),
@@ -31,7 +30,7 @@ def augment(
     if box is None:
         fitted = Image.fromarray(fit_image(image, spec))
     else:
-        fitted = image.resize((spec.width, spec.height), _FILTERS[spec.interpolation], box)
+        fitted = image.resize((spec.width, spec.height), FILTERS[spec.interpolation], box)
     if settings.flip and rng.random() < 0.5:
         fitted = fitted.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for name, enhancer in _COLOUR_CHANGES:

@@ -58,13 +58,13 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 def _found(path: Path) -> Path:
     """Return the shipped recipe where a bare name is given that is no file."""
     is_bare = path.name == str(path) and not path.suffix
-    shipped = Path(str(files("gsp_deploy_models"))) / f"{path.name}.toml"
+    shipped = _shipped() / f"{path.name}.toml"
     return shipped if is_bare and not path.exists() and shipped.is_file() else path
 
 
-def _shipped_names() -> str:
-    folder = Path(str(files("gsp_deploy_models")))
-    return ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+def _shipped() -> Path:
+    """Return the folder of the recipes that ship."""
+    return Path(str(files("gsp_deploy_models")))
 
 
 def tables_of(text: str, source: str) -> Tables:
@@ -100,9 +100,8 @@ def _text(path: Path, came_from: tuple[Path, ...]) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         where = f" that {came_from[-1].name} extends" if came_from else ""
-        raise ConfigError(
-            f"{path}: no such recipe{where}; those that ship are {_shipped_names()}"
-        ) from error
+        names = ", ".join(sorted(file.stem for file in _shipped().glob("*.toml")))
+        raise ConfigError(f"{path}: no such recipe{where}; those that ship are {names}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML recipe ({error})") from error
 

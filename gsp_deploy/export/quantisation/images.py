@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,15 +15,13 @@ from gsp_deploy.data import LabelledImages, open_dataset
 from gsp_deploy.environment import available_cores
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.calibration import Calibration
-from gsp_deploy.image_files import ImageReader, class_labels, find_images
+from gsp_deploy.image_files import class_labels, evenly_spaced, find_images, read_images
 from gsp_deploy.preprocessing import fit_image
 
 # Beyond the first few hundred images ranges hardly move.
 MOST_CALIBRATION_IMAGES = 512
 FEWEST_CALIBRATION_IMAGES = 100
 MOST_VALIDATION_IMAGES = 1000
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def quantisation_images(
     notes: list[str] = []
     files = find_images([folder])
     calibration, _ = _read_files(
-        _evenly(files, MOST_CALIBRATION_IMAGES), spec, Path(folder).name, notes
+        evenly_spaced(files, MOST_CALIBRATION_IMAGES), spec, Path(folder).name, notes
     )
     _note_too_few(calibration, notes)
     if validate is not None and not Path(validate).is_dir():
@@ -86,7 +83,7 @@ def quantisation_images_of(
         name: what to call it.
     """
     notes: list[str] = []
-    inputs = _fitted(part.subset(_evenly(list(range(len(part))), MOST_CALIBRATION_IMAGES)), spec)
+    inputs = _fitted(part.subset(evenly_spaced(range(len(part)), MOST_CALIBRATION_IMAGES)), spec)
     calibration = Calibration(inputs, f"{len(inputs)} images of {name}", spec)
     _note_too_few(calibration, notes)
     validation, labels = _read_part(part, spec, name)
@@ -97,12 +94,10 @@ def _read_files(
     files: Sequence[Path], spec: PreprocessingSpec, name: str, notes: list[str]
 ) -> tuple[Calibration, np.ndarray | None]:
     """Return the readable images, and their classes where the folders tell them."""
-    reader = ImageReader(files, spec)
-    batches = list(reader)
-    images = np.concatenate([batch.images for batch in batches])
-    labels = class_labels([file for batch in batches for file in batch.files])
-    notes += [f"left out: {failure.reason}" for failure in reader.failures]
-    return Calibration(images, f"{len(images)} images of {name}", spec), labels
+    found, failures = read_images(files, spec)
+    notes += [f"left out: {failure.reason}" for failure in failures]
+    calibration = Calibration(found.images, f"{len(found)} images of {name}", spec)
+    return calibration, class_labels(found.files)
 
 
 def _read_part(
@@ -131,17 +126,11 @@ def _note_too_few(calibration: Calibration, notes: list[str]) -> None:
 
 def _whole_classes(labels: np.ndarray | None, count: int) -> list[int]:
     """Return up to 1,000 indices: where there are more images, those of evenly spaced classes."""
-    everything = list(range(count))
+    everything = range(count)
     if labels is None or count <= MOST_VALIDATION_IMAGES:
-        return _evenly(everything, MOST_VALIDATION_IMAGES)
+        return evenly_spaced(everything, MOST_VALIDATION_IMAGES)
     classes = np.unique(labels)
     wanted = max(2, len(classes) * MOST_VALIDATION_IMAGES // count)
-    kept = set(_evenly(classes.tolist(), wanted))
+    kept = set(evenly_spaced(classes.tolist(), wanted))
     chosen = [index for index in everything if labels[index] in kept]
-    return _evenly(chosen, MOST_VALIDATION_IMAGES)
-
-
-def _evenly(items: list[T], limit: int) -> list[T]:
-    if len(items) <= limit:
-        return items
-    return [items[i * len(items) // limit] for i in range(limit)]
+    return evenly_spaced(chosen, MOST_VALIDATION_IMAGES)
