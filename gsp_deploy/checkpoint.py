@@ -25,11 +25,13 @@ from gsp_deploy.config import GSPConfig, ModelConfig, PoolingMode, Preprocessing
 from gsp_deploy.errors import CheckpointError, ConfigError, brief, reason_of
 from gsp_deploy.fields import from_fields
 from gsp_deploy.files import replacing
+from gsp_deploy.integrity import damaged_record, digest_of
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.reference_checkpoint import read_reference_model
 
 FORMAT_VERSION = 1
-METADATA_KEY = "gsp_deploy"
+METADATA_KEY = "gsp_deploy"  # one alone: safetensors writes several in any order
+_DIGEST = "sha256"
 
 # Floating-point weights, and what batch norms and flags count with.
 _WEIGHT_TYPES = frozenset(
@@ -78,14 +80,18 @@ class CheckpointContents:
 def save_checkpoint(
     model: EmbeddingModel, path: str | os.PathLike[str], provenance: Provenance | None = None
 ) -> None:
-    """Write the model's weights and config to a `.safetensors` file, whole or not at all."""
-    header = {
+    """Write the model's weights and config to a `.safetensors` file, whole or not at all.
+
+    A digest of both goes with them, by which `read_checkpoint` tells damage.
+    """
+    fields = {
         "format": FORMAT_VERSION,
         "model": model.config.to_dict(),
         "provenance": dataclasses.asdict(provenance or Provenance()),
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    content = save(tensors, metadata={METADATA_KEY: json.dumps(header, sort_keys=True)})
+    fields[_DIGEST] = digest_of(tensors, fields)
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(fields, sort_keys=True)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)  # safetensors' own writer hides its file from other users
 
@@ -143,10 +149,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointContents:
 
     Raises:
         CheckpointError: the file is missing, damaged or hostile, or holds NaN or infinity.
+            Damage of every bit is told where there is a digest (`save_checkpoint` writes one) or
+            a checksum (PyTorch's archives have them); safetensors of others have neither.
     """
     tensors, header = _read(Path(path))
+    metadata = None
+    if header is not None:
+        metadata = parse_header(header, path)
+        _check_digest(tensors, header, path)
     _check_tensors(tensors, path)
-    return CheckpointContents(tensors, None if header is None else parse_header(header, path))
+    return CheckpointContents(tensors, metadata)
 
 
 def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadata:
@@ -209,12 +221,28 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch.load fails with whatever its archive reader meets
         raise CheckpointError(f"{path}: not a whole PyTorch file ({reason_of(error)})") from error
+    if record := damaged_record(path):
+        raise CheckpointError(
+            f"{path}: not as it was saved (the checksum of {brief(record)} differs); fetch or copy "
+            "it again"
+        )
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(data, Mapping) and isinstance(data.get(wrapper), Mapping):
             data = data[wrapper]
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{path}: expected a state dict, got {type(data).__name__}")
     return {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
+
+
+def _check_digest(tensors: Mapping[str, Tensor], header: str, path: str | os.PathLike[str]) -> None:
+    """Hold weights and settings against the digest among them, which older files do not have."""
+    fields = json.loads(header)
+    digest = fields.pop(_DIGEST, None)
+    if digest is not None and digest != digest_of(tensors, fields):
+        raise CheckpointError(
+            f"{path}: not as it was saved (the SHA-256 of its contents differs); fetch or copy it "
+            "again, or save changed weights with save_checkpoint"
+        )
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gsp_deploy_models
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from gsp_deploy.checkpoint import (
@@ -26,6 +28,7 @@ from gsp_deploy.checkpoint import (
 )
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError
+from gsp_deploy.integrity import digest_of
 from gsp_deploy.model import EmbeddingModel
 
 Edit = Callable[[dict[str, Any]], object]
@@ -54,13 +57,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tampered(saved: Path, tmp_path: Path) -> Callable[[Edit], Path]:
-    """Return the checkpoint with its metadata changed: a function of the parsed header."""
+    """Return the checkpoint with its metadata changed, and without a digest that would tell."""
 
     def write(edit: Edit) -> Path:
         raw = saved.read_bytes()
         length = struct.unpack("<Q", raw[:8])[0]
         header = json.loads(raw[8 : 8 + length])
         data = json.loads(header["__metadata__"][METADATA_KEY])
+        del data["sha256"]
         changed = edit(data)
         text = changed if isinstance(changed, str) else json.dumps(data)
         header["__metadata__"][METADATA_KEY] = text
@@ -208,6 +212,44 @@ def test_flipped_bits_are_refused_or_harmless(saved: Path, tmp_path: Path) -> No
     assert refused > 100
 
 
+def test_any_flipped_bit_of_the_weights_is_told(saved: Path, tmp_path: Path) -> None:
+    raw, draw = saved.read_bytes(), random.Random(0)
+    header = 8 + struct.unpack("<Q", raw[:8])[0]
+    path = tmp_path / "flipped.safetensors"
+    for _ in range(50):
+        flipped = bytearray(raw)
+        flipped[draw.randrange(header, len(raw))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        assert_refused(path, "not as it was saved", "fetch or copy it again")
+
+
+@pytest.mark.parametrize("setting", ["entropy_weight", "transport_ratio"])
+def test_another_setting_under_the_same_digest_is_told(
+    setting: str, saved: Path, tmp_path: Path
+) -> None:
+    raw = saved.read_bytes()
+    place = raw.index(setting.encode()) + len(setting) + 5  # after its quote: \\": 9.0
+    digit = next(i for i in range(place, len(raw)) if raw[i : i + 1] in b"79")
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(raw[:digit] + b"1" + raw[digit + 1 :])
+    assert_refused(path, "not as it was saved")
+
+
+def test_files_from_before_the_digest_load_as_they_did(saved: Path, tampered) -> None:
+    older = load_checkpoint(tampered(lambda data: None))
+    for name, tensor in load_checkpoint(saved).state_dict().items():
+        assert torch.equal(older.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("file", ["glyphs.safetensors", "glyphs-lite0.safetensors"])
+def test_the_shipped_checkpoints_carry_a_digest(file: str) -> None:
+    with safe_open(Path(gsp_deploy_models.__file__).parent / file, "pt") as stream:
+        header = json.loads(stream.metadata()[METADATA_KEY])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    digest = header.pop("sha256")
+    assert digest == digest_of(tensors, header)
+
+
 def put(*path: str, value: object) -> Edit:
     """Return an edit that sets one setting of the header."""
 
@@ -291,12 +333,10 @@ def test_timm_features_only_networks_are_refused(tampered) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite(value: float, saved: Path, tmp_path: Path) -> None:
-    path = tmp_path / "nan.safetensors"
-    tensors = load_file(saved)
-    tensors["head.prototypes"][1, 2] = value
-    metadata = {METADATA_KEY: json.dumps({"format": 1})}
-    save_file(tensors, path, metadata)
+def test_weights_that_are_not_finite(value: float, tmp_path: Path) -> None:
+    path, model = tmp_path / "nan.safetensors", head_model(GSPConfig(6, 5, 4))
+    model.head.prototypes.data[1, 2] = value
+    save_checkpoint(model, path)
     assert_refused(path, "head.prototypes", "NaN")
 
 
@@ -346,6 +386,8 @@ def test_a_hostile_pickle_gets_one_line(tmp_path: Path, recwarn: pytest.Warnings
 
 
 def test_damaged_torch_files(golden: Path, tmp_path: Path) -> None:
+    """A bit flipped between the archive's records is harmless; in a weight it is told."""
+    sound = load_checkpoint(golden / "official_head_state_dict.pt").state_dict()
     raw, draw = (golden / "official_head_state_dict.pt").read_bytes(), random.Random(2)
     path = tmp_path / "damaged.pt"
     for index in range(80):
@@ -355,7 +397,21 @@ def test_damaged_torch_files(golden: Path, tmp_path: Path) -> None:
         else:
             damaged[draw.randrange(len(raw))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
-        assert "\n" not in (refusal(path) or "")
+        message = refusal(path)
+        assert "\n" not in (message or "")
+        if message is None:
+            opened = load_checkpoint(path).state_dict()
+            assert all(torch.equal(opened[name], tensor) for name, tensor in sound.items())
+
+
+def test_a_torch_file_saved_without_checksums_is_read(tmp_path: Path) -> None:
+    state = head_model(GSPConfig(6, 5, 4)).head.state_dict()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, tmp_path / "head.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(load_checkpoint(tmp_path / "head.pt").head.prototypes, state["prototypes"])
 
 
 def _quantised(tensor: torch.Tensor) -> torch.Tensor:

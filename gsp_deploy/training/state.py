@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.files import replacing
+from gsp_deploy.integrity import damaged_record
 from gsp_deploy.scratch import remove_left_behind
 
 FORMAT_VERSION = 1
@@ -157,6 +158,11 @@ def load_state(path: Path) -> RunState | None:
         return None
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
+        if record := damaged_record(path):
+            raise CheckpointError(
+                f"{path}: not as it was saved (the checksum of {record} differs); fetch or copy it "
+                "again, or start over with --force"
+            )
         if data.pop("format") != FORMAT_VERSION:
             raise CheckpointError(f"{path}: written by another version; start over with --force")
         data["progress"] = Progress(**data["progress"])

@@ -15,8 +15,8 @@ folder of sound and damaged things, `>` an empty folder for outputs. Every line 
 its exit code, one line of error, no traceback, no partial file, and inputs as they were.
 
 Of damaged files, `opens` means that nothing that was read is different; `opens, other result` that
-a flipped bit came through: safetensors, PyTorch and ONNX files have no checksum of their own. The
-SHA-256 in the manifest beside an ONNX file or a plan tells it, and was left out here for ONNX.
+a flipped bit came through: an ONNX file has no checksum of its own. The SHA-256 in the manifest
+beside it tells, and was left out here; checkpoints carry theirs inside.
 `signal 0` is a command that had ended before its killer came.
 """
 

@@ -1,4 +1,8 @@
-"""500 damaged copies of each kind of file: our error in one line, or it opens; no crash."""
+"""500 damaged copies of each kind of file: our error in one line, or it opens; no crash.
+
+A checkpoint or an archive of PyTorch that opens is as it was saved; an ONNX file has no checksum of
+its own, and may open as another one.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,21 @@ def words(tally: Tally) -> str:
     return ", ".join(f"{seen} {count}" for seen, count in sorted(tally.outcomes.items()))
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "state-dict", "onnx", "onnx-inspection"])
-def test_damaged_models(kind: str, head_files: dict[str, Path], tried) -> None:
+@pytest.mark.parametrize(
+    ("kind", "least_refused", "may_differ"),
+    [
+        ("checkpoint", COUNT - 10, False),
+        ("state-dict", COUNT // 2, False),  # half of so small an archive is padding
+        ("onnx", COUNT // 6, True),
+        ("onnx-inspection", COUNT // 6, True),
+    ],
+)
+def test_damaged_models(
+    kind: str, least_refused: int, may_differ: bool, head_files: dict[str, Path], tried
+) -> None:
     tally = try_mutations(kind, head_files[kind], COUNT)
-    allowed = {"CheckpointError", "ConfigError", "ModelFileError", "UsageError"}
-    check(tally, allowed | {"opens", "opens, other result"}, COUNT // 6)
+    allowed = {"CheckpointError", "ConfigError", "ModelFileError", "UsageError", "opens"}
+    check(tally, allowed | ({"opens, other result"} if may_differ else set()), least_refused)
     tried("Damaged files", f"{COUNT} mutations of a file: {kind}", words(tally))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,14 @@ def test_a_damaged_or_hostile_state_is_refused(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="cannot be continued"):
+        trained(recipe_with(), tmp_path / "run", resume=True)
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+        weights = archive.read(largest)
+    flipped = bytearray(whole)
+    flipped[whole.index(weights) + len(weights) // 2] ^= 1
+    path.write_bytes(flipped)
+    with pytest.raises(CheckpointError, match="not as it was saved"):
         trained(recipe_with(), tmp_path / "run", resume=True)
     torch.save({"format": 1, "attack": Path}, path)
     with pytest.raises(CheckpointError, match="start over with --force"):
