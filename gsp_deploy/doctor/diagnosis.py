@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.device import Device, choose_api, open_device
 from gsp_deploy.doctor.needs import (
     Need,
     Readiness,
@@ -19,7 +20,6 @@ from gsp_deploy.engine.plugins import describe_plugin
 from gsp_deploy.engine.preflight import read_preflight
 from gsp_deploy.environment import Environment, can_import, package_versions
 from gsp_deploy.errors import GspDeployError, reason_of
-from gsp_deploy.runtime.device import Device, choose_api, open_device
 
 PACKAGES = (
     "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.device import Device
 from gsp_deploy.errors import UsageError
-from gsp_deploy.runtime.device import Device
 from gsp_deploy.runtime.dlpack import CUDA, CUDA_MANAGED, make_capsule, read_capsule
 
 _TYPE_STRINGS = {"float32": "<f4", "float16": "<f2", "bfloat16": "<V2", "uint8": "|u1"}

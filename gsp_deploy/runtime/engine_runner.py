@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.device import Device
+from gsp_deploy.device.protocol import Graph, Stream
 from gsp_deploy.errors import DeviceError
-from gsp_deploy.runtime.device import Device
-from gsp_deploy.runtime.device.protocol import Graph, Stream
 from gsp_deploy.runtime.elements import STORAGE
 from gsp_deploy.runtime.growing import GrowingMemory
 from gsp_deploy.runtime.shared_engine import EngineTensor, SharedEngine

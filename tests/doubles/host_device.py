@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.device import Device, DeviceProperties, MemoryInfo
 from gsp_deploy.errors import DeviceError
-from gsp_deploy.runtime.device import Device, DeviceProperties, MemoryInfo
 
 ALIGNMENT = 256
 Work = Callable[[], None]
@@ -32,6 +32,10 @@ class HostStream:
 
     def add(self, work: Work) -> None:
         (self.queue if self.captured is None else self.captured).append(work)
+
+    def after(self, other: HostStream, marker: Work) -> None:
+        """Go on only when another stream has come to a marker."""
+        self.add(lambda: other.run(marker) if marker in other.queue else None)
 
     def run(self, until: object = None) -> None:
         """Do what is queued, up to a marker if one is given and still in the queue."""
@@ -76,6 +80,18 @@ class HostDevice(Device):
         self.depth = 0
         self.spinning = self.closed = False
 
+    def called(self, name: str) -> None:
+        """Write a call down, and fail if it is the one that is to.
+
+        Raises:
+            DeviceError: on demand.
+        """
+        assert self.depth > 0, f"{name} outside of current()"
+        self.calls.append(name)
+        failing = self.fail_on == name or self.fail_at == len(self.calls) - 1
+        if failing and name not in (*NEVER_FAIL, *GIVES_BACK):
+            raise DeviceError(f"{name} failed with cudaErrorInjected: on demand")
+
     def alive(self) -> dict[str, int]:
         """Return how many of each kind were created and not destroyed."""
         kinds = ("on_device", "pinned", "streams", "events", "graphs")
@@ -103,6 +119,10 @@ class HostDevice(Device):
         del self.on_device[pointer]
 
     def allocate_host(self, size: int) -> np.ndarray:
+        if size > self.total:
+            raise DeviceError(
+                f"allocate_host for {size:,} bytes failed with cudaErrorMemoryAllocation"
+            )
         memory = np.full(size, 0xCD, np.uint8)
         self.pinned[memory.ctypes.data] = memory
         return memory
@@ -178,8 +198,7 @@ class HostDevice(Device):
 
     def order(self, first: int, then: int) -> None:
         before = self.stream_of(first)
-        marker = self._mark(before)
-        self.stream_of(then).add(lambda: before.run(marker) if marker in before.queue else None)
+        self.stream_of(then).after(before, self._mark(before))
 
     def _mark(self, stream: HostStream) -> Work:
         def marker() -> None:
@@ -254,11 +273,7 @@ GIVES_BACK = ("destroy_stream", "destroy_event", "destroy_graph")
 def _watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: HostDevice, *args: Any, **kwargs: Any) -> Any:
-        assert self.depth > 0, f"{name} outside of current()"
-        self.calls.append(name)
-        failing = self.fail_on == name or self.fail_at == len(self.calls) - 1
-        if failing and name not in (*NEVER_FAIL, *GIVES_BACK):
-            raise DeviceError(f"{name} failed with cudaErrorInjected: on demand")
+        self.called(name)
         return method(self, *args, **kwargs)
 
     return call

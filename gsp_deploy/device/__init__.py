@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from gsp_deploy.device.protocol import Device, DeviceProperties, MemoryInfo
 from gsp_deploy.environment import can_import
 from gsp_deploy.errors import MissingCapabilityError, UsageError
-from gsp_deploy.runtime.device.protocol import Device, DeviceProperties, MemoryInfo
 
 __all__ = ["CUDA_APIS", "Device", "DeviceProperties", "MemoryInfo", "choose_api", "open_device"]
 
@@ -25,10 +25,10 @@ def open_device(index: int = 0, api: str = "auto") -> Device:
         MissingCapabilityError: the library, a driver or the device is missing.
     """
     if choose_api(api) == "pycuda":
-        from gsp_deploy.runtime.device.pycuda import PycudaDevice
+        from gsp_deploy.device.pycuda import PycudaDevice
 
         return PycudaDevice(index)
-    from gsp_deploy.runtime.device.cuda_python import CudaPythonDevice
+    from gsp_deploy.device.cuda_python import CudaPythonDevice
 
     return CudaPythonDevice(index)
 
