@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 # What a folder of ours holds, and nothing else: what is being made, and whose it is.
 _FILES, _LOCK = "files", "lock"
@@ -26,31 +27,46 @@ def scratch_beside(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be made.
     """
-    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    place, lock = _own_folder(target)
     try:
-        with (place / _LOCK).open("w") as lock:
-            with suppress(OSError):  # a file system without locks: nobody takes it for left behind
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            (place / _FILES).mkdir()  # only now, so that a folder with files was locked
+        with lock:
             yield place / _FILES
             remove_left_behind(target)
     finally:
-        _remove(place)
+        try:
+            _remove(place)
+        except KeyboardInterrupt:
+            _remove(place)
+            raise
 
 
 def remove_left_behind(target: Path) -> None:
     """Remove scratch folders of this target whose owner has died; others are not touched."""
     for place in target.parent.glob(f".{glob.escape(target.name)}.*"):
         ours = re.fullmatch(r"[a-z0-9_]{8}", place.name[len(target.name) + 2 :])
-        if ours and not place.is_symlink() and _holds_our_files_alone(place):
+        if ours and not place.is_symlink() and _holds_what_ours_do(place):
             with suppress(OSError), (place / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(place)
 
 
-def _holds_our_files_alone(place: Path) -> bool:
+def _own_folder(target: Path) -> tuple[Path, TextIO]:
+    """Make a folder and return it with its lock, held."""
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        lock = (place / _LOCK).open("w")
+        with suppress(OSError):  # a file system without locks: nobody takes it for left behind
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            (place / _FILES).mkdir()
+            return place, lock
+        except FileNotFoundError:  # taken for left behind before it was locked
+            lock.close()
+
+
+def _holds_what_ours_do(place: Path) -> bool:
     with suppress(OSError):
-        return {path.name for path in place.iterdir()} == {_FILES, _LOCK}
+        return {_LOCK} <= {path.name for path in place.iterdir()} <= {_LOCK, _FILES}
     return False
 
 

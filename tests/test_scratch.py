@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -37,6 +40,44 @@ def test_the_next_run_removes_what_killed_ones_left(tmp_path: Path) -> None:
     assert names(tmp_path) == {target.name}
 
 
+def test_what_a_run_left_that_was_killed_while_tidying_up(tmp_path: Path) -> None:
+    left = killed_while_writing(tmp_path / "m.onnx")
+    shutil.rmtree(left / "files")
+    write_text(tmp_path / "m.onnx", "whole")
+    assert names(tmp_path) == {"m.onnx"}
+
+
+def test_ctrl_c_while_tidying_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, interrupts = shutil.rmtree, iter([KeyboardInterrupt])
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        remove(*arguments, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "m.onnx", "whole")
+    assert names(tmp_path) == {"m.onnx"}
+
+
+def test_a_folder_that_is_swept_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = fcntl.flock, []
+
+    def late(stream: TextIO, how: int) -> None:
+        if not swept:
+            swept.append(Path(stream.name).parent)
+            shutil.rmtree(swept[0])
+        lock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_text(tmp_path / "m.onnx", "whole")
+    assert swept
+    assert names(tmp_path) == {"m.onnx"}
+
+
 def test_a_run_that_fails_leaves_them_for_it_has_made_nothing(tmp_path: Path) -> None:
     target = tmp_path / "m.onnx"
     left = killed_while_writing(target)
@@ -67,7 +108,7 @@ def test_what_belongs_to_another_output_stays(tmp_path: Path) -> None:
     assert left.is_dir()
 
 
-@pytest.mark.parametrize("kind", ["no lock", "no files", "one more", "a link", "a file", "empty"])
+@pytest.mark.parametrize("kind", ["no lock", "one more", "a link", "a file", "empty"])
 def test_what_only_looks_like_ours_stays(kind: str, tmp_path: Path) -> None:
     place, elsewhere = tmp_path / "here" / ".m.onnx.abcdefgh", tmp_path / "elsewhere"
     for folder in (place, elsewhere):
@@ -76,8 +117,6 @@ def test_what_only_looks_like_ours_stays(kind: str, tmp_path: Path) -> None:
     match kind:
         case "no lock":
             (place / "lock").unlink()
-        case "no files":
-            (place / "files").rmdir()
         case "one more":
             (place / "diary").touch()
         case _:

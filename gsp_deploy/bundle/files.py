@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,18 @@ def check_inside(name: object) -> None:
     outside = {"", ".", ".."}.intersection(parts) or "\\" in str(name) or ":" in str(name)
     if outside or PurePosixPath(str(name)).is_absolute():
         raise ModelFileError(f"expected the name of a file within the bundle, got {brief(name)}")
+
+
+def read_own_text(folder: Path, name: str) -> str:
+    """Return the text of a bundle's own file; a link is not followed, a device is not opened.
+
+    Raises:
+        OSError, UnicodeDecodeError: there is no such file, or it is no text.
+    """
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no file of the bundle's own", str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def write_sums(folder: Path) -> None:
@@ -123,7 +136,7 @@ def _replace_folder(fresh: Path, folder: Path, old: Path) -> None:
 def _read_sums(folder: Path) -> dict[str, str]:
     path = folder / SUMS_NAME
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_own_text(folder, SUMS_NAME).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFileError(f"{folder}: {SUMS_NAME} cannot be read; is this a bundle?") from error
     sums = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gsp_deploy.bundle.files import check_inside
+from gsp_deploy.bundle.files import check_inside, read_own_text
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.engine.manifest import HardwareCompatibility
 from gsp_deploy.errors import ConfigError, ModelFileError, brief
@@ -141,7 +141,7 @@ def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
     """
     path = Path(folder) / MANIFEST_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_own_text(Path(folder), MANIFEST_NAME)
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{folder}: not a bundle, since {MANIFEST_NAME} cannot be read; "
