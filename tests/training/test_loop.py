@@ -1,65 +1,20 @@
-"""Whole runs: learning, stopping, refusing, and continuing with the same bytes."""
+"""Whole runs: what they learn, what they leave behind, and what stops them."""
 
 from __future__ import annotations
-
-import csv
-import io
-import signal
-import zipfile
-from pathlib import Path
 
 import pytest
 import torch
 
 from gsp_deploy import load_checkpoint
 from gsp_deploy.checkpoint import read_checkpoint
-from gsp_deploy.errors import CheckpointError, ConfigError, DataError, GspDeployError, UsageError
-from gsp_deploy.training import DivergenceError, train
+from gsp_deploy.errors import ConfigError, DataError, GspDeployError, UsageError
+from gsp_deploy.training import DivergenceError
 from gsp_deploy.training.loop import _split
-from gsp_deploy.training.records import Silence
 from gsp_deploy.training.run import TrainingRun
 from gsp_deploy.training.state import RunFolder, load_state
 
+from .runs import Heard, contents, rows, trained, weights_of
 from .tiny import patches, recipe_with
-
-FILES = ("best.safetensors", "last.safetensors", "log.csv", "recipe.toml")
-
-
-class Heard(Silence):
-    """Keeps what it hears, and can interrupt the run after a step."""
-
-    def __init__(self, interrupt_after: int | None = None) -> None:
-        self.plan, self.records, self.evaluations = None, [], []
-        self.interrupt_after = interrupt_after
-
-    def started(self, plan):
-        self.plan = plan
-
-    def stepped(self, record):
-        self.records.append(record)
-        if record.step == self.interrupt_after:
-            signal.raise_signal(signal.SIGINT)
-
-    def evaluated(self, step, metrics, is_best):
-        self.evaluations.append((step, metrics, is_best))
-
-
-def trained(recipe, folder, **options):
-    options.setdefault("dataset", patches())
-    return train(recipe, folder, **options)
-
-
-def rows(folder):
-    with (folder / "log.csv").open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def contents(folder: Path):
-    return {name: (folder / name).read_bytes() for name in FILES}
-
-
-def weights_of(path):
-    return load_checkpoint(path).state_dict()
 
 
 def test_a_tiny_set_is_learnt(tmp_path):
@@ -123,134 +78,6 @@ def test_the_best_checkpoint_is_the_best_and_the_last_the_last(tmp_path):
     for path, tensors in (("best", state.best.weights), ("last", state.tensors["model"])):
         found = weights_of(tmp_path / "run" / f"{path}.safetensors")
         assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
-
-
-CONTINUED = {
-    "proxies and zero-shot loss": {},
-    "memory and miner": {
-        "loss": {"kind": "multi-similarity"},
-        "miner": {"kind": "multi-similarity"},
-        "xbm": {"size": 24, "start": 2},
-        "augmentation": {"crop_area": [0.5, 1.0], "flip": True, "contrast": 0.2},
-    },
-    "scaler, plateau, momentum": {
-        "run__amp": "fp16",
-        "schedule": {"kind": "plateau", "patience": 1, "warmup": 2},
-        "optimiser": {"kind": "sgd", "lr": 0.01, "clip_norm": 1.0},
-    },
-    "dropout in the backbone": {
-        "model": {
-            "backbone": "resnet10t",
-            "backbone_options": {"drop_path_rate": 0.5, "drop_block_rate": 0.1},
-        },
-        "run__steps": 6,
-    },
-    "shuffle and prototypes from memory": {
-        "sampler": {"batch_size": 8, "images_per_class": 0},
-        "prototypes": {"init": "memory", "memory": 12},
-        "run__workers": 1,
-    },
-}
-
-
-@pytest.mark.parametrize("changes", CONTINUED.values(), ids=CONTINUED)
-def test_interrupted_and_continued_runs_end_with_the_same_bytes(tmp_path, changes):
-    recipe = recipe_with(**{"run__steps": 9, "run__evaluate_every": 3, **changes})
-    total = recipe.run.steps
-    trained(recipe, tmp_path / "whole", command="x")
-    folder = tmp_path / "pieces"
-    for stop in (1, 4, 5):
-        result = trained(recipe, folder, command="x", resume=True, observer=Heard(stop))
-        assert (result.interrupted, result.steps) == (True, stop)
-    result = trained(recipe, folder, command="another", resume=True)
-    assert (result.interrupted, result.steps) == (False, total)
-    assert contents(folder) == contents(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("at", range(1, 7))
-def test_a_crash_inside_any_step_loses_nothing_that_was_saved(tmp_path, monkeypatch, at):
-    """The state is saved every second step; the crash comes after weights have moved."""
-    recipe = recipe_with(run__steps=6, run__evaluate_every=3, run__save_every=2, run__log_every=1)
-    trained(recipe, tmp_path / "whole")
-    step = TrainingRun.step
-
-    def crashing(self, number, batch, drops):
-        record = step(self, number, batch, drops)
-        if number == at - 1:
-            raise RuntimeError("power cut")
-        return record
-
-    monkeypatch.setattr(TrainingRun, "step", crashing)
-    with pytest.raises(RuntimeError, match="power cut"):
-        trained(recipe, tmp_path / "run")
-    monkeypatch.setattr(TrainingRun, "step", step)
-    trained(recipe, tmp_path / "run", resume=True)
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
-
-
-def test_a_finished_run_restores_what_follows_from_its_state(tmp_path):
-    recipe = recipe_with()
-    trained(recipe, tmp_path / "run")
-    before = contents(tmp_path / "run")
-    for name in ("best.safetensors", "last.safetensors"):
-        (tmp_path / "run" / name).unlink()
-    with (tmp_path / "run" / "log.csv").open("a") as log:
-        log.write("5,1,0.1,0\n12")  # lines of a killed run, the last cut short
-    heard = Heard()
-    result = trained(recipe, tmp_path / "run", resume=True, observer=heard)
-    assert not heard.records
-    assert (result.steps, result.interrupted) == (4, False)
-    assert contents(tmp_path / "run") == before
-
-
-def test_leftovers_of_a_killed_write_are_cleared(tmp_path):
-    leftover = tmp_path / "run" / ".state.pt.abcd1234"
-    (leftover / "files").mkdir(parents=True)
-    (leftover / "files" / "state.pt").write_bytes(b"half")
-    (leftover / "lock").touch()  # which nobody holds
-    trained(recipe_with(), tmp_path / "run", resume=True)
-    assert not leftover.exists()
-
-
-def test_an_existing_run_is_neither_overwritten_nor_mixed_up(tmp_path):
-    trained(recipe_with(), tmp_path / "run")
-    (tmp_path / "run" / "mine.txt").write_text("keep")
-    with pytest.raises(UsageError, match="not empty; pass --resume"):
-        trained(recipe_with(), tmp_path / "run")
-    with pytest.raises(UsageError, match=r"begun with another optimiser\.lr"):
-        trained(recipe_with(optimiser__lr=0.5), tmp_path / "run", resume=True)
-    with pytest.raises(UsageError, match="begun with other images"):
-        trained(recipe_with(), tmp_path / "run", resume=True, dataset=patches(images_per_class=7))
-    before = contents(tmp_path / "run")
-    with pytest.raises(UsageError, match="a batch needs"):
-        trained(recipe_with(sampler__batch_size=80), tmp_path / "run", force=True)
-    assert contents(tmp_path / "run") == before  # a mistake does not cost the old run
-    result = trained(recipe_with(optimiser__lr=0.5), tmp_path / "run", force=True)
-    assert result.steps == 4
-    assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
-
-
-def test_a_damaged_or_hostile_state_is_refused(tmp_path):
-    trained(recipe_with(), tmp_path / "run")
-    path = tmp_path / "run" / "state.pt"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="cannot be continued"):
-        trained(recipe_with(), tmp_path / "run", resume=True)
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-        largest = max(archive.infolist(), key=lambda record: record.file_size)
-        weights = archive.read(largest)
-    flipped = bytearray(whole)
-    flipped[whole.index(weights) + len(weights) // 2] ^= 1
-    path.write_bytes(flipped)
-    with pytest.raises(CheckpointError, match="not as it was saved"):
-        trained(recipe_with(), tmp_path / "run", resume=True)
-    torch.save({"format": 1, "attack": Path}, path)
-    with pytest.raises(CheckpointError, match="start over with --force"):
-        trained(recipe_with(), tmp_path / "run", resume=True)
-    torch.save({"format": 1, "something": "else"}, path)
-    with pytest.raises(CheckpointError, match="not the state of a training run"):
-        trained(recipe_with(), tmp_path / "run", resume=True)
 
 
 def test_early_stopping(tmp_path, monkeypatch):
