@@ -5,35 +5,91 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import (
-    ENGINES,
-    CudaApi,
-    CudaGraphs,
-    Device,
-    Force,
-    HostCode,
-    Json,
-    Plugins,
-    Provider,
-    Threads,
-)
+from gsp_deploy_cli.inputs import existing_file
+from gsp_deploy_cli.options import Force, Json
+from gsp_deploy_cli.runtime_options import ENGINES, RuntimeOptions
 
 COMPARISON = "Against an earlier result"
+
+
+@dataclass(frozen=True)
+class EngineMeasuring:
+    """What is measured of engines besides."""
+
+    wait: Annotated[
+        str,
+        typer.Option(help="While an engine runs: spin, block or auto.", rich_help_panel=ENGINES),
+    ] = "auto"
+    l2: Annotated[
+        str,
+        typer.Option(
+            "--l2", help="warm, or cold: empty the GPU's cache first.", rich_help_panel=ENGINES
+        ),
+    ] = "warm"
+    sustained: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds to run without pause, watching clocks, power and temperature.",
+            rich_help_panel=ENGINES,
+        ),
+    ] = None
+    trtexec: Annotated[
+        bool,
+        typer.Option(
+            "--trtexec",
+            help="Print the trtexec commands that measure the same, and stop.",
+            rich_help_panel=ENGINES,
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What a result is held against, and how far it may be off."""
+
+    save: Annotated[
+        Path | None, typer.Option(help="Write the result as JSON.", rich_help_panel=COMPARISON)
+    ] = None
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare",
+            help="A saved result.",
+            rich_help_panel=COMPARISON,
+            callback=existing_file,
+        ),
+    ] = None
+    max_regression: Annotated[
+        str,
+        typer.Option(help="Growth that fails with exit code 3.", rich_help_panel=COMPARISON),
+    ] = "10%"
+    gate: Annotated[
+        str,
+        typer.Option(
+            help="ratio: to average pooling in the same rounds (p50 where there is none); "
+            "latency: p50 for all.",
+            rich_help_panel=COMPARISON,
+        ),
+    ] = "ratio"
 
 
 def bench(
     models: Annotated[
         list[Path],
-        typer.Argument(help="Engines, exports (.onnx) and checkpoints, measured in turns."),
+        typer.Argument(
+            help="Engines, exports (.onnx) and checkpoints, measured in turns.",
+            callback=existing_file,
+        ),
     ],
+    *,
     batch: Annotated[str, typer.Option(help="Batch sizes, as in 1,8.")] = "1",
-    threads: Threads = None,
     repeats: Annotated[int, typer.Option(help="Rounds that count, per batch size.")] = 50,
     seconds: Annotated[
         float | None, typer.Option(help="Go on for this long per batch size instead.")
@@ -45,7 +101,10 @@ def bench(
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option(help="Image to time pre-processing on. (default: synthetic 640x480 JPEG)"),
+        typer.Option(
+            help="Image to time pre-processing on. (default: synthetic 640x480 JPEG)",
+            callback=existing_file,
+        ),
     ] = None,
     twin: Annotated[
         bool, typer.Option("--twin/--no-twin", help="Measure average pooling beside each model.")
@@ -53,56 +112,9 @@ def bench(
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure peak memory, a process each.")
     ] = True,
-    device: Device = None,
-    provider: Provider = None,
-    cuda_graphs: CudaGraphs = True,
-    wait: Annotated[
-        str,
-        typer.Option(help="While an engine runs: spin, block or auto.", rich_help_panel=ENGINES),
-    ] = "auto",
-    l2: Annotated[
-        str,
-        typer.Option(
-            "--l2", help="warm, or cold: empty the GPU's cache first.", rich_help_panel=ENGINES
-        ),
-    ] = "warm",
-    sustained: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds to run without pause, watching clocks, power and temperature.",
-            rich_help_panel=ENGINES,
-        ),
-    ] = None,
-    trtexec: Annotated[
-        bool,
-        typer.Option(
-            "--trtexec",
-            help="Print the trtexec commands that measure the same, and stop.",
-            rich_help_panel=ENGINES,
-        ),
-    ] = False,
-    cuda_api: CudaApi = "auto",
-    plugin: Plugins = None,
-    allow_host_code: HostCode = False,
-    save: Annotated[
-        Path | None, typer.Option(help="Write the result as JSON.", rich_help_panel=COMPARISON)
-    ] = None,
-    old: Annotated[
-        Path | None,
-        typer.Option("--compare", help="A saved result.", rich_help_panel=COMPARISON),
-    ] = None,
-    max_regression: Annotated[
-        str,
-        typer.Option(help="Growth that fails with exit code 3.", rich_help_panel=COMPARISON),
-    ] = "10%",
-    gate: Annotated[
-        str,
-        typer.Option(
-            help="ratio: to average pooling in the same rounds (p50 where there is none); "
-            "latency: p50 for all.",
-            rich_help_panel=COMPARISON,
-        ),
-    ] = "ratio",
+    runtime: RuntimeOptions,
+    engines: EngineMeasuring,
+    comparing: Comparing,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -124,33 +136,36 @@ def bench(
         warmup=warmup,
         repeats=repeats,
         seconds=seconds,
-        threads=threads,
-        device=device or implied_device(models),
-        provider=provider,
+        threads=runtime.threads,
+        device=runtime.device or implied_device(models),
+        provider=runtime.provider,
         size=_whole_numbers("--size", size, "x") if size else None,  # type: ignore[arg-type]
         twin=twin,
         memory=memory,
-        cuda_graphs=cuda_graphs,
-        wait=wait,
-        l2=l2,
-        sustained=sustained,
-        cuda_api=cuda_api,
-        allow_host_code=allow_host_code,
+        cuda_graphs=runtime.cuda_graphs,
+        wait=engines.wait,
+        l2=engines.l2,
+        sustained=engines.sustained,
+        cuda_api=runtime.cuda_api,
+        allow_host_code=runtime.allow_host_code,
     )
-    if trtexec:
-        show_trtexec(models, settings, plugin or (), json)
+    plugins = runtime.plugins
+    if engines.trtexec:
+        show_trtexec(models, settings, plugins, json)
         return
-    limit = _share(max_regression)
-    before = read_report(old) if old else None
+    limit = _share(comparing.max_regression)
+    before = read_report(comparing.compare) if comparing.compare else None
     if before is not None:
         check_settings(before.settings, settings)  # now, not after minutes of measuring
-    if save is not None:
-        refuse_overwrite(save, force)
+    if comparing.save is not None:
+        refuse_overwrite(comparing.save, force)
     with _announcing() as observe:
-        report = run_benchmark(models, settings, image=image, plugins=plugin or (), observe=observe)
-    if save is not None:
-        report.save(save)
-    comparison = None if before is None else compare(before, report, limit, gate)  # type: ignore[arg-type]
+        report = run_benchmark(models, settings, image=image, plugins=plugins, observe=observe)
+    if comparing.save is not None:
+        report.save(comparing.save)
+    comparison = (
+        None if before is None else compare(before, report, limit, comparing.gate)  # type: ignore[arg-type]
+    )
     show_report(report, comparison, json)
     if comparison is not None:
         comparison.check()

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import (
-    CudaApi,
-    CudaGraphs,
-    Device,
-    HostCode,
-    Json,
-    ModelFile,
-    Plugins,
-    Provider,
-    Threads,
-)
+from gsp_deploy_cli.inputs import existing_file, existing_images
+from gsp_deploy_cli.options import Json, ModelFile, Strict
+from gsp_deploy_cli.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
@@ -34,11 +26,37 @@ def _limit(text: str) -> typer.models.OptionInfo:
     return typer.Option(min=0, help=text, rich_help_panel=LIMITS)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How far the candidate may be from the reference; None is its precision's own limit."""
+
+    max_cosine_distance: Annotated[float | None, _limit("1 - cos of two embeddings.")] = None
+    max_embedding_error: Annotated[float | None, _limit("Over the largest entry.")] = None
+    max_attribute_error: Annotated[float | None, _limit("Over the largest entry.")] = None
+    max_weight_error: Annotated[float | None, _limit("Over the spread of the weights.")] = None
+    max_marginal_error: Annotated[float | None, _limit("|mean w - 1|.")] = None
+    max_flips: Annotated[float | None, _limit("Share of changed nearest neighbours.")] = None
+    min_overlap: Annotated[float | None, _limit("Share of 10 neighbours that stay.")] = None
+    max_recall_drop: Annotated[float | None, _limit("R@1 lost, in [0, 1].")] = None
+    max_map_drop: Annotated[float | None, _limit("MAP@R lost, in [0, 1].")] = None
+    max_batch_error: Annotated[float | None, _limit("Change with the place in a batch.")] = None
+    max_leak: Annotated[float | None, _limit("Change with a batch's other images.")] = None
+    max_layer_error: Annotated[float | None, _limit("RMS over RMS, for --layers.")] = None
+
+
 def check(
-    reference: Annotated[Path, typer.Argument(help="The model that is right.")],
+    reference: Annotated[
+        Path, typer.Argument(help="The model that is right.", callback=existing_file)
+    ],
     candidate: ModelFile,
+    *,
     images: Annotated[
-        list[str], typer.Option("--images", help="A folder, file or glob pattern; repeatable.")
+        list[str],
+        typer.Option(
+            "--images",
+            help="A folder, file or glob pattern; repeatable.",
+            callback=existing_images,
+        ),
     ],
     labels: Annotated[
         str, typer.Option(help="Classes of the images: folder (one per class), or none.")
@@ -50,35 +68,16 @@ def check(
     layers: Annotated[
         bool, typer.Option("--layers", help="Find the first node of the graph that diverges.")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
-    ] = False,
+    strict: Strict = False,
     ref_device: Annotated[str | None, typer.Option(help="Device of the reference.")] = None,
     ref_provider: Annotated[
         str | None, typer.Option(help="ONNX Runtime's execution provider of the reference.")
     ] = None,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
-    cuda_api: CudaApi = "auto",
-    cuda_graphs: CudaGraphs = True,
-    plugin: Plugins = None,
-    allow_host_code: HostCode = False,
+    runtime: RuntimeOptions,
     emulate_fp16: Annotated[
         bool, typer.Option(help="Round float16 as a GPU does where the CPU would not.")
     ] = True,
-    max_cosine_distance: Annotated[float | None, _limit("1 - cos of two embeddings.")] = None,
-    max_embedding_error: Annotated[float | None, _limit("Over the largest entry.")] = None,
-    max_attribute_error: Annotated[float | None, _limit("Over the largest entry.")] = None,
-    max_weight_error: Annotated[float | None, _limit("Over the spread of the weights.")] = None,
-    max_marginal_error: Annotated[float | None, _limit("|mean w - 1|.")] = None,
-    max_flips: Annotated[float | None, _limit("Share of changed nearest neighbours.")] = None,
-    min_overlap: Annotated[float | None, _limit("Share of 10 neighbours that stay.")] = None,
-    max_recall_drop: Annotated[float | None, _limit("R@1 lost, in [0, 1].")] = None,
-    max_map_drop: Annotated[float | None, _limit("MAP@R lost, in [0, 1].")] = None,
-    max_batch_error: Annotated[float | None, _limit("Change with the place in a batch.")] = None,
-    max_leak: Annotated[float | None, _limit("Change with a batch's other images.")] = None,
-    max_layer_error: Annotated[float | None, _limit("RMS over RMS, for --layers.")] = None,
+    limits: Limits,
     json: Json = False,
 ) -> None:
     """Compare two models on images: outputs, neighbours, batching. Exit code 3 if a gate fails.
@@ -88,39 +87,22 @@ def check(
     """
     from gsp_deploy.errors import UsageError
     from gsp_deploy.image_files import find_images
-    from gsp_deploy.runtime import SessionOptions, implied_device
 
     if labels not in ("folder", "none"):
         raise UsageError(f"--labels expects folder or none, got {labels!r}")
     files = find_images(images)
-    first = SessionOptions(
-        ref_device or implied_device([reference]),
-        threads,
-        ref_provider,
-        cuda_graphs=cuda_graphs,
-        cuda_api=cuda_api,
-        plugins=tuple(plugin or ()),
-        allow_host_code=allow_host_code,
+    of_reference = replace(runtime, device=ref_device, provider=ref_provider)
+    pair = _Pair(
+        reference,
+        of_reference.for_model(reference),
+        candidate,
+        runtime.for_model(candidate),
+        emulate_fp16,
     )
-    second = replace(first, device=device or implied_device([candidate]), provider=provider)
-    pair = _Pair(reference, first, candidate, second, emulate_fp16)
     if layers:
         chosen = _evenly(files, limit or LAYER_IMAGES)
-        _check_layers(pair, chosen, strict, max_layer_error, json)
+        _check_layers(pair, chosen, strict, limits.max_layer_error, json)
         return
-    limits = {
-        "max_cosine_distance": max_cosine_distance,
-        "max_embedding_error": max_embedding_error,
-        "max_attribute_error": max_attribute_error,
-        "max_weight_error": max_weight_error,
-        "max_marginal_error": max_marginal_error,
-        "max_flips": max_flips,
-        "min_overlap": min_overlap,
-        "max_recall_drop": max_recall_drop,
-        "max_map_drop": max_map_drop,
-        "max_batch_error": max_batch_error,
-        "max_leak": max_leak,
-    }
     _check_outputs(pair, files[:limit], strict, labels == "folder", limits, json)
 
 
@@ -151,23 +133,23 @@ def _check_outputs(
     files: Sequence[Path],
     strict: bool,
     with_labels: bool,
-    limits: Mapping[str, float | None],
+    limits: Limits,
     json: bool,
 ) -> None:
     from gsp_deploy.parity import compare_files, image_reader, tolerances_for
     from gsp_deploy_cli.check_report import show_parity
 
     with pair.sessions() as (first, second):
-        tolerances = tolerances_for(second.info.precision, limits)
+        tolerances = tolerances_for(second.info.precision, asdict(limits))
         reader = image_reader(first, second, files, strict)
-        with show.progress("comparing", len(files)) as bar:
+        with show.counting("comparing", len(files)) as advance:
             report = compare_files(
                 first,
                 second,
                 reader,
                 labels_from_folders=with_labels,
                 tolerances=tolerances,
-                progress=lambda count: bar.advance(bar.task_ids[0], count),
+                progress=advance,
             )
     if json:
         show.document("check", report.to_dict())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from gsp_deploy.parity.gates import figure
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from gsp_deploy.parity.retrieval import RetrievalAgreement
     from gsp_deploy.runtime.session import SessionInfo
 
-SHOWN_SKIPPED = 10
 NAME_WIDTH = 18
 NODE_WIDTH, OPERATOR_WIDTH, MODULE_WIDTH = 20, 13, 29
 WHOLE_GRAPH = 30
@@ -31,12 +31,7 @@ def show_parity(report: ParityReport) -> None:
     _show_gates(report.gates)
     for line in report.figures.notes:
         show.note(f"note: {line}")
-    if report.skipped:
-        show.note(f"skipped {len(report.skipped):,} images that cannot be read:")
-        for line in report.skipped[:SHOWN_SKIPPED]:
-            show.note(f"  {line}")
-        if len(report.skipped) > SHOWN_SKIPPED:
-            show.note(f"  and {len(report.skipped) - SHOWN_SKIPPED:,} more (--json lists all)")
+    show.skipped(report.skipped)
 
 
 def _show_subject(report: ParityReport) -> None:
@@ -118,14 +113,15 @@ def show_layers(report: LayerReport) -> None:
     """Print the errors along the graph, the first divergent node marked, and where they grow."""
     names = _in_columns("node", "operator", "module")
     rows = [_node_row(node, report.first) for node in _shown(report)]
-    title = f"error along the graph, {report.images} images, limit {figure(report.threshold)}"
+    images, limit = counted(report.images, "image"), figure(report.threshold)
+    title = f"error along the graph, {images}, limit {limit}"
     show.table(title, [names, "error"], rows)
     grown = [node for node in report.largest_growth() if node.growth > 0]
     if grown:
         rows = [[_names(node), f"{node.growth:.1e}"] for node in grown]
         show.table("where it grows most", [names, "growth"], rows)
     if report.first is None:
-        show.out.print(f"none of {len(report.nodes)} nodes is beyond the limit")
+        show.out.print(f"none of {counted(len(report.nodes), 'node')} is beyond the limit")
 
 
 def _node_row(node: NodeError | None, first: NodeError | None) -> list[str]:

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
+from gsp_deploy_cli.inputs import existing_data
 from gsp_deploy_cli.options import Force, Json
 
 app = typer.Typer(no_args_is_help=True, help="List, check, preview and write data sets.")
@@ -17,7 +19,12 @@ app = typer.Typer(no_args_is_help=True, help="List, check, preview and write dat
 _MOST_NAMED = 20
 
 Spec = Annotated[
-    str, typer.Argument(metavar="SPEC", help="glyphs, cub:PATH, a folder, ...; see `data list`.")
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="glyphs, cub:PATH, a folder, ...; see `data list`.",
+        callback=existing_data,
+    ),
 ]
 
 
@@ -48,8 +55,8 @@ def check(spec: Spec, as_json: Json = False) -> None:
     from gsp_deploy.errors import DataError
 
     dataset = open_dataset(spec)
-    with show.progress("reading", len(dataset.train) + len(dataset.test)) as bar:
-        broken = unreadable_images(dataset, lambda: bar.advance(bar.task_ids[0]))
+    with show.counting("reading", len(dataset.train) + len(dataset.test)) as advance:
+        broken = unreadable_images(dataset, advance)
     parts = {
         name: {"images": len(part), "classes": len(set(part.labels.tolist()))}
         for name, part in dataset.parts.items()
@@ -65,11 +72,8 @@ def check(spec: Spec, as_json: Json = False) -> None:
             },
         )
     else:
-        rows = [
-            (name, f"{size['images']:,} images of {size['classes']:,} classes")
-            for name, size in parts.items()
-        ]
-        show.facts(dataset.name, [*rows, ("unreadable", f"{len(broken):,} images")])
+        rows = [(name, _sized(size["images"], size["classes"])) for name, size in parts.items()]
+        show.facts(dataset.name, [*rows, ("unreadable", counted(len(broken), "image"))])
         for note in dataset.notes:
             show.note(f"note: {note}")
     for image in broken[:_MOST_NAMED]:
@@ -78,8 +82,8 @@ def check(spec: Spec, as_json: Json = False) -> None:
         more = len(broken) - _MOST_NAMED
         rest = f", {more:,} of them not named here (--json names all)" if more > 0 else ""
         raise DataError(
-            f"{len(broken):,} images of {spec} cannot be read{rest}; replace them, or take them "
-            "off the list"
+            f"{counted(len(broken), 'image')} of {spec} cannot be read{rest}; replace what is "
+            "broken, or take it off the list"
         )
 
 
@@ -102,8 +106,12 @@ def preview(
     write_contact_sheet(images, output, count)
     for note in dataset.notes:
         show.note(f"note: {note}")
-    size = f"{len(images)} images of {images.num_classes} classes"
+    size = _sized(len(images), images.num_classes)
     show.facts(f"{dataset.name}, {part} part", [("holds", size), ("sheet", str(output))])
+
+
+def _sized(images: int, classes: int) -> str:
+    return f"{counted(images, 'image')} of {counted(classes, 'class', 'classes')}"
 
 
 @app.command()
@@ -117,7 +125,7 @@ def write(
 
     dataset = open_dataset(spec)
     total = len(dataset.train) + len(dataset.test)
-    with show.progress("writing", total) as bar:
-        write_tree(dataset, output, on_image=lambda: bar.advance(bar.task_ids[0]))
+    with show.counting("writing", total) as advance:
+        write_tree(dataset, output, on_image=advance)
     rows = [("images", str(total)), ("folder", str(output)), ("read it with", f"folder:{output}")]
     show.facts(f"{dataset.name}, written", rows)

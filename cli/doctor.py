@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import CudaApi, Json
+from gsp_deploy_cli.inputs import existing_file
+from gsp_deploy_cli.options import Json
+from gsp_deploy_cli.runtime_options import CudaApi
 
 if TYPE_CHECKING:
     from gsp_deploy.doctor.diagnosis import Diagnosis
@@ -21,7 +23,10 @@ def doctor(
         typer.Option("--selftest", help="Build and run a small model against known embeddings."),
     ] = False,
     plugin: Annotated[
-        Path | None, typer.Option(help="Library of the pooling plugin, to be described.")
+        Path | None,
+        typer.Option(
+            help="Library of the pooling plugin, to be described.", callback=existing_file
+        ),
     ] = None,
     gpu: Annotated[int, typer.Option(min=0, help="Number of the CUDA device.")] = 0,
     cuda_api: CudaApi = "auto",

@@ -7,41 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import (
-    CudaApi,
-    CudaGraphs,
-    Device,
-    Force,
-    HostCode,
-    Json,
-    ModelFile,
-    Plugins,
-    Provider,
-    Threads,
-)
+from gsp_deploy_cli.options import BatchSize, Force, Images, Json, ModelFile, Strict
+from gsp_deploy_cli.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.embedding import EmbeddingTable
 
-SHOWN_FAILURES = 10
-
 
 def embed(
     model: ModelFile,
-    images: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns.")],
+    images: Images,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="A .npy, .npz or .parquet.")],
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
-    ] = False,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
-    cuda_api: CudaApi = "auto",
-    cuda_graphs: CudaGraphs = True,
-    plugin: Plugins = None,
-    allow_host_code: HostCode = False,
+    batch: BatchSize = 32,
+    strict: Strict = False,
+    runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -49,31 +31,21 @@ def embed(
     from gsp_deploy.embedding import check_table_path, embed_files, ids_path, write_table
     from gsp_deploy.files import refuse_overwrite
     from gsp_deploy.image_files import ImageReader, find_images
-    from gsp_deploy.runtime import open_session
 
     check_table_path(output)
     for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):
         refuse_overwrite(file, force)
     files = find_images(images)
-    with open_session(
-        model,
-        device,
-        threads=threads,
-        provider=provider,
-        cuda_graphs=cuda_graphs,
-        cuda_api=cuda_api,
-        plugins=plugin or (),
-        allow_host_code=allow_host_code,
-    ) as session:
+    with runtime.open(model) as session:
         reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
-        with show.progress("embedding", len(files)) as bar:
-            table = embed_files(session, reader, lambda n: bar.advance(bar.task_ids[0], n))
+        with show.counting("embedding", len(files)) as advance:
+            table = embed_files(session, reader, advance)
         written = write_table(table, output)
-        runtime = f"{session.info.runtime} {session.info.device}, {session.info.precision}"
-    _report(table, written, runtime, json)
+        ran_on = f"{session.info.runtime} {session.info.device}, {session.info.precision}"
+    _report(table, written, ran_on, json)
 
 
-def _report(table: EmbeddingTable, written: tuple[Path, ...], runtime: str, json: bool) -> None:
+def _report(table: EmbeddingTable, written: tuple[Path, ...], ran_on: str, json: bool) -> None:
     count, dim = table.embeddings.shape
     if json:
         failures = [{"file": str(f.file), "reason": f.reason} for f in table.failures]
@@ -83,16 +55,11 @@ def _report(table: EmbeddingTable, written: tuple[Path, ...], runtime: str, json
                 "files": [str(path) for path in written],
                 "images": count,
                 "embedding_dim": dim,
-                "runtime": runtime,
+                "runtime": ran_on,
                 "skipped": failures,
             },
         )
         return
-    rows = [("embedded", f"{count:,} images, {dim}-D"), ("runtime", runtime)]
+    rows = [("embedded", f"{counted(count, 'image')}, {dim}-D"), ("runtime", ran_on)]
     show.facts(", ".join(str(path) for path in written), rows)
-    if table.failures:
-        show.note(f"skipped {len(table.failures):,} images that cannot be read:")
-        for failure in table.failures[:SHOWN_FAILURES]:
-            show.note(f"  {failure.reason}")
-        if len(table.failures) > SHOWN_FAILURES:
-            show.note(f"  and {len(table.failures) - SHOWN_FAILURES:,} more (--json lists all)")
+    show.skipped([failure.reason for failure in table.failures])

@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import (
-    CudaApi,
-    CudaGraphs,
-    Device,
-    HostCode,
-    Json,
-    Plugins,
-    Provider,
-    Threads,
-)
+from gsp_deploy_cli.inputs import existing_data, existing_file
+from gsp_deploy_cli.options import Json
+from gsp_deploy_cli.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.evaluation import Evaluation
@@ -28,51 +22,36 @@ if TYPE_CHECKING:
 
 def evaluate(
     models: Annotated[
-        list[Path], typer.Argument(help="A model; several are also joined as an ensemble.")
+        list[Path],
+        typer.Argument(
+            help="A model; several are also joined as an ensemble.", callback=existing_file
+        ),
     ],
+    *,
     data: Annotated[
-        str, typer.Option(help="A data set: glyphs, cub:PATH, a folder... (see `data list`).")
+        str,
+        typer.Option(
+            help="A data set: glyphs, cub:PATH, a folder... (see `data list`).",
+            callback=existing_data,
+        ),
     ],
     ranks: Annotated[
         str | None, typer.Option(help="K of R@K, as 1,2,4,8. (default: the data set's own)")
     ] = None,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
-    cuda_api: CudaApi = "auto",
-    cuda_graphs: CudaGraphs = True,
-    plugin: Plugins = None,
-    allow_host_code: HostCode = False,
+    runtime: RuntimeOptions,
     json: Json = False,
 ) -> None:
     """Embed a data set's test part and report R@K, MAP@R and R-precision."""
     from gsp_deploy.data import open_dataset
     from gsp_deploy.evaluation import evaluate as run
-    from gsp_deploy.runtime import open_session
 
     chosen = _ranks(ranks)
     dataset = open_dataset(data)
     with ExitStack() as stack:
-        sessions = [
-            stack.enter_context(
-                open_session(
-                    model,
-                    device,
-                    threads=threads,
-                    provider=provider,
-                    cuda_graphs=cuda_graphs,
-                    cuda_api=cuda_api,
-                    plugins=plugin or (),
-                    allow_host_code=allow_host_code,
-                )
-            )
-            for model in models
-        ]
+        sessions = [stack.enter_context(runtime.open(model)) for model in models]
         notes = [note for session in sessions if (note := _other_data(session, data))]
-        with show.progress("embedding", len(dataset.test) * len(models)) as bar:
-            found = run(
-                sessions, dataset, chosen, lambda count: bar.advance(bar.task_ids[0], count)
-            )
+        with show.counting("embedding", len(dataset.test) * len(models)) as advance:
+            found = run(sessions, dataset, chosen, advance)
     if json:
         show.document("evaluate", {"data": data, **found.to_dict()})
     else:
@@ -109,7 +88,8 @@ def _report(found: Evaluation) -> None:
     if found.concatenated is not None:
         rows.append(["mean of the models", *(f"{100 * v:.2f}" for v in found.separated.values())])
         rows.append(_row("joined embeddings", found.concatenated))
-    title = f"{found.dataset}: {found.images:,} images of {found.classes:,} classes, per cent"
+    size = f"{counted(found.images, 'image')} of {counted(found.classes, 'class', 'classes')}"
+    title = f"{found.dataset}: {size}, per cent"
     show.table(title, columns, rows)
     for note in found.notes:
         show.note(f"note: {note}")

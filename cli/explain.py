@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Force, Json, ModelFile, Provider, Threads
+from gsp_deploy_cli.options import Force, Images, Json, ModelFile
+from gsp_deploy_cli.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.explain import PoolingMaps
 
+SHOWN_PICTURES = 10
+NAME_WIDTH = 50
+
 
 def explain(
     model: ModelFile,
-    images: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns.")],
+    images: Images,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the PNG files.")],
     limit: Annotated[int, typer.Option(min=1, help="Images to draw, at most.")] = 64,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
+    runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -30,21 +33,19 @@ def explain(
     from gsp_deploy.explain import pooling_maps, write_map_panel
     from gsp_deploy.files import refuse_overwrite
     from gsp_deploy.image_files import find_images, read_images
-    from gsp_deploy.runtime import open_session
 
     files = find_images(images)
     panels = _panels(output, files[:limit])
     for panel in panels.values():
         refuse_overwrite(panel, force)
-    with open_session(model, device, threads=threads, provider=provider) as session:
+    with runtime.open(model) as session:
         batch, failures = read_images(list(panels), session.info.require_preprocessing())
         maps = pooling_maps(session, batch.images)
-    with show.progress("drawing", len(batch)) as bar:
+    with show.counting("drawing", len(batch)) as advance:
         for index, file in enumerate(batch.files):
             write_map_panel(maps, index, panels[file])
-            bar.advance(bar.task_ids[0])
-    for failure in failures:
-        show.note(f"skipped: {failure.reason}")
+            advance()
+    show.skipped([failure.reason for failure in failures])
     if len(files) > limit:
         show.note(f"note: {limit} of {len(files):,} images drawn; --limit draws more")
     _report(maps, [panels[file] for file in batch.files], json)
@@ -88,11 +89,13 @@ def _report(maps: PoolingMaps, panels: list[Path], json: bool) -> None:
         ("picture", "least", "most", "ignored"),
         [
             (
-                row["file"],
+                show.elided(row["file"], NAME_WIDTH),
                 f"{row['smallest_weight']:.2f}",
                 f"{row['largest_weight']:.2f}",
                 f"{row['ignored_share']:.0%}",
             )
-            for row in rows
+            for row in rows[:SHOWN_PICTURES]
         ],
     )
+    if len(rows) > SHOWN_PICTURES:
+        show.out.print(show.more(len(rows) - SHOWN_PICTURES))

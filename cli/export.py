@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ import typer
 from gsp_deploy_cli import show
 from gsp_deploy_cli.export_report import check_drop, report
 from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
+from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
+    from gsp_deploy import EmbeddingModel
     from gsp_deploy.config import ModelConfig
     from gsp_deploy.export import Calibration, QuantisationImages
 
@@ -20,17 +23,108 @@ REFERENCE = "For the authors' state dict"
 INT8 = "For int8"
 
 
+@dataclass(frozen=True)
+class Int8Options:
+    """How int8 is calibrated, and what it may cost."""
+
+    calibration_method: Annotated[
+        str | None,
+        typer.Option(
+            help="min-max, percentile or entropy. (default: min-max)", rich_help_panel=INT8
+        ),
+    ] = None
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of MAP@R that may be lost; sensitive layers stay in fp32 until it "
+            "holds. (default: 0.5)",
+            rich_help_panel=INT8,
+        ),
+    ] = None
+    validate: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to measure the loss: a folder of images, one folder a class, or a data "
+            "set (see `data list`). (default: the calibration images)",
+            rich_help_panel=INT8,
+            callback=existing_data,
+        ),
+    ] = None
+
+    def check(self, precision: str, calibrate: Path | None) -> None:
+        """Raise `UsageError` where these options and the precision do not fit together."""
+        from gsp_deploy.errors import UsageError
+
+        given = [name for name, value in asdict(self).items() if value is not None]
+        if precision != "int8" and given:
+            option = given[0].replace("_", "-")
+            raise UsageError(f"--{option} belongs to --precision int8, got --precision {precision}")
+        if precision == "int8" and calibrate is None:
+            raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """What the authors' state dict does not tell of its model."""
+
+    backbone: Annotated[
+        str | None, typer.Option(help="timm architecture.", rich_help_panel=REFERENCE)
+    ] = None
+    image_size: Annotated[
+        int | None, typer.Option(help="Input side. (default: 224)", rich_help_panel=REFERENCE)
+    ] = None
+    transport_ratio: Annotated[
+        float | None, typer.Option(help="mu. (default: 0.3)", rich_help_panel=REFERENCE)
+    ] = None
+    entropy_weight: Annotated[
+        float | None, typer.Option(help="gamma. (default: 0.1)", rich_help_panel=REFERENCE)
+    ] = None
+    pooling_mode: Annotated[
+        str | None,
+        typer.Option(help="gap, gmp, gem. (default: gmp)", rich_help_panel=REFERENCE),
+    ] = None
+    max_residual: Annotated[
+        bool | None,
+        typer.Option("--max-residual/--no-max-residual", rich_help_panel=REFERENCE),
+    ] = None
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--no-normalize", rich_help_panel=REFERENCE)
+    ] = None
+
+    def load(self, checkpoint: Path) -> EmbeddingModel:
+        """Load a checkpoint; for one of ours none of these may be given."""
+        from gsp_deploy.checkpoint import load_checkpoint
+        from gsp_deploy.config import PreprocessingSpec
+
+        side = self.image_size
+        return load_checkpoint(
+            checkpoint,
+            backbone=self.backbone,
+            preprocessing=None if side is None else PreprocessingSpec(side, side),
+            transport_ratio=self.transport_ratio,
+            entropy_weight=self.entropy_weight,
+            pooling=self.pooling_mode,  # type: ignore[arg-type]
+            max_residual=self.max_residual,
+            normalize=self.normalize,
+        )
+
+
 def export(
     context: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint of ours, or the authors' state dict.")
+        Path | None,
+        typer.Argument(
+            help="A checkpoint of ours, or the authors' state dict.", callback=existing_file
+        ),
     ] = None,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
             help="Rewrite this export of ours with --pooling plugin, instead of a checkpoint.",
+            callback=existing_file,
         ),
     ] = None,
     precision: Annotated[
@@ -70,31 +164,11 @@ def export(
         Path | None,
         typer.Option(
             help="Folder of images to certify on, and for int8 to find the ranges of activations "
-            "on. (default: built-in photographs; int8 has none)"
+            "on. (default: built-in photographs; int8 has none)",
+            callback=existing_path,
         ),
     ] = None,
-    calibration_method: Annotated[
-        str | None,
-        typer.Option(
-            help="min-max, percentile or entropy. (default: min-max)", rich_help_panel=INT8
-        ),
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            help="Points of MAP@R that may be lost; sensitive layers stay in fp32 until it "
-            "holds. (default: 0.5)",
-            rich_help_panel=INT8,
-        ),
-    ] = None,
-    validate: Annotated[
-        str | None,
-        typer.Option(
-            help="Where to measure the loss: a folder of images, one folder a class, or a data "
-            "set (see `data list`). (default: the calibration images)",
-            rich_help_panel=INT8,
-        ),
-    ] = None,
+    int8: Int8Options,
     also: Annotated[
         list[str] | None, typer.Option("--also", help="Further outputs: attributes, weights.")
     ] = None,
@@ -110,29 +184,7 @@ def export(
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Keep the weights in a file beside.")
     ] = False,
-    backbone: Annotated[
-        str | None, typer.Option(help="timm architecture.", rich_help_panel=REFERENCE)
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Input side. (default: 224)", rich_help_panel=REFERENCE)
-    ] = None,
-    transport_ratio: Annotated[
-        float | None, typer.Option(help="mu. (default: 0.3)", rich_help_panel=REFERENCE)
-    ] = None,
-    entropy_weight: Annotated[
-        float | None, typer.Option(help="gamma. (default: 0.1)", rich_help_panel=REFERENCE)
-    ] = None,
-    pooling_mode: Annotated[
-        str | None,
-        typer.Option(help="gap, gmp, gem. (default: gmp)", rich_help_panel=REFERENCE),
-    ] = None,
-    max_residual: Annotated[
-        bool | None,
-        typer.Option("--max-residual/--no-max-residual", rich_help_panel=REFERENCE),
-    ] = None,
-    normalize: Annotated[
-        bool | None, typer.Option("--normalize/--no-normalize", rich_help_panel=REFERENCE)
-    ] = None,
+    reference: ReferenceOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -147,12 +199,11 @@ def export(
         raise UsageError(
             "expected a checkpoint to export, or --from MODEL.onnx to rewrite, got neither"
         )
-    from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
-    from gsp_deploy.config import PreprocessingSpec
+    from gsp_deploy.checkpoint import read_checkpoint
     from gsp_deploy.export import ExportOptions, Source, export_onnx
     from gsp_deploy.manifest import refuse_model_overwrite
 
-    _check_int8_options(precision, calibrate, calibration_method, max_drop, validate)
+    int8.check(precision, calibrate)
     options = ExportOptions(
         precision=precision,  # type: ignore[arg-type]
         io_precision=io_precision,  # type: ignore[arg-type]
@@ -166,47 +217,21 @@ def export(
         tolerance=tolerance,
         external_data=external_data,
         pooling_form=form,
-        calibration_method=calibration_method or ExportOptions.calibration_method,  # type: ignore[arg-type]
-        max_drop=ExportOptions.max_drop if max_drop is None else max_drop,
+        calibration_method=int8.calibration_method or ExportOptions.calibration_method,  # type: ignore[arg-type]
+        max_drop=ExportOptions.max_drop if int8.max_drop is None else int8.max_drop,
     )
     if output.suffix != ".onnx":
         raise UsageError(f"{output}: expected an output ending in .onnx, so that it can be opened")
     refuse_model_overwrite(output, force)
-    model = load_checkpoint(
-        checkpoint,
-        backbone=backbone,
-        preprocessing=None if image_size is None else PreprocessingSpec(image_size, image_size),
-        transport_ratio=transport_ratio,
-        entropy_weight=entropy_weight,
-        pooling=pooling_mode,  # type: ignore[arg-type]
-        max_residual=max_residual,
-        normalize=normalize,
-    )
+    model = reference.load(checkpoint)
     options.check_against(model.config)
     images = _calibration(calibrate, model.config)
     with show.status(f"exporting {checkpoint.name}"):
-        to_quantise = _quantisation_images(precision, calibrate, validate, model.config)
+        to_quantise = _quantisation_images(precision, calibrate, int8.validate, model.config)
         origin = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
         exported = export_onnx(model, output, options, images, origin, to_quantise, show.note)
     report(exported, json)
     check_drop(exported)
-
-
-def _check_int8_options(
-    precision: str,
-    calibrate: Path | None,
-    method: str | None,
-    max_drop: float | None,
-    validate: str | None,
-) -> None:
-    from gsp_deploy.errors import UsageError
-
-    given = {"--calibration-method": method, "--max-drop": max_drop, "--validate": validate}
-    unused = [option for option, value in given.items() if value is not None]
-    if precision != "int8" and unused:
-        raise UsageError(f"{unused[0]} belongs to --precision int8, got --precision {precision}")
-    if precision == "int8" and calibrate is None:
-        raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
 
 
 def _calibration(folder: Path | None, config: ModelConfig) -> Calibration | None:

@@ -7,30 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Force, Json, ModelFile, Provider, Threads
+from gsp_deploy_cli.options import BatchSize, Force, Images, Json, ModelFile, Strict
+from gsp_deploy_cli.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.index import Gallery
 
-SHOWN_FAILURES = 10
-
 
 def index(
     model: ModelFile,
-    images: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns.")],
+    images: Images,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
     kind: Annotated[
         str,
         typer.Option(help="flat, which is exact; hnsw or ivf for 100,000 images and more."),
     ] = "flat",
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
-    ] = False,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
+    batch: BatchSize = 32,
+    strict: Strict = False,
+    runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -40,23 +37,17 @@ def index(
     from gsp_deploy.index import build_gallery, identity_of, write_gallery
     from gsp_deploy.index.build import check_kind
     from gsp_deploy.index.gallery import KIND, MANIFEST
-    from gsp_deploy.runtime import open_session
 
     check_kind(kind)
     refuse_to_replace(output, force, MANIFEST, KIND)
     files = [file.absolute() for file in find_images(images)]
-    with open_session(model, device, threads=threads, provider=provider) as session:
+    with runtime.open(model) as session:
         identity_of(session)  # before any image is decoded
         spec = session.info.preprocessing
         assert spec is not None
         reader = ImageReader(files, spec, batch, strict)
-        with show.progress("embedding", len(files)) as bar:
-            gallery = build_gallery(
-                session,
-                reader,
-                kind,  # type: ignore[arg-type]
-                lambda n: bar.advance(bar.task_ids[0], n),
-            )
+        with show.counting("embedding", len(files)) as advance:
+            gallery = build_gallery(session, reader, kind, advance)  # type: ignore[arg-type]
     write_gallery(gallery, output, force=force)
     _report(gallery, output, json)
 
@@ -79,14 +70,9 @@ def _report(gallery: Gallery, folder: Path, json: bool) -> None:
         return
     exact = "exact" if gallery.recall is None else f"recall@10 {100 * gallery.recall:.1f} %"
     rows = [
-        ("indexed", f"{len(gallery.files):,} images, {identity.embedding_dim}-D"),
+        ("indexed", f"{counted(len(gallery.files), 'image')}, {identity.embedding_dim}-D"),
         ("kind", f"{gallery.kind}, {exact}"),
         ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
     ]
     show.facts(str(folder), rows)
-    if gallery.failures:
-        show.note(f"skipped {len(gallery.failures):,} images that cannot be read:")
-        for failure in gallery.failures[:SHOWN_FAILURES]:
-            show.note(f"  {failure.reason}")
-        if len(gallery.failures) > SHOWN_FAILURES:
-            show.note(f"  and {len(gallery.failures) - SHOWN_FAILURES:,} more (--json lists all)")
+    show.skipped([failure.reason for failure in gallery.failures])

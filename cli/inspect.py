@@ -9,12 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from gsp_deploy_cli import show
+from gsp_deploy_cli.inputs import existing_file
 from gsp_deploy_cli.options import Json
 
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A checkpoint, an exported model, an engine or a manifest.")
+        Path,
+        typer.Argument(
+            help="A checkpoint, an exported model, an engine or a manifest.",
+            callback=existing_file,
+        ),
     ],
     json: Json = False,
 ) -> None:

@@ -23,6 +23,8 @@ from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
 from gsp_deploy_cli.inspect import inspect
+from gsp_deploy_cli.interrupts import remembered_interrupts
+from gsp_deploy_cli.option_groups import unfolded
 from gsp_deploy_cli.package import package
 from gsp_deploy_cli.report import report
 from gsp_deploy_cli.search import search
@@ -62,7 +64,7 @@ COMMANDS = (
 )
 
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(unfolded(command))
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130
@@ -97,7 +99,8 @@ def main() -> None:
     # Pillow's word on large images; ours refuses them by a lower limit, in one line.
     warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     try:
-        app()
+        with remembered_interrupts():
+            app()
     except GspDeployError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gsp_deploy_cli import show
+from gsp_deploy_cli.inputs import existing_file, existing_images
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
@@ -17,26 +19,71 @@ if TYPE_CHECKING:
 TRITON = "For Triton"
 
 
+@dataclass(frozen=True)
+class TritonSettings:
+    """What Triton Inference Server is told; None leaves it to the defaults."""
+
+    name: Annotated[
+        str | None,
+        typer.Option(help="What clients call it. (default: the file's)", rich_help_panel=TRITON),
+    ] = None
+    max_batch: Annotated[
+        int | None, typer.Option(help="Images at once. (default: 32)", rich_help_panel=TRITON)
+    ] = None
+    queue_delay_us: Annotated[
+        int | None,
+        typer.Option(
+            help="How long an image waits for others, us. (default: 2000)", rich_help_panel=TRITON
+        ),
+    ] = None
+    instances: Annotated[
+        int | None,
+        typer.Option(help="Copies of the model at once. (default: 1)", rich_help_panel=TRITON),
+    ] = None
+    placement: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu or gpu. (default: auto)", rich_help_panel=TRITON),
+    ] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that were given, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
 def package(
-    model: Annotated[Path, typer.Argument(help="An exported model (.onnx) or an engine.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="An exported model (.onnx) or an engine.", callback=existing_file),
+    ],
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
     onnx: Annotated[
         Path | None,
-        typer.Option(help="The ONNX file of an engine: golden embeddings, and the fallback."),
+        typer.Option(
+            help="The ONNX file of an engine: golden embeddings, and the fallback.",
+            callback=existing_file,
+        ),
     ] = None,
     plugin: Annotated[
-        Path | None, typer.Option(help="The shared object that an engine needs.")
+        Path | None,
+        typer.Option(help="The shared object that an engine needs.", callback=existing_file),
     ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
             help="Golden images: a folder, file or glob pattern; repeatable. "
-            "(default: built-in photographs)"
+            "(default: built-in photographs)",
+            callback=existing_images,
         ),
     ] = None,
     license_file: Annotated[
         Path | None,
-        typer.Option("--license", help="A licence file. (default: what the model tells)"),
+        typer.Option(
+            "--license",
+            help="A licence file. (default: what the model tells)",
+            callback=existing_file,
+        ),
     ] = None,
     form: Annotated[
         str,
@@ -45,27 +92,7 @@ def package(
             help="bundle, for Python and C++; triton, for Triton Inference Server.",
         ),
     ] = "bundle",
-    name: Annotated[
-        str | None,
-        typer.Option(help="What clients call it. (default: the file's)", rich_help_panel=TRITON),
-    ] = None,
-    max_batch: Annotated[
-        int | None, typer.Option(help="Images at once. (default: 32)", rich_help_panel=TRITON)
-    ] = None,
-    queue_delay_us: Annotated[
-        int | None,
-        typer.Option(
-            help="How long an image waits for others, us. (default: 2000)", rich_help_panel=TRITON
-        ),
-    ] = None,
-    instances: Annotated[
-        int | None,
-        typer.Option(help="Copies of the model at once. (default: 1)", rich_help_panel=TRITON),
-    ] = None,
-    placement: Annotated[
-        str | None,
-        typer.Option(help="auto, cpu or gpu. (default: auto)", rich_help_panel=TRITON),
-    ] = None,
+    triton: TritonSettings,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -74,20 +101,13 @@ def package(
     from gsp_deploy.errors import UsageError
 
     options = PackageOptions(onnx, plugin, images or None, license_file, force)
-    given = {
-        "max_batch": max_batch,
-        "queue_delay_us": queue_delay_us,
-        "instances": instances,
-        "placement": placement,
-    }
-    settings = {option: value for option, value in given.items() if value is not None}
     if form == "triton":
-        _report_repository(_for_triton(model, output, options, name, settings), json)
+        _report_repository(_for_triton(model, output, options, triton), json)
         return
     if form != "bundle":
         raise UsageError(f"--format must be bundle or triton, got {form!r}")
-    if settings or name is not None:
-        unused = next(iter(settings), "name").replace("_", "-")
+    if triton.given:
+        unused = next(iter(triton.given)).replace("_", "-")
         raise UsageError(f"--{unused} belongs to --format triton")
     with show.status(f"packaging {model.name}"):
         packaged = package_model(model, output, options)
@@ -95,7 +115,7 @@ def package(
 
 
 def _for_triton(
-    model: Path, output: Path, options: PackageOptions, name: str | None, settings: dict[str, Any]
+    model: Path, output: Path, options: PackageOptions, triton: TritonSettings
 ) -> TritonRepository:
     from gsp_deploy.bundle.packaging import prepare_model
     from gsp_deploy.errors import UsageError
@@ -103,6 +123,8 @@ def _for_triton(
 
     if options.license is not None:
         raise UsageError("--license belongs to --format bundle")
+    settings = triton.given
+    name = settings.pop("name", None)
     chosen = TritonOptions(**settings)
     with show.status(f"packaging {model.name} for Triton"):
         prepared = prepare_model(model, options)
@@ -113,10 +135,8 @@ def _for_triton(
 
 
 def _report_repository(written: TritonRepository, json: bool) -> None:
-    import dataclasses
-
     if json:
-        show.document("triton-repository", dataclasses.asdict(written))
+        show.document("triton-repository", asdict(written))
         return
     rows = [
         ("ask for", written.name),
@@ -128,12 +148,10 @@ def _report_repository(written: TritonRepository, json: bool) -> None:
 
 
 def _report(packaged: PackagedBundle, json: bool) -> None:
-    import dataclasses
-
     manifest = packaged.manifest
     if json:
         files = [{"file": name, "bytes": size} for name, size in packaged.files]
-        found = {"bundle": str(packaged.folder), "manifest": dataclasses.asdict(manifest)}
+        found = {"bundle": str(packaged.folder), "manifest": asdict(manifest)}
         show.document("package", {**found, "golden_source": packaged.golden_source, "files": files})
         return
     rows = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli import show
+from gsp_deploy_cli.inputs import existing_file, existing_images, existing_path
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
@@ -22,24 +23,36 @@ def report(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="JSON of check, bench and evaluate, manifests, or folders that hold them."
+            help="JSON of check, bench and evaluate, manifests, or folders that hold them.",
+            callback=existing_path,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .html file to write.")],
     title: Annotated[str, typer.Option(help="Headline.")] = "Deployment report",
     markdown: Annotated[
-        Path | None, typer.Option(help="Also write the tables as Markdown, for CI.")
+        Path | None, typer.Option(help="Also write it as Markdown, in tables, for CI.")
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Model that neighbours are compared with.", rich_help_panel=PICTURES),
+        typer.Option(
+            help="Model that neighbours are compared with.",
+            rich_help_panel=PICTURES,
+            callback=existing_file,
+        ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Model that was deployed.", rich_help_panel=PICTURES)
+        Path | None,
+        typer.Option(
+            help="Model that was deployed.", rich_help_panel=PICTURES, callback=existing_file
+        ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of images, one folder a class.", rich_help_panel=PICTURES),
+        typer.Option(
+            help="Folder of images, one folder a class.",
+            rich_help_panel=PICTURES,
+            callback=existing_images,
+        ),
     ] = None,
     force: Force = False,
     json: Json = False,
@@ -54,7 +67,7 @@ def report(
     pictures = _pictures(reference, model, images)
     write_text(output, html_page(title, documents, pictures))
     if markdown is not None:
-        write_text(markdown, markdown_page(title, documents))
+        write_text(markdown, markdown_page(title, documents, pictures))
     counts = {
         "artifacts": len(documents.artifacts),
         "checks": len(documents.checks),
@@ -87,6 +100,5 @@ def _pictures(reference: Path | None, model: Path | None, images: Path | None) -
         sessions = [stack.enter_context(open_session(path)) for path in (reference, model)]
         spec = sessions[0].info.require_preprocessing()
         batch, failures = read_images(files[:MOST_IMAGES], spec)
-        for failure in failures:
-            show.note(f"skipped: {failure.reason}")
+        show.skipped([failure.reason for failure in failures])
         return take_pictures(sessions[0], sessions[1], batch)

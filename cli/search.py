@@ -7,26 +7,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Force, Json, Provider, Threads
+from gsp_deploy_cli.inputs import existing_file, existing_images, existing_path
+from gsp_deploy_cli.options import Force, Json
+from gsp_deploy_cli.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.index.sheet import Row
 
 
 def search(
-    queries: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
-    gallery: Annotated[Path, typer.Option("--index", help="A folder made by `index`.")],
+    queries: Annotated[
+        list[str],
+        typer.Argument(help="Image files, folders or glob patterns.", callback=existing_images),
+    ],
+    *,
+    gallery: Annotated[
+        Path,
+        typer.Option("--index", help="A folder made by `index`.", callback=existing_path),
+    ],
     model: Annotated[
-        Path, typer.Option(help="The model that filled the index, in any of its forms.")
+        Path,
+        typer.Option(
+            help="The model that filled the index, in any of its forms.", callback=existing_file
+        ),
     ],
     count: Annotated[int, typer.Option("--count", "-k", help="Results for each query.")] = 10,
     sheet: Annotated[
         Path | None, typer.Option(help="Write the results as pictures: a .png or .html.")
     ] = None,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
+    runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -37,7 +48,6 @@ def search(
     from gsp_deploy.image_files import ImageReader, find_images
     from gsp_deploy.index import identity_of, open_gallery
     from gsp_deploy.index.sheet import Row, check_sheet_path, write_sheet
-    from gsp_deploy.runtime import open_session
 
     if count < 1:
         raise UsageError(f"--count must be at least 1, got {count}")
@@ -46,22 +56,21 @@ def search(
         refuse_overwrite(sheet, force)
     opened = open_gallery(gallery)
     files = find_images(queries)
-    with open_session(model, device, threads=threads, provider=provider) as session:
+    with runtime.open(model) as session:
         identity = identity_of(session)
         opened.identity.warn_or_refuse(identity)  # before anything is embedded
         spec = session.info.preprocessing
         assert spec is not None
-        with show.progress("embedding", len(files)) as bar:
-            reader = ImageReader(files, spec)
-            table = embed_files(session, reader, lambda n: bar.advance(bar.task_ids[0], n))
+        reader = ImageReader(files, spec)
+        with show.counting("embedding", len(files)) as advance:
+            table = embed_files(session, reader, advance)
         hits, warning = opened.search(identity, table.embeddings, count)
     rows = [Row(query, found) for query, found in zip(table.ids, hits, strict=True)]
     if warning is not None:
         show.note(f"warning: {warning}")
-    for failure in table.failures:
-        show.note(f"skipped: {failure.reason}")
+    show.skipped([failure.reason for failure in table.failures])
     if sheet is not None:
-        write_sheet(rows, sheet, f"{len(rows)} queries of {gallery.name}")
+        write_sheet(rows, sheet, f"{counted(len(rows), 'query', 'queries')} of {gallery.name}")
     _report(rows, warning, sheet, json)
 
 

@@ -3,20 +3,82 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, HostCode, Json, Plugins, Provider, Threads
+from gsp_deploy_cli.inputs import existing_path
+from gsp_deploy_cli.options import Json
+from gsp_deploy_cli.runtime_options import RuntimeOptions
+
+if TYPE_CHECKING:
+    from gsp_deploy.runtime import EmbeddingSession
+    from gsp_deploy.serving import ServingSettings
 
 LIMITS = "Limits"
 
 
+@dataclass(frozen=True)
+class ServingLimits:
+    """What bounds a server's time and memory."""
+
+    queue_limit: Annotated[
+        int,
+        typer.Option(help="Images accepted, not answered; more get 503.", rich_help_panel=LIMITS),
+    ] = 256
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a request may take.", rich_help_panel=LIMITS)
+    ] = 30.0
+    linger_seconds: Annotated[
+        float,
+        typer.Option(
+            help="Go on serving after SIGTERM, while saying not ready.", rich_help_panel=LIMITS
+        ),
+    ] = 1.0
+    drain_seconds: Annotated[
+        float,
+        typer.Option(help="Time after that to answer what was accepted.", rich_help_panel=LIMITS),
+    ] = 30.0
+    max_body_mib: Annotated[
+        int, typer.Option(min=1, help="Size of a request's body, MiB.", rich_help_panel=LIMITS)
+    ] = 32
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.01, help="Size of one image.", rich_help_panel=LIMITS)
+    ] = 40.0
+    decoders: Annotated[
+        int, typer.Option(help="Threads that decode images.", rich_help_panel=LIMITS)
+    ] = 2
+
+    def settings(self, max_batch: int, window_ms: float) -> ServingSettings:
+        """Return the server's settings, in its own units."""
+        from gsp_deploy.serving import ServingSettings
+        from gsp_deploy.serving.settings import MIB
+
+        body = self.max_body_mib * MIB
+        return ServingSettings(
+            max_batch=max_batch,
+            window_ms=window_ms,
+            queue_limit=self.queue_limit,
+            timeout_s=self.timeout,
+            linger_s=self.linger_seconds,
+            drain_s=self.drain_seconds,
+            max_body_bytes=body,
+            max_buffered_bytes=max(ServingSettings.max_buffered_bytes, body),
+            max_pixels=round(self.max_megapixels * 1e6),
+            decoders=self.decoders,
+        )
+
+
 def serve(
-    model: Annotated[Path, typer.Argument(help="A model file, or a bundle made by `package`.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A model file, or a bundle made by `package`.", callback=existing_path),
+    ],
+    *,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for all. There is no authentication.")
     ] = "127.0.0.1",
@@ -28,85 +90,24 @@ def serve(
     window_ms: Annotated[
         float, typer.Option(help="How long an image waits for others to join its batch.")
     ] = 2.0,
-    queue_limit: Annotated[
-        int,
-        typer.Option(help="Images accepted, not answered; more get 503.", rich_help_panel=LIMITS),
-    ] = 256,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds that a request may take.", rich_help_panel=LIMITS)
-    ] = 30.0,
-    linger_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Go on serving after SIGTERM, while saying not ready.", rich_help_panel=LIMITS
-        ),
-    ] = 1.0,
-    drain_seconds: Annotated[
-        float,
-        typer.Option(help="Time after that to answer what was accepted.", rich_help_panel=LIMITS),
-    ] = 30.0,
-    max_body_mib: Annotated[
-        int, typer.Option(min=1, help="Size of a request's body, MiB.", rich_help_panel=LIMITS)
-    ] = 32,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.01, help="Size of one image.", rich_help_panel=LIMITS)
-    ] = 40.0,
-    decoders: Annotated[
-        int, typer.Option(help="Threads that decode images.", rich_help_panel=LIMITS)
-    ] = 2,
+    limits: ServingLimits,
     allow_fallback: Annotated[
         bool,
         typer.Option("--allow-fallback", help="Of a bundle, take the ONNX if the engine is unfit."),
     ] = False,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
-    plugin: Plugins = None,
-    allow_host_code: HostCode = False,
+    runtime: RuntimeOptions,
     json: Json = False,
 ) -> None:
     """Serve a model: KServe v2 under /v2, image files at /embed, Prometheus at /metrics."""
-    from gsp_deploy.bundle import BundleOptions, open_bundle
-    from gsp_deploy.errors import UsageError
-    from gsp_deploy.runtime import open_session
-    from gsp_deploy.serving import EmbeddingService, ServingSettings, address_of, listen
+    from gsp_deploy.serving import EmbeddingService, address_of, listen
     from gsp_deploy.serving import serve as run
-    from gsp_deploy.serving.settings import MIB
 
-    settings = ServingSettings(
-        max_batch=max_batch,
-        window_ms=window_ms,
-        queue_limit=queue_limit,
-        timeout_s=timeout,
-        linger_s=linger_seconds,
-        drain_s=drain_seconds,
-        max_body_bytes=max_body_mib * MIB,
-        max_buffered_bytes=max(ServingSettings.max_buffered_bytes, max_body_mib * MIB),
-        max_pixels=round(max_megapixels * 1e6),
-        decoders=decoders,
-    )
+    settings = limits.settings(max_batch, window_ms)
     called = _checked_name(name or model.resolve().stem)
-    if model.is_dir():
-        if provider is not None or plugin:
-            raise UsageError(f"{model} is a bundle, which takes no --provider and no --plugin")
-        bundle = BundleOptions(device, threads, max_batch, allow_fallback, allow_host_code)
-        opening = partial(open_bundle, model, bundle)
-    else:
-        if allow_fallback:
-            raise UsageError(f"--allow-fallback belongs to a bundle, and {model} is none")
-        opening = partial(
-            open_session,
-            model,
-            device,
-            threads=threads,
-            provider=provider,
-            max_batch=max_batch,
-            plugins=plugin or (),
-            allow_host_code=allow_host_code,
-        )
+    _check_runtime(model, runtime, allow_fallback)
     with (
         listen(host, port) as listener,
-        opening() as session,
+        _opened(model, runtime, max_batch, allow_fallback) as session,
     ):
         service = EmbeddingService(session, called, settings)
         info, url = session.info, address_of(listener)
@@ -115,6 +116,35 @@ def serve(
         show.note(f"serving {called} ({info.precision}, {info.runtime} {info.device}) at {url}")
         run(service, listener, settings, show.note)
     show.note("stopped; every accepted request was answered")
+
+
+def _check_runtime(model: Path, runtime: RuntimeOptions, allow_fallback: bool) -> None:
+    from gsp_deploy.errors import UsageError
+
+    if model.is_dir() and (runtime.provider is not None or runtime.plugins):
+        raise UsageError(f"{model} is a bundle, which takes no --provider and no --plugin")
+    if allow_fallback and not model.is_dir():
+        raise UsageError(f"--allow-fallback belongs to a bundle, and {model} is none")
+
+
+def _opened(
+    model: Path, runtime: RuntimeOptions, max_batch: int, allow_fallback: bool
+) -> AbstractContextManager[EmbeddingSession]:
+    from gsp_deploy.bundle import BundleOptions, open_bundle
+    from gsp_deploy.runtime import open_with
+
+    if not model.is_dir():
+        return open_with(model, replace(runtime.for_model(model), max_batch=max_batch))
+    bundle = BundleOptions(
+        device=runtime.device,
+        threads=runtime.threads,
+        max_batch=max_batch,
+        allow_fallback=allow_fallback,
+        allow_host_code=runtime.allow_host_code,
+        cuda_graphs=runtime.cuda_graphs,
+        cuda_api=runtime.cuda_api,
+    )
+    return open_bundle(model, bundle)
 
 
 def _checked_name(name: str) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -23,7 +24,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from gsp_deploy.wording import counted
+
 WIDTH = 80
+SHOWN_SKIPPED = 10
 
 # With NO_COLOR no escape codes at all, which includes bold and dim.
 COLOURS: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
@@ -60,35 +64,45 @@ def note(message: str) -> None:
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Progress]:
     """Yield a progress bar on stderr that leaves no trace in a log."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
-    with bar:
+    with _bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         bar.add_task(what, total=total)
         yield bar
 
 
 @contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Yield what moves such a bar on by one, or by as many as it is told."""
+    with progress(what, total) as bar:
+        yield lambda count=1: bar.advance(bar.task_ids[0], count)
+
+
+@contextmanager
 def share(what: str) -> Iterator[Progress]:
     """Yield a progress bar on stderr whose whole is 1; it leaves no trace in a log."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
-    with bar:
+    with _bar(TaskProgressColumn(), TimeElapsedColumn()) as bar:
         bar.add_task(what, total=1.0)
         yield bar
+
+
+def _bar(*figures: ProgressColumn) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), *figures)
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def skipped(reasons: Sequence[str]) -> None:
+    """Say which images were left out, and why: the first of them by name."""
+    if not reasons:
+        return
+    note(f"skipped {counted(len(reasons), 'image')} that cannot be read:")
+    for reason in reasons[:SHOWN_SKIPPED]:
+        note(f"  {reason}")
+    if len(reasons) > SHOWN_SKIPPED:
+        note(f"  {more(len(reasons) - SHOWN_SKIPPED)}")
+
+
+def more(count: int) -> str:
+    """Return the words for what is left out of a list."""
+    return f"and {count:,} more (--json lists all)"
 
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -103,6 +117,14 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
         whole = textwrap.fill(line, out.width, break_long_words=False, break_on_hyphens=False)
         out.print(Text(whole, style="bold"), soft_wrap=True)
     out.print(grid)
+
+
+def elided(text: str, width: int) -> str:
+    """Return text in at most so many columns; a long one loses its middle, not its ends."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - width :]}"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsp_deploy_cli import show
+from gsp_deploy_cli.inputs import existing_data
 from gsp_deploy_cli.options import Json
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def train(
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting; repeatable."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="As --set data.spec=; see `data list`.")
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="As --set data.spec=; see `data list`.",
+            callback=existing_data,
+        ),
     ] = None,
     fold: Annotated[
         str | None,
@@ -61,9 +67,11 @@ def train(
     shortcuts = {"data.spec": data, "data.fold": fold, "run.seed": seed, "run.device": device}
     overrides = [*(settings or ()), *(f"{k}={v}" for k, v in shortcuts.items() if v is not None)]
     folder = output or _folder(recipe, data, fold)
+    planned = load_recipe(recipe, overrides)
+    existing_data(planned.data.spec)
     with _Screen() as screen:
         result = run(
-            load_recipe(recipe, overrides),
+            planned,
             folder,
             resume=resume,
             force=force,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Device, Json, Provider, Threads
+from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
+from gsp_deploy_cli.options import Json
+from gsp_deploy_cli.runtime_options import DeviceOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.data import Dataset
@@ -21,62 +25,66 @@ SPACE = "What is tried"
 MEASURING = "How it is measured"
 
 
-def tune(
-    model: Annotated[Path, typer.Argument(help="A checkpoint of ours (.safetensors).")],
-    data: Annotated[
-        str,
-        typer.Option(
-            help="A data set (see `data list`): its test part scores, its training part "
-            "calibrates int8. Not the one whose result you publish."
-        ),
-    ],
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Of the study; goes on from what is there. (default: runs/tune-MODEL)"),
-    ] = None,
+@dataclass(frozen=True)
+class Choice:
+    """Which one is wanted, and where it goes."""
+
     max_latency: Annotated[
         float | None, typer.Option(help="ms of one inference.", rich_help_panel=CHOICE)
-    ] = None,
+    ] = None
     max_drop: Annotated[
         float | None,
         typer.Option(help="Points of MAP@R below fp32.", rich_help_panel=CHOICE),
-    ] = None,
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the one here (.onnx).", rich_help_panel=CHOICE),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is tried."""
+
     precision: Annotated[
         str | None,
         typer.Option(help="(default: fp32,fp16,bf16,int8)", rich_help_panel=SPACE),
-    ] = None,
+    ] = None
     steps: Annotated[
         str,
         typer.Option(
             help="Newton steps; certified: the fewest that the export certifies.",
             rich_help_panel=SPACE,
         ),
-    ] = "certified,1",
+    ] = "certified,1"
     size: Annotated[
         str | None,
         typer.Option(
             help="Heights of the input. (default: the model's own, 7/8 and 3/4 of it)",
             rich_help_panel=SPACE,
         ),
-    ] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes.", rich_help_panel=SPACE)] = "1,8",
+    ] = None
+    batch: Annotated[str, typer.Option(help="Batch sizes.", rich_help_panel=SPACE)] = "1,8"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How it is measured."""
+
     images: Annotated[
         int, typer.Option(help="Test images to score on, about.", rich_help_panel=MEASURING)
-    ] = 2000,
+    ] = 2000
     calibrate: Annotated[
         Path | None,
         typer.Option(
             help="Folder of images for int8. (default: the training part)",
             rich_help_panel=MEASURING,
+            callback=existing_path,
         ),
-    ] = None,
+    ] = None
     repeats: Annotated[
         int, typer.Option(help="Rounds that count, per candidate.", rich_help_panel=MEASURING)
-    ] = 30,
+    ] = 30
     engines: Annotated[
         bool,
         typer.Option(
@@ -84,10 +92,30 @@ def tune(
             help="Build a TensorRT engine of each for the GPU that is here, and measure it.",
             rich_help_panel=MEASURING,
         ),
-    ] = False,
-    device: Device = None,
-    provider: Provider = None,
-    threads: Threads = None,
+    ] = False
+
+
+def tune(
+    model: Annotated[
+        Path, typer.Argument(help="A checkpoint of ours (.safetensors).", callback=existing_file)
+    ],
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A data set (see `data list`): its test part scores, its training part "
+            "calibrates int8. Not the one whose result you publish.",
+            callback=existing_data,
+        ),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Of the study; goes on from what is there. (default: runs/tune-MODEL)"),
+    ] = None,
+    choice: Choice,
+    space: Space,
+    measuring: Measuring,
+    runs_on: DeviceOptions,
     force: Annotated[
         bool, typer.Option("--force", help="Start the study over; replace the output.")
     ] = False,
@@ -101,19 +129,27 @@ def tune(
     from gsp_deploy.tuning import tune as run
     from gsp_deploy.tuning.plot import plot_front
 
-    limits = Limits(max_latency, max_drop)
+    limits, output = Limits(choice.max_latency, choice.max_drop), choice.output
     _check_output(output, limits.are_given, force)
     dataset = open_dataset(data)
-    space = _space(precision, steps, size, dataset, calibrate)
     timing = replace(
-        TIMING, batches=_numbers("--batch", batch), repeats=repeats,
-        device=device or ("cuda" if engines else "cpu"),
-        provider=provider, threads=threads,
-    )  # fmt: skip
-    settings = TuningSettings(images=images, calibrate=calibrate, benchmark=timing, engines=engines)
+        TIMING,
+        batches=_numbers("--batch", space.batch),
+        repeats=measuring.repeats,
+        device=runs_on.device or ("cuda" if measuring.engines else "cpu"),
+        provider=runs_on.provider,
+        threads=runs_on.threads,
+    )
+    settings = TuningSettings(
+        images=measuring.images,
+        calibrate=measuring.calibrate,
+        benchmark=timing,
+        engines=measuring.engines,
+    )
+    tried = _tried(space, dataset, measuring.calibrate)
     folder = folder or Path("runs") / f"tune-{model.stem}"
     with _progress() as observe:
-        tuning = run(model, dataset, folder, space, settings, force=force, observe=observe)
+        tuning = run(model, dataset, folder, tried, settings, force=force, observe=observe)
     figure = folder / "front.png"
     plot_front(tuning, figure)
     if not limits.are_given:
@@ -143,13 +179,12 @@ def _check_output(output: Path | None, has_limits: bool, force: bool) -> None:
     refuse_overwrite(output, force)
 
 
-def _space(
-    precision: str | None, steps: str, size: str | None, dataset: Dataset, calibrate: Path | None
-) -> TuningSpace:
+def _tried(space: Space, dataset: Dataset, calibrate: Path | None) -> TuningSpace:
     from gsp_deploy.tuning import PRECISIONS, TuningSpace
 
-    precisions = tuple(PRECISIONS) if precision is None else tuple(precision.split(","))
-    if precision is None and calibrate is None and not len(dataset.train):
+    asked = space.precision
+    precisions = tuple(PRECISIONS) if asked is None else tuple(asked.split(","))
+    if asked is None and calibrate is None and not len(dataset.train):
         precisions = tuple(p for p in PRECISIONS if p != "int8")
         show.note(
             f"note: int8 is left out, {dataset.name} has no training part to calibrate it on; "
@@ -159,9 +194,9 @@ def _space(
         precisions=precisions,  # type: ignore[arg-type]
         steps=tuple(
             None if word == "certified" else _numbers("--steps", word)[0]
-            for word in steps.split(",")
+            for word in space.steps.split(",")
         ),
-        sizes=() if size is None else _numbers("--size", size),
+        sizes=() if space.size is None else _numbers("--size", space.size),
     )
 
 
@@ -238,7 +273,7 @@ def _accuracy(point: Point) -> tuple[str, str]:
 
 def _form(point: Point) -> str:
     steps = point.solver_steps
-    solver = "" if steps is None else f", {steps} step" if steps == 1 else f", {steps} steps"
+    solver = "" if steps is None else f", {counted(steps, 'step')}"
     return f"{point.candidate.precision}, {point.candidate.size} px{solver}"
 
 

@@ -8,15 +8,20 @@ from typing import Annotated
 import typer
 
 from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Json, Threads
+from gsp_deploy_cli.inputs import existing_path
+from gsp_deploy_cli.options import Json
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The folder that `package` made.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="The folder that `package` made.", callback=existing_path)
+    ],
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N. (default: what the model implies)")
     ] = None,
-    threads: Threads = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of one inference; the runtime's choice if left out.")
+    ] = None,
     allow_fallback: Annotated[
         bool,
         typer.Option("--allow-fallback", help="Run the ONNX model where the engine does not fit."),

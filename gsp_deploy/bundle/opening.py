@@ -22,6 +22,8 @@ class BundleOptions:
         max_batch: images that go through the network at once.
         allow_fallback: where the first artifact does not fit this machine, take the next one.
         allow_host_code: load version-compatible engines, which carry host code.
+        cuda_graphs: capture an engine's runs as CUDA graphs, one a shape.
+        cuda_api: the library that reaches the device: `auto`, `cuda-python` or `pycuda`.
     """
 
     device: str | None = None
@@ -29,6 +31,8 @@ class BundleOptions:
     max_batch: int = 64
     allow_fallback: bool = False
     allow_host_code: bool = False
+    cuda_graphs: bool = True
+    cuda_api: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def _open(folder: Path, artifact: BundledArtifact, options: BundleOptions) -> Em
         max_batch=options.max_batch,
         plugins=[] if artifact.plugin is None else [folder / artifact.plugin],
         allow_host_code=options.allow_host_code,
+        cuda_graphs=options.cuda_graphs,
+        cuda_api=options.cuda_api,
     )
 
 

@@ -6,7 +6,7 @@ back is lists and functions; no image is read before it is asked for, and no tor
 
 from __future__ import annotations
 
-from gsp_deploy.data.catalogue import KINDS, DatasetKind, kind_of, open_dataset
+from gsp_deploy.data.catalogue import KINDS, DatasetKind, kind_of, open_dataset, path_of
 from gsp_deploy.data.images import Dataset, ImageFiles, ImageSource, LabelledImages
 from gsp_deploy.data.splits import cross_validation_folds, validation_split
 
@@ -20,5 +20,6 @@ __all__ = [
     "cross_validation_folds",
     "kind_of",
     "open_dataset",
+    "path_of",
     "validation_split",
 ]

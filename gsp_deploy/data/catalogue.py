@@ -121,6 +121,12 @@ def kind_of(spec: str) -> str:
     return "csv" if Path(spec).suffix.lower() == ".csv" else "folder"
 
 
+def path_of(spec: str) -> Path | None:
+    """Return the path that a spec names; None for a built-in kind, or where there is no kind."""
+    kind, _, rest = spec.partition(":")
+    return Path(rest) if kind in _READERS and rest else None
+
+
 def _open_glyphs(options: str) -> Dataset:
     with _optional_packages():
         from gsp_deploy.data.glyphs import GlyphSettings, glyph_dataset

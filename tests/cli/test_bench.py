@@ -9,19 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
 from gsp_deploy.benchmark import BenchmarkReport, read_report
 from gsp_deploy.errors import GateError, UsageError
 from gsp_deploy.export import ExportOptions, export_onnx
-from gsp_deploy_cli.bench import bench
+from gsp_deploy_cli.main import app
 
 BRIEF = ("--repeats", "3", "--warmup", "1", "--threads", "1", "--no-memory")
-
-app = typer.Typer()
-app.command()(bench)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, ["bench", *map(str, arguments)])
 
 
 def document(result: Result) -> dict:
@@ -138,7 +134,7 @@ def test_refuses_other_settings_before_measuring(
         (("--size", "7"), "size must be height and width"),
         (("--max-regression", "much"), "--max-regression takes a share"),
         (("--max-regression", "-5%"), "--max-regression takes a share"),
-        (("--compare", "nowhere.json"), "nowhere.json: cannot read it"),
+        (("--compare", "nowhere.json"), "nowhere.json: no such file or folder"),
     ],
 )
 def test_misuse_is_one_line(model: Path, arguments: tuple[str, ...], words: str) -> None:

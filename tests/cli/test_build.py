@@ -135,7 +135,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("name", "content", "code", "words"),
     [
-        ("gone.onnx", None, 1, "no such file"),
+        ("gone.onnx", None, 2, "no such file or folder"),
         ("junk.onnx", b"junk", 1, "not a whole ONNX file"),
         ("junk.safetensors", b"junk", 1, "junk.safetensors"),
         ("model.txt", b"", 2, "expected an .onnx or a checkpoint"),

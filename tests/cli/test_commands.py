@@ -97,19 +97,6 @@ def test_inspect_tells_what_a_checkpoint_is(tiny_checkpoint: Path) -> None:
     assert document["kind"] == "checkpoint"
 
 
-@pytest.mark.parametrize("command", ["embed", "evaluate", "inspect"])
-def test_a_missing_model_is_one_line(command: str, photographs: Path, tmp_path: Path) -> None:
-    arguments = {
-        "embed": (photographs, "-o", tmp_path / "out.npy"),
-        "evaluate": ("--data", SPEC),
-        "inspect": (),
-    }[command]
-    ran = gsp_deploy(command, "gone.onnx", *arguments)
-    assert ran.returncode == 1
-    assert ran.stderr.strip().splitlines()[-1].startswith("error: gone.onnx")
-    assert "Traceback" not in ran.stderr
-
-
 def test_report_writes_a_page_and_its_twin(
     tiny_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from PIL import Image
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec, open_session
 from gsp_deploy.checkpoint import save_checkpoint
 from gsp_deploy.manifest import read_sidecar
-from gsp_deploy_cli.main import main
 
 SIDE = 32
 
@@ -43,29 +42,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int, str, str]:
-    """Run the command line as a shell would: exit code, stdout, stderr."""
-    monkeypatch.setattr(sys, "argv", ["gsp-deploy", "export", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    code = ended.value.code
-    return (code if isinstance(code, int) else 0), captured.out, captured.err
+@pytest.fixture
+def run(run_here):
+    """Run the command as a shell would: exit code, stdout, stderr."""
+    return partial(run_here, "export")
 
 
 def test_the_model_runs_and_the_report_tells_what_it_cost(
-    checkpoint: Path,
-    images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run, checkpoint: Path, images: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "model.onnx"
     arguments = (checkpoint, "-o", output, "--precision", "int8", "--calibrate", images)
     more = ("--max-drop", "30", "--calibration-method", "percentile", "--include-preprocessing")
-    code, out, err = run(monkeypatch, capsys, *arguments, *more)
+    code, out, err = run(*arguments, *more)
     assert code == 0
     assert max(map(len, out.splitlines()[1:])) <= 80  # the first line is the file
     for words in ("int8", "6 of 6 layers", "percentile over 12 images", "MAP@R", "neighbours"):
@@ -83,17 +72,11 @@ def test_the_model_runs_and_the_report_tells_what_it_cost(
 
 
 def test_a_drop_that_cannot_be_kept_exits_3_with_the_best_attempt(
-    checkpoint: Path,
-    images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run, checkpoint: Path, images: Path, tmp_path: Path
 ) -> None:
     """Without classes every rounding shows, so that a drop of nothing at all is out of reach."""
     output = tmp_path / "model.onnx"
     code, out, err = run(
-        monkeypatch,
-        capsys,
         *(checkpoint, "-o", output, "--precision", "int8", "--calibrate", images),
         *("--validate", images / "colour_1", "--max-drop", "0", "--json"),
     )
@@ -115,15 +98,9 @@ def test_a_drop_that_cannot_be_kept_exits_3_with_the_best_attempt(
 
 
 def test_layers_left_in_float_are_tabled(
-    checkpoint: Path,
-    images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run, checkpoint: Path, images: Path, tmp_path: Path
 ) -> None:
     code, out, _ = run(
-        monkeypatch,
-        capsys,
         *(checkpoint, "-o", tmp_path / "model.onnx", "--precision", "int8"),
         *("--calibrate", images, "--validate", images / "colour_1", "--max-drop", "0"),
     )
@@ -145,13 +122,12 @@ def test_layers_left_in_float_are_tabled(
 def test_options_that_do_not_fit_exit_2(
     arguments: tuple[str, ...],
     words: str,
+    run,
     checkpoint: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "model.onnx"
-    code, out, err = run(monkeypatch, capsys, checkpoint, "-o", output, *arguments)
+    code, out, err = run(checkpoint, "-o", output, *arguments)
     assert code == 2
     assert words in err
     assert out == ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import sys
 
 import pytest
 
@@ -18,37 +17,11 @@ from gsp_deploy.errors import (
 )
 from gsp_deploy_cli import main as frame
 
-COMMANDS = (
-    "demo",
-    "train",
-    "evaluate",
-    "export",
-    "build",
-    "check",
-    "bench",
-    "embed",
-    "inspect",
-    "data",
-)
+COMMANDS = (*(command.__name__ for command in frame.COMMANDS), "data")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Return a function that runs the command line: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gsp-deploy", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            frame.main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def failing(monkeypatch, run):
+def failing(monkeypatch, run_here):
     """Return a function that lets the whole command line end with an error."""
 
     def fail(error: BaseException) -> tuple[int, str, str]:
@@ -56,25 +29,25 @@ def failing(monkeypatch, run):
             raise error
 
         monkeypatch.setattr(frame, "app", app)
-        return run()
+        return run_here()
 
     return fail
 
 
-def test_version(run) -> None:
-    assert run("--version") == (0, f"gsp-deploy {gsp_deploy.__version__}\n", "")
+def test_version(run_here) -> None:
+    assert run_here("--version") == (0, f"gsp-deploy {gsp_deploy.__version__}\n", "")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_lists_the_commands(flag: str, run) -> None:
-    code, out, err = run(flag)
+def test_help_lists_the_commands(flag: str, run_here) -> None:
+    code, out, err = run_here(flag)
     assert (code, err) == (0, "")
     assert all(f" {name} " in out for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_a_sentence(name: str, run) -> None:
-    code, out, _ = run(name, "--help")
+def test_every_command_has_help_with_a_sentence(name: str, run_here) -> None:
+    code, out, _ = run_here(name, "--help")
     assert code == 0
     usage, told, *_ = re.split(r"\n\s*\n", out.partition("╭")[0].strip())
     assert f"gsp-deploy {name} [OPTIONS]" in usage
@@ -82,8 +55,8 @@ def test_every_command_has_help_with_a_sentence(name: str, run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("bake",), ("--colour",), ("export",), ("embed", "--x")])
-def test_usage_errors_end_with_2_on_stderr(arguments: tuple[str, ...], run) -> None:
-    code, out, err = run(*arguments)
+def test_usage_errors_end_with_2_on_stderr(arguments: tuple[str, ...], run_here) -> None:
+    code, out, err = run_here(*arguments)
     assert (code, out) == (2, "")
     assert "Traceback" not in err
     assert "Usage" in err

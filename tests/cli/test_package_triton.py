@@ -37,7 +37,7 @@ def test_it_writes_a_model_repository(package, tmp_path: Path) -> None:
     [
         (("--format", "tar"), "bundle or triton"),
         (("--max-batch", "8"), "--max-batch belongs to --format triton"),
-        (("--format", "triton", "--license", "x"), "--license belongs to --format bundle"),
+        (("--format", "triton", "--license", __file__), "--license belongs to --format bundle"),
         (("--format", "triton", "--placement", "tpu"), "auto, cpu, gpu"),
     ],
 )

@@ -8,36 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-import typer
 
 from gsp_deploy import load_checkpoint
 from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.training.state import load_state
-from gsp_deploy_cli import main as command_line
-from gsp_deploy_cli.train import train
 
 QUICK = Path(__file__).parents[2] / "models" / "glyphs-quick.toml"
 SHORT = ("--set", "run.steps=2", "--set", "run.tensorboard=false")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_here):
     """Run the command behind the real boundary; return exit code, stdout and stderr."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(train)
-    monkeypatch.setattr(command_line, "app", app)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gsp-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+    return partial(run_here, "train")
 
 
 def test_a_short_run_ends_with_checkpoints_and_one_json_document(run, tmp_path):
@@ -118,10 +105,18 @@ def test_an_existing_run_is_refused_continued_or_replaced(run, tmp_path):
 
 def test_ctrl_c_saves_says_so_and_the_run_can_go_on(tmp_path):
     folder = tmp_path / "run"
-    script = "import typer; from gsp_deploy_cli.train import train; typer.run(train)"
     settings = ["--set", "run.steps=1800", "--set", "run.save_every=2", "--set", "run.workers=1"]
     child = subprocess.Popen(
-        [sys.executable, "-c", script, str(QUICK), "-o", str(folder), *settings],
+        [
+            sys.executable,
+            "-m",
+            "gsp_deploy_cli.main",
+            "train",
+            str(QUICK),
+            "-o",
+            str(folder),
+            *settings,
+        ],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

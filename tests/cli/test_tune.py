@@ -7,14 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-import typer
 
 from gsp_deploy.manifest import read_sidecar
-from gsp_deploy_cli import main as command_line
-from gsp_deploy_cli.tune import tune
 
 DATA = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=3,train_classes=4,test_classes=4"
 SETTINGS = (
@@ -24,20 +22,9 @@ SETTINGS = (
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_here):
     """Run the command behind the real boundary; return exit code, stdout and stderr."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(tune)
-    monkeypatch.setattr(command_line, "app", app)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gsp-deploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+    return partial(run_here, "tune")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,197 @@
+"""What `gsp-deploy build` can be asked for, panel by panel of its help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsp_deploy_cli.inputs import existing_file
+
+if TYPE_CHECKING:
+    from gsp_deploy.engine.options import BuildOptions
+
+SHAPES = "Shapes"
+BUILDER = "Builder"
+PLAN = "What the plan can do"
+PLUGIN = "Plugin"
+
+
+def _plugin_library(given: Path | None) -> Path | None:
+    """Check the library, unless it is the word for the kernel that goes into the plan."""
+    from gsp_deploy.engine.plugins import TRITON
+
+    return given if given == TRITON else existing_file(given)
+
+
+@dataclass(frozen=True)
+class ShapeOptions:
+    """Sizes that are left open, and their ranges."""
+
+    batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="min:opt:max of an open batch; again for a further profile. (default: 1:8:64)",
+            rich_help_panel=SHAPES,
+        ),
+    ] = None
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="min:opt:max of open height and width, each N or HxW. (default: half to twice "
+            "the trained size)",
+            rich_help_panel=SHAPES,
+        ),
+    ] = None
+    dynamic_size: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic-size", help="Export a checkpoint of any size.", rich_help_panel=SHAPES
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class BuilderOptions:
+    """How hard TensorRT tries, and with what."""
+
+    workspace: Annotated[
+        str | None,
+        typer.Option(help="Device memory a layer may use, as in 512M.", rich_help_panel=BUILDER),
+    ] = None
+    optimization_level: Annotated[
+        int | None,
+        typer.Option(help="0 builds fast, 5 runs fast. (default: 3)", rich_help_panel=BUILDER),
+    ] = None
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of kernel timings, made or used and extended.", rich_help_panel=BUILDER
+        ),
+    ] = None
+    low_memory: Annotated[
+        bool,
+        typer.Option(
+            "--low-memory", help="Start with little workspace and search.", rich_help_panel=BUILDER
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What the plan can do."""
+
+    hardware_compatibility: Annotated[
+        str, typer.Option(help="none, ampere+ or same-capability.", rich_help_panel=PLAN)
+    ] = "none"
+    version_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--version-compatible", help="Runs on later versions too.", rich_help_panel=PLAN
+        ),
+    ] = False
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Its weights can be replaced.", rich_help_panel=PLAN)
+    ] = False
+    strip_weights: Annotated[
+        bool,
+        typer.Option(
+            "--strip-weights",
+            help="Leave the weights out; --into puts them in.",
+            rich_help_panel=PLAN,
+        ),
+    ] = False
+    weight_streaming: Annotated[
+        bool,
+        typer.Option(
+            "--weight-streaming", help="Weights may wait on the host.", rich_help_panel=PLAN
+        ),
+    ] = False
+    tf32: Annotated[
+        bool,
+        typer.Option("--tf32", help="float32 products may round to TF32.", rich_help_panel=PLAN),
+    ] = False
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="A refittable or stripped engine that takes this file's weights; nothing else is "
+            "built.",
+            rich_help_panel=PLAN,
+            callback=existing_file,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PluginOptions:
+    """Whether the pooling is one node, and who computes it."""
+
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="unrolled or plugin. (default: plugin with --plugin)", rich_help_panel=PLUGIN
+        ),
+    ] = None
+    plugin: Annotated[
+        Path | None,
+        typer.Option(
+            help="Library of the pooling plugin; or the word triton for a kernel inside the plan, "
+            "which is experimental.",
+            rich_help_panel=PLUGIN,
+            callback=_plugin_library,
+        ),
+    ] = None
+
+    @property
+    def form(self) -> str:
+        """How the pooling goes into the network.
+
+        Raises:
+            UsageError: the two options contradict each other.
+        """
+        from gsp_deploy.errors import UsageError
+
+        if self.pooling == "plugin" and self.plugin is None:
+            raise UsageError("--pooling plugin needs the plugin's library: --plugin PATH")
+        if self.pooling == "unrolled" and self.plugin is not None:
+            raise UsageError("--plugin belongs to --pooling plugin; leave one of the two out")
+        return self.pooling or ("unrolled" if self.plugin is None else "plugin")
+
+
+def build_options(
+    precision: str | None,
+    targets: Sequence[str],
+    shapes: ShapeOptions,
+    builder: BuilderOptions,
+    plan: PlanOptions,
+    pooling: PluginOptions,
+) -> BuildOptions:
+    """Return what `build_engine` is asked for, parsed and checked.
+
+    Raises:
+        UsageError: a value is outside its domain.
+    """
+    from gsp_deploy.engine.options import BuildOptions, parse_bytes
+    from gsp_deploy.engine.profiles import parse_batch, parse_size
+    from gsp_deploy.engine.targets import parse_targets
+
+    return BuildOptions(
+        batches=tuple(parse_batch(text) for text in shapes.batch or ()),
+        sizes=tuple(parse_size(text) for text in shapes.size or ()),
+        precision=precision,
+        targets=parse_targets(targets),
+        workspace=None if builder.workspace is None else parse_bytes(builder.workspace),
+        optimization_level=builder.optimization_level,
+        timing_cache=builder.timing_cache,
+        hardware_compatibility=plan.hardware_compatibility,  # type: ignore[arg-type]
+        version_compatible=plan.version_compatible,
+        refit=plan.refit,
+        strip_weights=plan.strip_weights,
+        weight_streaming=plan.weight_streaming,
+        tf32=plan.tf32,
+        low_memory=builder.low_memory,
+        plugin=pooling.plugin,
+    )

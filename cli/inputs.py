@@ -1,0 +1,75 @@
+"""Paths that a user names for reading: one that is not there is told at once, in one wording.
+
+Callbacks for Typer's arguments and options. They take what was given, which may be nothing or
+several, and return it as it is.
+
+Raises:
+    UsageError: nothing is there, it may not be read, or it is a folder where a file is wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from gsp_deploy.errors import UsageError
+
+Given = TypeVar("Given", bound="str | Path | Iterable[str | Path] | None")
+
+
+def existing_file(given: Given) -> Given:
+    """Check one file, or each of several."""
+    for path in _each(given):
+        check_readable(path)
+        if path.is_dir():
+            raise UsageError(f"{path}: expected a file, and this is a folder")
+    return given
+
+
+def existing_path(given: Given) -> Given:
+    """Check files or folders."""
+    for path in _each(given):
+        check_readable(path)
+    return given
+
+
+def existing_images(given: Given) -> Given:
+    """Check files or folders; a pattern may stand for as many as it likes."""
+    for path in _each(given):
+        if path.exists() or not glob.has_magic(str(path)):
+            check_readable(path)
+    return given
+
+
+def existing_data(given: Given) -> Given:
+    """Check the path in the spec of a data set, if it has one."""
+    from gsp_deploy.data import path_of
+
+    for spec in _each(given):
+        if (path := path_of(str(spec))) is not None:
+            check_readable(path)
+    return given
+
+
+def check_readable(path: Path) -> None:
+    """Raise `UsageError`, saying why, unless a file or folder is there and may be read."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file or folder") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    entering = os.X_OK if stat.S_ISDIR(mode) else 0
+    if not os.access(path, os.R_OK | entering):
+        raise UsageError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
+
+
+def _each(given: str | Path | Iterable[str | Path] | None) -> list[Path]:
+    if given is None:
+        return []
+    return [Path(item) for item in ([given] if isinstance(given, (str, Path)) else given)]

@@ -1,0 +1,55 @@
+"""Options that belong together, as one parameter of a command.
+
+    @dataclass(frozen=True)
+    class Size:
+        height: Annotated[int, typer.Option(help="In pixels.")] = 224
+        width: Annotated[int, typer.Option(help="In pixels.")] = 224
+
+    def crop(image: Path, *, size: Size, force: Force = False) -> None: ...
+
+`crop` has the options --height, --width and --force, and is handed the dataclass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, get_type_hints
+
+Command = Callable[..., None]
+
+
+def unfolded(command: Command) -> Command:
+    """Return a command that Typer can read: in a group's place stand its fields, one by one."""
+    parameters: list[Parameter] = []
+    groups: dict[str, type] = {}
+    for parameter in signature(command, eval_str=True).parameters.values():
+        group = parameter.annotation
+        if isinstance(group, type) and is_dataclass(group):
+            groups[parameter.name] = group
+            parameters += _options_of(group)
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def folding(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
+
+    read_by_typer = signature(command).replace(parameters=parameters)
+    folding.__signature__ = read_by_typer  # type: ignore[attr-defined]
+    folding.__annotations__ = {p.name: p.annotation for p in parameters}
+    return folding
+
+
+def _options_of(group: type) -> list[Parameter]:
+    types = get_type_hints(group, include_extras=True)
+    return [
+        Parameter(
+            field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+        )
+        for field in fields(group)
+    ]
