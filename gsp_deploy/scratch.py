@@ -54,14 +54,17 @@ def _own_folder(target: Path) -> tuple[Path, TextIO]:
     """Make a folder and return it with its lock, held."""
     while True:
         place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        lock = (place / _LOCK).open("w")
-        with suppress(OSError):  # a file system without locks: nobody takes it for left behind
-            fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            (place / _FILES).mkdir()
-            return place, lock
-        except FileNotFoundError:  # taken for left behind before it was locked
+            lock = (place / _LOCK).open("w")
+            with suppress(OSError):  # a file system without locks: nobody takes it for left behind
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):  # taken for left behind before it was locked
+                (place / _FILES).mkdir()
+                return place, lock
             lock.close()
+        except BaseException:
+            _remove(place)
+            raise
 
 
 def _holds_what_ours_do(place: Path) -> bool:
