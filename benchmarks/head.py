@@ -23,7 +23,7 @@ from gsp_deploy.export import export_onnx
 from gsp_deploy.export.backbone import head_parameters
 from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
 from gsp_deploy.export.twin import average_pooling_of
-from gsp_deploy.runtime.onnx_session import OnnxGraph
+from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.session import SessionOptions
 
 CONFIG = GSPConfig(2048, embedding_dim=512, num_prototypes=64, solver="newton")

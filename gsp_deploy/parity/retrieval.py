@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.metrics import (
-    RetrievalMetrics,
-    neighbour_overlap,
-    neighbours,
-    retrieval_metrics,
-)
+from gsp_deploy.metrics import RetrievalMetrics, neighbour_overlap, neighbours, retrieval_metrics
 from gsp_deploy.parity.distribution import finite
 
 RANKS = (1, 10)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from gsp_deploy import open_session
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError
-from gsp_deploy.runtime import onnx_session
+from gsp_deploy.runtime import onnx_graph
 
 
 def small_graph(
@@ -161,7 +161,7 @@ class FellBack:
 def test_a_provider_that_does_not_start_is_no_damaged_file(head_export, monkeypatch) -> None:
     everything = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: everything)
-    monkeypatch.setattr(onnx_session.onnxruntime, "InferenceSession", FellBack)
+    monkeypatch.setattr(onnx_graph.onnxruntime, "InferenceSession", FellBack)
     with pytest.raises(MissingCapabilityError, match="could not start CUDA") as caught:
         open_session(head_export(), "cuda")
     assert caught.value.exit_code == 4

@@ -12,12 +12,7 @@ import pytest
 import torch
 
 from gsp_deploy import open_session
-from gsp_deploy.errors import (
-    CheckpointError,
-    MissingCapabilityError,
-    ModelFileError,
-    UsageError,
-)
+from gsp_deploy.errors import CheckpointError, MissingCapabilityError, ModelFileError, UsageError
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
 SIZE = 32

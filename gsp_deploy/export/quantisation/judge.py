@@ -15,7 +15,7 @@ from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.quantisation.images import QuantisationImages
 from gsp_deploy.metrics import neighbour_overlap, neighbours, retrieval_metrics
-from gsp_deploy.runtime.onnx_session import OnnxGraph
+from gsp_deploy.runtime.onnx_graph import OnnxGraph
 
 NEIGHBOURS = 10
 PROBE_IMAGES = 32

@@ -15,7 +15,7 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.normalisation import normalise
 from gsp_deploy.parity.layers.graph import LARGEST_PROTO, NARROW
 from gsp_deploy.runtime.half_precision import widen_float16
-from gsp_deploy.runtime.onnx_session import OnnxGraph
+from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.providers import CPU
 from gsp_deploy.runtime.session import SessionOptions
 
