@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,21 @@ COLOURS = 8
 REST = (190, 190, 190)
 
 
+@dataclass(frozen=True)
+class MapPicture:
+    """One picture of an image's maps, and what it shows, in a few words."""
+
+    caption: str
+    picture: Image.Image
+
+
 def map_panel(maps: PoolingMaps, index: int, tile: int = TILE) -> Image.Image:
-    """Return one image's maps side by side: image, kept regions, weights, prototypes.
+    """Return one image's maps side by side, as `map_pictures` gives them."""
+    return _side_by_side(map_pictures(maps, index, tile), tile)
+
+
+def map_pictures(maps: PoolingMaps, index: int, tile: int = TILE) -> list[MapPicture]:
+    """Return one image's maps: image, kept regions, weights, prototypes.
 
     Args:
         maps: of a set of images.
@@ -33,14 +47,15 @@ def map_panel(maps: PoolingMaps, index: int, tile: int = TILE) -> Image.Image:
     """
     picture = Image.fromarray(maps.images[index])
     weights = maps.weights[index]
+    kept = maps.kept[index]
     parts = [
-        ("image", fit(picture, tile)),
-        ("kept", shade_ignored(picture, maps.kept[index], tile)),
-        (f"w {weights.min():.2f}-{weights.max():.2f}", heat(maps.kept[index], tile)),
+        MapPicture("image", fit(picture, tile)),
+        MapPicture("kept", shade_ignored(picture, kept, tile)),
+        MapPicture(f"w {weights.min():.2f}–{weights.max():.2f}", heat(kept, tile)),
     ]
     if (assignments := maps.assignments) is not None:
-        parts.append(("prototypes", territories(assignments[index], maps.kept[index], tile)))
-    return _side_by_side(parts, tile)
+        parts.append(MapPicture("prototypes", territories(assignments[index], kept, tile)))
+    return parts
 
 
 def write_map_panel(maps: PoolingMaps, index: int, path: Path) -> None:
@@ -92,13 +107,13 @@ def territories(assignments: np.ndarray, kept: np.ndarray, tile: int) -> Image.I
     return Image.fromarray(faded.astype(np.uint8)).resize((tile, tile), Image.Resampling.NEAREST)
 
 
-def _side_by_side(parts: list[tuple[str, Image.Image]], tile: int) -> Image.Image:
+def _side_by_side(parts: list[MapPicture], tile: int) -> Image.Image:
     step, font = tile + MARGIN, typeface_at("DejaVuSans", CAPTION)
     size = (len(parts) * step + MARGIN, tile + 2 * MARGIN + CAPTION + 6)
     panel = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(panel)
-    for place, (caption, part) in enumerate(parts):
+    for place, part in enumerate(parts):
         left = MARGIN + place * step
-        draw.text((left, MARGIN - 2), caption, fill=INK, font=font)
-        panel.paste(part, (left, MARGIN + CAPTION + 4))
+        draw.text((left, MARGIN - 2), part.caption, fill=INK, font=font)
+        panel.paste(part.picture, (left, MARGIN + CAPTION + 4))
     return panel

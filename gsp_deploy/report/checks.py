@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# What `evaluate` calls all models' embeddings put together.
+JOINED = "joined embeddings"
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -39,6 +42,7 @@ class Errors:
 class Gate:
     """One gate of a check: what was measured, and what was allowed."""
 
+    name: str
     title: str
     value: float
     limit: float
@@ -50,7 +54,8 @@ class Check:
     """Parity of one artifact with its reference.
 
     Attributes:
-        name: file name of the candidate; `reference` of what it was held against.
+        path: of the candidate; `reference` is the file name of what it was held against.
+        name: what the candidate is called; its file's name.
         runtime, device, precision: of the candidate.
         images: how many were compared.
         passed: whether every gate held.
@@ -58,11 +63,13 @@ class Check:
         cosine: 1 - cos of the embeddings, by image.
         weights: mixing weights' error over their spread, by image; None if not compared.
         top1_flips, queries: nearest neighbours that changed, of how many; None without.
-        recall_change, map_change: of R@1 and MAP@R, shares; None without classes.
-        recall, map_at_r: of the reference; None without classes.
+        overlap: share of the nearest neighbours that stay, by how many are looked at.
+        before, after: retrieval metrics of the reference and of the candidate, shares by name;
+            empty without classes.
         notes: what was not compared, and why.
     """
 
+    path: str
     name: str
     reference: str
     runtime: str
@@ -75,10 +82,9 @@ class Check:
     weights: Errors | None
     top1_flips: int | None
     queries: int | None
-    recall_change: float | None
-    map_change: float | None
-    recall: float | None
-    map_at_r: float | None
+    overlap: Mapping[str, float]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
     notes: tuple[str, ...]
 
     @classmethod
@@ -86,9 +92,10 @@ class Check:
         """Read what `gsp-deploy check --json` printed."""
         candidate, weights = data["candidate"], data["weights"]
         retrieval = data["retrieval"] or {}
-        reference = retrieval.get("reference") or {}
+        path = str(candidate["path"])
         return cls(
-            name=Path(str(candidate["path"])).name,
+            path=path,
+            name=Path(path).name,
             reference=Path(str(data["reference"]["path"])).name,
             runtime=str(candidate["runtime"]),
             device=str(candidate["device"]),
@@ -100,10 +107,9 @@ class Check:
             weights=weights and Errors.from_document(weights["relative_to_spread"]),
             top1_flips=retrieval.get("top1_flips"),
             queries=retrieval.get("queries"),
-            recall_change=retrieval.get("recall_at_1_change"),
-            map_change=retrieval.get("map_at_r_change"),
-            recall=reference.get("recall_at_1"),
-            map_at_r=reference.get("map_at_r"),
+            overlap=dict(retrieval.get("overlap_at") or {}),
+            before=dict(retrieval.get("reference") or {}),
+            after=dict(retrieval.get("candidate") or {}),
             notes=tuple(str(note) for note in data["notes"]),
         )
 
@@ -112,9 +118,14 @@ class Check:
         """The gates that did not hold."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
-    def limit_of(self, title: str) -> float | None:
-        """Return the limit of the gate with this title."""
-        return next((gate.limit for gate in self.gates if gate.title == title), None)
+    def limit_of(self, name: str) -> float | None:
+        """Return the limit of the gate with this name."""
+        return next((gate.limit for gate in self.gates if gate.name == name), None)
+
+    def change_of(self, metric: str) -> float | None:
+        """Return what a retrieval metric gained; None where it was not measured."""
+        before, after = self.before.get(metric), self.after.get(metric)
+        return None if before is None or after is None else after - before
 
 
 @dataclass(frozen=True)
@@ -125,20 +136,21 @@ class Evaluated:
     images: int
     classes: int
     models: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_document(cls, data: Mapping[str, Any]) -> Evaluated:
         """Read what `gsp-deploy evaluate --json` printed."""
         models = {str(name): dict(metrics) for name, metrics in data["models"].items()}
         if joined := data.get("concatenated"):
-            models["joined embeddings"] = dict(joined)
-        return cls(str(data["dataset"]), int(data["images"]), int(data["classes"]), models)
+            models[JOINED] = dict(joined)
+        notes = tuple(str(note) for note in data.get("notes", ()))
+        return cls(str(data["dataset"]), int(data["images"]), int(data["classes"]), models, notes)
 
 
 def _gate(data: Mapping[str, Any]) -> Gate:
-    return Gate(
-        str(data["title"]), _number(data["value"]), _number(data["limit"]), bool(data["passed"])
-    )
+    value, limit = _number(data["value"]), _number(data["limit"])
+    return Gate(str(data["name"]), str(data["title"]), value, limit, bool(data["passed"]))
 
 
 def _number(value: object) -> float:

@@ -10,7 +10,6 @@ from scipy.special import logsumexp
 
 from gsp_deploy.explain import PoolingMaps
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights
-from gsp_deploy.manifest import SolverCertificate
 from gsp_deploy.reference import exact_weights
 
 NEWTON_STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12)
@@ -23,18 +22,14 @@ Curve = tuple[tuple[int, float], ...]
 class Convergence:
     """Worst weight error over images, relative to each image's spread of weights, by steps.
 
-    Both curves are computed in float64 from the same log-masses. `certified` is what the export
-    certified of its own float32 graph on its own calibration images: steps and error.
+    Both curves are computed in float64 from the same log-masses.
     """
 
     newton: Curve
     fixed_point: Curve
-    certified: tuple[int, float] | None
 
 
-def measure_convergence(
-    maps: PoolingMaps, certificate: SolverCertificate | None
-) -> Convergence | None:
+def measure_convergence(maps: PoolingMaps) -> Convergence | None:
     """Solve for the images' weights with ever more steps; None where there is nothing to solve."""
     ratio = maps.transport_ratio
     if maps.scores is None or ratio is None or ratio == 1:
@@ -53,9 +48,4 @@ def measure_convergence(
             points.append((steps, float(error.max())))
         return tuple(points)
 
-    certified = None
-    if certificate is not None and certificate.steps:
-        certified = (certificate.steps, certificate.worst_relative_weight_error)
-    return Convergence(
-        curve("newton", NEWTON_STEPS), curve("fixed-point", FIXED_POINT_STEPS), certified
-    )
+    return Convergence(curve("newton", NEWTON_STEPS), curve("fixed-point", FIXED_POINT_STEPS))

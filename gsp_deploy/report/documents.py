@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,23 +12,34 @@ from gsp_deploy.benchmark import BenchmarkReport, read_report
 from gsp_deploy.engine.manifest import ENGINE_SUFFIXES, EngineManifest
 from gsp_deploy.errors import DataError, GspDeployError, reason_of
 from gsp_deploy.manifest import ExportManifest
-from gsp_deploy.report.checks import Check, Evaluated
+from gsp_deploy.report.checks import JOINED, Check, Evaluated
+from gsp_deploy.report.names import shortest_names
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file that has a manifest: its name, and one of the two kinds of manifest."""
+    """A model file with its manifest: the path, what it is called here, and what it says."""
 
+    path: str
     name: str
-    export: ExportManifest | None = None
-    engine: EngineManifest | None = None
+    manifest: ExportManifest | EngineManifest
+
+    @property
+    def engine(self) -> EngineManifest | None:
+        """Its manifest, where it is an engine."""
+        return self.manifest if isinstance(self.manifest, EngineManifest) else None
+
+    @property
+    def export(self) -> ExportManifest | None:
+        """The manifest of the ONNX file: itself, or what an engine was built from; None unknown."""
+        return self.manifest if isinstance(self.manifest, ExportManifest) else self.manifest.export
 
 
 @dataclass(frozen=True)
 class Documents:
-    """What was found, each kind in the order of the files' names.
+    """What was found: artifacts and checks as the benchmarks list them, the others as they came.
 
     Attributes:
         artifacts: of the manifests.
@@ -41,6 +52,15 @@ class Documents:
     checks: tuple[Check, ...] = ()
     benchmarks: tuple[BenchmarkReport, ...] = ()
     evaluations: tuple[Evaluated, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every artifact that something tells of, in the order of all tables and charts."""
+        measured = [model.name for report in self.benchmarks for model in report.models]
+        checked = [check.name for check in self.checks]
+        evaluated = [name for found in self.evaluations for name in found.models if name != JOINED]
+        deployed = [artifact.name for artifact in self.artifacts]
+        return tuple(dict.fromkeys([*measured, *deployed, *checked, *evaluated]))
 
 
 @dataclass
@@ -76,19 +96,44 @@ def read_documents(paths: Iterable[Path]) -> Documents:
         raise DataError(
             "nothing to report: no manifest, and no document of `check`, `bench` or `evaluate`"
         )
-    return Documents(**{name: tuple(items) for name, items in vars(found).items()})
+    return _ordered(_named(found))
+
+
+def _named(found: _Found) -> Documents:
+    """Call artifacts by the ends of their paths that tell them apart within their kind."""
+    artifacts = shortest_names([artifact.path for artifact in found.artifacts])
+    checks = shortest_names([check.path for check in found.checks])
+    return Documents(
+        tuple(replace(a, name=name) for a, name in zip(found.artifacts, artifacts, strict=True)),
+        tuple(replace(check, name=name) for check, name in zip(found.checks, checks, strict=True)),
+        tuple(_with_short_names(report) for report in found.benchmarks),
+        tuple(found.evaluations),
+    )
+
+
+def _with_short_names(report: BenchmarkReport) -> BenchmarkReport:
+    names = shortest_names([model.name for model in report.models])
+    models = (replace(m, name=name) for m, name in zip(report.models, names, strict=True))
+    return replace(report, models=tuple(models))
+
+
+def _ordered(documents: Documents) -> Documents:
+    place = {name: index for index, name in enumerate(documents.names)}
+    artifacts = sorted(documents.artifacts, key=lambda artifact: place[artifact.name])
+    checks = sorted(documents.checks, key=lambda check: place[check.name])
+    return replace(documents, artifacts=tuple(artifacts), checks=tuple(checks))
 
 
 def _add(path: Path, found: _Found) -> bool:
     """Read one file into `found`; return whether it is a document that a report shows."""
-    model = path.name.removesuffix(".json")
+    model = str(path).removesuffix(".json")
     if model.endswith(".onnx"):
         manifest = ExportManifest.from_json(_text(path), path)
-        found.artifacts.append(Artifact(model, export=manifest))
+        found.artifacts.append(Artifact(model, path.stem, manifest))
         return True
     if model.endswith(ENGINE_SUFFIXES):
         engine = EngineManifest.from_json(_text(path), path)
-        found.artifacts.append(Artifact(model, engine=engine))
+        found.artifacts.append(Artifact(model, path.stem, engine))
         return True
     data = _json(path)
     kind = data.get("document") if isinstance(data, dict) else None

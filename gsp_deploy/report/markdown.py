@@ -1,41 +1,44 @@
-"""The report's Markdown twin: its tables, for a pull request or a CI log."""
+"""The report's Markdown twin, for a pull request or a CI log: every section with its tables."""
 
 from __future__ import annotations
 
-from gsp_deploy.report import tables
+from collections.abc import Iterator, Sequence
+
+from gsp_deploy.report.content import Section, Table
 from gsp_deploy.report.documents import Documents
-from gsp_deploy.report.tables import Table
+from gsp_deploy.report.page import verdict
+from gsp_deploy.report.pictures import Pictures
+from gsp_deploy.report.sections import all_sections
 
 
-def markdown_page(title: str, documents: Documents) -> str:
-    """Return the report's tables as GitHub-flavoured Markdown."""
-    failed = [check.name for check in documents.checks if not check.passed]
+def markdown_page(title: str, documents: Documents, pictures: Pictures | None = None) -> str:
+    """Return the report as GitHub-flavoured Markdown; tables stand for charts and pictures."""
     parts = [f"# {_escaped(title)}"]
-    if documents.checks:
-        verdict = f"parity gates failed: {', '.join(failed)}" if failed else "every gate passed"
-        parts.append(f"**{_escaped(verdict)}**")
-    if documents.artifacts:
-        parts.append(_markdown(tables.artifacts_table(documents.artifacts)))
-    if documents.checks:
-        parts.append(_markdown(tables.parity_table(documents.checks)))
-    for report in documents.benchmarks:
-        parts += [_markdown(tables.latency_table(report)), _facts(tables.conditions_table(report))]
-    parts += [_markdown(tables.retrieval_table(found)) for found in documents.evaluations]
+    if told := verdict(documents):
+        parts.append(f"**{_escaped(told)}**")
+    for section in all_sections(documents, pictures):
+        parts += _section(section)
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(table: Table) -> str:
-    lines = [f"## {_escaped(table.caption)}", "", _line(table.columns)]
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {_escaped(section.title)}"
+    if section.text:
+        yield _escaped(section.text)
+    for table in section.tables:
+        if table.caption:
+            yield f"### {_escaped(table.caption)}"
+        yield _table(table)
+        if table.note:
+            yield _escaped(table.note)
+
+
+def _table(table: Table) -> str:
     sides = ("--:" if index in table.numeric else "---" for index in range(len(table.columns)))
-    lines.append("|" + "|".join(sides) + "|")
-    return "\n".join([*lines, *(_line(row) for row in table.rows)])
+    return "\n".join([_line(table.columns), f"|{'|'.join(sides)}|", *map(_line, table.rows)])
 
 
-def _facts(table: Table) -> str:
-    return "\n".join(f"- {_escaped(name)}: {_escaped(value)}" for name, value in table.rows)
-
-
-def _line(cells: tuple[str, ...]) -> str:
+def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
 
 

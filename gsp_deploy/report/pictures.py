@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +11,17 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy.errors import UsageError
-from gsp_deploy.explain import PoolingMaps, map_panel, pooling_maps
+from gsp_deploy.explain import PoolingMaps, map_pictures, pooling_maps
 from gsp_deploy.image_files import ImageBatch, class_labels
+from gsp_deploy.manifest import SolverCertificate
 from gsp_deploy.metrics import neighbours, unit_rows
 from gsp_deploy.report.convergence import Convergence, measure_convergence
 from gsp_deploy.runtime import EmbeddingSession
 
 THUMBNAIL = 72
-PANEL_TILE = 120
+PANEL_TILE = 144
 STRIPS, NEIGHBOURS, PANELS = 6, 6, 6
+HEAVIEST = 3
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,26 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """What the pooling keeps of one image: pictures, and the same in figures.
+
+    Attributes:
+        name: of the image.
+        pictures: captions and data URIs.
+        least, greatest: of its mixing weights, which have mean 1.
+        half_in: the smallest share of its locations that holds half of what is kept.
+        prototypes: share of the kept mass by prototype, the heaviest first; empty if unknown.
+    """
+
+    name: str
+    pictures: tuple[tuple[str, str], ...]
+    least: float
+    greatest: float
+    half_in: float
+    prototypes: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Images of a report.
 
@@ -57,8 +78,9 @@ class Pictures:
         reference, candidate: file names of the two models.
         strips: those whose neighbours changed first.
         changed: how many of `queries` images have another order of their nearest images.
-        panels: weight maps, as data URIs.
+        panels: weight maps.
         convergence: of the solvers on these images; None if the candidate does not tell.
+        certificate: of the candidate's solver; None without one.
         notes: what could not be shown, and why.
     """
 
@@ -67,8 +89,9 @@ class Pictures:
     strips: tuple[Strip, ...]
     changed: int
     queries: int
-    panels: tuple[str, ...]
+    panels: tuple[Panel, ...]
     convergence: Convergence | None
+    certificate: SolverCertificate | None
     notes: tuple[str, ...]
 
 
@@ -89,9 +112,9 @@ def take_pictures(
     orders = [_neighbours(session.embed(batch.images)) for session in (reference, candidate)]
     differs = (orders[0] != orders[1]).any(axis=1)
     tiles = _Thumbnails(batch)
-    shown = np.concatenate([np.flatnonzero(differs), np.flatnonzero(~differs)])[:STRIPS]
-    strips = tuple(tiles.strip(int(query), orders[0][query], orders[1][query]) for query in shown)
+    strips = tuple(tiles.strip(q, orders[0][q], orders[1][q]) for q in _strip_choice(differs))
     panels, convergence, notes = _maps(candidate, batch)
+    manifest = candidate.info.manifest
     return Pictures(
         reference.info.path.name,
         candidate.info.path.name,
@@ -100,6 +123,7 @@ def take_pictures(
         len(batch),
         panels,
         convergence,
+        None if manifest is None else manifest.certificate,
         notes,
     )
 
@@ -112,24 +136,47 @@ def _neighbours(embeddings: np.ndarray) -> np.ndarray:
 
 def _maps(
     session: EmbeddingSession, batch: ImageBatch
-) -> tuple[tuple[str, ...], Convergence | None, tuple[str, ...]]:
+) -> tuple[tuple[Panel, ...], Convergence | None, tuple[str, ...]]:
     try:
         maps = pooling_maps(session, batch.images)
     except UsageError as error:  # average pooling, or an export without the weights
         return (), None, (f"no weight maps: {error}",)
-    manifest = session.info.manifest
-    certificate = None if manifest is None else manifest.certificate
-    convergence = measure_convergence(maps, certificate)
-    return tuple(_panel_uri(maps, index) for index in _panel_choice(batch)), convergence, ()
+    shown = _spread(np.arange(len(batch)), PANELS)
+    panels = tuple(_panel(maps, index, batch.files[index]) for index in shown)
+    return panels, measure_convergence(maps), ()
 
 
-def _panel_choice(batch: ImageBatch) -> Sequence[int]:
-    """Spread the panels evenly over the images, so that they are of different classes."""
-    return np.unique(np.linspace(0, len(batch) - 1, PANELS).round().astype(int)).tolist()
+def _strip_choice(differs: np.ndarray) -> list[int]:
+    """Choose what changed, then what did not."""
+    changed, same = np.flatnonzero(differs)[:STRIPS], np.flatnonzero(~differs)
+    return [*changed.tolist(), *_spread(same, STRIPS - len(changed))]
 
 
-def _panel_uri(maps: PoolingMaps, index: int) -> str:
-    return data_uri(map_panel(maps, index, PANEL_TILE))
+def _spread(indices: np.ndarray, count: int) -> list[int]:
+    """Choose up to so many evenly from all, so that they are of different classes."""
+    if not count or not len(indices):
+        return []
+    places = np.linspace(0, len(indices) - 1, count).round().astype(int)
+    return indices[np.unique(places)].tolist()  # type: ignore[no-any-return]
+
+
+def _panel(maps: PoolingMaps, index: int, file: Path) -> Panel:
+    weights, attributes = maps.weights[index], maps.attributes
+    pictures = tuple(
+        (part.caption, data_uri(part.picture)) for part in map_pictures(maps, index, PANEL_TILE)
+    )
+    heaviest: tuple[tuple[int, float], ...] = ()
+    if attributes is not None:
+        order = np.argsort(-attributes[index], kind="stable")[:HEAVIEST]
+        heaviest = tuple((int(m), float(attributes[index, m])) for m in order)
+    least, greatest = float(weights.min()), float(weights.max())
+    return Panel(_name_of(file), pictures, least, greatest, _half_in(weights), heaviest)
+
+
+def _half_in(weights: np.ndarray) -> float:
+    """Return the smallest share of locations whose weights sum to half of all."""
+    sums = np.cumsum(np.sort(weights, axis=None)[::-1])
+    return float(np.searchsorted(sums, sums[-1] / 2) + 1) / weights.size
 
 
 class _Thumbnails:

@@ -62,3 +62,59 @@ def many(deployed: Path, tmp_path: Path) -> Callable[[int], Path]:
         return tmp_path
 
     return copies
+
+
+@pytest.fixture
+def engine_folder(deployed: Path, make_engine: Callable[..., Path], tmp_path: Path) -> Path:
+    """Return a folder with an engine's manifest and a benchmark of it.
+
+    No GPU was there: its figures are made up, and round, so that no one takes them for measured.
+    """
+    make_engine(deployed / "model.onnx", tmp_path / "model.engine")
+    bench = json.loads((deployed / "bench.json").read_text())
+    bench["models"][0]["name"] = "model.engine"
+    bench["models"][0]["batches"][0]["gpu"] = made_up_gpu_result()
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    return tmp_path
+
+
+def made_up_gpu_result() -> dict[str, Any]:
+    """Return what `bench` would write of an engine at one batch size; every figure is made up."""
+    layers = [
+        {"layer": "gsp/newton_1/beta", "part": "head: newton step 1", "milliseconds": 0.25},
+        *({"layer": f"c{k}", "part": f"layer{k}", "milliseconds": 0.03} for k in range(25)),
+    ]
+    sustained = {
+        "seconds": 60.0, "images_per_second": 1000.0, "first": 1100.0, "last": 900.0,
+        "latency": made_up_latency(2.0), "joules_per_image": 0.5, "throttled": True,
+        "telemetry": {
+            "source": "made up", "samples": 300, "gpu_mhz": [600.0, 800.0, 900.0],
+            "celsius": [40.0, 80.0], "watts": 50.0, "joules": 3000.0,
+            "throttling": {"thermal slowdown": 0.25},
+        },
+    }  # fmt: skip
+    return {
+        "with_graphs": made_up_stages(enqueue=0.01),
+        "without_graphs": made_up_stages(enqueue=0.5),
+        "no_graphs": None,
+        "cost": {"ratio": 1.25, "ratio_low": 1.2, "ratio_high": 1.3, "extra_ms": 0.2},
+        "layers": {"layers": layers, "runs": 3},
+        "sustained": sustained,
+    }
+
+
+def made_up_stages(enqueue: float) -> dict[str, Any]:
+    """Return stages of round lengths."""
+    return {
+        "to_device": made_up_latency(0.1),
+        "compute": made_up_latency(1.0),
+        "from_device": made_up_latency(0.05),
+        "enqueue": made_up_latency(enqueue),
+        "end_to_end": made_up_latency(1.2),
+    }
+
+
+def made_up_latency(p50: float) -> dict[str, float]:
+    """Return percentiles that spread a little about a median."""
+    spread = {"min": 0.9, "p50": 1.0, "p90": 1.1, "p95": 1.2, "p99": 1.5, "max": 2.0}
+    return {"rounds": 50, **{name: factor * p50 for name, factor in spread.items()}}

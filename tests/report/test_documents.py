@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,20 @@ def test_a_folder_gives_all_of_ours_and_passes_the_rest_over(deployed: Path) -> 
     assert found.checks[0].passed
     assert found.checks[0].reference == "model.safetensors"
     assert sum(found.checks[0].cosine.counts) == 12
-    assert found.checks[0].map_change == pytest.approx(0, abs=1e-9)
+    assert found.checks[0].change_of("map_at_r") == pytest.approx(0, abs=1e-9)
     assert len(found.benchmarks) == 1
+
+
+def test_rows_are_in_the_order_of_the_benchmark(many: Callable[[int], Path]) -> None:
+    folder = many(3)
+    bench = json.loads((folder / "bench.json").read_text())
+    bench["models"].reverse()
+    (folder / "bench.json").write_text(json.dumps(bench))
+    found = read_documents([folder])
+    expected = ("model-02.onnx", "model-01.onnx", "model-00.onnx")
+    assert found.names == expected
+    assert tuple(artifact.name for artifact in found.artifacts) == expected
+    assert tuple(check.name for check in found.checks) == expected
 
 
 def test_an_evaluation_is_read(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -14,10 +13,8 @@ import pytest
 from PIL import Image
 
 from gsp_deploy import open_session
-from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.image_files import find_images, read_images
 from gsp_deploy.report import html_page, markdown_page, read_documents, take_pictures
-from gsp_deploy.report.page import layer_tables
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -66,17 +63,35 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(
     assert all(address.startswith(("#", "data:")) for address in found.addresses)
     assert not re.search(r"url\((?!#)|@import|<script", page)
     assert "A title &lt;&amp;&gt;" in page
-    assert page.count("<td>model-00.onnx</td>") >= 3
+    assert page.count("</svg>model-00.onnx</th>") >= 4  # with its mark, in a table of each kind
+    anchors = {address for address in found.addresses if address.startswith("#")}
+    assert anchors <= {f"#{name}" for name in found.ids}
     assert "every parity gate passed" in page
 
 
+def charts_of(page: str) -> list[str]:
+    """Return the charts of a page, without the small marks in tables and legends."""
+    return re.findall(r'<svg viewBox="[^"]+" role="img".*?</svg>', page, re.DOTALL)
+
+
 def test_colours_are_the_pages(many: Callable[[int], Path]) -> None:
-    charts = re.findall(r"<svg.*?</svg>", html_page("t", read_documents([many(2)])), re.DOTALL)
+    page = html_page("t", read_documents([many(2)]))
+    defined = set(re.findall(r"(--\w+):", page))
+    charts = charts_of(page)
     assert charts
     for chart in charts:
-        assert "var(--first)" in chart
-        assert not re.search(r"#0[1-5]0[1-5]0[1-5]\b", chart)
+        assert "var(--a1)" in chart
+        assert set(re.findall(r"var\((--\w+)\)", chart)) <= defined
         assert set(re.findall(r"#[0-9a-f]{6}\b", chart)) <= {"#ffffff"}
+
+
+def test_an_artifact_has_its_colour_in_every_chart(many: Callable[[int], Path]) -> None:
+    folder = many(3)
+    (folder / "check-00.json").unlink()  # the others keep theirs
+    for chart in charts_of(html_page("t", read_documents([folder]))):
+        tips = re.findall(r"<g><title>model-02.onnx: [^<]*</title>.*?</g>", chart, re.DOTALL)
+        assert all("var(--a3)" in tip and "var(--a1)" not in tip for tip in tips)
+        assert "model-02.onnx" not in chart or "var(--a3)" in chart
 
 
 def test_a_failed_gate_is_said_first(deployed: Path, tmp_path: Path) -> None:
@@ -86,7 +101,7 @@ def test_a_failed_gate_is_said_first(deployed: Path, tmp_path: Path) -> None:
     (tmp_path / "check.json").write_text(json.dumps(document))
     documents = read_documents([tmp_path])
     page = html_page("t", documents)
-    assert page.index("parity gates failed") < page.index("Parity, worst image")
+    assert page.index("parity gates failed") < page.index("<h2>")
     assert f"FAIL: {document['gates'][1]['title']}" in page
     assert "**parity gates failed: model.onnx**" in markdown_page("t", documents)
 
@@ -97,6 +112,15 @@ def test_markdown_tables_have_as_many_cells_as_columns(many: Callable[[int], Pat
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
+
+
+def test_the_twin_has_every_table_of_the_page(engine_folder: Path) -> None:
+    documents = read_documents([engine_folder])
+    page, text = html_page("t", documents), markdown_page("t", documents)
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert titles == re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert {"Stages on the GPU", "Engine layers", "Without pause", "Environment"} <= set(titles)
+    assert page.count("<tbody>") == len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE))
 
 
 def test_pictures_tell_whose_neighbours_changed(deployed: Path, tmp_path: Path) -> None:
@@ -120,34 +144,13 @@ def test_pictures_tell_whose_neighbours_changed(deployed: Path, tmp_path: Path) 
     newton = dict(same.convergence.newton)
     assert newton[12] < 1e-12 < newton[1]
     assert dict(same.convergence.fixed_point)[1] > newton[2]
-    page = html_page("t", read_documents([deployed]), same)
+    documents = read_documents([deployed])
+    page, text = html_page("t", documents, same), markdown_page("t", documents, same)
     parsed(page)
-    assert "0 of 12 images have another order" in page
-
-
-def test_engine_layers_are_told_by_part_and_by_type(
-    deployed: Path, make_engine: Callable[..., Path], tmp_path: Path
-) -> None:
-    make_engine(deployed / "model.onnx", tmp_path / "model.engine")
-    bench = json.loads((deployed / "bench.json").read_text())
-    latency = bench["models"][0]["batches"][0]["latency"]
-    names = [f.name for f in dataclasses.fields(StageTimes)]
-    layers = [
-        {"layer": "gsp/newton_1/beta", "part": "head: newton, step 1", "milliseconds": 0.25},
-        *({"layer": f"c{k}", "part": f"layer{k}", "milliseconds": 0.03} for k in range(25)),
-    ]
-    bench["models"][0]["batches"][0]["gpu"] = {
-        "with_graphs": None,
-        "without_graphs": dict.fromkeys(names, latency),
-        "no_graphs": "asked for",
-        "layers": {"layers": layers, "runs": 3},
-    }
-    (tmp_path / "bench.json").write_text(json.dumps(bench))
-    documents = read_documents([tmp_path])
-    (by_part, by_type) = layer_tables(documents)
-    assert by_part.rows[0] == ("head: newton, step 1", "0.250", "25.0%")
-    assert by_part.rows[-1] == ("the rest", "0.180", "18.0%")
-    assert by_type.rows == (("model.engine", "fp32", "10"),)
-    page = html_page("t", documents)
-    parsed(page)
-    assert "the pooling head 25.0%" in page
+    for told in ("0 of 12 images have another order", "Weight error by solver steps, in figures"):
+        assert told in page
+        assert told in text
+    for panel in same.panels:
+        assert 0 <= panel.least <= 1 <= panel.greatest
+        assert 0 < panel.half_in <= 0.5
+        assert panel.name in text

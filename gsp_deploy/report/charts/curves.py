@@ -1,0 +1,71 @@
+"""Charts with a line a thing over a scale of steps, batch sizes or ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from gsp_deploy.report.charts.canvas import STYLE, new_axes, svg, tip
+from gsp_deploy.report.charts.palette import Mark, colour
+
+_HEIGHT, _LEFT, _BOTTOM = 3.0, 0.62, 0.44  # inches
+_ON_LINE, _ALONE = 5.0, 9.0
+# A log axis has no zero; in float64 nothing that is not zero lies below.
+_FLOOR = 1e-16
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named line: its mark, and its points `(x, y)`; one point alone is drawn large."""
+
+    name: str
+    mark: Mark
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis: its unit, linear or logarithmic, its ticks and its start, None for any."""
+
+    unit: str
+    kind: Literal["linear", "log"] = "linear"
+    ticks: Sequence[int] | None = None
+    start: float | None = None
+
+
+def curves(lines: Sequence[Line], x: Scale, y: Scale, label: str) -> Markup:
+    """Draw lines over a common scale, each point with its own tip."""
+    with mpl.rc_context(STYLE):
+        figure, axes = new_axes(_HEIGHT, _LEFT, _BOTTOM)
+        _set_scales(axes, x, y)
+        for line in lines:
+            across = [x_value for x_value, _ in line.points]
+            up = [max(value, _FLOOR) if y.kind == "log" else value for _, value in line.points]
+            size = _ON_LINE if len(up) > 1 else _ALONE
+            axes.plot(across, up, color=line.mark.colour, linewidth=1.4)
+            for one, other, (_, told) in zip(across, up, line.points, strict=True):
+                (point,) = axes.plot(
+                    [one], [other], line.mark.shape, color=line.mark.colour, ms=size,
+                    mec=colour("card"), mew=0.8, zorder=3 if size == _ON_LINE else 5,
+                )  # fmt: skip
+                tip(point, f"{line.name}: {told:,.4g} at {one:,g}")
+        if y.start is not None:
+            axes.set_ylim(bottom=y.start)
+        return svg(figure, label)
+
+
+def _set_scales(axes: Axes, x: Scale, y: Scale) -> None:
+    axes.set_xlabel(x.unit)
+    axes.set_ylabel(y.unit)
+    axes.set_yscale(y.kind)
+    axes.set_xscale(x.kind)
+    axes.grid(axis="x", visible=False)
+    if x.ticks is not None:
+        axes.set_xticks(list(x.ticks), [str(tick) for tick in x.ticks])
+    axes.minorticks_off()
+    axes.margins(x=0.06, y=0.1)

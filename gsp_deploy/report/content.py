@@ -1,0 +1,164 @@
+"""What a section of the report holds: tables, charts, pictures, before they are HTML or Markdown.
+
+Everything that a chart or a picture shows stands in a table of the same section too, folded away on
+the page, so that the Markdown twin, which has the tables only, says the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from markupsafe import Markup
+
+from gsp_deploy.report.pictures import Panel, Strip
+
+DASH = "–"
+_MOST_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the columns' names and rows of words.
+
+    Attributes:
+        caption: what it shows; empty where the section's title says it.
+        columns: their names; the first names its rows.
+        rows: words, as many in each as there are columns.
+        bad: indices of rows to mark.
+        folded: it stands behind a line that opens it, on the page.
+        note: what stands below it.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    bad: frozenset[int] = frozenset()
+    folded: bool = False
+    note: str = ""
+
+    kind: ClassVar[str] = "table"
+
+    @property
+    def numeric(self) -> frozenset[int]:
+        """The columns that hold figures, which are set to the right."""
+        return frozenset(
+            index
+            for index in range(1, len(self.columns))
+            if all(_is_figure(row[index]) for row in self.rows)
+        )
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend: what a mark or a colour stands for."""
+
+    name: str
+    swatch: Markup
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: what it shows, a sentence on how to read it, the SVG, and its legend."""
+
+    title: str
+    caption: str
+    svg: Markup
+    legend: tuple[Key, ...] = ()
+
+    kind: ClassVar[str] = "chart"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Queries with their neighbours before and after."""
+
+    strips: tuple[Strip, ...]
+
+    kind: ClassVar[str] = "neighbours"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Images with what the pooling keeps of them."""
+
+    panels: tuple[Panel, ...]
+
+    kind: ClassVar[str] = "maps"
+
+
+Block = Table | Chart | Neighbours | Maps
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: its title, what it says and what a good value is, and what stands in it."""
+
+    title: str
+    text: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def anchor(self) -> str:
+        """The section's address on the page."""
+        return re.sub(r"\W+", "-", self.title.lower())
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Its tables alone."""
+        return tuple(block for block in self.blocks if isinstance(block, Table))
+
+    def runs(self) -> list[tuple[str, list[Block]]]:
+        """Return the blocks with neighbours of one kind together, what is folded at the end."""
+        found: list[tuple[str, list[Block]]] = []
+        for block in sorted(self.blocks, key=_is_folded):
+            if not found or found[-1][0] != block.kind:
+                found.append((block.kind, []))
+            found[-1][1].append(block)
+        return found
+
+
+def _is_folded(block: Block) -> bool:
+    return isinstance(block, Table) and block.folded
+
+
+def aligned(values: Sequence[float | None], digits: int = 3) -> list[str]:
+    """Write a column of figures with as many decimals as the smallest needs for its digits.
+
+    None, which is a figure that is not there, becomes a dash.
+    """
+    smallest = min((abs(value) for value in values if value), default=1.0)
+    decimals = min(max(0, digits - 1 - math.floor(math.log10(smallest))), _MOST_DECIMALS)
+    return [DASH if value is None else f"{value:,.{decimals}f}" for value in values]
+
+
+def scientific(value: float | None) -> str:
+    """Write an error with two digits; a dash where there is none."""
+    return DASH if value is None else f"{value:.1e}"
+
+
+def points(share: float | None) -> str:
+    """Write a change of a share in points of 100, with its sign."""
+    return DASH if share is None else f"{100 * share:+.2f}"
+
+
+def per_cent(share: float | None) -> str:
+    """Write a share in per cent."""
+    return DASH if share is None else f"{100 * share:.2f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun, `1 step` or `3 steps`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def columns_of(*columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the rows of a table that is given by its columns."""
+    return tuple(zip(*columns, strict=True))
+
+
+def _is_figure(cell: str) -> bool:
+    return cell == DASH or (cell[:1] in "+-0123456789" and " x " not in cell)

@@ -1,0 +1,63 @@
+"""What was deployed: form, precision, tensors, and which file exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.manifest import TensorSpec
+from gsp_deploy.report.content import DASH, Section, Table
+from gsp_deploy.report.documents import Artifact, Documents
+
+_DIGITS = 12
+
+
+def deployed(documents: Documents) -> Section | None:
+    """Describe the artifacts that have manifests; None without any."""
+    if not documents.artifacts:
+        return None
+    columns = ("artifact", "form", "precision", "input", "outputs", "SHA-256")
+    table = Table("", columns, tuple(_row(artifact) for artifact in documents.artifacts))
+    return Section("What was deployed", _models(documents.artifacts), (table,))
+
+
+def _row(artifact: Artifact) -> tuple[str, ...]:
+    engine, export, manifest = artifact.engine, artifact.export, artifact.manifest
+    form = "ONNX" if engine is None else f"{engine.flavour} {engine.tensorrt_version}"
+    if export is not None and export.pooling_form != "unrolled":
+        form += f", pooling as {export.pooling_form}"
+    precision = DASH if export is None else export.precision
+    digest = None if export is None else export.sha256
+    if engine is not None:
+        precision, digest = engine.precision.asked, engine.plan_sha256
+    return (
+        artifact.name,
+        form,
+        precision,
+        _sizes(manifest.inputs),
+        ", ".join(output.name for output in manifest.outputs),
+        DASH if digest is None else digest[:_DIGITS],
+    )
+
+
+def _sizes(inputs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.dtype} {' × '.join(map(str, spec.shape))}" for spec in inputs)
+
+
+def _models(artifacts: Sequence[Artifact]) -> str:
+    """Name the models that the artifacts are of, and how they pool."""
+    found = dict.fromkeys(_model(artifact) for artifact in artifacts if artifact.export)
+    return "; ".join(found) + "." if found else ""
+
+
+def _model(artifact: Artifact) -> str:
+    assert artifact.export is not None
+    model = artifact.export.model
+    if not isinstance(model.head, GSPConfig):
+        return f"{model.backbone} with {model.head.pooling} pooling"
+    head = model.head
+    return (
+        f"{model.backbone} with Generalized Sum Pooling: {head.num_prototypes} prototypes, "
+        f"{head.embedding_dim}-dimensional embedding, kept share μ = {head.transport_ratio:g}, "
+        f"sharpness γ = {head.entropy_weight:g}"
+    )

@@ -1,0 +1,225 @@
+"""Engines on a GPU: an inference in stages, layers by time and by type, and runs without pause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gsp_deploy.benchmark.gpu.layers import LayerProfile
+from gsp_deploy.benchmark.gpu.result import GpuResult
+from gsp_deploy.benchmark.gpu.stages import STAGES, StageTimes
+from gsp_deploy.benchmark.gpu.sustained import Sustained
+from gsp_deploy.report.charts.bars import lengths, stacked
+from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of, shade, square
+from gsp_deploy.report.charts.rows import Row
+from gsp_deploy.report.content import (
+    DASH,
+    Block,
+    Chart,
+    Key,
+    Section,
+    Table,
+    aligned,
+    columns_of,
+)
+from gsp_deploy.report.documents import Artifact, Documents
+
+# Parts of an engine that are shown one by one; the others are summed.
+MOST_PARTS = 12
+_HEAD = Mark("a1", "o")
+_STAGE_TITLES = ("to GPU", "compute", "from GPU", "enqueue", "end to end")
+_STAGES_TEXT = (
+    "One inference from page-locked host memory and back, by CUDA events; enqueue is what the host "
+    "does to start it, and lies beside the others in time. Good: compute is most of end to end, "
+    "and with CUDA graphs enqueue is short."
+)
+_LAYERS_TEXT = (
+    "Where an engine's compute goes, by TensorRT's profiler, told as parts of the PyTorch model "
+    "and steps of the solver. Good: the pooling head, in colour, is a few per cent."
+)
+_SUSTAINED_TEXT = (
+    "Each engine without pause. Good: the last tenth is as fast as the first, and nothing held the "
+    "clocks down; a run counts as throttled where it slowed by more than 5 %."
+)
+
+
+class _Measured(NamedTuple):
+    name: str
+    batch: int
+    gpu: GpuResult
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, batch {self.batch}"
+
+
+def stages(documents: Documents) -> Section | None:
+    """Show engines' inferences in stages; None where none was measured."""
+    found = _measured(documents)
+    if not found:
+        return None
+    notes = dict.fromkeys(f"No CUDA graphs: {m.gpu.no_graphs}." for m in found if m.gpu.no_graphs)
+    marks = marks_of(documents.names)
+    blocks: list[Block] = [_stages_table(found), _stages_chart(found, marks)]
+    if costs := _costs_table(found):
+        blocks.append(costs)
+    return Section("Stages on the GPU", " ".join([_STAGES_TEXT, *notes]), tuple(blocks))
+
+
+def layers(documents: Documents) -> Section | None:
+    """Show engines' layers by part and time, and by type; None without engines."""
+    blocks: list[Block] = []
+    for measured in _measured(documents):
+        if measured.gpu.layers is not None:
+            blocks += _by_part(measured.label, measured.gpu.layers)
+    if engines := [artifact for artifact in documents.artifacts if artifact.engine is not None]:
+        blocks += _by_type(engines, marks_of(documents.names))
+    return Section("Engine layers", _LAYERS_TEXT, tuple(blocks)) if blocks else None
+
+
+def sustained(documents: Documents) -> Section | None:
+    """Show runs without pause; None where there were none."""
+    found = [(m.label, m.gpu.sustained) for m in _measured(documents) if m.gpu.sustained]
+    if not found:
+        return None
+    table = Table(
+        "",
+        ("run", "seconds", "images/s", "first tenth", "last tenth", "throttled", "p99 ms",
+         "MHz", "°C", "W", "J/image", "held down by", "read from"),
+        tuple(_sustained_row(label, run) for label, run in found),
+        frozenset(index for index, (_, run) in enumerate(found) if run.throttled),
+    )  # fmt: skip
+    return Section("Without pause", _SUSTAINED_TEXT, (table,))
+
+
+def _measured(documents: Documents) -> list[_Measured]:
+    return [
+        _Measured(model.name, result.batch, result.gpu)
+        for report in documents.benchmarks
+        for model in report.models
+        for result in model.batches
+        if result.gpu is not None
+    ]
+
+
+def _stages_table(found: Sequence[_Measured]) -> Table:
+    rows: list[tuple[_Measured, str, StageTimes]] = []
+    for measured in found:
+        if measured.gpu.with_graphs is not None:
+            rows.append((measured, "on", measured.gpu.with_graphs))
+        rows.append((measured, "off", measured.gpu.without_graphs))
+    return Table(
+        "p50 in ms",
+        ("artifact", "batch", "graphs", *_STAGE_TITLES),
+        columns_of(
+            [measured.name for measured, _, _ in rows],
+            [str(measured.batch) for measured, _, _ in rows],
+            [graphs for _, graphs, _ in rows],
+            *(aligned([getattr(times, stage).p50 for *_, times in rows]) for stage in STAGES),
+        ),
+    )
+
+
+def _stages_chart(found: Sequence[_Measured], marks: dict[str, Mark]) -> Chart:
+    shown = dict(zip(STAGES[:3], _STAGE_TITLES[:3], strict=True))
+    rows = [
+        (
+            Row(m.label, marks[m.name], f"{m.gpu.stages.end_to_end.p50:.3g} ms end to end"),
+            {title: getattr(m.gpu.stages, stage).p50 for stage, title in shown.items()},
+        )
+        for m in found
+    ]
+    title = "One inference in stages"
+    legend = tuple(Key(name, square(shade(index))) for index, name in enumerate(shown.values()))
+    caption = "p50 of each stage, with CUDA graphs where there are any."
+    return Chart(title, caption, stacked(rows, title, "ms"), legend)
+
+
+def _costs_table(found: Sequence[_Measured]) -> Table | None:
+    costs = [(m, m.gpu.cost) for m in found if m.gpu.cost is not None]
+    if not costs:
+        return None
+    return Table(
+        "GPU compute against the same network with average pooling",
+        ("artifact", "batch", "extra ms", "× GAP", "quartiles"),
+        tuple(
+            (
+                measured.name,
+                str(measured.batch),
+                f"{cost.extra_ms:+.3g}",
+                f"{cost.ratio:.3f}",
+                f"{cost.ratio_low:.3f} to {cost.ratio_high:.3f}",
+            )
+            for measured, cost in costs
+        ),
+    )
+
+
+def _by_part(label: str, profile: LayerProfile) -> list[Block]:
+    """Return a chart of the parts that take longest, and a table of the same."""
+    parts, total = list(profile.parts().items()), profile.total
+    shown, rest = parts[:MOST_PARTS], parts[MOST_PARTS:]
+    if rest:
+        shown.append((f"{len(rest)} more", sum(milliseconds for _, milliseconds in rest)))
+    shares = [f"{ms / total:.1%}" if total else DASH for _, ms in shown]
+    rows = [
+        (Row(part, _HEAD if part.startswith("head") else PLAIN, f"{ms:.3g} ms, {share}"), ms)
+        for (part, ms), share in zip(shown, shares, strict=True)
+    ]
+    head = f"the pooling head takes {profile.head_share:.1%}"
+    title = f"{label}: {head}"
+    names = [part for part, _ in shown]
+    figures = columns_of(names, aligned([ms for _, ms in shown]), shares)
+    caption = f"By part of the model, medians of {profile.runs} runs."
+    return [
+        Chart(title, caption, lengths(rows, title, "ms")),
+        Table(f"{title}, in figures", ("part", "ms", "share"), figures, folded=True),
+    ]
+
+
+def _by_type(engines: Sequence[Artifact], marks: dict[str, Mark]) -> list[Block]:
+    """Return how many layers give which element type, as a chart and a table."""
+    found = [(a.name, a.engine.precision) for a in engines if a.engine is not None]
+    types = sorted({dtype for _, precision in found for dtype in precision.layers})
+    rows = [
+        (
+            Row(name, marks[name], f"{sum(precision.layers.values())} layers"),
+            {dtype: precision.layers.get(dtype, 0) for dtype in types},
+        )
+        for name, precision in found
+    ]
+    title = "Layers by the element type of their result"
+    legend = tuple(Key(dtype, square(shade(index))) for index, dtype in enumerate(types))
+    caption = "As parsed, or as built where the engine could be inspected."
+    table = Table(
+        f"{title}, in figures",
+        ("engine", "asked for", "seen in the", *types),
+        tuple(
+            (name, p.asked, p.verified_on, *(str(p.layers.get(dtype, 0)) for dtype in types))
+            for name, p in found
+        ),
+        folded=True,
+    )
+    return [Chart(title, caption, stacked(rows, title, "layers"), legend), table]
+
+
+def _sustained_row(label: str, run: Sustained) -> tuple[str, ...]:
+    told = run.telemetry
+    clocks = told.gpu_mhz if told else None
+    heat = told.celsius if told else None
+    reasons = told.throttling.items() if told else ()
+    return (
+        label,
+        f"{run.seconds:.0f}",
+        f"{run.images_per_second:,.0f}",
+        f"{run.first:,.0f}",
+        f"{run.last:,.0f}",
+        "yes" if run.throttled else "no",
+        f"{run.latency.p99:.3g}",
+        f"{clocks[0]:.0f} to {clocks[-1]:.0f}" if clocks else DASH,
+        f"{heat[0]:.0f} to {heat[-1]:.0f}" if heat else DASH,
+        DASH if told is None or told.watts is None else f"{told.watts:.1f}",
+        DASH if run.joules_per_image is None else f"{run.joules_per_image:.3g}",
+        ", ".join(f"{reason} {share:.0%}" for reason, share in reasons) or DASH,
+        DASH if told is None else f"{told.source}, {told.samples} samples",
+    )

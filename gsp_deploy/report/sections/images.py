@@ -1,0 +1,60 @@
+"""What a report shows of images: neighbours before and after, and what the pooling keeps."""
+
+from __future__ import annotations
+
+from gsp_deploy.report.content import DASH, Block, Maps, Neighbours, Section, Table
+from gsp_deploy.report.pictures import Panel, Pictures, Strip
+
+_KEPT_TEXT = (
+    "From the left: the image as the network sees it; as bright as what is kept of each location; "
+    "the kept share itself, with the range of the mixing weights w, whose mean is 1; the prototype "
+    "that takes most of each location, paler the less is kept. Good: what you search for is "
+    "bright, the background dark."
+)
+
+
+def neighbours(pictures: Pictures | None) -> Section | None:
+    """Show queries with their neighbours in both models; None without pictures."""
+    if pictures is None:
+        return None
+    text = (
+        f"{pictures.changed:,} of {pictures.queries:,} images have another order of their nearest "
+        f"images in {pictures.candidate} than in {pictures.reference}; those come first. Framed in "
+        "green: the query's class; in red with a cross: another; dashed: not the same image in "
+        "both."
+    )
+    table = Table(
+        "Neighbours by name",
+        ("query", "before", "after", "order"),
+        tuple(_strip_row(strip) for strip in pictures.strips),
+        folded=True,
+    )
+    return Section("Neighbours before and after", text, (Neighbours(pictures.strips), table))
+
+
+def kept(pictures: Pictures | None) -> Section | None:
+    """Show what the pooling keeps of images; None without maps and without a reason for that."""
+    if pictures is None or not (pictures.panels or pictures.notes):
+        return None
+    if not pictures.panels:
+        return Section("What the pooling keeps", f"{'; '.join(pictures.notes)}.", ())
+    table = Table(
+        "In figures: the range of the weights, the share of locations that holds half of what is "
+        "kept, and the prototypes that took most",
+        ("image", "least w", "greatest w", "half in", "prototypes"),
+        tuple(_panel_row(panel) for panel in pictures.panels),
+        folded=True,
+    )
+    blocks: tuple[Block, ...] = (Maps(pictures.panels), table)
+    return Section("What the pooling keeps", " ".join([_KEPT_TEXT, *pictures.notes]), blocks)
+
+
+def _strip_row(strip: Strip) -> tuple[str, ...]:
+    before, after = (", ".join(t.name for t in side) for side in (strip.before, strip.after))
+    return strip.query.name, before, after, "changed" if strip.changed else "same"
+
+
+def _panel_row(panel: Panel) -> tuple[str, ...]:
+    prototypes = ", ".join(f"{index}: {share:.0%}" for index, share in panel.prototypes)
+    weights = f"{panel.least:.2f}", f"{panel.greatest:.2f}"
+    return panel.name, *weights, f"{panel.half_in:.0%}", f"no. {prototypes}" if prototypes else DASH

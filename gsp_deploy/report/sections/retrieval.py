@@ -1,0 +1,126 @@
+"""Whether it still retrieves: metrics of the checks' images and of evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gsp_deploy.report.charts.curves import Line, Scale, curves
+from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
+from gsp_deploy.report.charts.rows import Row, Span, spans
+from gsp_deploy.report.checks import Check, Evaluated
+from gsp_deploy.report.content import (
+    DASH,
+    Block,
+    Chart,
+    Key,
+    Section,
+    Table,
+    counted,
+    per_cent,
+    points,
+)
+from gsp_deploy.report.documents import Documents
+
+_TEXT = (
+    "Each image searched among the others, in per cent; changes in points of 100. R@1 asks for the "
+    "nearest image, MAP@R for all images of the query's class before any other."
+)
+_METRICS = {"recall_at_1": "R@1", "map_at_r": "MAP@R", "r_precision": "R-precision"}
+_RECALL = "recall_at_"
+
+
+def retrieval(documents: Documents) -> Section | None:
+    """Show retrieval metrics; None where nothing with classes was searched."""
+    marks = marks_of(documents.names)
+    searched = [check for check in documents.checks if check.after]
+    blocks = [*_checked(searched, marks)] if searched else []
+    for found in documents.evaluations:
+        blocks += _evaluated(found, marks)
+    return Section("Retrieval", _TEXT, tuple(blocks)) if blocks else None
+
+
+def _checked(checks: Sequence[Check], marks: dict[str, Mark]) -> list[Block]:
+    """Return metrics of the references and, with their changes, of the candidates."""
+    rows = [
+        _metrics_row(name, before)
+        for name, before in {c.reference: c.before for c in checks}.items()
+    ]
+    for check in checks:
+        rows.append(_metrics_row(check.name, check.after, check))
+    columns = (
+        "model",
+        *(name for title in _METRICS.values() for name in (title, "Δ")),
+        "nearest kept",
+    )
+    images = counted(max(check.images for check in checks), "image")
+    table = Table(f"On the {images} of the parity checks", columns, tuple(rows))
+    return [table, *_change_of_map(checks, marks)]
+
+
+def _change_of_map(checks: Sequence[Check], marks: dict[str, Mark]) -> list[Chart]:
+    rows = []
+    for check in checks:
+        change, limit = check.change_of("map_at_r"), check.limit_of("max_map_drop")
+        if change is not None:
+            row = Row(check.name, marks.get(check.name, PLAIN), points(change))
+            floor = None if limit is None else -100 * limit
+            rows.append((row, Span(100 * change, 100 * change, 100 * change, floor)))
+    if not rows:
+        return []
+    title = "MAP@R: change against the reference"
+    caption = "Line: the reference. Red: a loss that fails the gate. Good: on the line."
+    return [Chart(title, caption, spans(rows, 0, title, "points of 100", (-0.7, 0.7)))]
+
+
+def _metrics_row(
+    name: str, metrics: Mapping[str, float], check: Check | None = None
+) -> tuple[str, ...]:
+    cells = [name]
+    for metric in _METRICS:
+        change = DASH if check is None else points(check.change_of(metric))
+        cells += [per_cent(metrics.get(metric)), change]
+    return (*cells, per_cent(_nearest_kept(check)))
+
+
+def _nearest_kept(check: Check | None) -> float | None:
+    """Return the share of the nearest images that stay, of the most that were looked at."""
+    if check is None or not check.overlap:
+        return None
+    return check.overlap[max(check.overlap, key=int)]
+
+
+def _evaluated(found: Evaluated, marks: dict[str, Mark]) -> list[Block]:
+    """Return the metrics of an evaluation, and R@k against k where there are several."""
+    names = tuple(next(iter(found.models.values()), {}))
+    images, classes = counted(found.images, "image"), f"{found.classes:,} classes"
+    table = Table(
+        f"{found.dataset}: {images} of {classes}",
+        ("model", *(_title(name) for name in names)),
+        tuple(
+            (model, *(per_cent(metrics[name]) for name in names))
+            for model, metrics in found.models.items()
+        ),
+    )
+    ranks = sorted(int(name.removeprefix(_RECALL)) for name in names if name.startswith(_RECALL))
+    return [table] if len(ranks) < 2 else [table, _recalls(found, marks, ranks)]
+
+
+def _recalls(found: Evaluated, marks: dict[str, Mark], ranks: Sequence[int]) -> Chart:
+    lines = [
+        Line(
+            name,
+            marks.get(name, PLAIN),
+            [(rank, 100 * metrics[f"{_RECALL}{rank}"]) for rank in ranks],
+        )
+        for name, metrics in found.models.items()
+    ]
+    title = f"R@k on {found.dataset}"
+    drawn = curves(lines, Scale("k", "log", ranks), Scale("per cent"), title)
+    legend = tuple(Key(line.name, line.mark.swatch) for line in lines)
+    return Chart(
+        title, "Share of images with one of their class among the k nearest.", drawn, legend
+    )
+
+
+def _title(metric: str) -> str:
+    return _METRICS.get(metric) or metric.replace(_RECALL, "R@")

@@ -1,0 +1,100 @@
+"""The solver: how it converges, and what each export certified of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gsp_deploy.manifest import CONVERGED, SolverCertificate
+from gsp_deploy.report.charts.curves import Line, Scale, curves
+from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
+from gsp_deploy.report.content import Block, Chart, Key, Section, Table, counted, scientific
+from gsp_deploy.report.convergence import Convergence
+from gsp_deploy.report.documents import Documents
+from gsp_deploy.report.pictures import Pictures
+
+_TEXT = (
+    "The pooling solves one scalar equation an image. An export unrolls so many steps and "
+    "certifies their error: the worst of a mixing weight against a float64 root, over the "
+    f"image's spread of weights. Good: below {CONVERGED:g}, where it counts as converged."
+)
+_TICKS = (1, 2, 5, 10, 20, 50, 100)
+_NEWTON, _FIXED_POINT = Mark("ink", "o"), Mark("soft", "s")
+
+
+def solver(documents: Documents, pictures: Pictures | None) -> Section | None:
+    """Show certificates and convergence; None where there is neither."""
+    certificates = _certificates(documents, pictures)
+    convergence = None if pictures is None else pictures.convergence
+    blocks: list[Block] = [_table(certificates)] if certificates else []
+    if convergence is not None:
+        blocks += _curves(convergence, certificates, marks_of(documents.names))
+    return Section("Solver", _TEXT, tuple(blocks)) if blocks else None
+
+
+def _certificates(documents: Documents, pictures: Pictures | None) -> dict[str, SolverCertificate]:
+    """Return the certificates by the artifact's name, that of the pictures' model among them."""
+    found = {
+        artifact.name: artifact.export.certificate
+        for artifact in documents.artifacts
+        if artifact.export is not None and artifact.export.certificate is not None
+    }
+    if pictures is not None and pictures.certificate is not None:
+        found.setdefault(pictures.candidate, pictures.certificate)
+    return found
+
+
+def _table(certificates: Mapping[str, SolverCertificate]) -> Table:
+    rows = tuple(
+        (
+            name,
+            c.solver,
+            f"{c.steps:,}",
+            scientific(c.worst_relative_weight_error),
+            scientific(c.worst_weight_error),
+            scientific(c.worst_marginal_error),
+            "converged" if c.is_converged else "NOT converged",
+            f"{counted(c.images, 'image')}: {c.calibration}",
+        )
+        for name, c in certificates.items()
+    )
+    return Table(
+        "Certificates",
+        ("artifact", "solver", "steps", "error / spread", "error", "|mean w − 1|", "", "on"),
+        rows,
+        frozenset(i for i, c in enumerate(certificates.values()) if not c.is_converged),
+    )
+
+
+def _curves(
+    found: Convergence, certificates: Mapping[str, SolverCertificate], marks: Mapping[str, Mark]
+) -> list[Block]:
+    lines = [
+        Line("Newton", _NEWTON, found.newton),
+        Line("fixed point, as in the paper", _FIXED_POINT, found.fixed_point),
+    ]
+    certified = [
+        Line(name, marks.get(name, PLAIN), [(c.steps, c.worst_relative_weight_error)])
+        for name, c in certificates.items()
+        if c.steps
+    ]
+    title = "Weight error by solver steps"
+    drawn = curves(
+        [*lines, *certified],
+        Scale("solver steps", "log", _TICKS),
+        Scale("worst error / spread", "log"),
+        title,
+    )
+    caption = (
+        "Lines: in float64, on the images of this report, against a bisection. Large marks: what "
+        "the exports certified in float32, on their calibration images."
+    )
+    legend = tuple(Key(line.name, line.mark.swatch) for line in [*lines, *certified])
+    steps = sorted({step for step, _ in (*found.newton, *found.fixed_point)})
+    newton, fixed = dict(found.newton), dict(found.fixed_point)
+    figures = Table(
+        f"{title}, in figures",
+        ("steps", "Newton", "fixed point"),
+        tuple((str(s), scientific(newton.get(s)), scientific(fixed.get(s))) for s in steps),
+        folded=True,
+    )
+    return [Chart(title, caption, drawn, legend), figures]
