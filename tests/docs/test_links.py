@@ -22,6 +22,9 @@ PAGES = sorted(
     ]
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+# A file of the repository, named as code: `tests/layers/`, `benchmarks/head.py`.
+FOLDERS = "tests|benchmarks|gsp_deploy|cli|docs|models|plugins"
+NAMED = re.compile(rf"`((?:{FOLDERS})/[\w./*-]*)`")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
@@ -49,6 +52,13 @@ def dead(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_link_is_dead(page: Path) -> None:
     assert dead(page) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "plugins/README.md"])
+def test_every_file_that_is_named_is_there(page: str) -> None:
+    named = NAMED.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not list(ROOT.glob(name))] == []
 
 
 def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
