@@ -13,7 +13,7 @@ import numpy as np
 
 from gsp_deploy.benchmark.gpu.result import GpuResult, read_nested
 from gsp_deploy.benchmark.settings import BenchmarkSettings
-from gsp_deploy.benchmark.timing import MILLISECONDS, Latency
+from gsp_deploy.benchmark.timing import MILLISECONDS, Latency, ratio_quartiles
 from gsp_deploy.environment import Environment
 from gsp_deploy.errors import UsageError
 from gsp_deploy.fields import from_fields
@@ -46,7 +46,7 @@ class PoolingCost:
     @classmethod
     def of(cls, model: np.ndarray, twin: np.ndarray) -> PoolingCost:
         """Compare times `(rounds,)` in seconds, round by round."""
-        low, middle, high = (float(point) for point in np.percentile(model / twin, (25, 50, 75)))
+        low, middle, high = ratio_quartiles(model, twin)
         extra = float(np.median(model - twin)) * MILLISECONDS
         return cls(Latency.of(twin), middle, low, high, extra)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -72,9 +72,8 @@ def run_benchmark(
         }
         gpu, notes = _measure_gpu(entrants, settings, observe, clock)
         memory, more = _measure_memories(entrants, settings, plugins, observe)
-        results = tuple(
-            _model_result(entrant, times, gpu, memory, settings, image) for entrant in entrants
-        )
+        figures = _Figures(times, gpu, memory)
+        results = tuple(_model_result(entrant, figures, settings, image) for entrant in entrants)
     return BenchmarkReport(
         settings=settings,
         environment=environment,
@@ -88,6 +87,21 @@ def run_benchmark(
 Times = dict[EmbeddingSession, np.ndarray]
 GpuResults = dict[EmbeddingSession, GpuResult]
 Memories = dict[EmbeddingSession, MemoryUse]
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What was measured of all networks, twins among them.
+
+    Attributes:
+        times: seconds of every round, `(rounds,)`, by batch size and session.
+        gpu: stages of the engines, by batch size and session.
+        memory: by session; only of those that could be measured.
+    """
+
+    times: dict[int, Times]
+    gpu: dict[int, GpuResults]
+    memory: Memories
 
 
 def _time_batch(
@@ -140,15 +154,10 @@ def _measure_memories(
 
 
 def _model_result(
-    entrant: Entrant,
-    times: dict[int, Times],
-    gpu: dict[int, GpuResults],
-    memory: Memories,
-    settings: BenchmarkSettings,
-    image: Path | None,
+    entrant: Entrant, figures: _Figures, settings: BenchmarkSettings, image: Path | None
 ) -> ModelResult:
     info, config = entrant.session.info, entrant.config
-    idle = memory.get(entrant.session)
+    idle = figures.memory.get(entrant.session)
     return ModelResult(
         name=entrant.name,
         sha256=sha256_of(info.path),
@@ -161,8 +170,7 @@ def _model_result(
         head=None if config is None else {"kind": head_kind(config.head), **asdict(config.head)},
         solver=_solver(entrant),
         batches=tuple(
-            _batch_result(entrant, batch, times[batch], gpu[batch], memory, settings)
-            for batch in settings.batches
+            _batch_result(entrant, batch, figures, settings) for batch in settings.batches
         ),
         preprocessing=_image_stages(entrant, image, settings),
         idle_memory_mb=None if idle is None else idle.idle_mb,
@@ -171,23 +179,18 @@ def _model_result(
 
 
 def _batch_result(
-    entrant: Entrant,
-    batch: int,
-    times: Times,
-    gpu: GpuResults,
-    memory: Memories,
-    settings: BenchmarkSettings,
+    entrant: Entrant, batch: int, figures: _Figures, settings: BenchmarkSettings
 ) -> BatchResult:
+    times, memory, twin = figures.times[batch], figures.memory, entrant.twin
     seconds = times[entrant.session]
     latency = Latency.of(seconds)
-    twin = entrant.twin
     return BatchResult(
         batch=batch,
         latency=latency,
         images_per_second=batch * MILLISECONDS / latency.p50,
         pooling_cost=None if twin is None else PoolingCost.of(seconds, times[twin]),
         copies=measure_copies(entrant.session, batch, settings),
-        gpu=gpu.get(entrant.session),
+        gpu=figures.gpu[batch].get(entrant.session),
         peak_memory_mb=_peak(memory, entrant.session, batch),
         twin_memory_mb=_peak(memory, twin, batch),
     )

@@ -70,6 +70,12 @@ class Rounds:
         return finished >= FEWEST_ROUNDS and elapsed >= self.seconds
 
 
+def ratio_quartiles(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+    """Return the quartiles of one task's times by another's, round by round: low, median, high."""
+    low, median, high = np.percentile(ours / theirs, (25, 50, 75))
+    return float(low), float(median), float(high)
+
+
 def turns(count: int, turn: int) -> list[int]:
     """Return the order of `count` tasks in one round: rotated by one from round to round."""
     return [(turn + position) % count for position in range(count)]

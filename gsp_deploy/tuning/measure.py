@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.run import OUTPUTS
-from gsp_deploy.benchmark.timing import Latency, Rounds, interleave
+from gsp_deploy.benchmark.timing import Latency, Rounds, interleave, ratio_quartiles
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
@@ -119,13 +117,8 @@ class Workshop:
             for session in (reference, model)
         ]
         theirs, ours = interleave(tasks, Rounds.of(self.settings)).T
-        ratios = np.percentile(ours / theirs, (25, 50, 75))
-        return Speed(
-            ratio=float(ratios[1]),
-            ratio_low=float(ratios[0]),
-            ratio_high=float(ratios[2]),
-            reference_p50=Latency.of(theirs).p50,
-        )
+        low, ratio, high = ratio_quartiles(ours, theirs)
+        return Speed(ratio, low, high, reference_p50=Latency.of(theirs).p50)
 
     def _model(self, candidate: Candidate) -> EmbeddingModel:
         model = load_checkpoint(self.checkpoint)

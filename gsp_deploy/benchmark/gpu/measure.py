@@ -17,7 +17,7 @@ from gsp_deploy.benchmark.gpu.sustained import Sustained, run_sustained
 from gsp_deploy.benchmark.gpu.telemetry import open_telemetry
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.settings import BenchmarkSettings
-from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Rounds, interleave
+from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Rounds, interleave, ratio_quartiles
 from gsp_deploy.engine.api import load_tensorrt
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError
 from gsp_deploy.runtime import EmbeddingSession
@@ -172,5 +172,5 @@ def _result(
 
 def _cost(model: StagedRun, twin: StagedRun) -> ComputeCost:
     ours, theirs = (np.array(run.rows)[:, _COMPUTE] for run in (model, twin))
-    low, middle, high = (float(p) for p in np.percentile(ours / theirs, (25, 50, 75)))
+    low, middle, high = ratio_quartiles(ours, theirs)
     return ComputeCost(middle, low, high, float(np.median(ours - theirs)) * MILLISECONDS)
