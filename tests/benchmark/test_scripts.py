@@ -38,6 +38,12 @@ def test_memory_of_the_layer_does_not_grow_with_the_steps() -> None:
         assert saved[0] == saved[1] == saved[2] < plain[0] / 2
 
 
+def test_a_certified_head_has_a_tenth_of_the_nodes_of_the_loop() -> None:
+    loop, fixed_point, newton = (r["nodes"] for r in run("nodes.py", "--threads", "1")["results"])
+    assert newton < fixed_point < loop
+    assert 10 * newton < loop
+
+
 def test_the_layer_equals_autograd_before_it_is_timed() -> None:
     results = run("training_layer.py", *ONCE)["results"]
     assert results[0]["speed_up"] == [1]
