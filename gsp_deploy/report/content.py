@@ -161,4 +161,4 @@ def columns_of(*columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _is_figure(cell: str) -> bool:
-    return cell == DASH or (cell[:1] in "+-0123456789" and " x " not in cell)
+    return cell in (DASH, "inf") or (cell[:1] in "+-0123456789" and " x " not in cell)

@@ -46,7 +46,7 @@ def test_engine_layers_are_told_by_part_and_by_type(engine_folder: Path) -> None
 
 def test_a_run_that_was_throttled_is_marked(engine_folder: Path) -> None:
     (table,) = sections_of(engine_folder)["Without pause"].tables
-    run = "model.engine, batch 1"
+    run = "model.engine"
     assert table.bad == {0}
     assert cell(table, run, "held down by") == "thermal slowdown 25%"
     assert cell(table, run, "MHz") == "600 to 900"

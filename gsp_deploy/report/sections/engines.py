@@ -26,7 +26,7 @@ from gsp_deploy.report.documents import Artifact, Documents
 
 # Parts of an engine that are shown one by one; the others are summed.
 MOST_PARTS = 12
-_HEAD = Mark("a1", "o")
+_HEAD = Mark("s2", "o")
 _STAGE_TITLES = ("to GPU", "compute", "from GPU", "enqueue", "end to end")
 _STAGES_TEXT = (
     "One inference from page-locked host memory and back, by CUDA events; enqueue is what the host "
@@ -79,14 +79,14 @@ def layers(documents: Documents) -> Section | None:
 
 def sustained(documents: Documents) -> Section | None:
     """Show runs without pause; None where there were none."""
-    found = [(m.label, m.gpu.sustained) for m in _measured(documents) if m.gpu.sustained]
+    found = [(m, m.gpu.sustained) for m in _measured(documents) if m.gpu.sustained]
     if not found:
         return None
     table = Table(
         "",
-        ("run", "seconds", "images/s", "first tenth", "last tenth", "throttled", "p99 ms",
-         "MHz", "°C", "W", "J/image", "held down by", "read from"),
-        tuple(_sustained_row(label, run) for label, run in found),
+        ("artifact", "batch", "seconds", "images/s", "first tenth", "last tenth", "throttled",
+         "p99 ms", "MHz", "°C", "W", "J/image", "held down by", "read from"),
+        tuple((m.name, str(m.batch), *_sustained_cells(run)) for m, run in found),
         frozenset(index for index, (_, run) in enumerate(found) if run.throttled),
     )  # fmt: skip
     return Section("Without pause", _SUSTAINED_TEXT, (table,))
@@ -203,13 +203,12 @@ def _by_type(engines: Sequence[Artifact], marks: dict[str, Mark]) -> list[Block]
     return [Chart(title, caption, stacked(rows, title, "layers"), legend), table]
 
 
-def _sustained_row(label: str, run: Sustained) -> tuple[str, ...]:
+def _sustained_cells(run: Sustained) -> tuple[str, ...]:
     told = run.telemetry
     clocks = told.gpu_mhz if told else None
     heat = told.celsius if told else None
     reasons = told.throttling.items() if told else ()
     return (
-        label,
         f"{run.seconds:.0f}",
         f"{run.images_per_second:,.0f}",
         f"{run.first:,.0f}",

@@ -39,7 +39,7 @@ def parity(documents: Documents) -> Section | None:
 
 
 def _summary(checks: Sequence[Check]) -> Table:
-    columns = ("artifact", "against", "images", "1 − cos", "weights / spread", "flips", "gates")
+    columns = ("artifact", "1 − cos", "weights / spread", "flips", "gates", "images", "against")
     return Table(
         "At the worst image. Flips: images whose nearest neighbour changes.",
         columns,
@@ -53,12 +53,12 @@ def _summary_row(check: Check) -> tuple[str, ...]:
     failed = ", ".join(gate.title for gate in check.failed_gates)
     return (
         check.name,
-        check.reference,
-        f"{check.images:,}",
         scientific(check.cosine.maximum),
         scientific(None if check.weights is None else check.weights.maximum),
         flips,
         "pass" if check.passed else f"FAIL: {failed}",
+        f"{check.images:,}",
+        check.reference,
     )
 
 

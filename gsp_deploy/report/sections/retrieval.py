@@ -100,6 +100,7 @@ def _evaluated(found: Evaluated, marks: dict[str, Mark]) -> list[Block]:
             (model, *(per_cent(metrics[name]) for name in names))
             for model, metrics in found.models.items()
         ),
+        note=" ".join(f"{note}." for note in found.notes),
     )
     ranks = sorted(int(name.removeprefix(_RECALL)) for name in names if name.startswith(_RECALL))
     return [table] if len(ranks) < 2 else [table, _recalls(found, marks, ranks)]
