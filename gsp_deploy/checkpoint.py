@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gsp_deploy.config import GSPConfig, ModelConfig, PoolingMode, PreprocessingSpec, Solver
-from gsp_deploy.errors import CheckpointError, ConfigError, brief, reason_of
+from gsp_deploy.errors import CheckpointError, ConfigError, brief, flattened, reason_of
 from gsp_deploy.fields import from_fields
 from gsp_deploy.files import replacing
 from gsp_deploy.integrity import damaged_record, digest_of
@@ -112,11 +112,23 @@ def load_checkpoint(
 ) -> EmbeddingModel:
     """Load a checkpoint of ours, or the authors' state dict, as a model in eval mode on the CPU.
 
-    The authors' state dict (`embed.*`, `prototypes`, `power`, under any prefix, `.pt` or
-    `.safetensors`) holds no settings: those not given here are their PyTorch layer's (mu 0.3,
-    gamma 0.1, 100 steps, `gmp`, or `gem` where there is a `power`, normalised). If it has a
-    backbone, `backbone` names its timm architecture; a head alone becomes a model whose input
-    is the feature map. For a checkpoint of ours, what is given replaces what it says.
+    The authors' state dict (`embed.*`, `prototypes`, `power`, under any prefix) holds no
+    settings: those not given here are their PyTorch layer's. For a checkpoint of ours, what is
+    given replaces what it says. Nothing in a file is run.
+
+    Args:
+        path: `.safetensors`, `.pt` or `.pth`.
+        backbone: timm architecture of the other tensors of a state dict; a head alone, without
+            it, becomes a model whose input is the feature map.
+        backbone_options: go to `timm.create_model` with it.
+        preprocessing: how images are prepared for it; None is ImageNet's at 224 pixels.
+        transport_ratio: mu; the authors' is 0.3.
+        entropy_weight: gamma; the authors' is 0.1.
+        iterations: solver steps; the authors' are 100.
+        solver: `fixed-point`, the authors', or `newton`.
+        pooling: `gap`, `gmp` or `gem`; the authors' is `gmp`, or `gem` where there is a `power`.
+        max_residual: add the embedding of the maxima, as the authors' TensorFlow layer may.
+        normalize: L2-normalise the embedding, as the authors do.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, or does not fit its config.
@@ -284,9 +296,8 @@ def _build(
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{path}: weights do not fit the checkpoint's config: {reason}"
+            f"{path}: weights do not fit the checkpoint's config: {flattened(error)}"
         ) from error
     return model
 

@@ -21,6 +21,8 @@ ResizeMode = Literal["crop", "stretch"]
 DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20}
 
 FEATURES = "features"
+# What a file is called that a model can be built from again.
+CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth")
 # timm takes more than names: `hf-hub:` and `local-dir:` load what a checkpoint has no right to ask
 # for, and so does this option.
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
@@ -110,9 +112,18 @@ class BaselineConfig:
 class PreprocessingSpec:
     """How an image file becomes the network's input.
 
-    `crop` resizes so that the image covers `size / crop_ratio` and cuts the centre out;
-    `stretch` resizes to the size without regard for the aspect ratio. Then
-    `(pixel / 255 - mean) / std` per channel, RGB.
+    After resizing it is `(pixel / 255 - mean) / std` per channel, RGB.
+
+    Args:
+        height, width: of the input, in pixels.
+        mean, std: by channel, of values from 0 to 1; ImageNet's if left out.
+        interpolation: of the resizing, with antialiasing.
+        resize: `crop` resizes so that the image covers `size / crop_ratio` and cuts the centre
+            out; `stretch` resizes to the size without regard for the aspect ratio.
+        crop_ratio: share of the resized image's side that is kept, above 0, at most 1.
+
+    Raises:
+        ConfigError: a value is outside its domain.
     """
 
     height: int
@@ -139,10 +150,16 @@ class PreprocessingSpec:
 class ModelConfig:
     """A whole embedding model: everything needed to build it again from a checkpoint.
 
-    `backbone` is a timm model name, never a place to load from; `backbone_options` go to
-    `timm.create_model` as they are. The backbone `features` stands for none at all: the model is
-    the head alone, its input a feature map `(B, C, H, W)` computed elsewhere, and it has no
-    pre-processing.
+    Args:
+        backbone: a timm model name, never a place to load from. `features` stands for none at
+            all: the model is the head alone, its input a feature map `(B, C, H, W)` that is
+            computed elsewhere.
+        head: Generalized Sum Pooling, or a baseline.
+        preprocessing: how images are prepared; None for a head alone, and only there.
+        backbone_options: go to `timm.create_model` as they are.
+
+    Raises:
+        ConfigError: the backbone is no name, or pre-processing is there or missing against this.
     """
 
     backbone: str

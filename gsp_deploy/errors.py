@@ -77,6 +77,11 @@ def reason_of(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def flattened(error: BaseException, most: int = 300) -> str:
+    """Return a foreign error's whole message in one line, its first `most` characters."""
+    return " ".join(str(error).split())[:most]
+
+
 def brief(value: object) -> str:
     """Return `repr(value)`, cut where a hostile file would flood the message with it."""
     return _BRIEF.repr(value)

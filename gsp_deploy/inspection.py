@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.config import CHECKPOINT_SUFFIXES
 from gsp_deploy.engine.machine import Machine, misfits
 from gsp_deploy.engine.manifest import (
     ENGINE_SUFFIXES,
@@ -24,10 +25,10 @@ from gsp_deploy.manifest import (
     ExportManifest,
     check_described,
     read_sidecar,
+    shape_in_words,
     sidecar_path,
 )
-
-HEAD_PREFIX = "gsp/"
+from gsp_deploy.pooling_node import HEAD_PREFIX
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def inspect_file(path: Path) -> Inspection:
         raise ModelFileError(f"{path}: no such file")
     if path.suffix == ".onnx":
         kind, facts, warnings = _onnx(path)
-    elif path.suffix in (".safetensors", ".pt", ".pth"):
+    elif path.suffix in CHECKPOINT_SUFFIXES:
         kind, facts = _checkpoint(path)
         warnings = ()
     elif path.suffix in ENGINE_SUFFIXES:
@@ -140,8 +141,8 @@ def _engine_facts(manifest: EngineManifest) -> dict[str, Any]:
     told = json.loads(manifest.to_json())
     left_out = ("engine_format", "export", "plan_sha256", "plan_bytes")
     facts = {name: value for name, value in told.items() if name not in left_out and value}
-    facts["inputs"] = [f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.inputs]
-    facts["outputs"] = [f"{t.name} {t.dtype} {list(t.shape)}" for t in manifest.outputs]
+    facts["inputs"] = [str(tensor) for tensor in manifest.inputs]
+    facts["outputs"] = [str(tensor) for tensor in manifest.outputs]
     facts["profiles"] = [
         f"{name} " + " : ".join("x".join(map(str, shape)) for shape in (r.min, r.opt, r.max))
         for profile in manifest.profiles
@@ -164,7 +165,7 @@ def _weights(onnx: Any, graph: Any) -> dict[str, int]:
 def _value(value: Any) -> str:
     tensor = value.type.tensor_type
     sizes = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
-    return f"{value.name} {sizes}"
+    return f"{value.name} {shape_in_words(sizes)}"
 
 
 def _sidecar_warnings(path: Path) -> tuple[str, ...]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PoolingForm = Literal["unrolled", "plugin", "plugin-bare"]
 POOLING_FORMS: tuple[str, ...] = get_args(PoolingForm)
 
+# What an export calls every node of the pooling head, the one node among them.
+HEAD_PREFIX = "gsp/"
+
 DOMAIN = "gsp.deploy"
 OP_TYPE = "GeneralizedSumPooling"
 DOMAIN_VERSION = 1

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpec
-from gsp_deploy.errors import CheckpointError, ConfigError
+from gsp_deploy.errors import CheckpointError, ConfigError, flattened
 from gsp_deploy.model import EmbeddingModel
 
 # The authors' PyTorch layer fixes these in code, so a state dict cannot tell them.
@@ -115,7 +115,7 @@ def _load_head(head: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
             shaped["power"] = shaped["power"].reshape(())
         head.load_state_dict(shaped)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: GSP head: {' '.join(str(error).split())[:300]}") from error
+        raise CheckpointError(f"{path}: GSP head: {flattened(error)}") from error
 
 
 def _load_backbone(
@@ -130,8 +130,7 @@ def _load_backbone(
             try:
                 backbone.load_state_dict({key: tensors[f"{prefix}{key}"] for key in wanted})
             except RuntimeError as error:
-                reason = " ".join(str(error).split())[:300]
-                raise CheckpointError(f"{path}: backbone {name}: {reason}") from error
+                raise CheckpointError(f"{path}: backbone {name}: {flattened(error)}") from error
             return
     raise CheckpointError(
         f"{path}: expected the {len(wanted)} tensors of {name} (the first is {anchor!r}), "

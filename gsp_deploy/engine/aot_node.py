@@ -12,10 +12,10 @@ from pathlib import Path
 import onnx_ir as ir
 
 from gsp_deploy.errors import UsageError
+from gsp_deploy.export.model_file import EXTERNAL_DATA_BYTES, weight_bytes
 from gsp_deploy.pooling_node import DOMAIN, OP_TYPE, PLUGIN_VERSION
 
 NAMESPACE = "gsp_deploy"
-BESIDE = 1_900_000_000
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,8 @@ def retarget(source: Path, target: Path) -> Variant:
     if variant.writes_attributes:
         outputs["attributes"] = given.pop(0)
     _replace(network, node, variant, outputs)
-    weights = sum(
-        v.const_value.nbytes for v in network.graph.initializers.values() if v.const_value
-    )
-    ir.save(network, target, external_data=f"{target.name}.data" if weights > BESIDE else None)
+    is_large = weight_bytes(network) > EXTERNAL_DATA_BYTES
+    ir.save(network, target, external_data=f"{target.name}.data" if is_large else None)
     return variant
 
 

@@ -9,8 +9,8 @@ from gsp_deploy.engine.manifest import PrecisionSummary
 from gsp_deploy.engine.network import ParsedNetwork, element_type
 from gsp_deploy.errors import GateError
 from gsp_deploy.manifest import ExportManifest
+from gsp_deploy.pooling_node import HEAD_PREFIX
 
-HEAD_PREFIX = "gsp/"
 WANTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 # Layers whose arithmetic the precision is about, by the ONNX operators that become them.
 _OPERATORS = {

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsp_deploy.config import CHECKPOINT_SUFFIXES
 from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.manifest import ExportManifest
 
-CHECKPOINTS = (".safetensors", ".pt", ".pth")
 POOLINGS = ("unrolled", "plugin")
 
 
@@ -60,14 +60,14 @@ def onnx_of(
         raise ModelFileError(f"{source}: no such file")
     with tempfile.TemporaryDirectory(prefix="gsp-build-") as folder:
         made = options.keep or Path(folder) / options.name_for(source)
-        if source.suffix in CHECKPOINTS:
+        if source.suffix in CHECKPOINT_SUFFIXES:
             tell(f"exporting {source.name}")
             yield _export(source, made, options)
         elif source.suffix == ".onnx":
             yield _rewrite(source, made, Path(folder), options, tell)
         else:
             raise UsageError(
-                f"{source}: expected an .onnx or a checkpoint ({', '.join(CHECKPOINTS)}), "
+                f"{source}: expected an .onnx or a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), "
                 f"got {source.suffix or 'no suffix'}"
             )
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gsp_deploy.config import GSPConfig, ModelConfig
+from gsp_deploy.config import CHECKPOINT_SUFFIXES, GSPConfig, ModelConfig
 from gsp_deploy.errors import UsageError
-from gsp_deploy.runtime import CHECKPOINTS, EmbeddingSession
+from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.runtime.session import SessionOptions
 
 CHUNK = 16
@@ -94,7 +94,7 @@ def _reader(
 ) -> Iterator[tuple[Reader, float | None]]:
     """Yield what gives the maps of a chunk of images, and mu."""
     path, manifest = session.info.path, session.info.manifest
-    if path.suffix in CHECKPOINTS:
+    if path.suffix in CHECKPOINT_SUFFIXES:
         yield _from_checkpoint(session)
         return
     ratio = _transport_ratio(path, None if manifest is None else manifest.model)

@@ -57,7 +57,7 @@ def write_model(
     Raises:
         GspDeployError: the graph is invalid, or the file cannot be written.
     """
-    is_large = external_data or _weight_bytes(network) > EXTERNAL_DATA_BYTES
+    is_large = external_data or weight_bytes(network) > EXTERNAL_DATA_BYTES
     manifest = replace(manifest, external_data=f"{path.name}.data" if is_large else None)
     _describe(network, replace(manifest, sha256=None))
     data = [] if manifest.external_data is None else [path.with_name(manifest.external_data)]
@@ -72,7 +72,8 @@ def write_model(
     return ExportedModel(path, manifest)
 
 
-def _weight_bytes(network: ir.Model) -> int:
+def weight_bytes(network: ir.Model) -> int:
+    """Return how many bytes the weights of a graph take."""
     weights = (value.const_value for value in network.graph.initializers.values())
     return sum(int(weight.nbytes) for weight in weights if weight is not None)
 

@@ -13,10 +13,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from gsp_deploy.config import CHECKPOINT_SUFFIXES
 from gsp_deploy.errors import UsageError
 from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import ExportManifest
-from gsp_deploy.runtime import CHECKPOINTS, EmbeddingSession
+from gsp_deploy.runtime import EmbeddingSession
 
 # How the weights are solved for, which changes nothing beyond what the certificate bounds.
 _SOLVING = ("solver", "iterations", "initial_scale")
@@ -90,7 +91,7 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
     info, manifest = session.info, session.info.manifest
     spec = info.require_preprocessing()
     digest = sha256_of(info.path)
-    is_checkpoint = info.path.suffix in CHECKPOINTS
+    is_checkpoint = info.path.suffix in CHECKPOINT_SUFFIXES
     source = digest if is_checkpoint else (manifest.source_sha256 if manifest else None)
     return ModelIdentity(
         file=info.path.name,

@@ -16,6 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gsp_deploy.config import CHECKPOINT_SUFFIXES
 from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
@@ -28,8 +29,6 @@ __all__ = [
     "open_session",
     "open_with",
 ]
-
-CHECKPOINTS = (".safetensors", ".pt", ".pth")
 
 
 def open_session(
@@ -96,7 +95,7 @@ def open_with(path: str | os.PathLike[str], options: SessionOptions) -> Embeddin
             from gsp_deploy.runtime.onnx_session import OnnxSession
 
             return OnnxSession(source, options)
-        if source.suffix in CHECKPOINTS:
+        if source.suffix in CHECKPOINT_SUFFIXES:
             from gsp_deploy.runtime.torch_session import TorchSession
 
             return TorchSession(source, options)
@@ -107,7 +106,7 @@ def open_with(path: str | os.PathLike[str], options: SessionOptions) -> Embeddin
         ) from error
     raise UsageError(
         f"{source}: expected a model ending in .onnx, "
-        f"{', '.join((*ENGINE_SUFFIXES, *CHECKPOINTS))}, got {source.suffix or 'no suffix'}"
+        f"{', '.join((*ENGINE_SUFFIXES, *CHECKPOINT_SUFFIXES))}, got {source.suffix or 'no suffix'}"
     )
 
 

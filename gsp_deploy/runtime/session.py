@@ -12,7 +12,7 @@ import numpy as np
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import UsageError, reason_of
-from gsp_deploy.manifest import ExportManifest, TensorSpec
+from gsp_deploy.manifest import ExportManifest, TensorSpec, shape_in_words
 from gsp_deploy.normalisation import check_uint8_images, normalise
 
 WAITS = ("auto", "spin", "block")
@@ -150,11 +150,13 @@ class EmbeddingSession(ABC):
         """Return images as this model's input: normalised unless the graph does it itself."""
         images = _as_array(images)
         if self.info.input.dtype == "uint8":
-            check_uint8_images(images)
-        elif images.dtype == np.uint8 and self.info.preprocessing is not None:
-            images = normalise(images, self.info.preprocessing)
-        else:
-            images = _as_float(images, self.info)
+            _check_pixels(images, self.info.input.shape)
+            return images
+        if images.dtype == np.uint8 and self.info.preprocessing is not None:
+            batch, channels, height, width = self.info.input.shape
+            _check_pixels(images, (batch, height, width, channels))
+            return normalise(images, self.info.preprocessing)
+        images = _as_float(images, self.info)
         check_shape(images.shape, self.info.input)
         return images
 
@@ -208,13 +210,27 @@ def _as_float(images: np.ndarray, info: SessionInfo) -> np.ndarray:
 
 def check_shape(shape: tuple[int, ...], expected: TensorSpec) -> None:
     """Raise `UsageError` unless all sizes but the batch fit; open ones take anything above 0."""
-    fits = len(shape) == len(expected.shape) and all(
-        size == wanted if isinstance(wanted, int) else size > 0
-        for size, wanted in zip(shape[1:], expected.shape[1:], strict=True)
-    )
-    if not fits:
+    if not _fits(shape, expected.shape):
         raise UsageError(f"expected {expected.name} of shape {_described(expected)}, got {shape}")
 
 
+def _check_pixels(images: np.ndarray, expected: Sequence[int | str]) -> None:
+    """Raise `UsageError` unless these are uint8 images of the model's size, channels last."""
+    check_uint8_images(images)
+    if not _fits(images.shape, expected):
+        raise UsageError(
+            f"expected images of shape {shape_in_words(('batch', *expected[1:]))}, "
+            f"got {images.shape}; gsp_deploy.preprocessing.load_image(file, "
+            "session.info.preprocessing) reads a file in that size"
+        )
+
+
+def _fits(shape: tuple[int, ...], expected: Sequence[int | str]) -> bool:
+    return len(shape) == len(expected) and all(
+        size == wanted if isinstance(wanted, int) else size > 0
+        for size, wanted in zip(shape[1:], expected[1:], strict=True)
+    )
+
+
 def _described(tensor: TensorSpec) -> str:
-    return f"({', '.join(str(size) for size in ('batch', *tensor.shape[1:]))})"
+    return shape_in_words(("batch", *tensor.shape[1:]))

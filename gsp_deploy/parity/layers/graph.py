@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from gsp_deploy.errors import ModelFileError, reason_of
-from gsp_deploy.pooling_node import expand_pooling
+from gsp_deploy.pooling_node import HEAD_PREFIX, expand_pooling
 
 LARGEST_PROTO = 1_900_000_000
 NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -19,7 +19,7 @@ _FLOATING = (TensorProto.FLOAT, TensorProto.DOUBLE, *NARROW)
 _SCOPES = "pkg.torch.onnx.name_scopes"
 # `a.conv1.weight`, and what precision passes and quantisers make of it: `.../float16`, `..._scale`.
 _WEIGHT = re.compile(r"(?P<module>.+)\.(weight|bias|running_mean|running_var)(?![a-z])")
-_HEAD, _PREPROCESSING = "gsp/", "preprocessing/"
+_PREPROCESSING = "preprocessing/"
 _EMBEDDING_NODES = ("gsp/embed", "gsp/embed_pooled", "gsp/embed_residual")
 
 
@@ -118,7 +118,7 @@ def _module(node: onnx.NodeProto, scope: str) -> str:
     A convolution with a folded batch norm reads the weights of the one and is recorded as the
     other; both are named, `a.conv1 + bn1`.
     """
-    if node.name.startswith(_HEAD):
+    if node.name.startswith(HEAD_PREFIX):
         return "head.embed" if node.name in _EMBEDDING_NODES else "head"
     if node.name.startswith(_PREPROCESSING):
         return "preprocessing"
