@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ FORMAT = DocumentFormat(
 METADATA_KEY = "gsp_deploy.manifest"
 # Relative weight error below which a solver counts as converged.
 CONVERGED = 1e-3
+# How torch writes a size that follows from another by convolutions with strides.
+_ROUNDED_UP = re.compile(r"\(*(\w+) - 1\)*//(\d+)\)* \+ 1")
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,16 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
+
+    def __str__(self) -> str:
+        """Return it in words, such as `images float32 (batch, 3, height, width)`."""
+        return f"{self.name} {self.dtype} {shape_in_words(self.shape)}"
+
+
+def shape_in_words(shape: Sequence[int | str]) -> str:
+    """Return a shape as `(batch, 3, ceil(height/8))`, whatever the exporter calls such a size."""
+    sizes = [_ROUNDED_UP.sub(r"ceil(\1/\2)", str(size)) for size in shape]
+    return f"({', '.join(sizes)})"
 
 
 @dataclass(frozen=True)
