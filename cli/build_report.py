@@ -6,6 +6,7 @@ import dataclasses
 from json import loads
 from typing import TYPE_CHECKING
 
+from gsp_deploy.manifest import shape_in_words
 from gsp_deploy_cli import show
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def rows_of(manifest: EngineManifest) -> list[tuple[str, str]]:
     rows = [
         ("built by", f"{WORDS[manifest.flavour]} {manifest.tensorrt_version}, {where}"),
         ("for", f"{targets} on {manifest.platform}"),
-        *(("input", f"{t.name} {t.dtype} {list(t.shape)}") for t in manifest.inputs),
-        *(("output", f"{t.name} {t.dtype} {list(t.shape)}") for t in manifest.outputs),
+        *(("input", str(tensor)) for tensor in manifest.inputs),
+        *(("output", str(tensor)) for tensor in manifest.outputs),
         *(
             ("profile", f"{name} {_range(shapes)}")
             for profile in manifest.profiles
@@ -74,9 +75,8 @@ def rows_of(manifest: EngineManifest) -> list[tuple[str, str]]:
 
 
 def _range(shapes: ShapeRange) -> str:
-    if shapes.min == shapes.max:
-        return str(list(shapes.opt))
-    return f"{list(shapes.min)} to {list(shapes.max)}, best at {list(shapes.opt)}"
+    least, most, best = map(shape_in_words, (shapes.min, shapes.max, shapes.opt))
+    return best if least == most else f"{least} to {most}, best at {best}"
 
 
 def _precision(manifest: EngineManifest) -> str:

@@ -30,10 +30,10 @@ def report(exported: ExportedModel, json: bool) -> None:
             {"path": str(exported.path), "manifest": loads(manifest.to_json())},
         )
         return
-    shapes = [f"{t.name} {t.dtype} {list(t.shape)}" for t in (*manifest.inputs, *manifest.outputs)]
     rows = [
         ("model", f"{manifest.model.backbone}, {manifest.precision}, opset {manifest.opset}"),
-        *(("input" if i == 0 else "output", shape) for i, shape in enumerate(shapes)),
+        *(("input", str(tensor)) for tensor in manifest.inputs),
+        *(("output", str(tensor)) for tensor in manifest.outputs),
     ]
     if isinstance(manifest.model.head, GSPConfig):
         rows.append(("head", _settings(manifest.model.head)))

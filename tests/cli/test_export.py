@@ -67,9 +67,9 @@ def test_the_report_tells_shapes_solver_and_certificate(
     code, out, _ = export(official, "-o", tmp_path / "m.onnx", "--also", "attributes")
     assert code == 0
     for words in (
-        "features float32 ['batch', 32, 'height', 'width']",
-        "embedding float32 ['batch', 16]",
-        "attributes float32 ['batch', 64]",
+        "features float32 (batch, 32, height, width)",
+        "embedding float32 (batch, 16)",
+        "attributes float32 (batch, 64)",
         "newton,",
         "|mean w - 1|",
         "weight error",
