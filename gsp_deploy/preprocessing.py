@@ -77,7 +77,12 @@ def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
 
 
 def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndarray:
-    """Decode a file and fit it to the model's size: uint8 `(height, width, 3)`."""
+    """Decode a file and fit it to the model's size: uint8 `(height, width, 3)`, RGB, upright.
+
+    Raises:
+        DataError: there is no such file, it is damaged, or it is no image that Pillow reads.
+        ImageSizeError: it has more pixels than are decoded.
+    """
     return fit_image(decode_image(path), spec)
 
 

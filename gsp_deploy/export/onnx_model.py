@@ -58,6 +58,15 @@ def export_onnx(
     `<model>.calibration.json`, and calls `tell` with a line at each of its stages. Where the
     allowed drop cannot be kept the best attempt is written: see `manifest.quantisation.passed`.
 
+    Args:
+        model: what `load_checkpoint` returns.
+        path: the `.onnx` file to write; its manifest goes to `<path>.json`.
+        options: precision, form and solver; None is float32 with certified Newton steps.
+        calibration: images to certify on.
+        source: the checkpoint's hash and provenance, to be told by the manifest.
+        quantisation: images to calibrate and to validate int8 on.
+        tell: is called with a line at each stage of int8.
+
     Raises:
         UsageError: the options ask for what the model has not, or int8 has no images.
         GspDeployError: the backbone cannot be exported, or no number of steps meets the tolerance.
