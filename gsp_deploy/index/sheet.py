@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -19,24 +21,44 @@ from gsp_deploy.preprocessing import decode_image
 TILE = 128
 GAP = 8
 CAPTION = 30
+LINE = TILE + CAPTION + GAP
+MOST_COLUMNS = 10  # of hits; more go on below
 INK, QUIET, ACCENT = (30, 30, 30), (120, 120, 120), (20, 90, 200)
 SUFFIXES = (".png", ".html")
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
 <style>
-body {{ font: 13px/1.4 system-ui, sans-serif; margin: 24px; color: #1e1e1e; background: #fff }}
-.row {{ display: flex; gap: 10px; overflow-x: auto; padding: 10px 3px; border-top: 1px solid #ddd }}
-figure {{ margin: 0; width: {tile}px; flex: none }}
-img, .gone {{ width: {tile}px; height: {tile}px; object-fit: contain; background: #f4f4f4 }}
-.gone {{ display: flex; align-items: center; justify-content: center; color: #777 }}
-.query img {{ outline: 3px solid #145ac8 }}
-figcaption {{ overflow-wrap: anywhere; color: #555 }} b {{ color: #1e1e1e }}
+:root {{ --paper: #f7f7f5; --ink: #1d2126; --soft: #5b646e; --faint: #dfe2e6; --mark: #006eb8 }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #14171b; --ink: #e6e9ed; --soft: #9ca6b0; --faint: #353c45; --mark: #5fb0f2 }}
+}}
+body {{ font: 13px/1.4 system-ui, sans-serif; margin: 1.5rem 1rem; color: var(--ink);
+  background: var(--paper) }}
+h1 {{ font-size: 1.4rem; margin: 0 0 1rem }}
+.row {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr));
+  gap: 14px 12px; padding: 16px 0; border-top: 1px solid var(--faint) }}
+figure {{ margin: 0; min-width: 0; max-width: {tile}px }}
+img, .gone {{ display: block; width: 100%; aspect-ratio: 1; object-fit: contain;
+  background: var(--faint); border-radius: 3px; margin-bottom: 4px }}
+.gone {{ display: flex; align-items: center; justify-content: center; color: var(--soft) }}
+.query img {{ outline: 3px solid var(--mark); outline-offset: 1px }}
+.query b {{ color: var(--mark) }}
+figcaption {{ overflow-wrap: anywhere; color: var(--soft) }}
+b {{ color: var(--ink); font-variant-numeric: tabular-nums }}
 </style>
+</head>
+<body>
 <h1>{title}</h1>
 {rows}
+</body>
 </html>
 """
 
@@ -68,23 +90,35 @@ def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
 
 
 def draw_sheet(rows: Sequence[Row]) -> Image.Image:
-    """Return the results as one picture: the query framed, then its hits with their cosines."""
-    columns = 1 + max((len(row.hits) for row in rows), default=0)
-    size = (GAP + columns * (TILE + GAP), GAP + len(rows) * (TILE + CAPTION + GAP))
+    """Return the results as one picture: the query framed, then its hits with their cosines.
+
+    A row of more hits than `MOST_COLUMNS` goes on below, beside its query.
+    """
+    hits = min(max((len(row.hits) for row in rows), default=0), MOST_COLUMNS)
+    lines = [max(1, math.ceil(len(row.hits) / max(hits, 1))) for row in rows]
+    size = (GAP + (1 + hits) * (TILE + GAP), GAP + sum(lines) * LINE)
     sheet = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    for r, row in enumerate(rows):
-        top = GAP + r * (TILE + CAPTION + GAP)
-        captions = [("query", ACCENT), *((f"{hit.cosine:.3f}", INK) for hit in row.hits)]
-        names = [row.query, *(hit.file for hit in row.hits)]
-        for c, (name, (caption, ink)) in enumerate(zip(names, captions, strict=True)):
-            left = GAP + c * (TILE + GAP)
-            _paste(sheet, draw, font, name, left, top)
-            draw.text((left, top + TILE + 2), caption, fill=ink, font=font)
-            short = _fitted(Path(name).name, font)
-            draw.text((left, top + TILE + 15), short, fill=QUIET, font=font)
+    for above, row in zip(accumulate(lines, initial=0), rows, strict=False):
+        top = GAP + above * LINE
+        _draw_tile(sheet, draw, font, row.query, ("query", ACCENT), (GAP, top))
         draw.rectangle((GAP - 3, top - 3, GAP + TILE + 2, top + TILE + 2), outline=ACCENT, width=3)
+        for place, hit in enumerate(row.hits):
+            line, column = divmod(place, hits)
+            corner = (GAP + (1 + column) * (TILE + GAP), top + line * LINE)
+            _draw_tile(sheet, draw, font, hit.file, (f"{hit.cosine:.3f}", INK), corner)
     return sheet
+
+
+def _draw_tile(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Font,
+    name: str, caption: tuple[str, tuple[int, int, int]], corner: tuple[int, int],
+) -> None:  # fmt: skip
+    """Draw one picture with its caption and its name, its left upper corner at `corner`."""
+    left, top = corner
+    _paste(sheet, draw, font, name, left, top)
+    draw.text((left, top + TILE + 2), caption[0], fill=caption[1], font=font)
+    draw.text((left, top + TILE + 15), _fitted(_shown(name), font), fill=QUIET, font=font)
 
 
 def _paste(
@@ -123,13 +157,19 @@ def _figure(name: str, caption: str, kind: str) -> str:
         stream = io.BytesIO()
         thumbnail.save(stream, "JPEG", quality=85)
         data = base64.b64encode(stream.getvalue()).decode()
-        picture = f'<img alt="" src="data:image/jpeg;base64,{data}">'
-    shown = html.escape(Path(name).name)
+        alt = html.escape(_shown(name), quote=True)
+        picture = f'<img alt="{alt}" src="data:image/jpeg;base64,{data}">'
+    shown = html.escape(_shown(name).replace("/", "/\u200b"))
     full = html.escape(name, quote=True)
     return (
         f'<figure class="{kind}" title="{full}">{picture}'
         f"<figcaption><b>{caption}</b> {shown}</figcaption></figure>"
     )
+
+
+def _shown(name: str) -> str:
+    """Return a file's name with its folder's, which is its class in a folder per class."""
+    return "/".join(Path(name).parts[-2:])
 
 
 def _fitted(text: str, font: Font) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gsp_deploy.errors import UsageError
 from gsp_deploy.index import Hit
-from gsp_deploy.index.sheet import CAPTION, GAP, TILE, Row, draw_sheet, write_sheet
+from gsp_deploy.index.sheet import CAPTION, GAP, MOST_COLUMNS, TILE, Row, draw_sheet, write_sheet
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 
@@ -38,6 +38,19 @@ def test_each_picture_stands_in_its_place(rows: list[Row]) -> None:
     assert tuple(sheet[GAP + TILE // 4, GAP + 2 * (TILE + GAP) + 4]) == (244, 244, 244)
 
 
+def test_many_hits_go_on_below(rows: list[Row]) -> None:
+    red, green = rows[0].query, rows[0].hits[0].file
+    many = Row(red, [Hit(k, 0.5, green) for k in range(MOST_COLUMNS + 2)])
+    sheet = np.asarray(draw_sheet([many, rows[1]]))
+    step = TILE + CAPTION + GAP
+    assert sheet.shape == (GAP + 3 * step, GAP + (MOST_COLUMNS + 1) * (TILE + GAP), 3)
+    middle = [GAP + line * step + TILE // 2 for line in range(3)]
+    hits = [GAP + (1 + column) * (TILE + GAP) + TILE // 2 for column in range(3)]
+    assert tuple(sheet[middle[1], hits[1]]) == COLOURS["green"]
+    assert tuple(sheet[middle[1], hits[2]]) == (255, 255, 255)  # after the last
+    assert tuple(sheet[middle[2], GAP + TILE // 2]) == COLOURS["blue"]  # the next query
+
+
 def test_html_holds_everything_itself(rows: list[Row], tmp_path: Path) -> None:
     path = tmp_path / "sheet.html"
     write_sheet(rows, path, "2 queries <of> gallery")
@@ -51,6 +64,8 @@ def test_html_holds_everything_itself(rows: list[Row], tmp_path: Path) -> None:
     assert np.abs(np.subtract(first.getpixel((TILE // 2, 20)), COLOURS["red"])).max() < 8
     assert text.count("cannot be read") == 1
     assert "0.900" in text
+    assert f"{tmp_path.name}/\u200bgreen.png" in text  # the class is the folder's name
+    assert "overflow-x" not in text
 
 
 def test_png_is_written(rows: list[Row], tmp_path: Path) -> None:
