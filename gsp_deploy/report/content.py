@@ -150,11 +150,6 @@ def per_cent(share: float | None) -> str:
     return DASH if share is None else f"{100 * share:.2f}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Write a count with its noun, `1 step` or `3 steps`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def columns_of(*columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return the rows of a table that is given by its columns."""
     return tuple(zip(*columns, strict=True))

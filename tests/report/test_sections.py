@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gsp_deploy.report import read_documents
-from gsp_deploy.report.content import Section, Table, aligned, counted
+from gsp_deploy.report.content import Section, Table, aligned
 from gsp_deploy.report.sections import all_sections
 
 from .conftest import made_up_gpu_result
@@ -109,7 +109,3 @@ def test_columns_have_one_number_of_decimals() -> None:
     assert aligned([12.34, 100.0]) == ["12.3", "100.0"]
     assert aligned([1234.5, 20000.0]) == ["1,234", "20,000"]
     assert aligned([]) == []
-
-
-def test_nouns_agree_with_their_counts() -> None:
-    assert [counted(n, "step") for n in (1, 3, 1000)] == ["1 step", "3 steps", "1,000 steps"]

@@ -15,11 +15,11 @@ from gsp_deploy.report.content import (
     Key,
     Section,
     Table,
-    counted,
     per_cent,
     points,
 )
 from gsp_deploy.report.documents import Documents
+from gsp_deploy.wording import counted
 
 _TEXT = (
     "Each image searched among the others, in per cent; changes in points of 100. R@1 asks for the "

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from gsp_deploy.manifest import CONVERGED, SolverCertificate
 from gsp_deploy.report.charts.curves import Line, Scale, curves
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
-from gsp_deploy.report.content import Block, Chart, Key, Section, Table, counted, scientific
+from gsp_deploy.report.content import Block, Chart, Key, Section, Table, scientific
 from gsp_deploy.report.convergence import Convergence
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.pictures import Pictures
+from gsp_deploy.wording import counted
 
 _TEXT = (
     "The pooling solves one scalar equation an image. An export unrolls so many steps and "
