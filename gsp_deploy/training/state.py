@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gsp_deploy.checkpoint.integrity import damaged_record
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.files import replacing
-from gsp_deploy.integrity import damaged_record
 from gsp_deploy.scratch import remove_left_behind
 
 FORMAT_VERSION = 1

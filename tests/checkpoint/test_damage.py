@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from gsp_deploy.checkpoint import METADATA_KEY, load_checkpoint
-from gsp_deploy.integrity import digest_of
+from gsp_deploy.checkpoint.integrity import digest_of
 
 from .refusals import assert_refused, refusal
 

@@ -1,0 +1,127 @@
+"""From a checkpoint file to the model, with the settings that the caller has replaced."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gsp_deploy.checkpoint.authors import read_reference_model
+from gsp_deploy.checkpoint.reading import read_checkpoint
+from gsp_deploy.config import GSPConfig, ModelConfig, PoolingMode, PreprocessingSpec, Solver
+from gsp_deploy.errors import CheckpointError, ConfigError, brief, flattened
+from gsp_deploy.model import EmbeddingModel
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    backbone: str | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    preprocessing: PreprocessingSpec | None = None,
+    transport_ratio: float | None = None,
+    entropy_weight: float | None = None,
+    iterations: int | None = None,
+    solver: Solver | None = None,
+    pooling: PoolingMode | None = None,
+    max_residual: bool | None = None,
+    normalize: bool | None = None,
+) -> EmbeddingModel:
+    """Load a checkpoint of ours, or the authors' state dict, as a model in eval mode on the CPU.
+
+    The authors' state dict (`embed.*`, `prototypes`, `power`, under any prefix) holds no
+    settings: those not given here are their PyTorch layer's. For a checkpoint of ours, what is
+    given replaces what it says. Nothing in a file is run.
+
+    Args:
+        path: `.safetensors`, `.pt` or `.pth`.
+        backbone: timm architecture of the other tensors of a state dict; a head alone, without
+            it, becomes a model whose input is the feature map.
+        backbone_options: go to `timm.create_model` with it.
+        preprocessing: how images are prepared for it; None is ImageNet's at 224 pixels.
+        transport_ratio: mu; the authors' is 0.3.
+        entropy_weight: gamma; the authors' is 0.1.
+        iterations: solver steps; the authors' are 100.
+        solver: `fixed-point`, the authors', or `newton`.
+        pooling: `gap`, `gmp` or `gem`; the authors' is `gmp`, or `gem` where there is a `power`.
+        max_residual: add the embedding of the maxima, as the authors' TensorFlow layer may.
+        normalize: L2-normalise the embedding, as the authors do.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, hostile, or does not fit its config.
+        ConfigError: a setting is outside its domain.
+    """
+    head_settings = {
+        "transport_ratio": transport_ratio,
+        "entropy_weight": entropy_weight,
+        "iterations": iterations,
+        "solver": solver,
+        "pooling": pooling,
+        "max_residual": max_residual,
+        "normalize": normalize,
+    }
+    given = {name: value for name, value in head_settings.items() if value is not None}
+    contents = read_checkpoint(path)
+    if contents.metadata is None:
+        model = read_reference_model(
+            contents.tensors, Path(path), given, backbone, backbone_options or {}, preprocessing
+        )
+    else:
+        _refuse_backbone_options(path, backbone, backbone_options, preprocessing)
+        config = _with_head_settings(contents.metadata.model, given)
+        model = _build(contents.tensors, config, path)
+    return model.eval()
+
+
+def _with_head_settings(config: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:
+    if not given:
+        return config
+    if not isinstance(config.head, GSPConfig):
+        raise ConfigError(
+            f"the checkpoint's head is {config.head.pooling}; it has no {next(iter(given))}"
+        )
+    if "solver" in given and "iterations" not in given:
+        given = {**given, "iterations": None}
+    return dataclasses.replace(config, head=dataclasses.replace(config.head, **given))
+
+
+def _refuse_backbone_options(path: str | os.PathLike[str], *options: object) -> None:
+    if any(option is not None for option in options):
+        raise ConfigError(
+            f"{path} says itself which backbone and pre-processing it has; leave those options out"
+        )
+
+
+def _build(
+    tensors: Mapping[str, Tensor], config: ModelConfig, path: str | os.PathLike[str]
+) -> EmbeddingModel:
+    _check_head_shapes(tensors, config, path)
+    model = EmbeddingModel(config)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: weights do not fit the checkpoint's config: {flattened(error)}"
+        ) from error
+    return model
+
+
+def _check_head_shapes(
+    tensors: Mapping[str, Tensor], config: ModelConfig, path: str | os.PathLike[str]
+) -> None:
+    """Hold the config against the file before memory of the sizes that it names is asked for."""
+    head = config.head
+    wanted = {"head.embed.weight": (head.embedding_dim, head.in_channels)}
+    if isinstance(head, GSPConfig):
+        wanted["head.prototypes"] = (head.num_prototypes, head.embedding_dim)
+    for name, shape in wanted.items():
+        found = tuple(tensors[name].shape) if name in tensors else "none"
+        if found != shape:
+            raise CheckpointError(
+                f"{path}: weights do not fit the checkpoint's config: "
+                f"expected {name} of shape {brief(shape)}, found {found}"
+            )

@@ -1,0 +1,125 @@
+"""Reading a checkpoint file, whoever wrote it, without building a model and without trust."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gsp_deploy.checkpoint.integrity import damaged_record, digest_of
+from gsp_deploy.checkpoint.metadata import DIGEST, METADATA_KEY, CheckpointMetadata, parse_header
+from gsp_deploy.errors import CheckpointError, brief, reason_of
+
+# Floating-point weights, and what batch norms and flags count with.
+_WEIGHT_TYPES = frozenset(
+    {
+        torch.float64, torch.float32, torch.float16, torch.bfloat16,
+        torch.int64, torch.int32, torch.uint8, torch.bool,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CheckpointContents:
+    """A checkpoint file as it is: its tensors and, when it is one of ours, what it says."""
+
+    tensors: Mapping[str, Tensor]
+    metadata: CheckpointMetadata | None
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointContents:
+    """Read a checkpoint file without building a model.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or hostile, or holds NaN or infinity.
+            Damage of every bit is told where there is a digest (`save_checkpoint` writes one) or
+            a checksum (PyTorch's archives have them); safetensors of others have neither.
+    """
+    tensors, header = _read(Path(path))
+    metadata = None
+    if header is not None:
+        metadata = parse_header(header, path)
+        _check_digest(tensors, header, path)
+    _check_tensors(tensors, path)
+    return CheckpointContents(tensors, metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors and, for a checkpoint of ours, its metadata header."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path}: an exported model and no checkpoint; `export --from` rewrites one, `build` "
+            "takes it as it is"
+        )
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_state_dict(path), None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return tensors, (stream.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({reason_of(error)})"
+        ) from error
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a hostile file's protocol; the error says enough
+            data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, the file is damaged or holds more than tensors; "
+            "save `model.state_dict()` (better: as .safetensors)"
+        ) from error
+    except Exception as error:  # torch.load fails with whatever its archive reader meets
+        raise CheckpointError(f"{path}: not a whole PyTorch file ({reason_of(error)})") from error
+    if record := damaged_record(path):
+        raise CheckpointError(
+            f"{path}: not as it was saved (the checksum of {brief(record)} differs); fetch or copy "
+            "it again"
+        )
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(data, Mapping) and isinstance(data.get(wrapper), Mapping):
+            data = data[wrapper]
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{path}: expected a state dict, got {type(data).__name__}")
+    return {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
+
+
+def _check_digest(tensors: Mapping[str, Tensor], header: str, path: str | os.PathLike[str]) -> None:
+    """Hold weights and settings against the digest among them, which older files do not have."""
+    fields = json.loads(header)
+    digest = fields.pop(DIGEST, None)
+    if digest is not None and digest != digest_of(tensors, fields):
+        raise CheckpointError(
+            f"{path}: not as it was saved (the SHA-256 of its contents differs); fetch or copy it "
+            "again, or save changed weights with save_checkpoint"
+        )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _WEIGHT_TYPES or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "meta" if tensor.is_meta else f"{tensor.layout} {tensor.dtype}"
+            raise CheckpointError(
+                f"{path}: tensor {name} is {kind.replace('torch.', '')}; "
+                "save weights as dense float32, float16 or bfloat16"
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity")

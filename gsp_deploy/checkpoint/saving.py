@@ -1,0 +1,33 @@
+"""Writing a model as a checkpoint, with everything that it takes to build it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+from safetensors.torch import save
+
+from gsp_deploy.checkpoint.integrity import digest_of
+from gsp_deploy.checkpoint.metadata import DIGEST, FORMAT_VERSION, METADATA_KEY, Provenance
+from gsp_deploy.files import replacing
+from gsp_deploy.model import EmbeddingModel
+
+
+def save_checkpoint(
+    model: EmbeddingModel, path: str | os.PathLike[str], provenance: Provenance | None = None
+) -> None:
+    """Write the model's weights and config to a `.safetensors` file, whole or not at all.
+
+    A digest of both goes with them, by which `read_checkpoint` tells damage.
+    """
+    fields = {
+        "format": FORMAT_VERSION,
+        "model": model.config.to_dict(),
+        "provenance": dataclasses.asdict(provenance or Provenance()),
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    fields[DIGEST] = digest_of(tensors, fields)
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(fields, sort_keys=True)})
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)  # safetensors' own writer hides its file from other users
