@@ -18,7 +18,7 @@ from gsp_deploy.parity.layers.probes import OnnxProbe, Probe
 from gsp_deploy.parity.layers.report import LayerReport, NodeError
 from gsp_deploy.parity.outputs import COMPARABLE, shared_preprocessing
 from gsp_deploy.parity.tolerances import tolerances_for
-from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_with
+from gsp_deploy.runtime import SessionOptions, open_with
 
 # Every inner value of a batch is in memory at once, of both models.
 CHUNK = 2
@@ -128,14 +128,10 @@ def _agreement(
 ) -> tuple[PreprocessingSpec | None, str]:
     """Return how images are prepared for both, and the candidate's precision."""
     with (
-        _session(reference, reference_options) as first,
-        _session(candidate, candidate_options) as second,
+        open_with(reference, reference_options) as first,
+        open_with(candidate, candidate_options) as second,
     ):
         return shared_preprocessing(first, second), second.info.precision
-
-
-def _session(path: Path, options: SessionOptions) -> EmbeddingSession:
-    return open_with(path, options)
 
 
 def _reference_probe(
