@@ -13,13 +13,12 @@ from gsp_deploy_cli.export_report import check_drop, report
 from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
 from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
 from gsp_deploy_cli.options import Force, Json
+from gsp_deploy_cli.reference_options import ReferenceOptions
 
 if TYPE_CHECKING:
-    from gsp_deploy import EmbeddingModel
     from gsp_deploy.config import ModelConfig
     from gsp_deploy.export import Calibration, QuantisationImages
 
-REFERENCE = "For the authors' state dict"
 INT8 = "For int8"
 
 
@@ -61,52 +60,6 @@ class Int8Options:
             raise UsageError(f"--{option} belongs to --precision int8, got --precision {precision}")
         if precision == "int8" and calibrate is None:
             raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
-
-
-@dataclass(frozen=True)
-class ReferenceOptions:
-    """What the authors' state dict does not tell of its model."""
-
-    backbone: Annotated[
-        str | None, typer.Option(help="timm architecture.", rich_help_panel=REFERENCE)
-    ] = None
-    image_size: Annotated[
-        int | None, typer.Option(help="Input side. (default: 224)", rich_help_panel=REFERENCE)
-    ] = None
-    transport_ratio: Annotated[
-        float | None, typer.Option(help="mu. (default: 0.3)", rich_help_panel=REFERENCE)
-    ] = None
-    entropy_weight: Annotated[
-        float | None, typer.Option(help="gamma. (default: 0.1)", rich_help_panel=REFERENCE)
-    ] = None
-    pooling_mode: Annotated[
-        str | None,
-        typer.Option(help="gap, gmp, gem. (default: gmp)", rich_help_panel=REFERENCE),
-    ] = None
-    max_residual: Annotated[
-        bool | None,
-        typer.Option("--max-residual/--no-max-residual", rich_help_panel=REFERENCE),
-    ] = None
-    normalize: Annotated[
-        bool | None, typer.Option("--normalize/--no-normalize", rich_help_panel=REFERENCE)
-    ] = None
-
-    def load(self, checkpoint: Path) -> EmbeddingModel:
-        """Load a checkpoint; for one of ours none of these may be given."""
-        from gsp_deploy.checkpoint import load_checkpoint
-        from gsp_deploy.config import PreprocessingSpec
-
-        side = self.image_size
-        return load_checkpoint(
-            checkpoint,
-            backbone=self.backbone,
-            preprocessing=None if side is None else PreprocessingSpec(side, side),
-            transport_ratio=self.transport_ratio,
-            entropy_weight=self.entropy_weight,
-            pooling=self.pooling_mode,  # type: ignore[arg-type]
-            max_residual=self.max_residual,
-            normalize=self.normalize,
-        )
 
 
 def export(

@@ -6,7 +6,9 @@ from json import loads
 from typing import TYPE_CHECKING
 
 from gsp_deploy.config import GSPConfig
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
+from gsp_deploy_cli.reference_options import settings_in_words
 
 if TYPE_CHECKING:
     from gsp_deploy.export import ExportedModel
@@ -36,12 +38,12 @@ def report(exported: ExportedModel, json: bool) -> None:
         *(("output", str(tensor)) for tensor in manifest.outputs),
     ]
     if isinstance(manifest.model.head, GSPConfig):
-        rows.append(("head", _settings(manifest.model.head)))
+        rows.append(("head", settings_in_words(manifest.model.head)))
     if manifest.pooling_form != "unrolled":
         rows.append(("pooling", _POOLING[manifest.pooling_form]))
     if certificate := manifest.certificate:
         rows += [
-            ("solver", f"{certificate.solver}, {certificate.steps} steps"),
+            ("solver", f"{certificate.solver}, {counted(certificate.steps, 'step')}"),
             ("certified on", certificate.calibration),
             ("|mean w - 1|", f"{certificate.worst_marginal_error:.1e} at worst"),
             (
@@ -56,31 +58,23 @@ def report(exported: ExportedModel, json: bool) -> None:
         _report_quantisation(manifest.quantisation)
 
 
-def _settings(head: GSPConfig) -> str:
-    """Return what a bare state dict does not say, so that a wrong guess of it is seen."""
-    return (
-        f"{head.pooling}, mu {head.transport_ratio:g}, gamma {head.entropy_weight:g}, "
-        f"{head.num_prototypes} prototypes"
-    )
-
-
 def _not_converged(certificate: SolverCertificate) -> str:
     error = certificate.worst_relative_weight_error
     return (
-        f"note: {certificate.steps} {certificate.solver} steps leave the weights wrong by up to "
-        f"{100 * error:.2g} % of their spread; --solver newton without --iterations finds enough"
+        f"note: after {counted(certificate.steps, f'{certificate.solver} step')} the weights are "
+        f"wrong by up to {100 * error:.2g} % of their spread; --solver newton without --iterations finds enough"
     )
 
 
 def _report_quantisation(record: QuantisationRecord) -> None:
     kept, measure = len(record.float_layers), record.measure
     rows = [
-        ("int8", f"{record.layers - kept} of {record.layers} layers, {kept} stay in fp32"),
+        ("int8", f"{record.layers - kept} of {counted(record.layers, 'layer')}, {kept} in fp32"),
         ("ranges", f"{record.method} over {record.calibration}"),
         (
             measure,
-            f"{record.score:.2f} against {record.float32_score:.2f} in fp32, a drop of "
-            f"{record.drop:.2f} of at most {record.max_drop:g} points, on {record.validation}",
+            f"{record.score:.2f} against {record.float32_score:.2f} in fp32, {_change(record)}, "
+            f"on {record.validation}",
         ),
         ("neighbours", f"{record.neighbour_overlap:.1f} % of the 10 nearest are fp32's"),
     ]
@@ -104,6 +98,13 @@ def _report_quantisation(record: QuantisationRecord) -> None:
         show.note(f"note: {note}")
 
 
+def _change(record: QuantisationRecord) -> str:
+    """Return how int8 scores against float32, in points: by chance it may score higher."""
+    if record.drop <= 0:
+        return f"no drop ({-record.drop:+.2f})"
+    return f"a drop of {record.drop:.2f}, where {record.max_drop:g} is allowed"
+
+
 def check_drop(exported: ExportedModel) -> None:
     """Raise where int8 lost more than was allowed; the best attempt has been written."""
     from gsp_deploy.errors import GateError
@@ -112,7 +113,7 @@ def check_drop(exported: ExportedModel) -> None:
     if record is not None and not record.passed:
         raise GateError(
             f"{record.measure} drops by {record.drop:.3g} points at best, with "
-            f"{len(record.float_layers)} of {record.layers} layers in fp32, and --max-drop allows "
-            f"{record.max_drop:g}; {exported.path} holds that attempt: accept it with a larger "
+            f"{len(record.float_layers)} of {counted(record.layers, 'layer')} in fp32, and "
+            f"--max-drop allows {record.max_drop:g}; {exported.path} holds that attempt: accept it with a larger "
             "--max-drop, or try another --calibration-method or more images"
         )

@@ -14,6 +14,7 @@ from gsp_deploy_cli import show
 from gsp_deploy_cli.bench import bench
 from gsp_deploy_cli.build import build
 from gsp_deploy_cli.check import check
+from gsp_deploy_cli.convert import convert
 from gsp_deploy_cli.data import app as data_app
 from gsp_deploy_cli.demo import demo
 from gsp_deploy_cli.doctor import doctor
@@ -45,6 +46,7 @@ app = typer.Typer(
 COMMANDS = (
     demo,
     train,
+    convert,
     evaluate,
     export,
     build,

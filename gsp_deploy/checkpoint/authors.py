@@ -46,7 +46,7 @@ def read_reference_model(
     if backbone is None and rest:
         raise ConfigError(
             f"{path} holds {len(rest)} tensors beside the GSP head, the first {min(rest)!r}: "
-            "name the backbone's timm architecture (--backbone)"
+            "name the backbone's timm architecture (--backbone of convert and export)"
         )
     model = EmbeddingModel(_model_config(head, backbone, backbone_options, preprocessing))
     _load_head(model.head, head_tensors, path)

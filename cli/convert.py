@@ -1,0 +1,68 @@
+"""`gsp-deploy convert`: the authors' state dict becomes a checkpoint that every command reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsp_deploy_cli import show
+from gsp_deploy_cli.inputs import existing_file
+from gsp_deploy_cli.options import Force, Json
+from gsp_deploy_cli.reference_options import ReferenceOptions, settings_in_words
+
+if TYPE_CHECKING:
+    from gsp_deploy.config import ModelConfig
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The authors' state dict, .pt or .safetensors, with or without a backbone.",
+            callback=existing_file,
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors to write.")],
+    reference: ReferenceOptions,
+    license: Annotated[
+        str | None, typer.Option(help="SPDX identifier of the weights' licence.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="What they were trained on.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write the authors' state dict as a checkpoint of ours, its settings inside."""
+    from gsp_deploy.checkpoint import Provenance, read_checkpoint, save_checkpoint
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.files import refuse_overwrite, sha256_of
+
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: expected an output ending in .safetensors")
+    refuse_overwrite(output, force)
+    if read_checkpoint(source).metadata is not None:
+        raise UsageError(f"{source}: a checkpoint of ours already, which every command reads")
+    model = reference.load(source)
+    notes = f"converted from {source.name}, SHA-256 {sha256_of(source)}"
+    save_checkpoint(model, output, Provenance(license, dataset, notes=notes))
+    _report(output, model.config, json)
+
+
+def _report(output: Path, config: ModelConfig, json: bool) -> None:
+    if json:
+        show.document("convert", {"checkpoint": str(output), "model": config.to_dict()})
+        return
+    rows = [
+        ("backbone", "none, a head alone" if config.is_head_only else config.backbone),
+        ("embedding", f"{config.head.in_channels} channels to {config.head.embedding_dim}-D"),
+        ("head", settings_in_words(config.head)),
+    ]
+    if spec := config.preprocessing:
+        images = f"{spec.width} x {spec.height}, {spec.resize}, crop ratio {spec.crop_ratio:g}"
+        rows += [("images", images), ("mean, std", f"{spec.mean}, {spec.std}")]
+    show.facts(str(output), rows)
+    show.note(
+        "note: the state dict tells no settings; check that these are what it was trained with"
+    )
