@@ -2,53 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from gsp_deploy.files import replacing
 from gsp_deploy.tuning.front import Point
+from gsp_deploy.tuning.labels import Box, place_labels
 from gsp_deploy.tuning.run import Tuning
+from gsp_deploy.wording import counted
 
 # Colours of Okabe & Ito, which remain apart for colour-blind eyes.
 _COLOURS = {"fp32": "#0072B2", "fp16": "#009E73", "bf16": "#CC79A7", "int8": "#D55E00"}
 _MARKERS = "osD^vP*X"
-_PANEL = (5.2, 4.4)  # inches
+_PANEL = (6.4, 5.0)  # inches
+_BESIDE = 1.5  # for the names of emulated candidates, at the right
+_DPI = 150
 
 
 def plot_front(tuning: Tuning, path: Path, chosen: Point | None = None) -> None:
-    """Write the figure as PNG.
+    """Write the figure as PNG: every point named, the front joined by a line and in bold.
 
     Emulated precisions have no latency: they stand as dashed lines at their accuracy.
     """
     batches = sorted({point.batch for point in tuning.points})
     sizes = sorted({point.candidate.size for point in tuning.points}, reverse=True)
     markers = {size: _MARKERS[i % len(_MARKERS)] for i, size in enumerate(sizes)}
-    figure = Figure(figsize=(_PANEL[0] * len(batches), _PANEL[1]), layout="constrained")
+    emulated = {p.candidate: p for p in tuning.points if p.latency_ms is None}.values()
+    beside = _BESIDE if emulated else 0.0
+    width = _PANEL[0] * len(batches) + beside
+    figure = Figure(figsize=(width, _PANEL[1]), layout=None)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1 - beside / width, 1))
     axes = figure.subplots(1, len(batches), sharey=True, squeeze=False)[0]
     for panel, batch in zip(axes, batches, strict=True):
         _draw(panel, [p for p in tuning.points if p.batch == batch], markers)
         front = [point for point in tuning.front if point.batch == batch]
         panel.plot(*_coordinates(front), color="0.35", linewidth=1, drawstyle="steps-post")
-        panel.margins(x=0.14, y=0.1)
-        for point in front:
-            _label(panel, point)
+        panel.margins(x=0.2, y=0.15)
         if chosen is not None and chosen.batch == batch:
             panel.plot(*_coordinates([chosen]), "o", ms=15, mfc="none", mec="black", mew=1.5)
         panel.set_title(f"batch {batch}")
         panel.set_xlabel("latency of one inference, ms")
         panel.grid(alpha=0.25)
-    axes[0].set_ylabel("MAP@R, points")
+    axes[0].set_ylabel("MAP@R, points of 100")
     figure.legend(
         handles=_key(tuning.points, markers, chosen), loc="outside lower center", ncols=6,
         frameon=False, fontsize="small",
     )  # fmt: skip
     figure.suptitle(f"{tuning.checkpoint.name} on {tuning.study.conditions['processor']}")
+    figure.set_dpi(_DPI)
+    figure.draw_without_rendering()  # from here on everything has its place in pixels
+    for panel, batch in zip(axes, batches, strict=True):
+        timed = [p for p in tuning.points if p.batch == batch and p.latency_ms is not None]
+        _name(panel, sorted(timed, key=lambda p: p not in tuning.front), tuning.front)
+    _name_lines(axes[-1], sorted(emulated, key=lambda p: -p.map_at_r))
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=_DPI)
 
 
 def _draw(panel: Axes, points: Sequence[Point], markers: dict[int, str]) -> None:
@@ -61,24 +75,63 @@ def _draw(panel: Axes, points: Sequence[Point], markers: dict[int, str]) -> None
             panel.plot(point.latency_ms, point.map_at_r, marker, color=colour, ms=7, alpha=0.85)
 
 
-def _label(panel: Axes, point: Point) -> None:
-    """Name a point of the front, on the side of it that lies inside the panel."""
-    steps = "" if point.solver_steps is None else f", {point.solver_steps} st."
-    latency = point.latency_ms or 0.0
-    left, right = panel.get_xlim()
-    beyond_middle = latency > (left + right) / 2
-    panel.annotate(
-        f"{point.candidate.precision} {point.candidate.size}{steps}",
-        (latency, point.map_at_r),
-        xytext=(-6 if beyond_middle else 6, -11),
-        textcoords="offset points",
-        horizontalalignment="right" if beyond_middle else "left",
-        fontsize="x-small",
-    )
+def _name(panel: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
+    """Write each point's name beside it, those of the front first and in bold."""
+    labels = [
+        panel.annotate(
+            _title(point),
+            _place(point),
+            fontsize="x-small",
+            weight="bold" if point in front else "normal",
+            color="black" if point in front else "0.35",
+            in_layout=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+        )
+        for point in points
+    ]
+    spots = [tuple(panel.transData.transform(_place(point))) for point in points]
+    _spread(panel, labels, spots, Box(*panel.get_window_extent().extents))
+
+
+def _name_lines(panel: Axes, points: Sequence[Point]) -> None:
+    """Write the names of emulated candidates to the right of a panel, at their accuracies."""
+    frame = Box(*panel.get_window_extent().extents)
+    labels = [
+        panel.annotate(
+            _title(point), (0, point.map_at_r), fontsize="x-small",
+            color=_COLOURS[point.candidate.precision], in_layout=False, annotation_clip=False,
+        )
+        for point in points
+    ]  # fmt: skip
+    spots = [(frame.right, panel.transData.transform((0, point.map_at_r))[1]) for point in points]
+    _spread(panel, labels, spots, frame._replace(left=frame.right, right=math.inf))
+
+
+def _spread(
+    panel: Axes, labels: Sequence[Annotation], spots: Sequence[tuple[float, float]], frame: Box
+) -> None:
+    """Move labels to where they cover nothing, near their spots in pixels."""
+    extents = [label.get_window_extent() for label in labels]
+    sizes = [(extent.width, extent.height) for extent in extents]
+    boxes = place_labels(spots, sizes, frame, gap=9 * _DPI / 72)
+    for label, box in zip(labels, boxes, strict=True):
+        x, y = panel.transData.inverted().transform((box.left, box.lower))
+        label.set_position((float(x), float(y)))
+
+
+def _title(point: Point) -> str:
+    """Return what tells a point apart: precision, size, steps."""
+    form = f"{point.candidate.precision}, {point.candidate.size} px"
+    return form if point.solver_steps is None else f"{form}, {counted(point.solver_steps, 'step')}"
+
+
+def _place(point: Point) -> tuple[float, float]:
+    return point.latency_ms or 0.0, point.map_at_r
 
 
 def _coordinates(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [point.latency_ms or 0.0 for point in points], [point.map_at_r for point in points]
+    places = [_place(point) for point in points]
+    return [x for x, _ in places], [y for _, y in places]
 
 
 def _key(points: Sequence[Point], markers: dict[int, str], chosen: Point | None) -> list[Line2D]:
