@@ -112,7 +112,7 @@ def _parse(
     if options.plugin != TRITON:
         return parse_onnx(tensorrt, source)
     check_can_embed(tensorrt)
-    from gsp_deploy.engine.aot_plugin import parse_with_triton  # needs triton, TensorRT 10.9
+    from gsp_deploy.engine.aot.plugin import parse_with_triton  # needs triton, TensorRT 10.9
 
     return parse_with_triton(tensorrt, source, machine.compute_capability)
 

@@ -121,7 +121,7 @@ def sources() -> dict[Path, ast.AST]:
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if (
-            path.parent.name == "engine"
+            "engine" in path.parts
             or re.search(r"engine|tensorrt", path.name)
             or re.search(r"tensorrt\.module|load_tensorrt", text)
         ):

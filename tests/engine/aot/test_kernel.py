@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from gsp_deploy.engine.triton_pooling import PoolingSizes, compile_pooling
+from gsp_deploy.engine.aot.compiling import PoolingSizes, compile_pooling
 from gsp_deploy.errors import UsageError
 from gsp_deploy.pooling_node import PoolingAttributes
 
@@ -25,7 +25,7 @@ NARROW = {"fp32": 1e-6, "fp16": 2e-6, "bf16": 2e-6}  # inputs are exact in float
 
 def test_the_kernel_equals_float64_in_the_interpreter() -> None:
     ran = subprocess.run(
-        [sys.executable, str(HERE / "triton_cases.py")],
+        [sys.executable, str(HERE / "kernel_cases.py")],
         capture_output=True,
         text=True,
         check=True,

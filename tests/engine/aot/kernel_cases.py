@@ -13,8 +13,8 @@ os.environ["TRITON_INTERPRET"] = "1"
 import numpy as np
 import torch
 
-from gsp_deploy.engine.triton_kernel import pool_images
-from gsp_deploy.engine.triton_pooling import PoolingSizes, kernel_constants
+from gsp_deploy.engine.aot.compiling import PoolingSizes, kernel_constants
+from gsp_deploy.engine.aot.kernel import pool_images
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights
 from gsp_deploy.pooling_node import PoolingAttributes
 from gsp_deploy.reference import exact_weights, log_mass_of

@@ -21,7 +21,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from gsp_deploy.engine.aot_node import NAMESPACE, Variant, retarget
+from gsp_deploy.engine.aot.node import NAMESPACE, Variant, retarget
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.plugins import TRITON, check_can_embed
@@ -29,7 +29,7 @@ from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.export import rewrite_pooling
 from gsp_deploy.pooling_node import PoolingAttributes
 
-PROBE = Path(__file__).parents[1] / "export" / "mapping_probe.py"
+PROBE = Path(__file__).parents[2] / "export" / "mapping_probe.py"
 VARIANTS = [
     Variant(features, attributes) for features in (False, True) for attributes in (False, True)
 ]
@@ -58,7 +58,7 @@ class Shape(tuple):
 
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch):
-    """`aot_plugin` on the double, and what it registers by name."""
+    """`aot.plugin` on the double, and what it registers by name."""
     found: dict[str, dict[str, object]] = {}
 
     def collector(kind: str):
@@ -84,9 +84,9 @@ def plugin(monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setitem(sys.modules, "tensorrt.plugin", plugins)
-    monkeypatch.delitem(sys.modules, "gsp_deploy.engine.aot_plugin", raising=False)
-    yield importlib.import_module("gsp_deploy.engine.aot_plugin"), found
-    sys.modules.pop("gsp_deploy.engine.aot_plugin", None)
+    monkeypatch.delitem(sys.modules, "gsp_deploy.engine.aot.plugin", raising=False)
+    yield importlib.import_module("gsp_deploy.engine.aot.plugin"), found
+    sys.modules.pop("gsp_deploy.engine.aot.plugin", None)
 
 
 def tensors(variant: Variant) -> list[Desc]:

@@ -16,10 +16,10 @@ from typing import Any
 import tensorrt as trt
 import tensorrt.plugin as trtp
 
-from gsp_deploy.engine.aot_node import NAMESPACE, Variant, retarget
+from gsp_deploy.engine.aot.compiling import CompiledPooling, PoolingSizes, compile_pooling
+from gsp_deploy.engine.aot.node import NAMESPACE, Variant, retarget
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.network import ParsedNetwork, parse_onnx
-from gsp_deploy.engine.triton_pooling import CompiledPooling, PoolingSizes, compile_pooling
 from gsp_deploy.errors import MissingCapabilityError
 from gsp_deploy.pooling_node import PoolingAttributes
 

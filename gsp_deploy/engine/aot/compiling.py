@@ -1,7 +1,7 @@
 """Compiling the pooling's Triton kernel ahead of time: settings and sizes in, PTX out.
 
 The kernel is slower than that of `plugins/gsp_pooling`, and nothing needs compiling by hand:
-`aot_plugin` lets TensorRT embed it.
+`aot.plugin` lets TensorRT embed it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from gsp_deploy.constants import GEM_FLOOR, NORM_FLOOR, SMALLEST_SLOPE
-from gsp_deploy.engine.triton_kernel import pool_images
+from gsp_deploy.engine.aot.kernel import pool_images
 from gsp_deploy.errors import UsageError
 from gsp_deploy.pooling_node import PoolingAttributes
 
