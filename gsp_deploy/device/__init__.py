@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from gsp_deploy.device.protocol import Device, DeviceProperties, MemoryInfo
 from gsp_deploy.environment import can_import
-from gsp_deploy.errors import MissingCapabilityError, UsageError
+from gsp_deploy.errors import MissingCapabilityError, UsageError, reason_of
 
 __all__ = ["CUDA_APIS", "Device", "DeviceProperties", "MemoryInfo", "choose_api", "open_device"]
 
@@ -24,13 +25,25 @@ def open_device(index: int = 0, api: str = "auto") -> Device:
         UsageError: `api` is none of these.
         MissingCapabilityError: the library, a driver or the device is missing.
     """
-    if choose_api(api) == "pycuda":
+    chosen = choose_api(api)
+    try:
+        open_by = _class_of(chosen)
+    except ImportError as error:  # PyCUDA is linked with the driver and does not load without it
+        raise MissingCapabilityError(
+            f"{chosen} is installed but does not load ({reason_of(error)}); `gsp-deploy doctor` "
+            "tells what is missing"
+        ) from error
+    return open_by(index)
+
+
+def _class_of(api: str) -> Callable[[int], Device]:
+    if api == "pycuda":
         from gsp_deploy.device.pycuda import PycudaDevice
 
-        return PycudaDevice(index)
+        return PycudaDevice
     from gsp_deploy.device.cuda_python import CudaPythonDevice
 
-    return CudaPythonDevice(index)
+    return CudaPythonDevice
 
 
 def choose_api(api: str = "auto") -> str:

@@ -56,7 +56,7 @@ class Device(ABC):
     """One CUDA device through one library. Whatever is created here is destroyed here, by its twin.
 
     Every call but `properties` is made inside `current()`, and for one stream by one thread at a
-    time. Failures raise `DeviceError` with CUDA's name of the error.
+    time. Failures raise `DeviceError` in CUDA's words.
 
     Attributes:
         api: the library underneath, with its version.
@@ -142,7 +142,11 @@ class Device(ABC):
 
     @abstractmethod
     def spin(self) -> None:
-        """Let threads of this process spin while they wait, whatever the driver would choose."""
+        """Let threads of this process spin while they wait, whatever the driver would choose.
+
+        Raises:
+            UsageError: the library cannot change it.
+        """
 
     @abstractmethod
     def begin_capture(self, stream: Stream) -> None:
@@ -170,4 +174,4 @@ class Device(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the device; everything created on it is destroyed by then."""
+        """Let go of the device; memory that is still allocated on it stays usable."""

@@ -1,13 +1,16 @@
 """The device through PyCUDA, in the context of the caller where there is one.
 
 PyCUDA has no CUDA graphs and no way to a stream of another library: a session runs without
-graphs here, and orders itself after foreign work by waiting on the host.
+graphs here, and orders itself after foreign work by waiting on the host. It destroys what it made
+with the last reference, and only where the context is current or the thread is the context's; so
+the last references are kept here, and dropped in `current()`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,10 +26,20 @@ from gsp_deploy.device.protocol import (
     Stream,
     version_words,
 )
-from gsp_deploy.errors import DeviceError, MissingCapabilityError, reason_of
+from gsp_deploy.errors import DeviceError, MissingCapabilityError, UsageError, reason_of
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
 _NO_GRAPHS = "PyCUDA has no CUDA graphs; use cuda-python for them"
+
+
+@dataclass(eq=False)
+class _Kept:
+    """The only reference to a stream or an event of PyCUDA."""
+
+    it: Any
+
+    def let_go(self) -> None:
+        self.it = None
 
 
 class PycudaDevice(Device):
@@ -40,7 +53,7 @@ class PycudaDevice(Device):
         self.api = f"pycuda {pycuda.VERSION_TEXT}"
         self._device = driver.Device(index)
         self._allocations: dict[int, Any] = {}
-        with _named("cuCtxGetCurrent"):
+        with _told():
             mine = driver.Context.get_current()
             if mine is not None and driver.Context.get_device() != self._device:
                 raise DeviceError(
@@ -67,85 +80,91 @@ class PycudaDevice(Device):
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        with _named("cuCtxPushCurrent"):
+        with _told():
             self._context.push()
         try:
             yield
         finally:
-            driver.Context.pop()
+            with _told():
+                driver.Context.pop()
 
     def allocate(self, size: int) -> int:
-        with _named(f"cuMemAlloc of {size:,} bytes"):
+        with _told(f"{size:,} bytes on the device"):
             allocation = driver.mem_alloc(size)
         self._allocations[int(allocation)] = allocation
         return int(allocation)
 
     def free(self, pointer: int) -> None:
-        with _named("cuMemFree"):
+        with _told():
             self._allocations.pop(pointer).free()
 
     def allocate_host(self, size: int) -> np.ndarray:
-        with _named(f"cuMemHostAlloc of {size:,} bytes"):
+        with _told(f"{size:,} bytes of page-locked host memory"):
             memory: np.ndarray = driver.pagelocked_empty((size,), np.uint8)
         return memory
 
     def free_host(self, memory: np.ndarray) -> None:
-        with _named("cuMemFreeHost"):
+        with _told():
             memory.base.free()  # type: ignore[union-attr]
 
     def copy_in(self, target: int, source: np.ndarray, stream: Stream) -> None:
-        with _named("cuMemcpyHtoDAsync"):
-            driver.memcpy_htod_async(target, source, stream)
+        with _told():
+            driver.memcpy_htod_async(target, source, stream.it)
 
     def copy_out(self, target: np.ndarray, source: int, stream: Stream) -> None:
-        with _named("cuMemcpyDtoHAsync"):
-            driver.memcpy_dtoh_async(target, source, stream)
+        with _told():
+            driver.memcpy_dtoh_async(target, source, stream.it)
 
     def copy_within(self, target: int, source: int, size: int, stream: Stream) -> None:
-        with _named("cuMemcpyDtoDAsync"):
-            driver.memcpy_dtod_async(target, source, size, stream)
+        with _told():
+            driver.memcpy_dtod_async(target, source, size, stream.it)
 
     def create_stream(self) -> Stream:
-        with _named("cuStreamCreate"):
-            return driver.Stream(_NON_BLOCKING)
+        with _told():
+            return _Kept(driver.Stream(_NON_BLOCKING))
 
     def destroy_stream(self, stream: Stream) -> None:
-        """Wait for it; PyCUDA destroys it with its last reference."""
-        self.synchronize(stream)
+        try:
+            self.synchronize(stream)
+        finally:
+            stream.let_go()
 
     def handle_of(self, stream: Stream) -> int:
-        return int(stream.handle)
+        return int(stream.it.handle)
 
     def synchronize(self, stream: Stream) -> None:
-        with _named("cuStreamSynchronize"):
-            stream.synchronize()
+        with _told():
+            stream.it.synchronize()
 
     def order(self, first: int, then: int) -> None:
-        with _named("cuCtxSynchronize"):
+        with _told():
             driver.Context.synchronize()
 
     def create_event(self, *, blocking: bool = False) -> Event:
         flags = driver.event_flags.BLOCKING_SYNC if blocking else driver.event_flags.DEFAULT
-        with _named("cuEventCreate"):
-            return driver.Event(flags)
+        with _told():
+            return _Kept(driver.Event(flags))
 
     def destroy_event(self, event: Event) -> None:
-        """Leave it to PyCUDA, which destroys it with its last reference."""
+        event.let_go()
 
     def record(self, event: Event, stream: Stream) -> None:
-        with _named("cuEventRecord"):
-            event.record(stream)
+        with _told():
+            event.it.record(stream.it)
 
     def wait(self, event: Event) -> None:
-        with _named("cuEventSynchronize"):
-            event.synchronize()
+        with _told():
+            event.it.synchronize()
 
     def elapsed_ms(self, start: Event, end: Event) -> float:
-        with _named("cuEventElapsedTime"):
-            return float(start.time_till(end))
+        with _told():
+            return float(start.it.time_till(end.it))
 
     def spin(self) -> None:
-        raise DeviceError("a PyCUDA context keeps the way of waiting that it was made with")
+        raise UsageError(
+            "a PyCUDA context keeps the way of waiting that it was made with; pass wait block or "
+            "auto, or use cuda-python"
+        )
 
     def begin_capture(self, stream: Stream) -> None:
         raise DeviceError(_NO_GRAPHS)
@@ -160,13 +179,13 @@ class PycudaDevice(Device):
         raise DeviceError(_NO_GRAPHS)
 
     def memory(self) -> MemoryInfo:
-        with _named("cuMemGetInfo"):
+        with _told():
             free, total = driver.mem_get_info()
         return MemoryInfo(int(free), int(total))
 
     def properties(self) -> DeviceProperties:
         attribute = driver.device_attribute
-        with _named("cuDeviceGetAttribute"):
+        with _told():
             major, minor = self._device.compute_capability()
             return DeviceProperties(
                 name=self._device.name(),
@@ -180,15 +199,15 @@ class PycudaDevice(Device):
             )
 
     def close(self) -> None:
-        """Let go of the context; it stays with whoever else holds it."""
-        self._allocations.clear()
-        self._context = None
+        """Do nothing: the context goes with the last that needs it, and results outlive us."""
 
 
 @contextmanager
-def _named(call: str) -> Iterator[None]:
-    """Turn PyCUDA's errors, whose message names the failing call and its reason, into ours."""
+def _told(wanted: str = "") -> Iterator[None]:
+    """Turn an error of PyCUDA, which says `routine failed: reason`, into ours."""
     try:
         yield
     except driver.Error as error:
-        raise DeviceError(f"{call} failed: {reason_of(error)}") from error
+        routine, failed, reason = reason_of(error).partition(" failed: ")
+        asked = f" for {wanted}" if wanted else ""
+        raise DeviceError(f"{routine}{asked}{failed}{reason}") from error

@@ -9,6 +9,7 @@ import numpy as np
 from engine_double import EngineDouble, share
 from host_device import HostDevice
 
+from gsp_deploy.device import Device
 from gsp_deploy.runtime import SessionOptions
 from gsp_deploy.runtime.batching import InputProfile
 from gsp_deploy.runtime.tensorrt_session import TensorRTSession
@@ -20,14 +21,23 @@ CHANNELS, SIZE = 6, (3, 4)
 class Bench:
     """A device, an engine on it, and sessions."""
 
-    def __init__(self, path: Path, profiles, device: HostDevice | None = None, **engine) -> None:
+    def __init__(
+        self,
+        path: Path,
+        profiles,
+        device: HostDevice | None = None,
+        through: Device | None = None,
+        **engine,
+    ) -> None:
+        """Set up a device; sessions reach it `through` another one that lies on it, or itself."""
         self.path = path
         self.device = device or HostDevice()
+        self.through = through or self.device
         self.engine = EngineDouble(path, self.device, profiles, **engine)
 
     def open(self, **options) -> TensorRTSession:
         return TensorRTSession(
-            share(self.path, self.engine), None, SessionOptions("cuda", **options)
+            share(self.path, self.engine, self.through), None, SessionOptions("cuda", **options)
         )
 
     def nothing_is_left(self) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 from host_device import HostDevice
 
+from gsp_deploy.device import Device
 from gsp_deploy.runtime.batching import InputProfile
 from gsp_deploy.runtime.shared_engine import SharedEngine
 
@@ -179,6 +180,6 @@ class ContextDouble:
         return _NUMPY[self.engine.get_tensor_dtype(name).name]
 
 
-def share(path: Path, engine: EngineDouble) -> SharedEngine:
-    """Return the double as sessions take it."""
-    return SharedEngine(path, engine, engine.device, "TensorRT double", USER_MANAGED)
+def share(path: Path, engine: EngineDouble, device: Device | None = None) -> SharedEngine:
+    """Return the double as sessions take it, reached through another device if one is given."""
+    return SharedEngine(path, engine, device or engine.device, "TensorRT double", USER_MANAGED)

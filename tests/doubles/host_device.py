@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ class HostDevice(Device):
         self.streams: dict[int, HostStream] = {}
         self.events: set[HostEvent] = set()
         self.graphs: set[HostGraph] = set()
-        self.depth = 0
+        self.depth, self.lock = 0, threading.RLock()  # one piece of work at a time
         self.spinning = self.closed = False
 
     def called(self, name: str) -> None:
@@ -99,11 +100,13 @@ class HostDevice(Device):
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self.depth += 1
+        with self.lock:
+            self.depth += 1
         try:
             yield
         finally:
-            self.depth -= 1
+            with self.lock:
+                self.depth -= 1
 
     def allocate(self, size: int) -> int:
         if sum(size for _, size in self.on_device.values()) + size > self.total:
@@ -273,8 +276,9 @@ GIVES_BACK = ("destroy_stream", "destroy_event", "destroy_graph")
 def _watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: HostDevice, *args: Any, **kwargs: Any) -> Any:
-        self.called(name)
-        return method(self, *args, **kwargs)
+        with self.lock:
+            self.called(name)
+            return method(self, *args, **kwargs)
 
     return call
 

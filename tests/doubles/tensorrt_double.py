@@ -60,8 +60,16 @@ class ILogger:
     Severity = SimpleNamespace(ERROR="ERROR", INTERNAL_ERROR="INTERNAL_ERROR", WARNING="WARNING")
 
 
-def install(monkeypatch: pytest.MonkeyPatch, device: HostDevice | None = None) -> HostDevice:
-    """Put the doubles where engines are loaded, and return the device."""
+def install(
+    monkeypatch: pytest.MonkeyPatch,
+    device: HostDevice | None = None,
+    *,
+    through_libraries: bool = False,
+) -> HostDevice:
+    """Put the doubles where engines are loaded, and return the device.
+
+    Sessions get the device itself, or open it by a library that has a double of its own.
+    """
     device = device or HostDevice()
     runtime = type("Runtime", (Runtime,), {"device": device, "profiles": {}})
     strategy = SimpleNamespace(USER_MANAGED=USER_MANAGED)
@@ -71,7 +79,8 @@ def install(monkeypatch: pytest.MonkeyPatch, device: HostDevice | None = None) -
     tensorrt = TensorRT("tensorrt", module, VERSION)
     for place in ("gsp_deploy.engine.machine", "gsp_deploy.runtime.engine_loading"):
         monkeypatch.setattr(f"{place}.load_tensorrt", lambda flavour=None: tensorrt)
-        monkeypatch.setattr(f"{place}.open_device", lambda index=0, api="auto": device)
+        if not through_libraries:
+            monkeypatch.setattr(f"{place}.open_device", lambda index=0, api="auto": device)
     device.profiles = runtime.profiles  # type: ignore[attr-defined]
     return device
 
