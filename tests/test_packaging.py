@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 FOLDERS = {"gsp_deploy_cli": "cli", "gsp_deploy_models": "models"}
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "runs", "*.egg-info")
+# Runs the command, and tells first where it was found.
+COMMAND = "import gsp_deploy_cli.main as m, sys; print(m.__file__, file=sys.stderr); m.main()"
 # Prints the file's name last, as build backends do by contract (PEP 517).
 BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])('out'))"
 
@@ -122,3 +125,24 @@ def test_the_wheel_says_how_to_run_it_and_what_it_needs(wheel: dict[str, bytes])
         assert f"Provides-Extra: {extra}\n" in about["METADATA"]
     assert "License-Expression: MIT\n" in about["METADATA"]
     assert "licenses/LICENSE" in about
+
+
+def test_the_demo_runs_from_the_wheel_alone(wheel: dict[str, bytes], tmp_path: Path) -> None:
+    """The checkpoint that it deploys came along, and nothing of the repository is needed."""
+    site, output = tmp_path / "site", tmp_path / "demo"
+    for name, data in wheel.items():
+        file = site / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    demo = ("demo", "--output", str(output), "--classes", "4", "--images-per-class", "2")
+    ran = subprocess.run(
+        [sys.executable, "-c", COMMAND, *demo],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.startswith(str(site / "gsp_deploy_cli"))
+    assert (output / "report.html").is_file()
