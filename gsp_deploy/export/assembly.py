@@ -56,7 +56,7 @@ class Draft:
     @property
     def embeddings_name(self) -> str:
         """The value inside the head that holds the per-location embeddings in float32."""
-        return "gsp/embeddings" if self.head_precision is None else "gsp/embeddings_float"
+        return "gsp/embed" if self.head_precision is None else "gsp/embeddings_float"
 
     @property
     def prototypes(self) -> np.ndarray:

@@ -21,7 +21,7 @@ from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.solver import mixing_weights
 from gsp_deploy.manifest import SolverCertificate
 from gsp_deploy.reference import exact_weights, log_mass_of
-from gsp_deploy.runtime.onnx_session import OnnxGraph
+from gsp_deploy.runtime.onnx_graph import OnnxGraph
 
 MOST_STEPS = 32
 CHUNK = 8
@@ -71,7 +71,7 @@ def fewest_steps(
     best = np.inf
     for steps in range(1, MOST_STEPS + 1):
         weights = _solve(log_mass, config, steps)
-        errors = WeightErrors.between(weights[:, 0], exact, config.transport_ratio)
+        errors = WeightErrors.between(weights, exact, config.transport_ratio)
         best = min(best, errors.relative)
         if best <= tolerance:
             return steps
@@ -104,7 +104,7 @@ def certify(
         GspDeployError: the embeddings overflow.
     """
     weights, exact = _against_exact(twin, config, prototypes, calibration)
-    errors = WeightErrors.between(weights[:, 0], exact, config.transport_ratio)
+    errors = WeightErrors.between(weights, exact, config.transport_ratio)
     return SolverCertificate(
         solver=plan.solver,
         steps=plan.steps,
@@ -120,24 +120,46 @@ def certify(
 def _against_exact(
     network: ir.Model, config: GSPConfig, prototypes: np.ndarray, calibration: Calibration
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the graph's last output `(n, 1, N)` and the exact weights `(n, N)`.
+    """Return the graph's last output `(n, 1, H, W)` as `(n, N)`, and the exact weights `(n, N)`.
 
     The exact ones are the float64 solution for the graph's own embeddings, its last output but
     one, so that the difference is all that cost, solver and their float32 arithmetic do.
     """
     names = tuple(value.name or "" for value in network.graph.outputs[-2:])
+    computed = _computed_type(network.graph.outputs[-2])
     found, exact = [], []
     for outputs in _run(network, names, calibration):
-        embeddings, last = (outputs[name] for name in names)
-        if not np.isfinite(embeddings).all():
+        embeddings, last = (_by_location(outputs[name]) for name in names)
+        if _overflows(embeddings, computed):
             raise GspDeployError(
                 "the embeddings overflow on the calibration images; export with bf16 or fp32, "
                 "or check the images and the weights"
             )
         log_mass = log_mass_of(embeddings, prototypes, config.entropy_weight)
         exact.append(exact_weights(log_mass, config.transport_ratio))
-        found.append(last)
+        found.append(last[:, 0])
     return np.concatenate(found), np.concatenate(exact)
+
+
+def _computed_type(embeddings: ir.Value) -> ir.DataType:
+    """Return the type that embeddings were computed in before they were cast to float32."""
+    producer = embeddings.producer()
+    computed = producer.inputs[0] if producer and producer.op_type == "Cast" else embeddings
+    return (computed.dtype if computed is not None else None) or ir.DataType.FLOAT
+
+
+def _overflows(embeddings: np.ndarray, computed: ir.DataType) -> bool:
+    """Whether float32 embeddings are too large for what computes them on a GPU.
+
+    On a CPU ONNX Runtime leaves out a cast to fp16 and back: nothing overflows there.
+    """
+    with np.errstate(over="ignore"):
+        return not np.isfinite(embeddings.astype(computed.numpy()).astype(np.float32)).all()
+
+
+def _by_location(maps: np.ndarray) -> np.ndarray:
+    """Return maps `(B, channels, H, W)` as `(B, channels, N)`."""
+    return maps.reshape(*maps.shape[:2], -1)
 
 
 def _run(
@@ -154,8 +176,8 @@ def _run(
 
 
 def _solve(log_mass: np.ndarray, config: GSPConfig, steps: int) -> np.ndarray:
-    """Run the solver alone, as ONNX, on log-masses `(B, 1, N)`."""
-    shape = ir.Shape(["batch", 1, "locations"])
+    """Run the solver alone, as ONNX, on log-masses `(n, N)`; return weights of the same shape."""
+    shape = ir.Shape(["batch", 1, 1, "locations"])
     value = ir.Value(name="log_mass", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph = ir.Graph([value], [], nodes=[], opset_imports={"": 18}, name="solver")
     weights = mixing_weights(
@@ -167,5 +189,6 @@ def _solve(log_mass: np.ndarray, config: GSPConfig, steps: int) -> np.ndarray:
         path = Path(folder) / "solver.onnx"
         ir.save(ir.Model(graph, ir_version=10), path)
         with OnnxGraph(path) as solver:
-            found: np.ndarray = solver.run(log_mass, (weights.name or "",))[weights.name or ""]
-            return found
+            name = weights.name or ""
+            found: np.ndarray = solver.run(log_mass[:, None, None], (name,))[name]
+            return found[:, 0, 0]

@@ -20,8 +20,9 @@ from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
+from gsp_deploy.export.cost import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE
-from gsp_deploy.export.head import PROTOTYPE_KERNEL, SolverPlan, unit_prototypes
+from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
 from gsp_deploy.export.options import BFLOAT16_OPSET
 from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
@@ -114,8 +115,10 @@ def _certify(
     if before is None or not isinstance(head, GSPConfig):
         return None
     twin = network.clone()
-    values = {value.name: value for node in twin.graph for value in node.outputs}
-    twin.graph.outputs.extend(values[f"{HEAD_SCOPE}/{name}"] for name in ("embeddings", "weights"))
+    nodes = {node.name: node for node in twin.graph}
+    embeddings = nodes[f"{_IN_HEAD}product"].inputs[0]
+    assert embeddings is not None
+    twin.graph.outputs.extend((embeddings, nodes[f"{_IN_HEAD}weights"].outputs[0]))
     kernel = network.graph.initializers[PROTOTYPE_KERNEL].const_value
     assert kernel is not None
     unit = unit_prototypes(kernel.numpy())

@@ -11,6 +11,8 @@ import onnx_ir as ir
 Attribute = int | float | str | Sequence[int]
 
 HEAD_SCOPE = "gsp"
+# Axes of maps `(B, channels, H, W)`.
+CHANNELS, LOCATIONS = (1,), (2, 3)
 
 
 class GraphScope:
@@ -29,11 +31,21 @@ class GraphScope:
         return node.outputs[0]
 
     def reduce(
-        self, kind: str, value: ir.Value, axis: int, *, name: str, keepdims: bool = True
+        self,
+        kind: str,
+        value: ir.Value,
+        axes: Sequence[int],
+        *,
+        name: str,
+        keepdims: bool = True,
     ) -> ir.Value:
-        """Append a reduction over one axis."""
-        axes = self.constant(f"axis_{axis}", np.array([axis], dtype=np.int64))
-        return self.op(kind, value, axes, name=name, keepdims=int(keepdims))
+        """Append a reduction over some axes."""
+        return self.op(kind, value, self.axes(axes), name=name, keepdims=int(keepdims))
+
+    def axes(self, axes: Sequence[int]) -> ir.Value:
+        """Return axes as a constant, the way that operators take them."""
+        name = "_".join(["axes", *map(str, axes)])
+        return self.constant(name, np.array(axes, dtype=np.int64))
 
     def constant(self, name: str, array: np.ndarray | float) -> ir.Value:
         """Return the initializer of this name, made on first use. Scalars become float32."""

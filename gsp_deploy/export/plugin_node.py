@@ -10,17 +10,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import ModelFileError
+from gsp_deploy.export.cost import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
-from gsp_deploy.export.head import PROTOTYPE_KERNEL, unit_prototypes
+from gsp_deploy.export.plugin_body import PluginBody
 from gsp_deploy.export.precision import LOW_PRECISION
 from gsp_deploy.manifest import ExportManifest
 from gsp_deploy.pooling_node import (
@@ -32,7 +31,6 @@ from gsp_deploy.pooling_node import (
     check_foldable,
 )
 
-FEATURE_SHAPE = f"{HEAD_SCOPE}/feature_shape"
 POWER = f"{HEAD_SCOPE}/const/power"
 NODE_NAME = f"{HEAD_SCOPE}/pooling"
 
@@ -99,7 +97,7 @@ class _Folding:
             features = convolution.inputs[0]
             assert features is not None
             inputs["features"] = features
-        body = _Body(self.network, inputs, embeddings).of(ends.values)
+        body = PluginBody(self.network, inputs).of(ends.values)
         settings = self._attributes(ends, output_type).to_node()
         declared = [ir.Attr(name, ir.convenience.convert_attribute(name, value).type, None)
                     for name, value in settings.items()]  # fmt: skip
@@ -196,103 +194,6 @@ class _Folding:
             new.name, new.type, new.shape = old.name, old.type, old.shape
             old.name = f"{old.name}/unrolled"
             ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-
-
-class _Body:
-    """The nodes between the node's inputs and its outputs, copied into a graph of their own."""
-
-    def __init__(
-        self, network: ir.Model, inputs: dict[str, ir.Value], embeddings: ir.Value
-    ) -> None:
-        self.network = network
-        self.embeddings = embeddings
-        self.inputs = {
-            name: ir.Value(name=name, type=value.type, shape=value.shape)
-            for name, value in inputs.items()
-        }
-        self.copies: dict[ir.Value, ir.Value] = {
-            value: self.inputs[name] for name, value in inputs.items()
-        }
-        self.nodes: list[ir.Node] = []
-
-    def of(self, ends: dict[str, ir.Value]) -> ir.Graph:
-        """Return the body that computes `ends`, its outputs called by their keys."""
-        needed = self._needed(list(ends.values()))
-        for node in self.network.graph:
-            if node in needed:
-                self._copy(node)
-        outputs = [self.copies[value] for value in ends.values()]
-        for name, value in zip(ends, outputs, strict=True):
-            value.name = name
-        opset = self.network.opset_imports[""]
-        return ir.Graph(
-            list(self.inputs.values()),
-            outputs,
-            nodes=self.nodes,
-            opset_imports={"": opset},
-            name=OP_TYPE,
-        )
-
-    def _needed(self, ends: Sequence[ir.Value]) -> set[ir.Node]:
-        found: set[ir.Node] = set()
-        waiting = list(ends)
-        while waiting:
-            value = waiting.pop()
-            node = value.producer()
-            if value in self.copies or node is None or node in found:
-                continue
-            found.add(node)
-            waiting += [source for source in self._sources(node) if source is not None]
-        return found
-
-    def _sources(self, node: ir.Node) -> Sequence[ir.Value | None]:
-        """Return a node's inputs; sizes are read off the embeddings, which have the features'."""
-        return (self.embeddings,) if node.name == FEATURE_SHAPE else node.inputs
-
-    def _copy(self, node: ir.Node) -> None:
-        sources = [None if v is None else self._copied(v) for v in self._sources(node)]
-        copy = ir.node(
-            node.op_type,
-            sources,
-            attributes=dict(node.attributes),
-            domain=node.domain,
-            num_outputs=len(node.outputs),
-            name=node.name,
-        )
-        self.nodes.append(copy)
-        for old, new in zip(node.outputs, copy.outputs, strict=True):
-            new.name, new.type, new.shape = old.name, old.type, old.shape
-            self.copies[old] = new
-
-    def _copied(self, value: ir.Value) -> ir.Value:
-        if value not in self.copies:
-            if value.const_value is None:
-                raise ModelFileError(
-                    f"the pooling takes {value.name} from outside; export the checkpoint again"
-                )
-            self.copies[value] = self._constant(value)
-        return self.copies[value]
-
-    def _constant(self, value: ir.Value) -> ir.Value:
-        if value.name == PROTOTYPE_KERNEL:
-            minus_two = self._append("Constant", (), f"{HEAD_SCOPE}/minus_two",
-                                     value=ir.tensor(np.float32(-2)))  # fmt: skip
-            unit = self.inputs["prototypes"]
-            scaled = self._append("Mul", (unit, minus_two), f"{HEAD_SCOPE}/scaled_prototypes")
-            axis = self._append("Constant", (), f"{HEAD_SCOPE}/kernel_axis",
-                                value=ir.tensor(np.array([2], dtype=np.int64)))  # fmt: skip
-            return self._append("Unsqueeze", (scaled, axis), f"{HEAD_SCOPE}/kernel")
-        assert value.const_value is not None
-        data = ir.tensor(value.const_value.numpy(), name=value.name)
-        return self._append("Constant", (), value.name or "", value=data)
-
-    def _append(
-        self, kind: str, sources: Sequence[ir.Value], name: str, **attributes: ir.TensorProtocol
-    ) -> ir.Value:
-        node = ir.node(kind, list(sources), attributes=attributes, name=name)
-        node.outputs[0].name = name
-        self.nodes.append(node)
-        return node.outputs[0]
 
 
 def _only_cast(value: ir.Value) -> ir.Value | None:

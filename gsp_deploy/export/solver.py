@@ -1,7 +1,7 @@
 """The two solvers as ONNX operators: branch-free, of fixed length, float32 throughout.
 
 They mirror `gsp_deploy.layers.transport`, which says why each step is as it is. All tensors are
-`(B, 1, N)` for locations and `(B, 1, 1)` for the one unknown of an image.
+`(B, 1, H, W)` for locations and `(B, 1, 1, 1)` for the one unknown of an image.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import math
 import onnx_ir as ir
 
 from gsp_deploy.constants import SMALLEST_SLOPE
-from gsp_deploy.export.graph import GraphScope
-
-LOCATIONS = 2
+from gsp_deploy.export.graph import LOCATIONS, GraphScope
 
 
 def mixing_weights(
@@ -24,7 +22,7 @@ def mixing_weights(
     steps: int,
     initial_scale: float,
 ) -> ir.Value:
-    """Write the solver for log-masses `(B, 1, N)`; return the mixing weights, of the same shape."""
+    """Write the solver for log-masses `(B, 1, H, W)`; return the weights, of the same shape."""
     if solver == "newton":
         peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
         log_mass = graph.op("Sub", log_mass, peak, name="shifted_log_mass")

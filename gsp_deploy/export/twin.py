@@ -131,12 +131,12 @@ def _in_head(node: ir.Node) -> bool:
 
 def _parameters(graph: ir.Graph, source: str | os.PathLike[str]) -> HeadParameters:
     """Read the 1x1 embedding back from the head's constants, as float32."""
-    weight = _constant(graph, "embed_weight", "embed_kernel")
+    weight = _constant(graph, "vector_kernel", "embed_kernel")
     if weight is None:
         raise ModelFileError(f"{source}: the head's embedding weights are not where we put them")
     return HeadParameters(
         embed_weight=weight.reshape(weight.shape[:2]),
-        embed_bias=_constant(graph, "embed_bias_float", "embed_bias"),
+        embed_bias=_constant(graph, "vector_bias", "embed_bias"),
     )
 
 

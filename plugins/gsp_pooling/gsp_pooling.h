@@ -8,8 +8,9 @@
 //   kGmp     embeddings and features x  (B, C): max_i w_i x_i
 //   kGem     embeddings and features x  (B, C): (mean_i max(w_i x_i, 1e-6)^p)^(1/p)
 //
-// What follows stays outside too: W v + b for kGmp and kGem (a Gemm), the max residual
-// (W max_i x_i: ReduceMax and Gemm), and the normalisation wherever one of these comes before it.
+// What follows stays outside too: W v + b for kGmp and kGem (a 1x1 convolution), the max residual
+// (W max_i x_i: ReduceMax and a convolution), and the normalisation wherever one of these comes
+// before it.
 //
 // Layouts: kChannelsFirst is (B, channels, N), kChannelsLast (B, N, channels); N = H * W locations.
 #pragma once

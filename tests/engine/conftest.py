@@ -14,9 +14,9 @@ import torch
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec, load_checkpoint
 from gsp_deploy.engine.api import TensorRT, installed_flavours, load_tensorrt
 from gsp_deploy.export import ExportOptions, assembly, default_calibration, export_onnx
+from gsp_deploy.model import feature_channels
 
 SIZE = 64
-CHANNELS = {"resnet18": 512, "resnet50": 2048}
 SHIPPED = "glyphs-lite0"
 # Of the forms that are asked for here, bf16 needs it and the others go with it.
 OPSET = 22
@@ -38,8 +38,8 @@ def model_of(name: str) -> EmbeddingModel:
         folder = Path(gsp_deploy_models.__file__).parent
         return load_checkpoint(folder / f"{SHIPPED}.safetensors")
     torch.manual_seed(0)
-    head = GSPConfig(CHANNELS[name], 64, 16, solver="newton")
     spec = PreprocessingSpec(SIZE, SIZE)
+    head = GSPConfig(feature_channels(name, {}, spec), 64, 16, solver="newton")
     return EmbeddingModel(ModelConfig(name, head, spec)).eval()
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
+from gsp_deploy.config import BaselineConfig
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.build import BuiltEngine, build_engine
 from gsp_deploy.engine.manifest import check_plan, read_engine_sidecar
@@ -14,6 +16,7 @@ from gsp_deploy.engine.network import parse_onnx
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.profiles import SizeRange, parse_size
 from gsp_deploy.errors import GspDeployError
+from gsp_deploy.export import ExportOptions, default_calibration, export_onnx
 from gsp_deploy.files import sha256_of
 
 NEWTON = {"solver": "newton", "iterations": 4}
@@ -29,6 +32,21 @@ FORMS = {
     "all outputs": {"outputs": ("attributes", "weights")},
     "any size": {"dynamic_size": True},
 }
+SIZES = {"in_channels": 32, "embedding_dim": 16}
+HEADS = [
+    *(
+        GSPConfig(**SIZES, num_prototypes=8, pooling=pooling, max_residual=residual)
+        for pooling in ("gap", "gmp", "gem")
+        for residual in (False, True)
+    ),
+    *(BaselineConfig(**SIZES, pooling=pooling) for pooling in ("gap", "gmp", "gem", "gap+gmp")),
+]
+
+
+def _mode(head: GSPConfig | BaselineConfig) -> str:
+    if isinstance(head, BaselineConfig):
+        return f"{head.pooling} baseline"
+    return f"{head.pooling} with max residual" if head.max_residual else head.pooling
 
 
 def build(onnx: Path, folder: Path, *targets: str, **options: object) -> BuiltEngine:
@@ -62,12 +80,15 @@ def test_resnet18_builds_in_every_form(form: str, exported, rtx: TensorRT, tmp_p
         ("glyphs-lite0", {}),
         ("glyphs-lite0", {"precision": "fp16"}),
         ("glyphs-lite0", {"precision": "bf16"}),
+        ("test_efficientnet", {"dynamic_size": True}),
+        ("test_convnext", {"dynamic_batch": False}),
     ],
 )
 def test_other_backbones_build(
     name: str, options: dict[str, object], exported, rtx: TensorRT, tmp_path: Path
 ) -> None:
     built = build(exported(name, **options), tmp_path, *BOTH)
+    assert built.manifest.compute_capabilities == BOTH
     assert built.manifest.precision.asked == options.get("precision", "fp32")
     assert built.path.stat().st_size == built.manifest.plan_bytes
 
@@ -78,6 +99,24 @@ def test_a_single_target_builds(target: str, exported, rtx: TensorRT, tmp_path: 
     assert built.manifest.compute_capabilities == (target,)
 
 
+@pytest.mark.parametrize("head", HEADS, ids=_mode)
+def test_every_pooling_builds_for_turing(
+    head: GSPConfig | BaselineConfig, rtx: TensorRT, tmp_path: Path
+) -> None:
+    """TensorRT-RTX has no float32 matrix product for it: no head may need one."""
+    has_transport = isinstance(head, GSPConfig)
+    asked = ExportOptions(
+        iterations=2 if has_transport else None,
+        outputs=("attributes", "weights") if has_transport else (),
+    )
+    model = EmbeddingModel(ModelConfig("features", head, None)).eval()
+    calibration = default_calibration(model.config, 1)
+    onnx = export_onnx(model, tmp_path / "head.onnx", asked, calibration).path
+    built = build(onnx, tmp_path, "7.5", sizes=(parse_size("7"),))
+    assert built.manifest.compute_capabilities == ("7.5",)
+    assert [spec.name for spec in built.manifest.outputs] == ["embedding", *asked.outputs]
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "glyphs-lite0"])
 def test_newtons_head_has_a_third_of_the_papers_layers(name: str, exported, rtx: TensorRT) -> None:
     newton = _head_layers(rtx, exported(name, **NEWTON))
@@ -85,9 +124,10 @@ def test_newtons_head_has_a_third_of_the_papers_layers(name: str, exported, rtx:
     assert 0 < 3 * newton <= paper
 
 
-def test_the_papers_hundred_steps_build(exported, rtx: TensorRT, tmp_path: Path) -> None:
-    paper = build(exported("glyphs-lite0", **PAPER), tmp_path, *BOTH)
-    newton = build(exported("glyphs-lite0", **NEWTON), tmp_path, *BOTH)
+@pytest.mark.parametrize("name", ["resnet18", "glyphs-lite0"])
+def test_the_papers_hundred_steps_build(name: str, exported, rtx: TensorRT, tmp_path: Path) -> None:
+    paper = build(exported(name, **PAPER), tmp_path, "8.6")
+    newton = build(exported(name, **NEWTON), tmp_path, "8.6")
     assert newton.manifest.layers < paper.manifest.layers
     assert newton.manifest.plan_bytes < paper.manifest.plan_bytes
 

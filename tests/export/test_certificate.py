@@ -30,12 +30,13 @@ def measured(path: Path, model: EmbeddingModel, inputs: np.ndarray) -> tuple[flo
     """Run the written file with its embeddings exposed; return the three worst errors."""
     file = onnx.load(path)
     float_embeddings = {n.output[0] for n in file.graph.node} & {"gsp/embeddings_float"}
-    embeddings = next(iter(float_embeddings), "gsp/embeddings")
+    embeddings = next(iter(float_embeddings), "gsp/embed")
     for name in (embeddings, "gsp/weights"):
         file.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = onnxruntime.InferenceSession(file.SerializeToString())
     name, head = session.get_inputs()[0].name, model.config.head
     located, weights = session.run([embeddings, "gsp/weights"], {name: inputs})
+    located, weights = (maps.reshape(*maps.shape[:2], -1) for maps in (located, weights))
     prototypes = model.head.prototypes.detach().numpy()
     log_mass = log_mass_of(located, prototypes, head.entropy_weight)
     exact = exact_weights(log_mass, head.transport_ratio)

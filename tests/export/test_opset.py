@@ -84,7 +84,7 @@ def test_axes_that_are_computed_are_named() -> None:
 def test_reductions_and_splits_keep_their_meaning() -> None:
     model = one_node("Abs")
     graph, scope = model.graph, GraphScope(model.graph, "body")
-    mean = scope.reduce("ReduceMean", graph.inputs[0], 1, name="mean")
+    mean = scope.reduce("ReduceMean", graph.inputs[0], (1,), name="mean")
     everything = scope.op("ReduceMax", mean, name="peak", keepdims=0)
     split = ir.node("Split", [graph.inputs[0]], {"axis": 1, "num_outputs": 2}, num_outputs=2)
     split.outputs[0].name, split.outputs[1].name = "left", "right"

@@ -29,7 +29,7 @@ def small_network(peak: float = 1.0) -> ir.Model:
     product = scope.op("MatMul", x, scope.constant("weight", weight), name="product")
     active = scope.op("Relu", product, name="active")
     total = scope.op("Add", active, x, name="total")
-    mean = scope.reduce("ReduceMean", total, 1, name="mean")
+    mean = scope.reduce("ReduceMean", total, (1,), name="mean")
     graph.outputs.extend([total, mean])
     for value, shape in ((product, [2, 4]), (active, [2, 4]), (total, [2, 4]), (mean, [2, 1])):
         value.type, value.shape = ir.TensorType(FLOAT), ir.Shape(shape)

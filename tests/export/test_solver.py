@@ -13,14 +13,14 @@ from scipy.special import expit
 from gsp_deploy.export.graph import GraphScope
 from gsp_deploy.export.solver import mixing_weights
 from gsp_deploy.reference import exact_weights
-from gsp_deploy.runtime.onnx_session import OnnxGraph
+from gsp_deploy.runtime.onnx_graph import OnnxGraph
 
 RATIOS = [0.05, 0.3, 0.7, 0.99]
 
 
 def write_solver(path: Path, ratio: float, solver: str, steps: int, scale: float = 1.0) -> Path:
-    """Write a graph from log-masses (batch, 1, N) to the mixing weights."""
-    shape = ir.Shape(["batch", 1, "locations"])
+    """Write a graph from log-masses (batch, 1, 1, N) to the mixing weights."""
+    shape = ir.Shape(["batch", 1, 1, "locations"])
     log_mass = ir.Value(name="log_mass", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph = ir.Graph([log_mass], [], nodes=[], opset_imports={"": 18}, name="solver")
     weights = mixing_weights(GraphScope(graph, "gsp"), log_mass, ratio, solver, steps, scale)
@@ -32,8 +32,8 @@ def write_solver(path: Path, ratio: float, solver: str, steps: int, scale: float
 
 def solve(path: Path, log_mass: np.ndarray) -> np.ndarray:
     with OnnxGraph(path) as graph:
-        found = graph.run(log_mass[:, None, :].astype(np.float32), ("gsp/weights",))
-    return found["gsp/weights"][:, 0]
+        found = graph.run(log_mass[:, None, None].astype(np.float32), ("gsp/weights",))
+    return found["gsp/weights"][:, 0, 0]
 
 
 def adversarial() -> dict[str, np.ndarray]:
