@@ -1,4 +1,4 @@
-"""Lines of tegrastats as boards print them, NVML's bits, and what many samples say."""
+"""Lines of tegrastats as boards print them, and what many samples say."""
 
 from __future__ import annotations
 
@@ -62,12 +62,6 @@ def test_tegrastats_is_followed_and_ended(tmp_path) -> None:
             source._reader.join(0.01)
         assert source.read(2.0) == parse_line(ORIN_NANO_6, 2.0)
     assert source._process.returncode is not None
-
-
-def test_nvml_reasons_that_are_throttling_and_those_that_are_not() -> None:
-    nvml = pytest.importorskip("gsp_deploy.benchmark.gpu.telemetry.nvml")
-    assert nvml.throttle_words(0x1 | 0x2 | 0x100) == ()  # idle, chosen clocks, display
-    assert nvml.throttle_words(0x4 | 0x40) == ("power cap", "hardware thermal slowdown")
 
 
 def test_energy_is_power_over_time_unless_the_device_counts_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -33,13 +34,16 @@ class Nvml(Source):
         self._handle: Any = None
 
     def __enter__(self) -> Nvml:
-        try:
-            pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(self._pci_bus_id.encode())
-        except pynvml.NVMLError as error:
-            raise MissingCapabilityError(
-                f"NVML does not answer for the GPU at {self._pci_bus_id}: {reason_of(error)}"
-            ) from error
+        with ExitStack() as undo:
+            try:
+                pynvml.nvmlInit()
+                undo.callback(pynvml.nvmlShutdown)
+                self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(self._pci_bus_id.encode())
+            except pynvml.NVMLError as error:
+                raise MissingCapabilityError(
+                    f"NVML does not answer for the GPU at {self._pci_bus_id}: {reason_of(error)}"
+                ) from error
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -74,10 +78,8 @@ def throttle_words(bits: int) -> tuple[str, ...]:
 
 def _event_reasons() -> Callable[..., Any]:
     """Return the function by its new name, or by its old one in older releases."""
-    name = "nvmlDeviceGetCurrentClocksEventReasons"
-    found: Callable[..., Any] = getattr(
-        pynvml, name, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
-    )
+    new, old = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
+    found: Callable[..., Any] = getattr(pynvml, new if hasattr(pynvml, new) else old)
     return found
 
 
