@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,10 +34,18 @@ def write_table(rows: Sequence[Row], path: Path, workshop: Path) -> None:
     sections = [TITLE]
     ordered = sorted(rows, key=lambda row: row.kind)
     for kind, group in itertools.groupby(ordered, key=lambda row: row.kind):
-        lines = [f"| {_cell(row.tried)} | {_cell(row.came)} |" for row in group]
+        lines = [f"| {tried} | {came} |" for came, tried in _by_outcome(group).items()]
         sections.append("\n".join([f"## {kind}\n", "| tried | came |", "|---|---|", *lines, ""]))
     text = "\n".join(sections).replace(str(workshop), "@")
     path.write_text(re.sub(r"/tmp/pytest-[^ :|`]*?/test_[^/ :|`]*", ">", text), encoding="utf-8")
+
+
+def _by_outcome(rows: Iterable[Row]) -> dict[str, str]:
+    """Return what came, and all of which it came, a line each within the cell."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(_cell(row.came), []).append(_cell(row.tried))
+    return {came: "<br>".join(tried) for came, tried in found.items()}
 
 
 def _cell(text: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import struct
 import sys
 import zlib
@@ -94,7 +95,13 @@ def make_workshop(folder: Path) -> Path:
     _images(folder / "images")
     _texts(folder)
     (folder / "empty").mkdir()
-    (folder / "folder.onnx").mkdir()
+    for name in ("folder.onnx", "folder.safetensors", "folder.json", "folder.toml"):
+        (folder / name).mkdir()
+    made = run_here(
+        "index", folder / "model.onnx", folder / "images/names", "-o", folder / "gallery"
+    )
+    assert made.code == 0, made
+    _damage_folders(folder)
     return folder
 
 
@@ -143,17 +150,43 @@ def _models(folder: Path) -> None:
     save_checkpoint(EmbeddingModel(config), folder / "model.safetensors")
     model = load_checkpoint(folder / "model.safetensors")
     torch.save(model.state_dict(), folder / "model.pt")
+    torch.save(model.head.state_dict(), folder / "head.pt")
     export_onnx(model, folder / "model.onnx", ExportOptions(iterations=2))
     package_model(folder / "model.onnx", folder / "bundle")
-    sound = (folder / "model.onnx").read_bytes()
-    (folder / "truncated.onnx").write_bytes(sound[: len(sound) // 2])
-    flipped = bytearray(sound)
-    flipped[-len(sound) // 3] ^= 4
-    (folder / "flipped.onnx").write_bytes(flipped)
+    _damaged(folder / "model.onnx", ".onnx")
+    _damaged(folder / "model.safetensors", ".safetensors")
     (folder / "flipped.onnx.json").write_bytes((folder / "model.onnx.json").read_bytes())
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "truncated.safetensors").write_bytes(weights[: len(weights) // 2])
+    with torch.no_grad():
+        model.head.embed.weight[0, 0] = torch.nan
+    save_checkpoint(model, folder / "nan.safetensors")
     (folder / "orphan.engine").write_bytes(b"a plan of no TensorRT")
+
+
+def _damaged(sound: Path, suffix: str) -> None:
+    """Write what a sound file becomes: cut in half, one bit flipped, nothing, text."""
+    content = sound.read_bytes()
+    flipped = bytearray(content)
+    flipped[-len(content) // 3] ^= 4
+    copies = {
+        "truncated": content[: len(content) // 2],
+        "flipped": bytes(flipped),
+        "nothing": b"",
+        "text": b"no model at all\n",
+    }
+    for name, copy in copies.items():
+        sound.with_name(f"{name}{suffix}").write_bytes(copy)
+
+
+def _damage_folders(folder: Path) -> None:
+    """Write a bundle and a gallery of which one byte is another, and a bundle that is a link."""
+    for kind, name in (("bundle", "model.onnx"), ("gallery", "index.faiss")):
+        damaged = Path(shutil.copytree(folder / kind, folder / f"damaged-{kind}"))
+        content = bytearray((damaged / name).read_bytes())
+        content[-1] ^= 1
+        (damaged / name).write_bytes(content)
+    linked = Path(shutil.copytree(folder / "bundle", folder / "linked-bundle"))
+    (linked / "model.onnx").unlink()
+    (linked / "model.onnx").symlink_to(folder / "model.onnx")
 
 
 def _images(folder: Path) -> None:

@@ -1,0 +1,11 @@
+"""All that is tried on the commands. In a command, words are parted by `|`; see `Attempt`."""
+
+from __future__ import annotations
+
+from .images import ATTEMPTS as IMAGES
+from .models import ATTEMPTS as MODELS
+from .options import ATTEMPTS as OPTIONS
+from .outputs import ATTEMPTS as OUTPUTS
+from .texts import ATTEMPTS as TEXTS
+
+ATTEMPTS = (*MODELS, *IMAGES, *TEXTS, *OPTIONS, *OUTPUTS)

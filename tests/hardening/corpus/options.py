@@ -1,0 +1,47 @@
+"""Options outside their domain."""
+
+from __future__ import annotations
+
+from hardening.attempts import Attempt, each
+
+from .models import IMAGE
+
+EMBED = f"embed|@model.onnx|{IMAGE}|-o|>t.npy"
+EXPORT = "export|@model.safetensors|-o|>m.onnx"
+SEARCH = f"search|{IMAGE}|--index|@gallery|--model|@model.onnx"
+TUNE = "tune|@model.safetensors|--data|@images/classes|--folder|>study"
+PREVIEW = "data|preview|@images/classes"
+
+ATTEMPTS: tuple[Attempt, ...] = each(
+    "an option outside its domain",
+    {
+        f"{EMBED}|--device|tpu": (2, "device must be"),
+        f"{EMBED}|--threads|0": (2, "threads must be"),
+        f"{EMBED}|--batch|0": (2, "--batch"),
+        f"{EMBED}|--provider|none": (4, "this ONNX Runtime has no"),
+        f"{EXPORT}|--precision|fp7": (2, "precision"),
+        f"{EXPORT}|--opset|3": (2, "opset"),
+        "build|@model.onnx|-o|>m.engine|--flavour|none": (2, "expected one of tensorrt"),
+        f"{TUNE}|--precision|fp7": (2, "precision must be one of"),
+        f"{TUNE}|--steps|many": (2, "--steps takes numbers"),
+        f"{TUNE}|-o|>best.onnx": (2, "pass --max-latency or --max-drop"),
+        "bench|@model.onnx|--batch|0": (2, "at least 1"),
+        "bench|@model.onnx|--batch|many": (2, "--batch takes whole numbers"),
+        f"check|@model.onnx|@model.onnx|--images|{IMAGE}|--device|tpu": (2, "device must be"),
+        f"index|@model.onnx|{IMAGE}|-o|>index|--kind|none": (2, "kind must be one of"),
+        f"{SEARCH}|-k|0": (2, "--count must be at least 1"),
+        f"{SEARCH}|--sheet|>s.txt": (2, "expected a sheet named"),
+        "verify|@bundle|--device|tpu": (2, "device must be"),
+        "verify|@bundle|--threads|0": (2, "threads must be"),
+        "serve|@model.onnx|--port|99999999": (2, "--port"),
+        "serve|@model.onnx|--name|a b": (2, "a model's name stands in URLs"),
+        "serve|@model.onnx|--host|nowhere.invalid": (1, "cannot listen on nowhere.invalid"),
+        "demo|-o|>demo|--classes|1": (2, "--classes"),
+        "demo|-o|>demo|--images-per-class|1": (2, "--images-per-class"),
+        "doctor|--gpu|-1": (2, "--gpu"),
+        f"{PREVIEW}|-o|>s.txt": (2, "expected a sheet named"),
+        f"{PREVIEW}|-o|>s.png|--part|none": (2, "has the parts"),
+        f"{PREVIEW}|-o|>s.png|--count|0": (2, "--count"),
+        "data|write|@images/classes|-o|>written": (2, "only a built-in set can be written"),
+    },
+)
