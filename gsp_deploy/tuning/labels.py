@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
+# How many heights of a label it may stand away from its point.
+_RINGS = 8
+
 
 class Box(NamedTuple):
     """An upright rectangle: left, lower, right, upper."""
@@ -59,12 +62,12 @@ def _covered(place: Box, taken: Sequence[Box], frame: Box) -> float:
 
 
 def _places(point: tuple[float, float], size: tuple[float, float], gap: float) -> Iterator[Box]:
-    """Yield places around a point, the nearest ring first, in each the right side first."""
+    """Yield places around a point, beside it first, then ever farther below and above."""
     (x, y), (width, height) = point, size
-    for ring in (1, 2, 3, 4):
-        away = gap + (ring - 1) * height
-        lefts = (x + away, x - width / 2, x - away - width)
-        lowers = (y - height / 2, y - away - height, y + away)
-        for left, lower in product(lefts, lowers):
-            if (left, lower) != (lefts[1], lowers[0]):  # on the point itself
-                yield Box(left, lower, left + width, lower + height)
+    lefts = (x + gap, x - width / 2, x - gap - width)
+    yield Box(lefts[0], y - height / 2, lefts[0] + width, y + height / 2)
+    yield Box(lefts[2], y - height / 2, lefts[2] + width, y + height / 2)
+    for ring in range(_RINGS):
+        away = gap + ring * height
+        for left, lower in product(lefts, (y - away - height, y + away)):
+            yield Box(left, lower, left + width, lower + height)
