@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _show_layers(model: ModelResult, batch: int, gpu: GpuResult) -> None:
     named = [(part, ms) for part, ms in parts.items() if part != last]
     rows = named[:SHOWN_PARTS]
     if rest := named[SHOWN_PARTS:]:
-        rows.append((f"{len(rest)} more parts", sum(ms for _, ms in rest)))
+        rows.append((counted(len(rest), "more part"), sum(ms for _, ms in rest)))
     rows.append((last, parts.get(last, 0.0)))
     show.table(
         f"Layers of {model.name}, batch {batch}: head {gpu.layers.head_share:.1%} of the compute",
@@ -109,7 +110,7 @@ def _show_sustained(title: str, run: Sustained) -> None:
         if told.watts is not None:
             rows.append(("power", f"{told.watts:.1f} W on average"))
         rows += [(reason, f"{share:.0%} of the time") for reason, share in told.throttling.items()]
-        rows.append(("measured by", f"{told.source}, {told.samples} samples"))
+        rows.append(("measured by", f"{told.source}, {counted(told.samples, 'sample')}"))
     show.facts(f"Without pause: {title}", rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 from gsp_deploy_cli.bench_gpu import show_gpu
 
@@ -82,13 +83,17 @@ def _show_conditions(report: BenchmarkReport) -> None:
     settings, machine = report.settings, report.environment
     threads = settings.threads or "the runtime's choice"
     rounds = report.models[0].batches[0].latency.rounds
+    warmup = counted(settings.warmup, "round")
     load = "" if report.load_average is None else f", load {report.load_average:.1f} before"
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     rows = [
-        ("processor", f"{machine.processor}, {machine.cores} cores{load}"),
+        ("processor", f"{machine.processor}, {counted(machine.cores, 'core')}{load}"),
         ("system", f"{machine.system}, Python {machine.python}"),
         ("packages", packages),
-        ("settings", f"threads: {threads}; {settings.warmup} rounds of warm-up, {rounds} counted"),
+        (
+            "settings",
+            f"threads: {threads}; {warmup} of warm-up, {rounds} counted",
+        ),
         *((model.name, _what_it_is(model)) for model in report.models),
         *_images(report),
         *(tuple(line.split(": ", 1)) for line in report.included),

@@ -7,6 +7,7 @@ from json import loads
 from typing import TYPE_CHECKING
 
 from gsp_deploy.manifest import shape_in_words
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 
 if TYPE_CHECKING:
@@ -63,9 +64,14 @@ def rows_of(manifest: EngineManifest) -> list[tuple[str, str]]:
     if manifest.plugin is not None:
         rows.append(("plugin", f"{manifest.plugin.library}, ABI {manifest.plugin.abi}"))
     if (certificate := manifest.certificate) is not None:
-        rows.append(("solver", f"{certificate.solver}, {certificate.steps} steps, certified"))
+        rows.append(
+            ("solver", f"{certificate.solver}, {counted(certificate.steps, 'step')}, certified")
+        )
     rows += [
-        ("size", f"{manifest.plan_bytes / MIB:.1f} MiB, {manifest.layers} layers parsed"),
+        (
+            "size",
+            f"{manifest.plan_bytes / MIB:.1f} MiB, {counted(manifest.layers, 'layer')} parsed",
+        ),
         (
             "built in",
             f"{manifest.build_seconds:.1f} s, {manifest.peak_memory_bytes // MIB} MiB at the peak",

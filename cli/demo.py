@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 from gsp_deploy_cli.options import Force, Json
 
@@ -65,12 +66,13 @@ def _report(report: DemoReport) -> None:
     quality = report.parity[0].figures.retrieval
     assert quality is not None
     assert quality.reference is not None
+    classes = counted(report.classes, "class", "classes")
     show.out.print()
     show.facts(
         "Deployed and proven",
         [
             ("model", _model(report)),
-            ("images", f"{report.images} of {report.classes} classes that it never saw"),
+            ("images", f"{report.images} of {classes} that it never saw"),
             (
                 "retrieval",
                 f"R@1 {100 * quality.reference.recall_at[1]:.1f} %, "
@@ -85,7 +87,7 @@ def _report(report: DemoReport) -> None:
         [_parity_row(title, parity) for title, parity in zip(titles, report.parity, strict=True)],
     )
     show.table(
-        f"Latency, p50 in ms, {report.benchmark.settings.threads} threads, ONNX Runtime CPU",
+        f"Latency, p50 in ms, {_threads(report)}, ONNX Runtime CPU",
         ["artifact", *_latency_columns(report)],
         [_latency_row(t, m) for t, m in zip(titles, report.benchmark.models, strict=True)],
     )
@@ -109,11 +111,17 @@ def _report(report: DemoReport) -> None:
     )
 
 
+def _threads(report: DemoReport) -> str:
+    return counted(report.benchmark.settings.threads or 1, "thread")
+
+
 def _model(report: DemoReport) -> str:
     manifest = report.exports[0].manifest
     certificate = manifest.certificate
-    steps = "" if certificate is None else f", certified with {certificate.steps} Newton steps"
-    return f"{manifest.model.backbone} + GSP{steps}"
+    model = f"{manifest.model.backbone} + GSP"
+    if certificate is None:
+        return model
+    return f"{model}, certified with {counted(certificate.steps, 'Newton step')}"
 
 
 def _parity_row(title: str, parity: ParityReport) -> list[str]:

@@ -62,7 +62,8 @@ def _not_converged(certificate: SolverCertificate) -> str:
     error = certificate.worst_relative_weight_error
     return (
         f"note: after {counted(certificate.steps, f'{certificate.solver} step')} the weights are "
-        f"wrong by up to {100 * error:.2g} % of their spread; --solver newton without --iterations finds enough"
+        f"wrong by up to {100 * error:.2g} % of their spread; "
+        "--solver newton without --iterations finds enough"
     )
 
 
@@ -114,6 +115,6 @@ def check_drop(exported: ExportedModel) -> None:
         raise GateError(
             f"{record.measure} drops by {record.drop:.3g} points at best, with "
             f"{len(record.float_layers)} of {counted(record.layers, 'layer')} in fp32, and "
-            f"--max-drop allows {record.max_drop:g}; {exported.path} holds that attempt: accept it with a larger "
-            "--max-drop, or try another --calibration-method or more images"
+            f"--max-drop allows {record.max_drop:g}; {exported.path} holds that attempt: "
+            "accept it with a larger --max-drop, or try another --calibration-method or more images"
         )

@@ -89,7 +89,7 @@ class ReferenceOptions:
         given = {name: value for name, value in asked.items() if value is not None}
         if self.image_size is None and not given:
             return None
-        side = self.image_size or USUAL_SIDE
+        side = USUAL_SIDE if self.image_size is None else self.image_size
         return PreprocessingSpec(side, side, **given)  # type: ignore[arg-type]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_data
 from gsp_deploy_cli.options import Json
@@ -132,11 +133,12 @@ class _Screen:
     def started(self, plan: RunPlan) -> None:
         self._total = plan.total_steps
         show.note(
-            f"training on {plan.training_images:,} images of {plan.training_classes:,} classes, "
+            f"training on {counted(plan.training_images, 'image')} of "
+            f"{counted(plan.training_classes, 'class', 'classes')}, "
             f"validating on {plan.validation_images:,} of {plan.validation_classes:,} others"
         )
         show.note(
-            f"{plan.parameters:,} parameters, {plan.total_steps:,} steps "
+            f"{plan.parameters:,} parameters, {counted(plan.total_steps, 'step')} "
             f"({plan.steps_per_epoch:,} an epoch) on {plan.device}"
         )
         if plan.first_step:

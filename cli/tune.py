@@ -110,7 +110,10 @@ def tune(
     ],
     folder: Annotated[
         Path | None,
-        typer.Option(help="Of the study; goes on from what is there. (default: runs/tune-MODEL)"),
+        typer.Option(
+            help="Of the study; goes on from what is there. (default: tune-MODEL, beside the "
+            "output or in runs/)"
+        ),
     ] = None,
     choice: Choice,
     space: Space,
@@ -147,9 +150,11 @@ def tune(
         engines=measuring.engines,
     )
     tried = _tried(space, dataset, measuring.calibrate)
-    folder = folder or Path("runs") / f"tune-{model.stem}"
+    folder = folder or (Path("runs") if output is None else output.parent) / f"tune-{model.stem}"
     with _progress() as observe:
-        tuning = run(model, dataset, folder, tried, settings, force=force, observe=observe)
+        tuning = run(
+            model, dataset, folder, tried, settings, called=data, force=force, observe=observe
+        )
     figure = folder / "front.png"
     plot_front(tuning, figure)
     if not limits.are_given:
@@ -281,8 +286,12 @@ def _in_words(point: Point) -> str:
     return (
         f"{_form(point)}, batch {point.batch}: {point.latency_ms:.3g} ms "
         f"({point.images_per_second:.4g} images a second), MAP@R {point.map_at_r:.2f}, "
-        f"a drop of {point.drop:.2f}"
+        f"{_change(point.drop)}"
     )
+
+
+def _change(drop: float) -> str:
+    return f"a drop of {drop:.2f}" if drop > 0 else f"no drop ({-drop:+.2f})"
 
 
 def _choice(chosen: Point | None, output: Path | None) -> dict[str, Any]:

@@ -155,3 +155,17 @@ def test_flipped_bits_are_refused_or_read(tmp_path: Path) -> None:
         except ModelFileError:
             refusals += 1
     assert refusals > 100
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (("batch", 3, "height", "width"), "(batch, 3, height, width)"),
+        (("batch", "(((height - 1)//8)) + 1"), "(batch, ceil(height/8))"),
+        ((1, "((width - 1)//32) + 1", 7), "(1, ceil(width/32), 7)"),
+        ((1, "height//16"), "(1, height//16)"),
+    ],
+)
+def test_a_tensor_in_words(shape: tuple[int | str, ...], words: str) -> None:
+    """Sizes that convolutions make of others: (n - 1) // 8 + 1 is n / 8, rounded up."""
+    assert str(TensorSpec("x", "float32", shape)) == f"x float32 {words}"

@@ -27,6 +27,7 @@ from gsp_deploy.benchmark.report import (
 )
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Latency, Rounds, interleave
+from gsp_deploy.benchmark.trust import trust_notes
 from gsp_deploy.config import GSPConfig, head_kind
 from gsp_deploy.environment import Environment
 from gsp_deploy.errors import GspDeployError
@@ -34,8 +35,6 @@ from gsp_deploy.files import sha256_of
 from gsp_deploy.runtime import EmbeddingSession
 
 OUTPUTS = ("embedding",)
-# Above this share of the cores taken by others, milliseconds say little.
-BUSY = 0.5
 
 
 def run_benchmark(
@@ -74,13 +73,15 @@ def run_benchmark(
         memory, more = _measure_memories(entrants, settings, plugins, observe)
         figures = _Figures(times, gpu, memory)
         results = tuple(_model_result(entrant, figures, settings, image) for entrant in entrants)
+    batches = [batch for result in results for batch in result.batches]
+    costs = [batch.pooling_cost for batch in batches if batch.pooling_cost is not None]
     return BenchmarkReport(
         settings=settings,
         environment=environment,
         load_average=load,
         included=_included(settings),
         models=results,
-        notes=(*_busy(load, environment), *notes, *more),
+        notes=(*trust_notes(load, environment.cores, costs), *notes, *more),
     )
 
 
@@ -244,12 +245,3 @@ def _load_average() -> float | None:
         return os.getloadavg()[0]
     except (AttributeError, OSError):  # not on every system
         return None
-
-
-def _busy(load: float | None, environment: Environment) -> list[str]:
-    if load is None or load < BUSY * environment.cores:
-        return []
-    return [
-        f"the machine was busy before the run (load {load:.1f} on {environment.cores} cores): "
-        "trust the ratios rather than the milliseconds"
-    ]

@@ -85,7 +85,7 @@ class ExportOptions:
             )
         if not 0 < self.tolerance < 1:
             raise UsageError(f"tolerance must be between 0 and 1, got {self.tolerance}")
-        if not 0 <= self.max_drop < 100:
+        if not 0 <= self.max_drop <= 100:
             raise UsageError(f"max_drop must be from 0 to 100 points, got {self.max_drop}")
 
     def check_against(self, config: ModelConfig) -> None:

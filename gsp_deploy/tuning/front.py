@@ -60,7 +60,7 @@ class Limits:
     def __post_init__(self) -> None:
         if self.max_latency is not None and not 0 < self.max_latency < float("inf"):
             raise UsageError(f"the latency allowed must be above 0 ms, got {self.max_latency}")
-        if self.max_drop is not None and not 0 <= self.max_drop < 100:
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise UsageError(f"the drop allowed must be from 0 to 100 points, got {self.max_drop}")
 
     @property

@@ -100,6 +100,7 @@ def tune(
     space: TuningSpace | None = None,
     settings: TuningSettings | None = None,
     *,
+    called: str | None = None,
     force: bool = False,
     observe: Observer = lambda doing, done, total: None,
 ) -> Tuning:
@@ -107,7 +108,8 @@ def tune(
 
     Accuracy is that of the exported file on some of the data set's test images, with fp16 and
     bf16 rounded as hardware does. Latency is that of each candidate in turns with the reference.
-    A killed run goes on where it stopped; a wider space adds to what is there.
+    A killed run goes on where it stopped; a wider space adds to what is there. `called` is what
+    the user calls the data set, for messages.
 
     Raises:
         UsageError: the folder holds another study, or int8 has no images.
@@ -126,7 +128,8 @@ def tune(
         )
     runtime = check_machine() if settings.engines else _runtime()
     conditions = _conditions(workshop, settings, runtime)
-    study = open_study(Path(folder), conditions, start_over=force)
+    given = _given(Path(checkpoint), called or dataset.name, settings)
+    study = open_study(Path(folder), conditions, given, start_over=force)
     progress = _Progress(study, workshop, candidates, observe)
     progress.run()
     points = points_of(study, candidates, settings.benchmark.batches)
@@ -250,6 +253,20 @@ def _conditions(workshop: Workshop, settings: TuningSettings, runtime: str) -> d
         "provider": str(bench.provider),
         "threads": str(bench.threads),
         "rounds": f"{bench.warmup} and {bench.seconds or bench.repeats}",
+    }
+
+
+def _given(checkpoint: Path, data: str, settings: TuningSettings) -> dict[str, str]:
+    """Return a user's words for those conditions that are hashes or defaults."""
+    bench = settings.benchmark
+    folder = settings.calibrate
+    return {
+        "model": str(checkpoint),
+        "data": f"{data} (--images {settings.images})",
+        "calibration": f"the training part of {data}" if folder is None else str(folder),
+        "provider": bench.provider or "the device's own",
+        "threads": "the runtime's choice" if bench.threads is None else str(bench.threads),
+        "rounds": str(bench.seconds or bench.repeats),
     }
 
 

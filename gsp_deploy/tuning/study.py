@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.benchmark.trust import NOISY
 from gsp_deploy.errors import ConfigError, UsageError
 from gsp_deploy.fields import from_fields
 from gsp_deploy.files import write_text
@@ -21,8 +22,16 @@ from gsp_deploy.tuning.space import Candidate
 DOCUMENT = "tune-study"
 VERSION = 1
 STUDY_FILE = "study.json"
-# Quartiles of a ratio are some 1.05 apart on an idle machine.
-NOISY = 1.3
+# How a user names a condition.
+OPTIONS = {
+    "model": "the checkpoint",
+    "data": "--data and --images",
+    "calibration": "--calibrate",
+    "device": "--device",
+    "provider": "--provider",
+    "threads": "--threads",
+    "rounds": "--repeats",
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Study:
     Attributes:
         folder: where it lies.
         conditions: what all its figures have in common; another study has others.
+        given: what the user wrote for a condition, where its value is a hash or a default.
         qualities: by candidate's name.
         speeds: by candidate's name and batch size.
         failures: why a candidate could not be made or run, by its name.
@@ -82,6 +92,7 @@ class Study:
 
     folder: Path
     conditions: Mapping[str, str]
+    given: Mapping[str, str] = field(default_factory=dict)
     qualities: dict[str, Quality] = field(default_factory=dict)
     speeds: dict[str, dict[int, Speed]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -106,6 +117,7 @@ class Study:
             "document": DOCUMENT,
             "version": VERSION,
             "conditions": dict(self.conditions),
+            "given": dict(self.given),
             "qualities": {name: asdict(found) for name, found in self.qualities.items()},
             "speeds": {
                 name: {str(batch): asdict(speed) for batch, speed in speeds.items()}
@@ -116,14 +128,20 @@ class Study:
         write_text(self.path, json.dumps(data, indent=1) + "\n")
 
 
-def open_study(folder: Path, conditions: Mapping[str, str], *, start_over: bool) -> Study:
+def open_study(
+    folder: Path,
+    conditions: Mapping[str, str],
+    given: Mapping[str, str] | None = None,
+    *,
+    start_over: bool,
+) -> Study:
     """Return the study in a folder, or a new one.
 
     Raises:
         UsageError: the folder holds something else, or a study under other conditions (the first
             that differs is named), and it is not to be started over.
     """
-    study = Study(folder, dict(conditions))
+    study = Study(folder, dict(conditions), dict(given or {}))
     if start_over and study.path.exists():
         shutil.rmtree(folder / "models", ignore_errors=True)
         study.path.unlink()
@@ -136,10 +154,25 @@ def open_study(folder: Path, conditions: Mapping[str, str], *, start_over: bool)
     for name, value in conditions.items():
         if found.conditions.get(name) != value:
             raise UsageError(
-                f"{folder} holds a study with another {name} ({found.conditions.get(name)}, now "
-                f"{value}); choose another folder, or --force to start over"
+                f"{folder} holds a study under other conditions: {_change(name, found, study)}; "
+                "choose another --folder, or --force to start over"
             )
     return found
+
+
+def _change(name: str, before: Study, now: Study) -> str:
+    """Say how a condition differs, in the user's words for it."""
+    was, is_now = (
+        study.given.get(name) or study.conditions.get(name, "not told") for study in (before, now)
+    )
+    named = OPTIONS.get(name, f"the {name}")
+    if was == is_now:
+        return f"{named}: the files of {is_now} have changed"
+    return f"{named}: it was {was}, and now is {is_now}"
+
+
+def _words(table: Mapping[str, object]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in table.items()}
 
 
 def _is_foreign(path: Path) -> bool:
@@ -154,13 +187,14 @@ def _read(study: Study) -> Study:
             raise ConfigError(f"it is {data['document']!r} of version {data['version']!r}")
         return Study(
             study.folder,
-            {str(name): str(value) for name, value in data["conditions"].items()},
+            _words(data["conditions"]),
+            _words(data.get("given", {})),
             {name: from_fields(Quality, found) for name, found in data["qualities"].items()},
             {
                 name: {int(b): from_fields(Speed, speed) for b, speed in speeds.items()}
                 for name, speeds in data["speeds"].items()
             },
-            {str(name): str(reason) for name, reason in data["failures"].items()},
+            _words(data["failures"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(

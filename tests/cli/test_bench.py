@@ -60,7 +60,7 @@ def test_tables_fit_eighty_columns_and_hold_the_conditions(model: Path) -> None:
         "Latency of one inference",
         "p50 ┃ p90 ┃ p95 ┃ p99 ┃ max ┃ img/s",
         "Against the same network with average pooling (GAP)",
-        "threads: 1; 1 rounds of warm-up, 3 counted",
+        "threads: 1; 1 round of warm-up, 3 counted",
         "copies none, the runtime works in host memory",
         "newton, 2 steps",
     ):

@@ -111,7 +111,7 @@ def test_steps_that_are_too_few_are_told(export: Run, tmp_path: Path) -> None:
     arguments = (tmp_path / "sharp.safetensors", "-o", tmp_path / "m.onnx", "--iterations", "1")
     code, _, err = export(*arguments)
     assert code == 0
-    assert "note: 1 newton steps leave the weights wrong" in err
+    assert "note: after 1 newton step the weights are wrong" in err
 
 
 def test_forms_of_input_and_output(export: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -119,10 +119,17 @@ def test_wrong_images_are_told_what_is_expected(images_session, shape, dtype) ->
     with pytest.raises(UsageError) as caught:
         images_session.embed(np.zeros(shape, dtype))
     message = str(caught.value)
-    assert "32, 32)" in message or "(batch, height, width, 3)" in message
+    assert "32, 32" in message or "(batch, height, width, 3)" in message
     got = message.split("got ")[1]
     assert str(SIZE) in got
     assert "\n" not in message
+
+
+def test_pixels_of_another_size_are_told_as_given_and_how_to_resize(images_session) -> None:
+    with pytest.raises(UsageError) as caught:
+        images_session.embed(np.zeros((2, 50, 40, 3), np.uint8))
+    assert "expected images of shape (batch, 32, 32, 3), got (2, 50, 40, 3)" in str(caught.value)
+    assert "load_image" in str(caught.value)
 
 
 def test_features_are_told_what_is_expected(head_session) -> None:

@@ -140,7 +140,7 @@ def test_nothing_within_the_limits_fails_the_gate_and_says_how_near():
     assert "fast enough loses 5 points" in str(caught.value)
 
 
-@pytest.mark.parametrize("limits", [(0, None), (float("nan"), None), (None, -1), (None, 100)])
+@pytest.mark.parametrize("limits", [(0, None), (float("nan"), None), (None, -1), (None, 100.1)])
 def test_a_limit_outside_its_domain_is_refused(limits):
     with pytest.raises(UsageError, match="allowed must be"):
         Limits(*limits)

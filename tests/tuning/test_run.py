@@ -154,7 +154,7 @@ def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_pa
     other = dataclasses.replace(
         SETTINGS, benchmark=dataclasses.replace(SETTINGS.benchmark, threads=2)
     )
-    with pytest.raises(UsageError, match=r"another threads \(1, now 2\); choose another folder"):
+    with pytest.raises(UsageError, match="--threads: it was 1, and now is 2; choose another"):
         tune(checkpoint, dataset, folder, space, other)
     tune(checkpoint, dataset, folder, space, other, force=True)
     (folder / "study.json").write_text('{"document": "tune-study"')
@@ -166,6 +166,18 @@ def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_pa
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds no study"):
         open_study(tmp_path / "full", {}, start_over=True)
+
+
+def test_what_a_study_differs_in_is_told_in_the_users_words(tmp_path):
+    """Hashes are compared, and never shown."""
+    folder = tmp_path / "study"
+    open_study(folder, {"data": "af01"}, {"data": "cub:birds"}, start_over=False)
+    with pytest.raises(UsageError, match="--data and --images: it was cub:birds, and now is mine"):
+        open_study(folder, {"data": "be02"}, {"data": "mine"}, start_over=False)
+    with pytest.raises(UsageError, match="the files of cub:birds have changed"):
+        open_study(folder, {"data": "be02"}, {"data": "cub:birds"}, start_over=False)
+    found = open_study(folder, {"data": "af01"}, {"data": "./cub:birds"}, start_over=False)
+    assert found.given == {"data": "cub:birds"}
 
 
 def test_engines_are_built_once_for_a_file_and_its_batches(monkeypatch, tmp_path):
