@@ -1,7 +1,8 @@
-"""Draws the figures of `scalar-equation.md`: python docs/figures.py"""
+"""Draws the figures of these pages and of the README: python docs/figures.py"""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,11 +11,15 @@ import torch
 from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
+from gsp_deploy import open_session
+from gsp_deploy.data import open_dataset
+from gsp_deploy.explain import pooling_maps, write_map_panel
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights
 from gsp_deploy.reference import exact_weights
 
 FOLDER = Path(__file__).parent / "figures"
 GREY, BLUE, ORANGE, RED = "#7f8790", "#3b82c4", "#e08a1e", "#d1495b"  # on light and on dark
+GLYPHS = "glyphs:clutter=0,size=48,scale=0.5"
 STYLE = {
     "font.size": 11,
     "text.color": GREY,
@@ -35,6 +40,7 @@ def main() -> None:
     with mpl.rc_context(STYLE):
         save(one_equation(), "one-equation.svg")
         save(convergence(), "convergence.svg")
+    draw_kept(FOLDER / "kept.png")
 
 
 def save(figure: Figure, name: str) -> None:
@@ -89,6 +95,16 @@ def convergence() -> Figure:
     rows[0].annotate("newton", (4.5, 3e-13), color=BLUE)
     rows[0].annotate("fixed-point", (22, 1e-4), color=ORANGE)
     return figure
+
+
+def draw_kept(path: Path) -> None:
+    """Draw what the shipped model keeps of an image of a class that it never saw."""
+    checkpoint = Path(str(files("gsp_deploy_models") / "glyphs.safetensors"))
+    images = open_dataset(GLYPHS).test
+    members = [i for i in range(len(images)) if images.class_name(i) == "armenian-small-jheh"]
+    chosen = np.asarray(images.image(members[4]))
+    with open_session(checkpoint) as session:
+        write_map_panel(pooling_maps(session, chosen[None]), 0, path)
 
 
 def random_log_masses(gamma: float) -> np.ndarray:

@@ -19,8 +19,12 @@ CAPTION = 13
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 # How dark an ignored location becomes.
 SHADE = 0.12
-# Prototypes that get a colour of their own, the heaviest of the image first; the rest are grey.
-COLOURS = 8
+# Of prototypes, the heaviest of the image first; the rest are grey. By Okabe & Ito, whose colours
+# remain apart for colour-blind eyes.
+COLOURS = (
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0),
+    (86, 180, 233), (204, 121, 167), (240, 228, 66),
+)  # fmt: skip
 REST = (190, 190, 190)
 
 
@@ -99,8 +103,8 @@ def territories(assignments: np.ndarray, kept: np.ndarray, tile: int) -> Image.I
     """
     mass = (assignments * kept).sum(axis=(1, 2))
     palette = np.full((len(mass), 3), REST, dtype=np.float32)
-    heaviest = np.argsort(-mass, kind="stable")[:COLOURS]
-    palette[heaviest] = 255 * colormaps["tab10"](np.arange(len(heaviest)))[:, :3]
+    heaviest = np.argsort(-mass, kind="stable")[: len(COLOURS)]
+    palette[heaviest] = COLOURS[: len(heaviest)]
     colours = palette[assignments.argmax(axis=0)]
     strength = (kept / max(kept.max(), 1e-6))[:, :, None]
     faded = strength * colours + (1 - strength) * 255
