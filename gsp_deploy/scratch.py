@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import glob
+import os
 import re
 import shutil
 import tempfile
@@ -42,12 +42,21 @@ def scratch_beside(target: Path) -> Iterator[Path]:
 
 def remove_left_behind(target: Path) -> None:
     """Remove scratch folders of this target whose owner has died; others are not touched."""
-    for place in target.parent.glob(f".{glob.escape(target.name)}.*"):
-        ours = re.fullmatch(r"[a-z0-9_]{8}", place.name[len(target.name) + 2 :])
-        if ours and not place.is_symlink() and _holds_what_ours_do(place):
+    for place in _scratch_folders(target):
+        if not place.is_symlink() and _holds_what_ours_do(place):
             with suppress(OSError), (place / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(place)
+
+
+def _scratch_folders(target: Path) -> list[Path]:
+    """Return what is named as scratch of this target; a big folder costs a few milliseconds."""
+    prefix = f".{target.name}."
+    named = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}")
+    with suppress(OSError):  # a folder that may be written and not listed
+        names = [name for name in os.listdir(target.parent) if name.startswith(prefix)]
+        return [target.parent / name for name in names if named.fullmatch(name)]
+    return []
 
 
 def _own_folder(target: Path) -> tuple[Path, TextIO]:

@@ -42,6 +42,8 @@ ATTEMPTS: tuple[Attempt, ...] = (
             f"{PREVIEW}|-o|/proc/s.png": NO_PLACE,
             f"data|write|{SMALL_GLYPHS}|-o|/proc/written": NO_PLACE,
             f"{TUNE}|--folder|/proc/study": NO_PLACE,
+            "demo|-o|/proc/demo": NO_PLACE,
+            "demo|-o|@model.onnx": (2, "choose another folder"),
             "train|@recipe.toml|-o|/proc/run": (1, "/proc/run"),
             "train|@recipe.toml|-o|@model.onnx": (1, "model.onnx: Not a directory"),
         },
