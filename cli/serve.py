@@ -31,8 +31,17 @@ class ServingLimits:
         typer.Option(help="Images accepted, not answered; more get 503.", rich_help_panel=LIMITS),
     ] = 256
     timeout: Annotated[
-        float, typer.Option(help="Seconds that a request may take.", rich_help_panel=LIMITS)
+        float,
+        typer.Option(help="Seconds from a request's head to its answer.", rich_help_panel=LIMITS),
     ] = 30.0
+    head_seconds: Annotated[
+        float,
+        typer.Option(help="Time for the head of a request to arrive.", rich_help_panel=LIMITS),
+    ] = 10.0
+    keep_alive_seconds: Annotated[
+        float,
+        typer.Option(help="Time a connection may be idle in between.", rich_help_panel=LIMITS),
+    ] = 75.0
     linger_seconds: Annotated[
         float,
         typer.Option(
@@ -64,6 +73,8 @@ class ServingLimits:
             window_ms=window_ms,
             queue_limit=self.queue_limit,
             timeout_s=self.timeout,
+            head_s=self.head_seconds,
+            keep_alive_s=self.keep_alive_seconds,
             linger_s=self.linger_seconds,
             drain_s=self.drain_seconds,
             max_body_bytes=body,

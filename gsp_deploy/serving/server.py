@@ -8,15 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.serving.app import EmbeddingService
+from gsp_deploy.serving.connection import BoundedConnection
 from gsp_deploy.serving.settings import ServingSettings
 
-KEEP_ALIVE_S = 75
 BACKLOG = 1024
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,13 +39,13 @@ class EmbeddingServer(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             service.app,
-            http="h11",
+            http=partial(BoundedConnection, head_s=settings.head_s),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         )
         super().__init__(config)

@@ -19,7 +19,9 @@ class ServingSettings:
         window_ms: how long the oldest waiting image lets others join its batch; while the
             network is busy they join anyway.
         queue_limit: images that are accepted and not answered yet; more get 503.
-        timeout_s: seconds from a request's arrival to its answer.
+        timeout_s: seconds from a request's head to its answer, its body's arrival among them.
+        head_s: seconds that a client has for a request's head.
+        keep_alive_s: seconds that a connection may lie idle between two requests.
         linger_s: seconds that a server goes on serving after SIGTERM, while it says that it is
             not ready.
         drain_s: seconds that accepted requests have left when the server takes nothing new.
@@ -36,6 +38,8 @@ class ServingSettings:
     window_ms: float = 2.0
     queue_limit: int = 256
     timeout_s: float = 30.0
+    head_s: float = 10.0
+    keep_alive_s: float = 75.0
     linger_s: float = 1.0
     drain_s: float = 30.0
     max_body_bytes: int = 32 * MIB
@@ -50,8 +54,9 @@ class ServingSettings:
         for name in ("window_ms", "linger_s", "drain_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not 0 < self.timeout_s < math.inf:
-            raise UsageError(f"timeout_s must be above 0, got {self.timeout_s}")
+        for name in ("timeout_s", "head_s", "keep_alive_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.max_buffered_bytes < self.max_body_bytes:
             raise UsageError(
                 f"max_buffered_bytes must hold at least one body of {self.max_body_bytes:,} bytes, "

@@ -143,6 +143,8 @@ def test_a_request_beyond_a_batch_runs_alone_in_parts(session: TellingSession) -
         ({"window_ms": -1}, "window_ms"),
         ({"window_ms": float("nan")}, "window_ms"),
         ({"timeout_s": 0}, "timeout_s"),
+        ({"head_s": 0}, "head_s"),
+        ({"keep_alive_s": float("inf")}, "keep_alive_s"),
         ({"queue_limit": 4, "max_batch": 8}, "queue_limit"),
         ({"max_buffered_bytes": 10}, "max_buffered_bytes"),
     ],
