@@ -11,15 +11,13 @@ from onnx_ir.passes import common as passes
 import gsp_deploy
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.export.backbone import export_backbone, head_parameters
-from gsp_deploy.export.graph import GraphScope
+from gsp_deploy.export.graph import IR_VERSION, GraphScope
 from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
 from gsp_deploy.export.opset import downgrade_to_17
 from gsp_deploy.export.options import BFLOAT16_OPSET, ExportOptions
 from gsp_deploy.export.precision import FLOAT, LOW_PRECISION, lower_precision
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.normalisation import affine
-
-IR_VERSION = 10
 
 
 class Draft:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import GspDeployError, reason_of
+from gsp_deploy.export.graph import IR_VERSION
 from gsp_deploy.export.head import HeadParameters
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling
 from gsp_deploy.model import EmbeddingModel
@@ -113,7 +114,7 @@ def _features_only(channels: int, opset: int, dynamic_batch: bool) -> ir.Model:
         opset_imports={"": max(opset, NATIVE_OPSET)},
         name="main_graph",
     )
-    return ir.Model(graph, ir_version=10)
+    return ir.Model(graph, ir_version=IR_VERSION)
 
 
 def _check_feature_map(features: ir.Value, config: ModelConfig, dynamic_size: bool) -> None:

@@ -5,10 +5,8 @@ Both run the real graph on ONNX Runtime and hold it against `gsp_deploy.referenc
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -16,12 +14,12 @@ import onnx_ir as ir
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export.calibration import Calibration
-from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.graph import HEAD_SCOPE, IR_VERSION, GraphScope
 from gsp_deploy.export.head import SolverPlan
+from gsp_deploy.export.running import running
 from gsp_deploy.export.solver import mixing_weights
 from gsp_deploy.manifest import SolverCertificate
 from gsp_deploy.reference import exact_weights, log_mass_of
-from gsp_deploy.runtime.onnx_graph import OnnxGraph
 
 MOST_STEPS = 32
 CHUNK = 8
@@ -166,13 +164,10 @@ def _run(
     network: ir.Model, names: tuple[str, ...], calibration: Calibration
 ) -> Iterator[Mapping[str, np.ndarray]]:
     """Yield the named outputs of the graph for one batch of calibration inputs after another."""
-    with tempfile.TemporaryDirectory(prefix="gsp-certify-") as folder:
-        path = Path(folder) / "model.onnx"
-        ir.save(network, path, external_data="model.onnx.data")
-        with OnnxGraph(path) as graph:
-            batch = graph.input.shape[0]
-            for inputs in calibration.batches(batch if isinstance(batch, int) else CHUNK):
-                yield graph.run(calibration.prepare(inputs, graph.input.dtype), names)
+    with running(network) as graph:
+        batch = graph.input.shape[0]
+        for inputs in calibration.batches(batch if isinstance(batch, int) else CHUNK):
+            yield graph.run(calibration.prepare(inputs, graph.input.dtype), names)
 
 
 def _solve(log_mass: np.ndarray, config: GSPConfig, steps: int) -> np.ndarray:
@@ -185,10 +180,7 @@ def _solve(log_mass: np.ndarray, config: GSPConfig, steps: int) -> np.ndarray:
     )
     weights.dtype, weights.shape = ir.DataType.FLOAT, shape
     graph.outputs.append(weights)
-    with tempfile.TemporaryDirectory(prefix="gsp-solver-") as folder:
-        path = Path(folder) / "solver.onnx"
-        ir.save(ir.Model(graph, ir_version=10), path)
-        with OnnxGraph(path) as solver:
-            name = weights.name or ""
-            found: np.ndarray = solver.run(log_mass[:, None, None], (name,))[name]
-            return found[:, 0, 0]
+    with running(ir.Model(graph, ir_version=IR_VERSION)) as solver:
+        name = weights.name or ""
+        found: np.ndarray = solver.run(log_mass[:, None, None], (name,))[name]
+        return found[:, 0, 0]

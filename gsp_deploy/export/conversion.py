@@ -21,7 +21,7 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
 from gsp_deploy.export.cost import PROTOTYPE_KERNEL, unit_prototypes
-from gsp_deploy.export.graph import HEAD_SCOPE
+from gsp_deploy.export.graph import HEAD_SCOPE, in_head
 from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
 from gsp_deploy.export.options import BFLOAT16_OPSET
@@ -89,7 +89,7 @@ def _claim_casts(network: ir.Model) -> None:
     """Name casts that only the head reads as the head's own."""
     for node in network.graph:
         users = [use.node for use in node.outputs[0].uses()]
-        if node.op_type == "Cast" and users and all(_in_head(user) for user in users):
+        if node.op_type == "Cast" and users and all(in_head(user) for user in users):
             node.name = f"{_IN_HEAD}{(node.name or '').removeprefix(_IN_HEAD)}"
 
 
@@ -102,10 +102,6 @@ def _claim_constants(network: ir.Model, low: ir.DataType) -> None:
             del weights[name]
             value.name = plain
             weights[plain] = value
-
-
-def _in_head(node: ir.Node) -> bool:
-    return (node.name or "").startswith(_IN_HEAD)
 
 
 def _certify(

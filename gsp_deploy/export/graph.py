@@ -8,9 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_ir as ir
 
+from gsp_deploy.pooling_node import HEAD_PREFIX
+
 Attribute = int | float | str | Sequence[int]
 
-HEAD_SCOPE = "gsp"
+HEAD_SCOPE = HEAD_PREFIX.removesuffix("/")
+IR_VERSION = 10
 # Axes of maps `(B, channels, H, W)`.
 CHANNELS, LOCATIONS = (1,), (2, 3)
 
@@ -66,3 +69,8 @@ class GraphScope:
     def within(self, name: str) -> Iterator[GraphScope]:
         """Yield a scope one level deeper."""
         yield GraphScope(self._graph, f"{self._scope}/{name}")
+
+
+def in_head(node: ir.Node) -> bool:
+    """Whether a node belongs to the pooling head, as its name tells."""
+    return (node.name or "").startswith(HEAD_PREFIX)

@@ -20,8 +20,9 @@ from onnx_ir.passes import common as passes
 
 from gsp_deploy.config import BaselineConfig, GSPConfig
 from gsp_deploy.errors import ModelFileError
-from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope, in_head
 from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
+from gsp_deploy.export.model_file import read_model
 from gsp_deploy.export.opset import downgrade_to_17
 from gsp_deploy.manifest import METADATA_KEY, ExportManifest
 
@@ -45,8 +46,7 @@ def write_twin(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     Raises:
         ModelFileError: the file is damaged, not of ours, or has no GSP head.
     """
-    network = _load(Path(source))
-    manifest = _manifest(network, source)
+    network, manifest = read_model(Path(source), "export the checkpoint")
     head = manifest.model.head
     if not isinstance(head, GSPConfig):
         raise ModelFileError(f"{source}: expected a GSP head, found {head.pooling} pooling")
@@ -65,20 +65,6 @@ def write_twin(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     network.metadata_props[METADATA_KEY] = described.to_json()
     ir.save(network, target, external_data=described.external_data)
     return described
-
-
-def _load(path: Path) -> ir.Model:
-    try:
-        return ir.load(path)
-    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
-        raise ModelFileError(f"{path}: not a whole ONNX file ({error})") from error
-
-
-def _manifest(network: ir.Model, source: str | os.PathLike[str]) -> ExportManifest:
-    text = network.metadata_props.get(METADATA_KEY)
-    if text is None:
-        raise ModelFileError(f"{source}: not an export of gsp-deploy, it carries no manifest")
-    return ExportManifest.from_json(text, source)
 
 
 def _replace_head(
@@ -110,11 +96,11 @@ def _features(graph: ir.Graph, source: str | os.PathLike[str]) -> ir.Value:
     """Return the one value that the head's nodes take from outside the head."""
     taken: dict[ir.Value, None] = {}
     for node in graph:
-        if not _in_head(node):
+        if not in_head(node):
             continue
         for value in node.inputs:
             producer = None if value is None else value.producer()
-            is_inner = producer is not None and _in_head(producer)
+            is_inner = producer is not None and in_head(producer)
             if value is not None and not value.is_initializer() and not is_inner:
                 taken[value] = None
     if len(taken) != 1:
@@ -123,10 +109,6 @@ def _features(graph: ir.Graph, source: str | os.PathLike[str]) -> ir.Value:
             f"{source}: expected one feature map feeding the nodes {HEAD_SCOPE}/..., found {names}"
         )
     return next(iter(taken))
-
-
-def _in_head(node: ir.Node) -> bool:
-    return (node.name or "").startswith(f"{HEAD_SCOPE}/")
 
 
 def _parameters(graph: ir.Graph, source: str | os.PathLike[str]) -> HeadParameters:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -14,8 +12,8 @@ from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.quantisation.images import QuantisationImages
+from gsp_deploy.export.running import running
 from gsp_deploy.metrics import neighbour_overlap, neighbours, retrieval_metrics
-from gsp_deploy.runtime.onnx_graph import OnnxGraph
 
 NEIGHBOURS = 10
 PROBE_IMAGES = 32
@@ -99,15 +97,12 @@ class Judge:
     def _embed(self, backbone: ir.Model, images: Calibration) -> np.ndarray:
         """Return float64 embeddings `(n, D)` of all images, run by ONNX Runtime."""
         network = self._draft.variant(backbone).assemble(self._plan, ())
-        with tempfile.TemporaryDirectory(prefix="gsp-judge-") as folder:
-            path = Path(folder) / "model.onnx"
-            ir.save(network, path)
-            with OnnxGraph(path) as graph:
-                size = graph.input.shape[0] if isinstance(graph.input.shape[0], int) else _BATCH
-                found = [
-                    graph.run(images.prepare(batch, "float32"), ("embedding",))["embedding"]
-                    for batch in images.batches(size)
-                ]
+        with running(network) as graph:
+            size = graph.input.shape[0] if isinstance(graph.input.shape[0], int) else _BATCH
+            found = [
+                graph.run(images.prepare(batch, "float32"), ("embedding",))["embedding"]
+                for batch in images.batches(size)
+            ]
         return np.concatenate(found)[: len(images.inputs)].astype(np.float64)
 
 
