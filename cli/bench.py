@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_file
@@ -203,4 +204,4 @@ def _announcing() -> Iterator[Callable[[str], None]]:
         yield show.note
         return
     with show.err.status("starting") as status:
-        yield status.update
+        yield lambda step: status.update(Text(step))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.text import Text
 
 from gsp_deploy.parity.gates import figure
 from gsp_deploy.wording import counted
@@ -22,6 +23,7 @@ NODE_WIDTH, OPERATOR_WIDTH, MODULE_WIDTH = 20, 13, 29
 WHOLE_GRAPH = 30
 MILESTONES = 12
 AROUND = 3
+ALARMING = "bold red"
 
 
 def show_parity(report: ParityReport) -> None:
@@ -92,7 +94,7 @@ def _show_errors(report: ParityReport) -> None:
 def _error_row(name: str, errors: Distribution, ids: tuple[str, ...]) -> list[str]:
     figures = (errors.maximum, errors.tail, errors.median)
     worst = _ending(ids[errors.worst_image], NAME_WIDTH)
-    return [name, *(f"{value:.1e}" for value in figures), escape(worst)]
+    return [name, *(f"{value:.1e}" for value in figures), worst]
 
 
 def _show_gates(gates: tuple[Gate, ...]) -> None:
@@ -101,7 +103,7 @@ def _show_gates(gates: tuple[Gate, ...]) -> None:
             gate.title,
             figure(gate.value),
             f"{'>=' if gate.is_minimum else '<='} {figure(gate.limit)}",
-            "[green]ok[/green]" if gate.passed else "[bold red]FAILED[/bold red]",
+            Text("ok", "green") if gate.passed else Text("FAILED", ALARMING),
         ]
         for gate in gates
     ]
@@ -124,17 +126,17 @@ def show_layers(report: LayerReport) -> None:
         show.out.print(f"none of {counted(len(report.nodes), 'node')} is beyond the limit")
 
 
-def _node_row(node: NodeError | None, first: NodeError | None) -> list[str]:
+def _node_row(node: NodeError | None, first: NodeError | None) -> Sequence[str | Text]:
     if node is None:
         return ["...", ""]
-    cells = [_names(node), f"{node.error:.1e}"]
+    name, error = _names(node), f"{node.error:.1e}"
     if node != first:
-        return cells
-    return [f"[bold red]{cell}[/bold red]" for cell in (cells[0], f"> {cells[1]}")]
+        return [name, error]
+    return [Text(cell, ALARMING) for cell in (name, f"> {error}")]
 
 
 def _names(node: NodeError) -> str:
-    return escape(_in_columns(node.node, node.op, node.module))
+    return _in_columns(node.node, node.op, node.module)
 
 
 def _in_columns(node: str, operator: str, module: str) -> str:

@@ -139,7 +139,7 @@ def _fail_interrupted() -> NoReturn:
 
 def _fail(message: str, code: int) -> NoReturn:
     line = f"error: {_printable(message)}"
-    show.err.print(line, markup=False, style="red", soft_wrap=True)
+    show.err.print(line, style="red", soft_wrap=True)
     sys.exit(code)
 
 

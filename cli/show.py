@@ -36,8 +36,14 @@ if COLOURS is None:  # help and usage errors too, which are Typer's
 
     rich_utils.COLOR_SYSTEM = None
 
-out = Console(width=None if sys.stdout.isatty() else WIDTH, color_system=COLOURS, highlight=False)
-err = Console(stderr=True, color_system=COLOURS, highlight=False)
+# No markup: names of files come through here, brackets and all.
+out = Console(
+    width=None if sys.stdout.isatty() else WIDTH,
+    color_system=COLOURS,
+    highlight=False,
+    markup=False,
+)
+err = Console(stderr=True, color_system=COLOURS, highlight=False, markup=False)
 
 
 def document(kind: str, data: Mapping[str, Any], version: int = 1) -> None:
@@ -46,7 +52,7 @@ def document(kind: str, data: Mapping[str, Any], version: int = 1) -> None:
     print(text, flush=True)  # a server's document is read while the server runs
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
     """Print a table; columns after the first are right-aligned, as they hold figures."""
     grid = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
     for index, column in enumerate(columns):
@@ -58,7 +64,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def note(message: str) -> None:
     """Say something beside the result, on stderr."""
-    err.print(message, markup=False, soft_wrap=True)
+    err.print(message, soft_wrap=True)
 
 
 @contextmanager
@@ -85,7 +91,7 @@ def share(what: str) -> Iterator[Progress]:
 
 
 def _bar(*figures: ProgressColumn) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), *figures)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *figures)
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
@@ -131,7 +137,7 @@ def elided(text: str, width: int) -> str:
 def status(what: str) -> Iterator[None]:
     """Show that something is going on, on a terminal; say it once in a log."""
     if err.is_terminal:
-        with err.status(what):
+        with err.status(Text(what)):
             yield
     else:
         note(what)

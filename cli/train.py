@@ -87,7 +87,6 @@ def train(
         show.err.print(
             f"interrupted at step {result.steps} of {result.total_steps}; the state is saved, "
             f"continue with: {shlex.join(again)}",
-            markup=False,
             soft_wrap=True,  # to be copied as one line
         )
         raise typer.Exit(INTERRUPTED)
