@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 from gsp_deploy.demo import ARTIFACTS, DemoReport, run_demo
 from gsp_deploy.errors import UsageError
 from gsp_deploy.manifest import read_sidecar
+from gsp_deploy_cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +66,72 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no earlier demo"):
         run_demo(tmp_path, force=True)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+@pytest.fixture
+def run(report: DemoReport, monkeypatch: pytest.MonkeyPatch, capsys):
+    """Return a function that runs the command, whose work is done already: exit code, stdout,
+    stderr. What it would have worked on is in `run.asked`.
+    """
+
+    def run(*words: str, found: DemoReport = report) -> tuple[int, str, str]:
+        def ended(folder: Path, **options: object) -> DemoReport:
+            run.asked = {"folder": folder, **options}
+            return found
+
+        monkeypatch.setattr("gsp_deploy.demo.run_demo", ended)
+        monkeypatch.setattr(sys, "argv", ["gsp-deploy", "demo", *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        told = capsys.readouterr()
+        return int(stop.value.code or 0), told.out, told.err
+
+    return run
+
+
+def test_the_commands_options_are_the_demos(run) -> None:
+    run("-o", "here", "--classes", "5", "--images-per-class", "4", "--force")
+    del run.asked["announce"]
+    assert run.asked == {
+        "folder": Path("here"), "classes": 5, "images_per_class": 4, "force": True,
+    }  # fmt: skip
+
+
+def test_the_document_is_all_of_the_report(run, report: DemoReport) -> None:
+    code, out, _ = run("--json")
+    told = json.loads(out)
+    assert (code, told["document"], told["classes"], told["images"]) == (0, "demo", 3, 9)
+    assert all(Path(file).is_file() for file in (*told["artifacts"], told["report"]))
+    assert [parity["passed"] for parity in told["parity"]] == [True] * len(ARTIFACTS)
+    assert told["benchmark"] == json.loads(json.dumps(report.benchmark.to_dict()))
+
+
+def test_every_artifact_has_its_figures_in_both_tables_and_its_file(run, report) -> None:
+    code, out, _ = run()
+    assert code == 0
+    lines = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
+    for artifact, parity, model, export in zip(
+        ARTIFACTS, report.parity, report.benchmark.models, report.exports, strict=True
+    ):
+        of_it = [line.removeprefix(artifact.title).split() for line in lines
+                 if line.startswith(artifact.title)]  # fmt: skip
+        errors, times, file = of_it
+        assert float(errors[0]) == pytest.approx(parity.figures.cosine.maximum, rel=0.05)
+        assert errors[-3] == f"{parity.figures.retrieval.flips}/9"
+        assert errors[-1] == "pass"
+        for result, shown in zip(model.batches, times[::2], strict=True):
+            assert math.isclose(float(shown), result.latency.p50, abs_tol=0.006)
+        assert Path("".join(file)) == export.path
+    steps = report.exports[0].manifest.certificate.steps
+    assert f"model small_cnn_s8 + GSP, certified with {steps} Newton steps" in lines
+    assert "images 9 of 3 classes that it never saw" in lines
+
+
+def test_a_failed_gate_ends_in_its_exit_code_after_the_tables(run, report: DemoReport) -> None:
+    first = report.parity[0]
+    gate = replace(first.gates[0], value=1e9)
+    failed = replace(first, gates=(gate, *first.gates[1:]))
+    code, out, err = run(found=replace(report, parity=(failed, *report.parity[1:])))
+    assert code == 3
+    assert out.count("FAIL") == 1
+    assert err.splitlines()[-1] == f"error: parity gates failed for {ARTIFACTS[0].file}"
