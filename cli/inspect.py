@@ -12,6 +12,9 @@ from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_file
 from gsp_deploy_cli.options import Json
 
+# A whole one would be broken over two lines.
+HASH_DIGITS = 16
+
 
 def inspect(
     file: Annotated[
@@ -33,7 +36,7 @@ def inspect(
     rows = [
         ("kind", found.kind),
         ("size", f"{found.size:,} bytes"),
-        ("sha256", found.sha256),
+        ("sha256", f"{found.sha256[:HASH_DIGITS]} (whole with --json)"),
         *_lines(found.facts),
     ]
     show.facts(str(file), rows)

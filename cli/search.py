@@ -16,6 +16,8 @@ from gsp_deploy_cli.runtime_options import RuntimeOptions
 if TYPE_CHECKING:
     from gsp_deploy.index.sheet import Row
 
+FILE_WIDTH = 60
+
 
 def search(
     queries: Annotated[
@@ -86,7 +88,10 @@ def _report(rows: list[Row], warning: str | None, sheet: Path | None, json: bool
         show.document("search", {"results": found, "warning": warning, "sheet": pictures})
         return
     for row in rows:
-        lines = [(str(hit.rank), f"{hit.cosine:.4f}", hit.file) for hit in row.hits]
-        show.table(row.query, ("", "cosine", "file"), lines)
+        lines = [
+            (f"{hit.rank}  {show.elided(hit.file, FILE_WIDTH)}", f"{hit.cosine:.4f}")
+            for hit in row.hits
+        ]
+        show.table(row.query, ("file", "cosine"), lines)
     if sheet is not None:
         show.note(f"pictures: {sheet}")

@@ -33,6 +33,7 @@ from gsp_deploy.environment import Environment
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.files import sha256_of
 from gsp_deploy.runtime import EmbeddingSession
+from gsp_deploy.wording import counted
 
 OUTPUTS = ("embedding",)
 
@@ -218,10 +219,10 @@ def _solver(entrant: Entrant) -> str | None:
     manifest, config = entrant.session.info.manifest, entrant.config
     if manifest is not None:
         found = manifest.certificate
-        return None if found is None else f"{found.solver}, {found.steps} steps"
+        return None if found is None else f"{found.solver}, {counted(found.steps, 'step')}"
     if config is None or not isinstance(config.head, GSPConfig):
         return None
-    return f"{config.head.solver}, at most {config.head.steps} steps"
+    return f"{config.head.solver}, at most {counted(config.head.steps, 'step')}"
 
 
 def _included(settings: BenchmarkSettings) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from gsp_deploy.bundle.manifest import BundleManifest, read_bundle_manifest
 from gsp_deploy.bundle.opening import BundleOptions, Opened, open_artifact
 from gsp_deploy.errors import GateError, GspDeployError
 from gsp_deploy.preprocessing import load_image
+from gsp_deploy.wording import counted
 
 # Pixels of the golden photograph may differ by rounding alone.
 ALLOWED_PIXEL_ERROR = 1
@@ -117,5 +118,6 @@ def _embeddings(folder: Path, manifest: BundleManifest, opened: Opened) -> Bundl
         return BundleCheck("golden embeddings", words, False)
     worst = float(cosine_distances(found, golden).max())
     allowed = opened.artifact.max_cosine_distance
-    words = f"{len(golden)} images, worst cosine distance {worst:.1e}, allowed is {allowed:.0e}"
+    images = counted(len(golden), "image")
+    words = f"{images}, worst cosine distance {worst:.1e}, allowed is {allowed:.0e}"
     return BundleCheck("golden embeddings", words, worst <= allowed)

@@ -20,6 +20,7 @@ from gsp_deploy.engine.plugins import describe_plugin
 from gsp_deploy.engine.preflight import read_preflight
 from gsp_deploy.environment import Environment, can_import, package_versions
 from gsp_deploy.errors import GspDeployError, reason_of
+from gsp_deploy.wording import counted
 
 PACKAGES = (
     "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",
@@ -77,7 +78,7 @@ def diagnose(index: int = 0, plugin: Path | None = None, api: str = "auto") -> D
     providers = _providers()
     absent = _absent(no_gpu, providers)
     machine = {
-        "processor": f"{here.processor}, {here.cores} cores",
+        "processor": f"{here.processor}, {counted(here.cores, 'core')}",
         "system": f"{here.system}, Python {here.python}",
         **dict(line.split(": ", 1) for line in preflight.lines()),
     }
