@@ -116,7 +116,8 @@ def test_a_model_of_somebody_else(command: str, suffix: str, open_place: Path, t
     assert ran.code == 2  # Typer looks at arguments that are paths, and tells it in its own box
     assert ran.err.count("─ Error ─") == 1
     assert not ran.out
-    tried("A model that this user may not read", f"{command} model{suffix}", "2: not readable")
+    came = f"{ran.code}: {ran.error}".replace(str(open_place), "@")
+    tried("A model that this user may not read", f"{command} model{suffix}", came)
 
 
 def become_nobody() -> None:

@@ -67,8 +67,10 @@ class Ran:
 
     @property
     def error(self) -> str:
-        """The line that says what is wrong; empty where there is none."""
-        return next((line for line in self.err.splitlines() if line.startswith("error: ")), "")
+        """The line that says what is wrong, without Typer's box; empty where there is none."""
+        lines = self.err.splitlines()
+        boxed = " ".join(line.strip("│ ") for line in lines if line.startswith("│"))
+        return next((line for line in lines if line.startswith("error: ")), boxed)
 
 
 def run_here(*arguments: object) -> Ran:
