@@ -27,6 +27,7 @@ NAMED = (
     "export --from {gone} --pooling plugin -o out.onnx",
     "export {model} -o out.onnx --calibrate {gone}",
     "export {model} -o out.onnx --precision int8 --validate folder:{gone}",
+    "convert {gone} -o out.safetensors",
     "build {gone} -o out.engine",
     "build {model} -o out.engine --plugin {gone}",
     "build {model} -o out.engine --into {gone}",
