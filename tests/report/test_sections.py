@@ -109,3 +109,10 @@ def test_columns_have_one_number_of_decimals() -> None:
     assert aligned([12.34, 100.0]) == ["12.3", "100.0"]
     assert aligned([1234.5, 20000.0]) == ["1,234", "20,000"]
     assert aligned([]) == []
+
+
+def test_what_the_benchmark_notes_stands_below_its_figures(deployed: Path, tmp_path: Path) -> None:
+    bench = json.loads((deployed / "bench.json").read_text())
+    bench["notes"] = ["the machine was busy"]
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    assert sections_of(tmp_path)["Latency"].tables[0].note == "the machine was busy."

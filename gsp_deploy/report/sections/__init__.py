@@ -6,7 +6,7 @@ from gsp_deploy.report.content import Section
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.pictures import Pictures
 from gsp_deploy.report.sections.deployed import deployed
-from gsp_deploy.report.sections.engines import layers, stages, sustained
+from gsp_deploy.report.sections.engines import layers, stages
 from gsp_deploy.report.sections.environment import environment
 from gsp_deploy.report.sections.glance import glance
 from gsp_deploy.report.sections.images import kept, neighbours
@@ -14,6 +14,7 @@ from gsp_deploy.report.sections.latency import latency
 from gsp_deploy.report.sections.parity import parity
 from gsp_deploy.report.sections.retrieval import retrieval
 from gsp_deploy.report.sections.solver import solver
+from gsp_deploy.report.sections.sustained import sustained
 
 
 def all_sections(documents: Documents, pictures: Pictures | None) -> list[Section]:

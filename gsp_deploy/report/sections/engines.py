@@ -1,4 +1,4 @@
-"""Engines on a GPU: an inference in stages, layers by time and by type, and runs without pause."""
+"""Engines on a GPU: an inference in stages, and layers by time and by type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import NamedTuple
 from gsp_deploy.benchmark.gpu.layers import LayerProfile
 from gsp_deploy.benchmark.gpu.result import GpuResult
 from gsp_deploy.benchmark.gpu.stages import STAGES, StageTimes
-from gsp_deploy.benchmark.gpu.sustained import Sustained
 from gsp_deploy.report.charts.bars import lengths, stacked
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of, shade, square
 from gsp_deploy.report.charts.rows import Row
@@ -37,25 +36,24 @@ _LAYERS_TEXT = (
     "Where an engine's compute goes, by TensorRT's profiler, told as parts of the PyTorch model "
     "and steps of the solver. Good: the pooling head, in colour, is a few per cent."
 )
-_SUSTAINED_TEXT = (
-    "Each engine without pause. Good: the last tenth is as fast as the first, and nothing held the "
-    "clocks down; a run counts as throttled where it slowed by more than 5 %."
-)
 
 
-class _Measured(NamedTuple):
+class EngineResult(NamedTuple):
+    """What was measured of one engine at one batch size."""
+
     name: str
     batch: int
     gpu: GpuResult
 
     @property
     def label(self) -> str:
+        """Its name and batch size in words."""
         return f"{self.name}, batch {self.batch}"
 
 
 def stages(documents: Documents) -> Section | None:
     """Show engines' inferences in stages; None where none was measured."""
-    found = _measured(documents)
+    found = engine_results(documents)
     if not found:
         return None
     notes = dict.fromkeys(f"No CUDA graphs: {m.gpu.no_graphs}." for m in found if m.gpu.no_graphs)
@@ -69,7 +67,7 @@ def stages(documents: Documents) -> Section | None:
 def layers(documents: Documents) -> Section | None:
     """Show engines' layers by part and time, and by type; None without engines."""
     blocks: list[Block] = []
-    for measured in _measured(documents):
+    for measured in engine_results(documents):
         if measured.gpu.layers is not None:
             blocks += _by_part(measured.label, measured.gpu.layers)
     if engines := [artifact for artifact in documents.artifacts if artifact.engine is not None]:
@@ -77,24 +75,10 @@ def layers(documents: Documents) -> Section | None:
     return Section("Engine layers", _LAYERS_TEXT, tuple(blocks)) if blocks else None
 
 
-def sustained(documents: Documents) -> Section | None:
-    """Show runs without pause; None where there were none."""
-    found = [(m, m.gpu.sustained) for m in _measured(documents) if m.gpu.sustained]
-    if not found:
-        return None
-    table = Table(
-        "",
-        ("artifact", "batch", "seconds", "images/s", "first tenth", "last tenth", "throttled",
-         "p99 ms", "MHz", "°C", "W", "J/image", "held down by", "read from"),
-        tuple((m.name, str(m.batch), *_sustained_cells(run)) for m, run in found),
-        frozenset(index for index, (_, run) in enumerate(found) if run.throttled),
-    )  # fmt: skip
-    return Section("Without pause", _SUSTAINED_TEXT, (table,))
-
-
-def _measured(documents: Documents) -> list[_Measured]:
+def engine_results(documents: Documents) -> list[EngineResult]:
+    """Return everything that was measured of engines on a GPU."""
     return [
-        _Measured(model.name, result.batch, result.gpu)
+        EngineResult(model.name, result.batch, result.gpu)
         for report in documents.benchmarks
         for model in report.models
         for result in model.batches
@@ -102,8 +86,8 @@ def _measured(documents: Documents) -> list[_Measured]:
     ]
 
 
-def _stages_table(found: Sequence[_Measured]) -> Table:
-    rows: list[tuple[_Measured, str, StageTimes]] = []
+def _stages_table(found: Sequence[EngineResult]) -> Table:
+    rows: list[tuple[EngineResult, str, StageTimes]] = []
     for measured in found:
         if measured.gpu.with_graphs is not None:
             rows.append((measured, "on", measured.gpu.with_graphs))
@@ -120,7 +104,7 @@ def _stages_table(found: Sequence[_Measured]) -> Table:
     )
 
 
-def _stages_chart(found: Sequence[_Measured], marks: dict[str, Mark]) -> Chart:
+def _stages_chart(found: Sequence[EngineResult], marks: dict[str, Mark]) -> Chart:
     shown = dict(zip(STAGES[:3], _STAGE_TITLES[:3], strict=True))
     rows = [
         (
@@ -135,7 +119,7 @@ def _stages_chart(found: Sequence[_Measured], marks: dict[str, Mark]) -> Chart:
     return Chart(title, caption, stacked(rows, title, "ms"), legend)
 
 
-def _costs_table(found: Sequence[_Measured]) -> Table | None:
+def _costs_table(found: Sequence[EngineResult]) -> Table | None:
     costs = [(m, m.gpu.cost) for m in found if m.gpu.cost is not None]
     if not costs:
         return None
@@ -201,24 +185,3 @@ def _by_type(engines: Sequence[Artifact], marks: dict[str, Mark]) -> list[Block]
         folded=True,
     )
     return [Chart(title, caption, stacked(rows, title, "layers"), legend), table]
-
-
-def _sustained_cells(run: Sustained) -> tuple[str, ...]:
-    told = run.telemetry
-    clocks = told.gpu_mhz if told else None
-    heat = told.celsius if told else None
-    reasons = told.throttling.items() if told else ()
-    return (
-        f"{run.seconds:.0f}",
-        f"{run.images_per_second:,.0f}",
-        f"{run.first:,.0f}",
-        f"{run.last:,.0f}",
-        "yes" if run.throttled else "no",
-        f"{run.latency.p99:.3g}",
-        f"{clocks[0]:.0f} to {clocks[-1]:.0f}" if clocks else DASH,
-        f"{heat[0]:.0f} to {heat[-1]:.0f}" if heat else DASH,
-        DASH if told is None or told.watts is None else f"{told.watts:.1f}",
-        DASH if run.joules_per_image is None else f"{run.joules_per_image:.3g}",
-        ", ".join(f"{reason} {share:.0%}" for reason, share in reasons) or DASH,
-        DASH if told is None else f"{told.source}, {told.samples} samples",
-    )

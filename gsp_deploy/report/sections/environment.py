@@ -34,7 +34,6 @@ def _conditions(report: BenchmarkReport) -> Table:
         ("threads", str(settings.threads or "the runtime's choice")),
         ("length", f"{length} a batch size after {settings.warmup} to warm up"),
         *((name, text) for name, _, text in (line.partition(": ") for line in report.included)),
-        *(("note", note) for note in report.notes),
     ]
     return Table("The benchmark", ("condition", "value"), tuple(rows))
 

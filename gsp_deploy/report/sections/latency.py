@@ -60,6 +60,7 @@ def _table(report: BenchmarkReport) -> Table:
             aligned([None if cost is None else cost.ratio for cost in costs]),
             aligned([None if cost is None else cost.twin.p50 for cost in costs]),
         ),
+        note=" ".join(f"{note}." for note in report.notes),
     )
 
 
