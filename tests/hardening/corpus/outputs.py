@@ -32,6 +32,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             f"{EXPORT}|-o|/proc/m.onnx": NO_PLACE,
             f"{CONVERT}|-o|>c.pt": (2, "ending in .safetensors"),
             f"{CONVERT}|-o|/proc/c.safetensors": NO_PLACE,
+            "build|@model.onnx|-o|>m.bin": (2, "ending in .engine"),
             "build|@model.onnx|-o|/proc/m.engine": NO_PLACE,
             "package|@model.onnx|-o|/proc/bundle": NO_PLACE,
             f"{INDEX}|-o|/proc/index": NO_PLACE,
