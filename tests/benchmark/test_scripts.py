@@ -42,6 +42,9 @@ def test_a_certified_head_has_a_tenth_of_the_nodes_of_the_loop() -> None:
     loop, fixed_point, newton = (r["nodes"] for r in run("nodes.py", "--threads", "1")["results"])
     assert newton < fixed_point < loop
     assert 10 * newton < loop
+    told = (SCRIPTS / "README.md").read_text(encoding="utf-8")
+    assert f"fixed-point, 100 steps | {fixed_point} |" in told
+    assert f"(one step on these features) | {newton} |" in told
 
 
 def test_the_layer_equals_autograd_before_it_is_timed() -> None:
