@@ -13,7 +13,7 @@ from gsp_deploy.export.twin import write_twin
 
 
 def write_engine_twin(engine: Path, manifest: EngineManifest | None, target: Path) -> None:
-    """Build the twin of an engine at `target`, for the same shapes and with the same effort.
+    """Build the twin of an engine at `target`: for the same shapes, as fast and as precise.
 
     Raises:
         ModelFileError: the ONNX file is not beside the engine, or has no GSP head.
@@ -30,14 +30,16 @@ def _options(manifest: EngineManifest) -> BuildOptions:
     images = manifest.inputs[0]
     open_sizes = [isinstance(size, str) for size in images.shape]
     height = 1 if images.dtype == "uint8" else 2
-    level = manifest.options.get("optimization_level")
     targets = manifest.compute_capabilities if manifest.flavour == "tensorrt-rtx" else ()
     return BuildOptions(
         batches=tuple(_batches(shape) for shape in shapes) if open_sizes[0] else (),
         sizes=tuple(_spatial(shape, height) for shape in shapes) if open_sizes[height] else (),
         targets=targets,
-        optimization_level=level if isinstance(level, int) else None,
+        workspace=manifest.options.get("workspace"),
+        optimization_level=manifest.options.get("optimization_level"),
         hardware_compatibility=manifest.hardware_compatibility,
+        refit=manifest.options.get("refit", False),
+        tf32=manifest.options.get("tf32", False),
     )
 
 
