@@ -6,7 +6,7 @@ from json import loads
 from typing import TYPE_CHECKING
 
 from gsp_deploy.config import GSPConfig
-from gsp_deploy.wording import counted
+from gsp_deploy.wording import counted, drop_in_words
 from gsp_deploy_cli import show
 from gsp_deploy_cli.reference_options import settings_in_words
 
@@ -74,7 +74,8 @@ def _report_quantisation(record: QuantisationRecord) -> None:
         ("ranges", f"{record.method} over {record.calibration}"),
         (
             measure,
-            f"{record.score:.2f} against {record.float32_score:.2f} in fp32, {_change(record)}, "
+            f"{record.score:.2f} against {record.float32_score:.2f} in fp32, "
+            f"{drop_in_words(record.drop)} where {record.max_drop:g} is allowed, "
             f"on {record.validation}",
         ),
         ("neighbours", f"{record.neighbour_overlap:.1f} % of the 10 nearest are fp32's"),
@@ -97,13 +98,6 @@ def _report_quantisation(record: QuantisationRecord) -> None:
         )
     for note in record.notes:
         show.note(f"note: {note}")
-
-
-def _change(record: QuantisationRecord) -> str:
-    """Return how int8 scores against float32, in points: by chance it may score higher."""
-    if record.drop <= 0:
-        return f"no drop ({-record.drop:+.2f})"
-    return f"a drop of {record.drop:.2f}, where {record.max_drop:g} is allowed"
 
 
 def check_drop(exported: ExportedModel) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsp_deploy.wording import counted
+from gsp_deploy.wording import counted, drop_in_words
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
 from gsp_deploy_cli.options import Json
@@ -286,12 +286,8 @@ def _in_words(point: Point) -> str:
     return (
         f"{_form(point)}, batch {point.batch}: {point.latency_ms:.3g} ms "
         f"({point.images_per_second:.4g} images a second), MAP@R {point.map_at_r:.2f}, "
-        f"{_change(point.drop)}"
+        + drop_in_words(point.drop)
     )
-
-
-def _change(drop: float) -> str:
-    return f"a drop of {drop:.2f}" if drop > 0 else f"no drop ({-drop:+.2f})"
 
 
 def _choice(chosen: Point | None, output: Path | None) -> dict[str, Any]:
