@@ -19,6 +19,7 @@ from gsp_deploy.model import EmbeddingModel, feature_channels
 from gsp_deploy.training.distributed import World, synchronise
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.sections import head_config
+from gsp_deploy.wording import counted
 
 
 def build_model(recipe: Recipe, device: torch.device, world: World) -> EmbeddingModel:
@@ -89,20 +90,37 @@ def choose_device(name: str, world: World) -> torch.device:
     """Return the device that the recipe asks for; `auto` takes a GPU where there is one.
 
     Raises:
+        ConfigError: one device by its number for several processes.
         MissingCapabilityError: the machine has no such device.
     """
-    cuda = torch.cuda.is_available()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if cuda else "cpu"
-    if name.startswith("cuda") and not cuda:
+        name = "cuda" if count else "cpu"
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise MissingCapabilityError("run.device is mps, but torch finds none; use cpu")
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    if not count:
         raise MissingCapabilityError(
             f"run.device is {name}, but torch finds no CUDA device; use run.device = cpu"
         )
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise MissingCapabilityError("run.device is mps, but torch finds none; use cpu")
-    if name == "cuda" and world.size > 1:
-        name = f"cuda:{world.rank % torch.cuda.device_count()}"
-    device = torch.device(name)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device = _cuda_device(device, count, world)
+    torch.cuda.set_device(device)
     return device
+
+
+def _cuda_device(asked: torch.device, count: int, world: World) -> torch.device:
+    """Return one of `count` devices by its number, which `torch.cuda.set_device` insists on."""
+    if asked.index is None:
+        return torch.device("cuda", world.rank % count)
+    if asked.index >= count:
+        raise MissingCapabilityError(
+            f"run.device is {asked}, but torch finds {counted(count, 'CUDA device')}"
+        )
+    if world.size > 1:
+        raise ConfigError(
+            f"run.device is {asked} for {world.size} processes; use run.device = cuda, and each "
+            "takes a device of its own"
+        )
+    return asked
