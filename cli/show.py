@@ -59,7 +59,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text
         grid.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         grid.add_row(*row)
-    out.print(grid)
+    _print(grid)
 
 
 def note(message: str) -> None:
@@ -122,7 +122,15 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
         # Broken between words: a long path stays whole, to be copied.
         whole = textwrap.fill(line, out.width, break_long_words=False, break_on_hyphens=False)
         out.print(Text(whole, style="bold"), soft_wrap=True)
-    out.print(grid)
+    _print(grid)
+
+
+def _print(grid: Table) -> None:
+    """Print a table without the blanks that fill its lines up."""
+    with out.capture() as printed:
+        out.print(grid)
+    for line in printed.get().splitlines():
+        print(line.rstrip())
 
 
 def elided(text: str, width: int) -> str:

@@ -69,6 +69,7 @@ def test_results_fit_and_are_plain_in_a_pipe(
     code, out, err = run_here(*(word.format(**names) for word in TABLES[command]))
     assert code in (0, 3), err  # a gate may fail on noise; its table is printed all the same
     assert len(out.splitlines()) > 1
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
     assert_plain(out, err)
 
 
