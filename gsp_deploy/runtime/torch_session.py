@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
+from gsp_deploy.wording import counted
+
+_SETTING = threading.Lock()
 
 
 class TorchSession(EmbeddingSession):
@@ -22,11 +27,7 @@ class TorchSession(EmbeddingSession):
     def __init__(self, path: Path, options: SessionOptions) -> None:
         if options.provider is not None:
             raise UsageError(f"{path}: a checkpoint runs in PyTorch and takes no provider")
-        if options.device.startswith("cuda") and not torch.cuda.is_available():
-            raise MissingCapabilityError(
-                f"device {options.device} was asked for, but PyTorch sees no CUDA device here"
-            )
-        self._device = torch.device(options.device)
+        self._device = _device_of(options)
         self._threads = options.threads
         self.model: EmbeddingModel = load_checkpoint(path).to(self._device)
         super().__init__(_describe(path, self.model, options), options)
@@ -35,7 +36,7 @@ class TorchSession(EmbeddingSession):
         """Run one batch; an empty one gives empty outputs."""
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        with torch.inference_mode():
+        with torch.inference_mode(), whole_float32(self._device):
             batch = torch.from_numpy(np.ascontiguousarray(inputs)).to(self._device)
             found = self.model(batch)._asdict()
         return {name: found[name].float().cpu().numpy() for name in outputs}
@@ -45,6 +46,35 @@ class TorchSession(EmbeddingSession):
         if not self.closed:
             del self.model
         self.closed = True
+
+
+def _device_of(options: SessionOptions) -> torch.device:
+    device = torch.device(options.device)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and options.device_index >= count:
+        raise MissingCapabilityError(
+            f"device {options.device} was asked for, but PyTorch sees "
+            f"{counted(count, 'CUDA device')} here"
+        )
+    return device
+
+
+@contextmanager
+def whole_float32(device: torch.device) -> Iterator[None]:
+    """Keep cuDNN from rounding what it convolves to TF32, as PyTorch lets it do by default.
+
+    The setting is the process's: one session at a time, and it is as it was afterwards.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _SETTING:
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
 
 
 def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> SessionInfo:
