@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
 
 from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.errors import GspDeployError
 from gsp_deploy.preprocessing import load_image
 
 HERE = Path(__file__).parent
@@ -25,7 +27,7 @@ TOLERANCE = 1e-3  # cosine distance: fp16 on another device keeps well within it
 
 
 def main() -> int:
-    """Embed files or check the golden images; return the exit code."""
+    """Embed files or check the golden images; return the exit code: 0 done, 1 failed, 3 differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="*", help="image files")
     parser.add_argument("-o", "--output", default="embeddings.npy")
@@ -33,14 +35,26 @@ def main() -> int:
     parser.add_argument("-b", "--batch", type=int, default=16, help="images in a request")
     parser.add_argument("--check", action="store_true", help="embed the golden images")
     asked = parser.parse_args()
+    if asked.batch < 1:
+        parser.error(f"--batch must be at least 1, got {asked.batch}")
+    if not asked.images and not asked.check:
+        parser.error("name at least one image, or --check")
+    try:
+        return answer(asked)
+    except (GspDeployError, InferenceServerException) as error:
+        return failed(str(error))
+    except OSError as error:
+        return failed(f"{error.filename or asked.url}: {error.strerror or error}")
+
+
+def answer(asked: argparse.Namespace) -> int:
+    """Do what was asked; return the exit code."""
     settings = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
     client, model = InferenceServerClient(asked.url), settings.pop("model")
     if asked.check:
         return check(client, model)
     spec = PreprocessingSpec(**settings)
     pixels = [load_image(path, spec) for path in asked.images]
-    if not pixels:
-        parser.error("name at least one image, or --check")
     batches = [
         embed(client, model, np.stack(pixels[start : start + asked.batch]))
         for start in range(0, len(pixels), asked.batch)
@@ -70,6 +84,12 @@ def check(client: InferenceServerClient, model: str) -> int:
     agrees = worst <= TOLERANCE
     print(f"{'agrees' if agrees else 'DIFFERS'}: worst cosine distance {worst:.1e}")
     return 0 if agrees else 3
+
+
+def failed(why: str) -> int:
+    """Say why nothing came, and return the exit code."""
+    print(f"error: {why}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -190,6 +190,30 @@ def test_the_client_sees_another_model(tiny_export: str, tmp_path: Path) -> None
     assert (checked.returncode, checked.stdout[:7]) == (3, "DIFFERS")
 
 
+def test_what_keeps_the_client_from_embedding_is_one_line(
+    repository, tiny_export: str, tmp_path: Path
+) -> None:
+    image, nothing = tmp_path / "0.png", tmp_path / "none.png"
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(image)
+    output = tmp_path / "out.npy"
+    with open_session(tiny_export) as session, running_server(session) as running:
+        url = urlsplit(running.url).netloc  # its model is called m, the repository's tiny
+        for arguments, code, words in (
+            ((), 2, "name at least one image, or --check"),
+            ((image, "-b", 0), 2, "--batch must be at least 1, got 0"),
+            ((nothing, "-u", url), 1, "none.png"),
+            ((image, "-u", url), 1, "no model 'tiny'"),
+            (("--check", "-u", url), 1, "no model 'tiny'"),
+            ((image, "-u", "localhost:1"), 1, "localhost:1: Connection refused"),
+        ):
+            ran = run_client(repository.folder, *arguments, "-o", output)
+            assert (ran.returncode, ran.stdout) == (code, "")
+            assert words in ran.stderr.splitlines()[-1], ran.stderr
+            assert code == 2 or ran.stderr.startswith("error: ")
+            assert "Traceback" not in ran.stderr
+    assert not output.exists()
+
+
 def test_the_readme_has_commands_that_fit(repository) -> None:
     text = (repository.folder / "README.md").read_text()
     assert "--model-repository=/models" in text
