@@ -12,12 +12,26 @@ namespace example {
 struct Arguments {
   gsp::Options options;
   std::vector<std::string> plain;  // what is no option
+  bool help = false;
   bool selftest = false;
   int count = 5;     // --count: neighbours to show
   int decoders = 2;  // --decoders: threads that decode
   int workers = 1;   // --workers: threads that embed
   std::string output;
 };
+
+inline constexpr const char* options_help =
+    "--backend NAME   onnxruntime or tensorrt; the bundle's first artifact if left out\n"
+    "--fallback       take the bundle's next artifact where the first does not fit\n"
+    "--threads N      threads of one inference on the CPU\n"
+    "--device N       the GPU of an engine\n"
+    "--batch N        images that go through the network at once\n"
+    "--plugin FILE    a shared object that an engine needs; repeatable\n"
+    "--count N        search: neighbours to show\n"
+    "--decoders N     pipeline: threads that decode\n"
+    "--workers N      pipeline: threads that embed\n"
+    "-o FILE          the .npy to write\n"
+    "--selftest       embed_images: hold the golden images against what was packaged\n";
 
 inline int whole_number(const std::string& option, const std::string& text) {
   char* end = nullptr;
@@ -43,7 +57,9 @@ inline Arguments parse(int argc, char** argv) {
       throw gsp::Error(gsp::ErrorKind::usage, option + " needs a value");
     };
     const auto number = [&] { return whole_number(option, value()); };
-    if (option == "--selftest")
+    if (option == "--help" || option == "-h")
+      found.help = true;
+    else if (option == "--selftest")
       found.selftest = true;
     else if (option == "--fallback")
       found.options.allow_fallback = true;
@@ -78,7 +94,12 @@ template <typename Body>
 int guarded(int argc, char** argv, const char* usage, Body body) {
   try {
     const Arguments arguments = parse(argc, argv);
-    if (arguments.plain.empty()) throw gsp::Error(gsp::ErrorKind::usage, usage);
+    if (arguments.help) {
+      std::printf("usage: %s %s\n\n%s", argv[0], usage, options_help);
+      return 0;
+    }
+    if (arguments.plain.empty())
+      throw gsp::Error(gsp::ErrorKind::usage, std::string("expected ") + usage);
     body(arguments);
     return 0;
   } catch (const gsp::Error& error) {

@@ -47,6 +47,6 @@ void embed(const example::Arguments& given) {
 
 int main(int argc, char** argv) {
   return example::guarded(
-      argc, argv, "expected BUNDLE -o OUT.npy FILE..., or BUNDLE --selftest",
+      argc, argv, "BUNDLE -o OUT.npy FILE..., or BUNDLE --selftest",
       [](const example::Arguments& given) { given.selftest ? selftest(given) : embed(given); });
 }

@@ -143,5 +143,5 @@ void run(const example::Arguments& given) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return example::guarded(argc, argv, "expected BUNDLE FILE|FOLDER...", run);
+  return example::guarded(argc, argv, "BUNDLE FILE|FOLDER...", run);
 }

@@ -62,5 +62,5 @@ void search(const example::Arguments& given) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return example::guarded(argc, argv, "expected BUNDLE GALLERY.npy QUERY...", search);
+  return example::guarded(argc, argv, "BUNDLE GALLERY.npy QUERY...", search);
 }

@@ -110,6 +110,16 @@ def test_errors_are_a_line_and_a_code(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("program", ["embed_images", "search", "pipeline"])
+def test_help_names_every_option_that_is_parsed(program: str, library: Build) -> None:
+    source = Path("plugins/runtime/examples/arguments.hpp").read_text()
+    parsed = set(re.findall(r'option == "(-[a-z-]+)"', source)) - {"--help", "-h"}
+    done = library.run(program, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+    assert set(re.findall(r"^(-[a-z-]+) ", done.stdout, re.MULTILINE)) == parsed
+
+
 def test_a_runtime_that_is_missing(library: Build, bundle: Path) -> None:
     done = library.run("embed_images", bundle, "--selftest", GSP_ONNXRUNTIME_LIBRARY="/no/such.so")
     assert done.returncode == 4
