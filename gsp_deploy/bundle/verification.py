@@ -118,6 +118,6 @@ def _embeddings(folder: Path, manifest: BundleManifest, opened: Opened) -> Bundl
         return BundleCheck("golden embeddings", words, False)
     worst = float(cosine_distances(found, golden).max())
     allowed = opened.artifact.max_cosine_distance
-    images = counted(len(golden), "image")
-    words = f"{images}, worst cosine distance {worst:.1e}, allowed is {allowed:.0e}"
+    shown = counted(len(golden), "image")
+    words = f"{shown}, worst cosine distance {worst:.1e}, allowed is {allowed:.0e}"
     return BundleCheck("golden embeddings", words, worst <= allowed)
