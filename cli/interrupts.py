@@ -14,7 +14,8 @@ def remembered_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt also where Ctrl-C came and something else was made of it.
 
     CPython's compiler, which PyTorch's exporter calls, may end with a SystemError; others wrap
-    what they meet. Where SIGINT is handled or ignored already, as under nohup, that stays.
+    what they meet, or go on as if nothing had come; then it is raised at the end. Where SIGINT is
+    handled or ignored already, as under nohup, that stays.
     """
     if (
         threading.current_thread() is not threading.main_thread()
@@ -32,9 +33,11 @@ def remembered_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, remember)
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if came:
             raise KeyboardInterrupt from error
         raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pickle
@@ -16,6 +17,7 @@ import pytest
 
 from gsp_deploy.bundle.verification import verify_bundle
 from gsp_deploy.inspection import inspect_file
+from gsp_deploy_cli.interrupts import remembered_interrupts
 
 from .workshop import Ran, contents, run_here
 
@@ -154,6 +156,25 @@ def test_ctrl_c_that_a_library_makes_something_else_of(
     assert (ran.code, ran.leaked) == (INTERRUPTED, None)
     assert ran.error.startswith("error: interrupted")
     assert not contents(tmp_path)
+
+
+@pytest.mark.parametrize("end", [None, SystemExit(0), ValueError("wrapped")], ids=repr)
+def test_ctrl_c_that_is_swallowed_is_raised_at_the_end(end: BaseException | None) -> None:
+    def swallow() -> None:
+        with remembered_interrupts():
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            if end is not None:
+                raise end
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            swallow()
+        with pytest.raises(SystemExit), remembered_interrupts():
+            raise SystemExit(0)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupted_training_says_so(workshop: Path, tmp_path: Path, tried) -> None:
