@@ -16,7 +16,9 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
+
+from typer.models import ParameterInfo
 
 Command = Callable[..., None]
 
@@ -32,6 +34,8 @@ def unfolded(command: Command) -> Command:
             parameters += _options_of(group)
         else:
             parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+    for parameter in parameters:
+        _leave_paths_to_us(parameter)
 
     @wraps(command)
     def folding(**given: Any) -> None:
@@ -53,3 +57,10 @@ def _options_of(group: type) -> list[Parameter]:
         )
         for field in fields(group)
     ]
+
+
+def _leave_paths_to_us(parameter: Parameter) -> None:
+    """Keep Typer from looking at a path: `inputs` says what is wrong with it, in one wording."""
+    for told in get_args(parameter.annotation)[1:]:
+        if isinstance(told, ParameterInfo):
+            told.readable = False
