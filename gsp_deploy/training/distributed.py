@@ -53,7 +53,8 @@ def processes() -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    # Both where there are GPUs: a recipe may still ask for the CPU, and objects travel by it.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
     finally:
