@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from pathlib import Path
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 80
@@ -42,6 +43,21 @@ class DataError(GspDeployError):
 
 class ImageSizeError(DataError):
     """An image has more pixels than are decoded; its header says so, nothing was decoded."""
+
+
+class OutputError(GspDeployError):
+    """The system refuses to write an output: the disk is full, or the place is not ours.
+
+    `path` is the output, `reason` the system's word.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"cannot write {path}: {reason}; nothing was replaced, "
+            "free some space or choose another place"
+        )
+        self.path = path
+        self.reason = reason
 
 
 class GateError(GspDeployError):

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.errors import UsageError
 from gsp_deploy.scratch import scratch_beside
 
 
@@ -28,7 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     A crash, a full disk or an interrupt leaves the old file as it was and no partial new one.
 
     Raises:
-        GspDeployError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     with replacing_together(path) as (temporary,):
         yield temporary
@@ -42,24 +42,16 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
     them, or none. Only a crash of the machine between two moves can leave a mixture.
 
     Raises:
-        GspDeployError: a file cannot be written.
+        OutputError: a file cannot be written.
     """
     targets = [Path(path) for path in paths]
     main = targets[-1]
-    try:
-        main.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_beside(main) as folder:
-            fresh = tuple(folder / target.name for target in targets)
-            yield fresh
-            for file in fresh:
-                flush_to_disk(file)
-            _move_all(fresh, targets, Path(tempfile.mkdtemp(dir=folder)))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GspDeployError(
-            f"cannot write {main}: {reason}; nothing was replaced, "
-            "free some space or choose another place"
-        ) from error
+    with scratch_beside(main) as folder:
+        fresh = tuple(folder / target.name for target in targets)
+        yield fresh
+        for file in fresh:
+            flush_to_disk(file)
+        _move_all(fresh, targets, Path(tempfile.mkdtemp(dir=folder)))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

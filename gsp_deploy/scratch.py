@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
+
+from gsp_deploy.errors import OutputError
+
+if sys.platform == "win32":  # without such locks nobody's folder is taken for left behind
+
+    def _hold(lock: TextIO, *, wait: bool) -> None:
+        raise OSError
+
+else:
+    import fcntl
+
+    def _hold(lock: TextIO, *, wait: bool) -> None:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
 
 # What a folder of ours holds, and nothing else: what is being made, and whose it is.
 _FILES, _LOCK = "files", "lock"
@@ -25,19 +39,39 @@ def scratch_beside(target: Path) -> Iterator[Path]:
     error, that is when the new output stands, what killed runs left beside it is removed.
 
     Raises:
-        OSError: the folder cannot be made.
+        OutputError: the system does not let the folder be made, or what stands in the block.
     """
-    place, lock = _own_folder(target)
-    try:
-        with lock:
-            yield place / _FILES
-            remove_left_behind(target)
-    finally:
+    with refusals_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place, lock = _own_folder(target)
         try:
-            _remove(place)
-        except KeyboardInterrupt:
-            _remove(place)
-            raise
+            with lock:
+                yield place / _FILES
+                remove_left_behind(target)
+        finally:
+            try:
+                _remove(place)
+            except KeyboardInterrupt:
+                _remove(place)
+                raise
+
+
+@contextmanager
+def refusals_of(target: Path) -> Iterator[None]:
+    """Turn the system's refusals on the way to `target` into one error that names it.
+
+    Raises:
+        OutputError: an `OSError` came, or such an error of a file in the scratch folder, of which
+            nobody has been told.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(target, error.strerror or str(error)) from error
+    except OutputError as error:
+        if any(part.startswith(f".{target.name}.") for part in error.path.parts):
+            raise OutputError(target, error.reason) from error
+        raise
 
 
 def remove_left_behind(target: Path) -> None:
@@ -45,7 +79,7 @@ def remove_left_behind(target: Path) -> None:
     for place in _scratch_folders(target):
         if not place.is_symlink() and _holds_what_ours_do(place):
             with suppress(OSError), (place / _LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _hold(lock, wait=False)
                 _remove(place)
 
 
@@ -66,7 +100,7 @@ def _own_folder(target: Path) -> tuple[Path, TextIO]:
         try:
             lock = (place / _LOCK).open("w")
             with suppress(OSError):  # a file system without locks: nobody takes it for left behind
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _hold(lock, wait=True)
             with suppress(FileNotFoundError):  # taken for left behind before it was locked
                 (place / _FILES).mkdir()
                 return place, lock

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import pytest
 
+from gsp_deploy.errors import OutputError
 from gsp_deploy.files import replacing, write_text
 from gsp_deploy.scratch import remove_left_behind, scratch_beside
 
@@ -131,3 +132,14 @@ def test_what_only_looks_like_ours_stays(kind: str, tmp_path: Path) -> None:
     before = sorted(path for path in tmp_path.rglob("*"))
     remove_left_behind(tmp_path / "here" / "m.onnx")
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_what_cannot_be_written_in_the_folder_is_told_of_the_output(tmp_path: Path) -> None:
+    target, elsewhere = tmp_path / "bundle", tmp_path / "log.txt"
+    refused = pytest.raises(OutputError, match=f"cannot write {target}: full;")
+    with refused, scratch_beside(target) as folder, scratch_beside(folder / "m.onnx"):
+        raise OSError("full")
+    refused = pytest.raises(OutputError, match=f"cannot write {elsewhere}: full;")
+    with refused, scratch_beside(target):
+        raise OutputError(elsewhere, "full")
+    assert list(tmp_path.iterdir()) == []

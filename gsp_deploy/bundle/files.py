@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError, brief
+from gsp_deploy.errors import ModelFileError, UsageError, brief
 from gsp_deploy.files import flush_to_disk, sha256_of, write_text
 from gsp_deploy.scratch import scratch_beside
 
@@ -81,23 +81,16 @@ def new_folder(folder: Path, *, force: bool, known_by: str, kind: str = "bundle"
 
     Raises:
         UsageError: it exists and is not to be replaced.
-        GspDeployError: it cannot be written.
+        OutputError: it cannot be written.
     """
     refuse_to_replace(folder, force, known_by, kind)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_beside(folder) as outer:
-            fresh = outer / "fresh"
-            fresh.mkdir()
-            yield fresh
-            for name in _files_below(fresh):
-                flush_to_disk(fresh / name)
-            _replace_folder(fresh, folder, outer / "old")
-    except OSError as error:
-        raise GspDeployError(
-            f"cannot write {folder}: {error.strerror or error}; nothing was replaced, "
-            "free some space or choose another place"
-        ) from error
+    with scratch_beside(folder) as outer:
+        fresh = outer / "fresh"
+        fresh.mkdir()
+        yield fresh
+        for name in _files_below(fresh):
+            flush_to_disk(fresh / name)
+        _replace_folder(fresh, folder, outer / "old")
 
 
 def copy_file(source: Path, target: Path) -> None:

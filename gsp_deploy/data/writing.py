@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gsp_deploy.data.collage import Collage
 from gsp_deploy.data.images import Dataset
-from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.errors import UsageError
 from gsp_deploy.scratch import scratch_beside
 
 
@@ -25,7 +25,7 @@ def write_tree(
 
     Raises:
         UsageError: the set is not a built-in one, or `root` exists and is not empty.
-        GspDeployError: the disk is full or not writable; nothing is left behind.
+        OutputError: the disk is full or not writable; nothing is left behind.
     """
     target = Path(root)
     parts = (dataset.train, dataset.test)
@@ -33,20 +33,12 @@ def write_tree(
         raise UsageError(f"{dataset.name} already is files; only a built-in set can be written")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty folder; choose another name")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_beside(target) as scratch:
-            tree = scratch / target.name
-            for part in parts:
-                for index, name in enumerate(part.ids):
-                    (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                    part.image(index).save(tree / name)
-                    if on_image:
-                        on_image()
-            os.replace(tree, target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GspDeployError(
-            f"cannot write {target}: {reason}; nothing was left behind, "
-            "free some space or choose another place"
-        ) from error
+    with scratch_beside(target) as scratch:
+        tree = scratch / target.name
+        for part in parts:
+            for index, name in enumerate(part.ids):
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                part.image(index).save(tree / name)
+                if on_image:
+                    on_image()
+        os.replace(tree, target)

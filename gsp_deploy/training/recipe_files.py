@@ -103,7 +103,7 @@ def _text(path: Path, came_from: tuple[Path, ...]) -> str:
         names = ", ".join(sorted(file.stem for file in _shipped().glob("*.toml")))
         raise ConfigError(f"{path}: no such recipe{where}; those that ship are {names}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML recipe ({error})") from error
+        raise ConfigError(f"{path}: not a TOML recipe ({reason_of(error)})") from error
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tables:

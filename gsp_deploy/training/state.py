@@ -20,7 +20,7 @@ from torch import Tensor
 from gsp_deploy.checkpoint.integrity import damaged_record
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.files import replacing
-from gsp_deploy.scratch import remove_left_behind
+from gsp_deploy.scratch import refusals_of, remove_left_behind
 
 FORMAT_VERSION = 1
 
@@ -72,7 +72,8 @@ class RunFolder:
 
     def prepare(self, *, start_over: bool) -> None:
         """Make the folder, clear what a kill left half-written, and remove the run if asked to."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with refusals_of(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         for file in self._files():
             remove_left_behind(file)
         if start_over:

@@ -72,7 +72,7 @@ def test_a_tree_is_written_whole_or_not_at_all(tmp_path: Path, put_image: PutIma
     def full() -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(GspDeployError, match="No space left on device; nothing was left behind"):
+    with pytest.raises(GspDeployError, match="No space left on device; nothing was replaced"):
         write_tree(dataset, tmp_path / "tree", on_image=full)
     assert not any(tmp_path.iterdir())
     occupied = put_image("files/a/1.png").parent.parent
