@@ -23,7 +23,8 @@ from gsp_deploy.engine.manifest import (
     ShapeRange,
     write_engine_sidecar,
 )
-from gsp_deploy.manifest import ExportManifest, TensorSpec, read_sidecar
+from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
+from gsp_deploy.manifest import ExportManifest, TensorSpec
 from gsp_deploy.runtime.batching import InputProfile
 
 Batches = tuple[int, int, int]
@@ -89,7 +90,7 @@ def write_engine(
     device: HostDevice, onnx: Path, path: Path, batch: Batches = (1, 4, 8), **changes: Any
 ) -> Path:
     """Write a plan of an export, with its manifest beside it, and return its path."""
-    export = read_sidecar(onnx)
+    export = read_onnx_manifest(onnx)
     assert export is not None
     ranges = {export.inputs[0].name: _range(export.inputs[0], batch)}
     plan = _write_plan(device, onnx, path, next(iter(ranges.values())))
