@@ -1,15 +1,14 @@
-"""What a report shows of `check` and `evaluate` documents."""
+"""Parity of one artifact, as `check` wrote it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What `evaluate` calls all models' embeddings put together.
-JOINED = "joined embeddings"
+from gsp_deploy.report.evaluations import shares
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Check:
     weights: Errors | None
     top1_flips: int | None
     queries: int | None
-    overlap: Mapping[str, float]
+    overlap: Mapping[int, float]
     before: Mapping[str, float]
     after: Mapping[str, float]
     notes: tuple[str, ...]
@@ -107,9 +106,9 @@ class Check:
             weights=weights and Errors.from_document(weights["relative_to_spread"]),
             top1_flips=retrieval.get("top1_flips"),
             queries=retrieval.get("queries"),
-            overlap=dict(retrieval.get("overlap_at") or {}),
-            before=dict(retrieval.get("reference") or {}),
-            after=dict(retrieval.get("candidate") or {}),
+            overlap={int(k): float(v) for k, v in (retrieval.get("overlap_at") or {}).items()},
+            before=shares(retrieval.get("reference") or {}),
+            after=shares(retrieval.get("candidate") or {}),
             notes=tuple(str(note) for note in data["notes"]),
         )
 
@@ -128,24 +127,13 @@ class Check:
         return None if before is None or after is None else after - before
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """Retrieval metrics of models on one data set, shares of 1."""
-
-    dataset: str
-    images: int
-    classes: int
-    models: Mapping[str, Mapping[str, float]]
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def from_document(cls, data: Mapping[str, Any]) -> Evaluated:
-        """Read what `gsp-deploy evaluate --json` printed."""
-        models = {str(name): dict(metrics) for name, metrics in data["models"].items()}
-        if joined := data.get("concatenated"):
-            models[JOINED] = dict(joined)
-        notes = tuple(str(note) for note in data.get("notes", ()))
-        return cls(str(data["dataset"]), int(data["images"]), int(data["classes"]), models, notes)
+def labels_of(checks: Sequence[Check]) -> list[str]:
+    """Return the checks' names, with the reference where one artifact was checked twice."""
+    names = [check.name for check in checks]
+    return [
+        check.name if names.count(check.name) == 1 else f"{check.name}, against {check.reference}"
+        for check in checks
+    ]
 
 
 def _gate(data: Mapping[str, Any]) -> Gate:

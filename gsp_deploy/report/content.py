@@ -6,18 +6,16 @@ the page, so that the Markdown twin, which has the tables only, says the same.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
 from markupsafe import Markup
 
+from gsp_deploy.report.figures import is_figure
 from gsp_deploy.report.pictures import Panel, Strip
-
-DASH = "–"
-_MOST_DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Table:
         return frozenset(
             index
             for index in range(1, len(self.columns))
-            if all(_is_figure(row[index]) for row in self.rows)
+            if all(is_figure(row[index]) for row in self.rows)
         )
 
 
@@ -113,47 +111,14 @@ class Section:
 
     def runs(self) -> list[tuple[str, list[Block]]]:
         """Return the blocks with neighbours of one kind together, what is folded at the end."""
-        found: list[tuple[str, list[Block]]] = []
-        for block in sorted(self.blocks, key=_is_folded):
-            if not found or found[-1][0] != block.kind:
-                found.append((block.kind, []))
-            found[-1][1].append(block)
-        return found
+        blocks = sorted(self.blocks, key=_is_folded)
+        return [(kind, list(run)) for kind, run in groupby(blocks, key=lambda block: block.kind)]
 
 
 def _is_folded(block: Block) -> bool:
     return isinstance(block, Table) and block.folded
 
 
-def aligned(values: Sequence[float | None], digits: int = 3) -> list[str]:
-    """Write a column of figures with as many decimals as the smallest needs for its digits.
-
-    None, which is a figure that is not there, becomes a dash.
-    """
-    smallest = min((abs(value) for value in values if value), default=1.0)
-    decimals = min(max(0, digits - 1 - math.floor(math.log10(smallest))), _MOST_DECIMALS)
-    return [DASH if value is None else f"{value:,.{decimals}f}" for value in values]
-
-
-def scientific(value: float | None) -> str:
-    """Write an error with two digits; a dash where there is none."""
-    return DASH if value is None else f"{value:.1e}"
-
-
-def points(share: float | None) -> str:
-    """Write a change of a share in points of 100, with its sign."""
-    return DASH if share is None else f"{100 * share:+.2f}"
-
-
-def per_cent(share: float | None) -> str:
-    """Write a share in per cent."""
-    return DASH if share is None else f"{100 * share:.2f}"
-
-
-def columns_of(*columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+def rows_from(*columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return the rows of a table that is given by its columns."""
     return tuple(zip(*columns, strict=True))
-
-
-def _is_figure(cell: str) -> bool:
-    return cell in (DASH, "inf") or (cell[:1] in "+-0123456789" and " x " not in cell)

@@ -12,7 +12,8 @@ from gsp_deploy.benchmark import BenchmarkReport, read_report
 from gsp_deploy.engine.manifest import ENGINE_SUFFIXES, EngineManifest
 from gsp_deploy.errors import DataError, GspDeployError, reason_of
 from gsp_deploy.manifest import ExportManifest
-from gsp_deploy.report.checks import JOINED, Check, Evaluated
+from gsp_deploy.report.checks import Check
+from gsp_deploy.report.evaluations import JOINED, Evaluated
 from gsp_deploy.report.names import shortest_names
 
 T = TypeVar("T")
@@ -61,6 +62,10 @@ class Documents:
         evaluated = [name for found in self.evaluations for name in found.models if name != JOINED]
         deployed = [artifact.name for artifact in self.artifacts]
         return tuple(dict.fromkeys([*measured, *deployed, *checked, *evaluated]))
+
+    def checks_of(self, name: str) -> tuple[Check, ...]:
+        """Return the checks of one artifact, which may have been held against several others."""
+        return tuple(check for check in self.checks if check.name == name)
 
 
 @dataclass

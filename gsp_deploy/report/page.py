@@ -36,10 +36,11 @@ def verdict(documents: Documents) -> str | None:
     checks = documents.checks
     if not checks:
         return None
-    if failed := [check.name for check in checks if not check.passed]:
+    if failed := dict.fromkeys(check.name for check in checks if not check.passed):
         return f"parity gates failed: {', '.join(failed)}"
+    artifacts = counted(len({check.name for check in checks}), "artifact")
     images = counted(max(check.images for check in checks), "image")
-    return f"every parity gate passed: {counted(len(checks), 'artifact')} on {images}"
+    return f"every parity gate passed: {artifacts} on {images}"
 
 
 def _asset(name: str) -> str:

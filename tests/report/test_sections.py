@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gsp_deploy.report import read_documents
-from gsp_deploy.report.content import Section, Table, aligned
+from gsp_deploy.report.content import Section, Table
+from gsp_deploy.report.figures import aligned
 from gsp_deploy.report.sections import all_sections
 
 from .conftest import made_up_gpu_result

@@ -60,16 +60,14 @@ def tip(artist: Artist, text: str) -> None:
     artist.set_gid(_TIP + text)
 
 
+@mpl.rc_context(STYLE)
 def svg(figure: Figure, label: str) -> Markup:
     """Return the figure as an SVG element with a label for those who cannot see it.
 
     Its ids are its own on the page.
     """
     stream = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(
-            stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
-        )
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = stream.getvalue()
     head, body = text[text.index("<svg") :].split(">", 1)
     box = re.search(r'viewBox="[^"]+"', head)

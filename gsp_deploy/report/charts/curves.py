@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,7 @@ _FLOOR = 1e-16
 
 @dataclass(frozen=True)
 class Line:
-    """A named line: its mark, and its points `(x, y)`; one point alone is drawn large."""
+    """A named line: its mark, and at least one point `(x, y)`; one alone is drawn large."""
 
     name: str
     mark: Mark
@@ -38,25 +39,29 @@ class Scale:
     start: float | None = None
 
 
+@mpl.rc_context(STYLE)
 def curves(lines: Sequence[Line], x: Scale, y: Scale, label: str) -> Markup:
     """Draw lines over a common scale, each point with its own tip."""
-    with mpl.rc_context(STYLE):
-        figure, axes = new_axes(_HEIGHT, _LEFT, _BOTTOM)
-        _set_scales(axes, x, y)
-        for line in lines:
-            across = [x_value for x_value, _ in line.points]
-            up = [max(value, _FLOOR) if y.kind == "log" else value for _, value in line.points]
-            size = _ON_LINE if len(up) > 1 else _ALONE
-            axes.plot(across, up, color=line.mark.colour, linewidth=1.4)
-            for one, other, (_, told) in zip(across, up, line.points, strict=True):
-                (point,) = axes.plot(
-                    [one], [other], line.mark.shape, color=line.mark.colour, ms=size,
-                    mec=colour("card"), mew=0.8, zorder=3 if size == _ON_LINE else 5,
-                )  # fmt: skip
-                tip(point, f"{line.name}: {told:,.4g} at {one:,g}")
-        if y.start is not None:
-            axes.set_ylim(bottom=y.start)
-        return svg(figure, label)
+    figure, axes = new_axes(_HEIGHT, _LEFT, _BOTTOM)
+    _set_scales(axes, x, y)
+    for line in lines:
+        _draw(axes, line, _FLOOR if y.kind == "log" else -math.inf)
+    if y.start is not None:
+        axes.set_ylim(bottom=y.start)
+    return svg(figure, label)
+
+
+def _draw(axes: Axes, line: Line, floor: float) -> None:
+    """Draw a line and its points; what lies below the floor is drawn on it."""
+    drawn = [(x, max(y, floor)) for x, y in line.points]
+    size, above = (_ON_LINE, 3) if len(drawn) > 1 else (_ALONE, 5)
+    axes.plot(*zip(*drawn, strict=True), color=line.mark.colour, linewidth=1.4)
+    for (x, y), (_, told) in zip(drawn, line.points, strict=True):
+        (point,) = axes.plot(
+            [x], [y], line.mark.shape, color=line.mark.colour, ms=size, mec=colour("card"),
+            mew=0.8, zorder=above,
+        )  # fmt: skip
+        tip(point, f"{line.name}: {told:,.4g} at {x:,g}")
 
 
 def _set_scales(axes: Axes, x: Scale, y: Scale) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.manifest import TensorSpec
-from gsp_deploy.report.content import DASH, Section, Table
+from gsp_deploy.report.content import Section, Table
 from gsp_deploy.report.documents import Artifact, Documents
+from gsp_deploy.report.figures import DASH
 
 _DIGITS = 12
 

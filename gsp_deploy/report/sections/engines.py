@@ -11,17 +11,10 @@ from gsp_deploy.benchmark.gpu.stages import STAGES, StageTimes
 from gsp_deploy.report.charts.bars import lengths, stacked
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of, shade, square
 from gsp_deploy.report.charts.rows import Row
-from gsp_deploy.report.content import (
-    DASH,
-    Block,
-    Chart,
-    Key,
-    Section,
-    Table,
-    aligned,
-    columns_of,
-)
+from gsp_deploy.report.content import Block, Chart, Key, Section, Table, rows_from
 from gsp_deploy.report.documents import Artifact, Documents
+from gsp_deploy.report.figures import DASH, aligned
+from gsp_deploy.wording import counted
 
 # Parts of an engine that are shown one by one; the others are summed.
 MOST_PARTS = 12
@@ -95,7 +88,7 @@ def _stages_table(found: Sequence[EngineResult]) -> Table:
     return Table(
         "p50 in ms",
         ("artifact", "batch", "graphs", *_STAGE_TITLES),
-        columns_of(
+        rows_from(
             [measured.name for measured, _, _ in rows],
             [str(measured.batch) for measured, _, _ in rows],
             [graphs for _, graphs, _ in rows],
@@ -153,8 +146,8 @@ def _by_part(label: str, profile: LayerProfile) -> list[Block]:
     head = f"the pooling head takes {profile.head_share:.1%}"
     title = f"{label}: {head}"
     names = [part for part, _ in shown]
-    figures = columns_of(names, aligned([ms for _, ms in shown]), shares)
-    caption = f"By part of the model, medians of {profile.runs} runs."
+    figures = rows_from(names, aligned([ms for _, ms in shown]), shares)
+    caption = f"By part of the model, medians of {counted(profile.runs, 'run')}."
     return [
         Chart(title, caption, lengths(rows, title, "ms")),
         Table(f"{title}, in figures", ("part", "ms", "share"), figures, folded=True),
@@ -167,7 +160,7 @@ def _by_type(engines: Sequence[Artifact], marks: dict[str, Mark]) -> list[Block]
     types = sorted({dtype for _, precision in found for dtype in precision.layers})
     rows = [
         (
-            Row(name, marks[name], f"{sum(precision.layers.values())} layers"),
+            Row(name, marks[name], counted(sum(precision.layers.values()), "layer")),
             {dtype: precision.layers.get(dtype, 0) for dtype in types},
         )
         for name, precision in found

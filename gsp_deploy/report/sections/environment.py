@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gsp_deploy.benchmark import BenchmarkReport
-from gsp_deploy.report.content import DASH, Block, Section, Table
+from gsp_deploy.report.content import Block, Section, Table
 from gsp_deploy.report.documents import Artifact, Documents
+from gsp_deploy.report.figures import DASH
 from gsp_deploy.wording import counted
 
 _TEXT = "What the figures above hold for; on another machine they are others."
@@ -25,14 +26,15 @@ def environment(documents: Documents) -> Section | None:
 def _conditions(report: BenchmarkReport) -> Table:
     machine, settings = report.environment, report.settings
     load = "unknown" if report.load_average is None else f"{report.load_average:.1f}"
-    length = f"{settings.repeats} rounds" if settings.seconds is None else f"{settings.seconds:g} s"
+    rounds = counted(settings.repeats, "round")
+    length = rounds if settings.seconds is None else f"{settings.seconds:g} s"
     rows = [
         ("processor", f"{machine.processor}, {counted(machine.cores, 'core')}, load {load} before"),
         ("system", f"{machine.system}, Python {machine.python}"),
         ("packages", _versions(machine.packages.items())),
         ("runtime", ", ".join(dict.fromkeys(f"{m.runtime}, {m.device}" for m in report.models))),
         ("threads", str(settings.threads or "the runtime's choice")),
-        ("length", f"{length} a batch size after {settings.warmup} to warm up"),
+        ("length", f"{length} a batch size, after {settings.warmup} to warm up"),
         *((name, text) for name, _, text in (line.partition(": ") for line in report.included)),
     ]
     return Table("The benchmark", ("condition", "value"), tuple(rows))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gsp_deploy.report.content import DASH, Block, Maps, Neighbours, Section, Table
+from gsp_deploy.report.content import Block, Maps, Neighbours, Section, Table
+from gsp_deploy.report.figures import DASH
 from gsp_deploy.report.pictures import Panel, Pictures, Strip
 
 _KEPT_TEXT = (

@@ -1,4 +1,4 @@
-"""How fast: percentiles, the pooling's share, throughput by batch size, memory, pre-processing."""
+"""How fast: percentiles, the pooling's cost, throughput by batch size, memory, pre-processing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from gsp_deploy.benchmark import BenchmarkReport
 from gsp_deploy.benchmark.report import BatchResult, ModelResult
 from gsp_deploy.report.charts.curves import Line, Scale, curves
+from gsp_deploy.report.charts.intervals import Span, latencies, spans
 from gsp_deploy.report.charts.palette import Mark, marks_of
-from gsp_deploy.report.charts.rows import Row, Span, latencies, spans
-from gsp_deploy.report.content import DASH, Block, Chart, Key, Section, Table, aligned, columns_of
+from gsp_deploy.report.charts.rows import Row
+from gsp_deploy.report.content import Block, Chart, Key, Section, Table, rows_from
 from gsp_deploy.report.documents import Documents
+from gsp_deploy.report.figures import DASH, aligned
 
 _TEXT = (
     "One inference of a whole batch, all models in turns, so that a machine that slows down slows "
@@ -32,8 +34,8 @@ def _blocks(report: BenchmarkReport, marks: dict[str, Mark]) -> Iterator[Block]:
     for batch in report.settings.batches:
         yield _percentiles(report, marks, batch)
     for batch in report.settings.batches:
-        if share := _pooling_share(report, marks, batch):
-            yield share
+        if cost := _pooling_cost(report, marks, batch):
+            yield cost
     if len(report.settings.batches) > 1:
         yield _throughput(report, marks)
     if memory := _memory(report):
@@ -52,7 +54,7 @@ def _table(report: BenchmarkReport) -> Table:
     return Table(
         f"Milliseconds on {report.environment.processor}",
         ("artifact", "batch", *_PERCENTILES, "images/s", "× GAP", "GAP p50"),
-        columns_of(
+        rows_from(
             [model.name for model, _ in found],
             [str(result.batch) for _, result in found],
             *(aligned([getattr(r.latency, point) for _, r in found]) for point in _PERCENTILES),
@@ -82,7 +84,7 @@ def _percentiles(report: BenchmarkReport, marks: dict[str, Mark], batch: int) ->
     return Chart(title, caption, latencies(rows, title))
 
 
-def _pooling_share(report: BenchmarkReport, marks: dict[str, Mark], batch: int) -> Chart | None:
+def _pooling_cost(report: BenchmarkReport, marks: dict[str, Mark], batch: int) -> Chart | None:
     rows = [
         (
             Row(model.name, marks[model.name], f"{cost.ratio:.3f} ×"),
@@ -93,7 +95,7 @@ def _pooling_share(report: BenchmarkReport, marks: dict[str, Mark], batch: int) 
     ]
     if not rows:
         return None
-    title = f"The pooling's share, batch {batch}"
+    title = f"Against average pooling, batch {batch}"
     caption = (
         "Time over that of the same network with average pooling: median and quartiles of the "
         "rounds. Good: near the line, which is equal."
@@ -124,7 +126,7 @@ def _memory(report: BenchmarkReport) -> Table | None:
     return Table(
         "Resident memory at its peak, MiB, a process for each model",
         ("artifact", "batch", "peak", "with GAP", "runtime alone"),
-        columns_of(
+        rows_from(
             [model.name for model, _ in found],
             [str(result.batch) for _, result in found],
             *(
@@ -147,7 +149,7 @@ def _image_stages(report: BenchmarkReport) -> Table | None:
     return Table(
         f"From an image to the network's input, p50 in ms on one thread: {found[0][1].source}",
         ("artifact", "decode", "resize", "normalise"),
-        columns_of(
+        rows_from(
             [name for name, _ in found],
             aligned([stages.decode.p50 for _, stages in found]),
             aligned([stages.resize.p50 for _, stages in found]),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from gsp_deploy.report.charts.distributions import Spread, distributions
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
-from gsp_deploy.report.charts.rows import Row, Spread, distributions
-from gsp_deploy.report.checks import Check, Errors, Gate
-from gsp_deploy.report.content import DASH, Block, Chart, Section, Table, scientific
+from gsp_deploy.report.charts.rows import Row
+from gsp_deploy.report.checks import Check, Errors, Gate, labels_of
+from gsp_deploy.report.content import Block, Chart, Section, Table, rows_from
 from gsp_deploy.report.documents import Documents
+from gsp_deploy.report.figures import DASH, FAIL, PASS, scientific
+from gsp_deploy.wording import counted
 
 _TEXT = (
     "Each artifact against its reference on the same images. The gates follow the precision: "
@@ -18,10 +22,20 @@ _READING = (
     "Height: images in each decade, by square root. Triangle: the worst image. Good: all of it "
     "left of the red, where the gate fails."
 )
-# What is measured by image: the check's errors, the name of its gate, and the axis.
-_MEASURES: tuple[tuple[str, str, str, Callable[[Check], Errors | None]], ...] = (
-    ("Embeddings", "max_cosine_distance", "1 − cos", lambda check: check.cosine),
-    ("Mixing weights", "max_weight_error", "error / spread", lambda check: check.weights),
+
+
+class _Measure(NamedTuple):
+    """An error by image: its title, the name of its gate, its axis, and where a check has it."""
+
+    title: str
+    gate: str
+    unit: str
+    errors_of: Callable[[Check], Errors | None]
+
+
+_MEASURES = (
+    _Measure("Embeddings", "max_cosine_distance", "1 − cos", lambda check: check.cosine),
+    _Measure("Mixing weights", "max_weight_error", "error / spread", lambda check: check.weights),
 )
 
 
@@ -33,8 +47,8 @@ def parity(documents: Documents) -> Section | None:
     marks = marks_of(documents.names)
     blocks: list[Block] = [_summary(checks)]
     for measure in _MEASURES:
-        blocks += _distribution(checks, marks, *measure)
-    blocks += [_gates(check, label) for check, label in zip(checks, _labels(checks), strict=True)]
+        blocks += _distribution(checks, marks, measure)
+    blocks += map(_gates, checks, labels_of(checks))
     return Section("Parity", _TEXT, tuple(blocks))
 
 
@@ -56,46 +70,46 @@ def _summary_row(check: Check) -> tuple[str, ...]:
         scientific(check.cosine.maximum),
         scientific(None if check.weights is None else check.weights.maximum),
         flips,
-        "pass" if check.passed else f"FAIL: {failed}",
+        PASS if check.passed else f"{FAIL}: {failed}",
         f"{check.images:,}",
         check.reference,
     )
 
 
 def _distribution(
-    checks: Sequence[Check],
-    marks: dict[str, Mark],
-    title: str,
-    gate: str,
-    unit: str,
-    errors_of: Callable[[Check], Errors | None],
+    checks: Sequence[Check], marks: dict[str, Mark], measure: _Measure
 ) -> list[Block]:
     """Return the chart of one error by image, and its figures; nothing where none was compared."""
-    labelled = zip(_labels(checks), checks, strict=True)
-    found = [(label, c, e) for label, c in labelled if (e := errors_of(c)) is not None]
+    labelled = zip(labels_of(checks), checks, strict=True)
+    found = [(label, c, e) for label, c in labelled if (e := measure.errors_of(c)) is not None]
     if not found:
         return []
     rows = [
         (
             Row(label, marks.get(check.name, PLAIN), scientific(errors.maximum)),
-            Spread(errors, check.limit_of(gate)),
+            Spread(errors, check.limit_of(measure.gate)),
         )
         for label, check, errors in found
     ]
-    label = f"{title}: {unit} by image, a histogram for each artifact"
-    chart = Chart(f"{title}: {unit}, by image", _READING, distributions(rows, label, unit))
-    figures = tuple(
-        (label, *map(scientific, (errors.median, errors.p99, errors.maximum, check.limit_of(gate))))
-        for label, check, errors in found
+    what = f"{measure.title}: {measure.unit}"
+    drawn = distributions(rows, f"{what} by image, a histogram for each artifact", measure.unit)
+    figures = rows_from(
+        [label for label, _, _ in found],
+        [scientific(errors.median) for *_, errors in found],
+        [scientific(errors.p99) for *_, errors in found],
+        [scientific(errors.maximum) for *_, errors in found],
+        [scientific(check.limit_of(measure.gate)) for _, check, _ in found],
     )
-    caption = f"{title}: {unit}, in figures"
     columns = ("artifact", "median", "p99", "worst", "limit")
-    return [chart, Table(caption, columns, figures, folded=True)]
+    return [
+        Chart(f"{what}, by image", _READING, drawn),
+        Table(f"{what}, in figures", columns, figures, folded=True),
+    ]
 
 
 def _gates(check: Check, label: str) -> Table:
     return Table(
-        f"{label}: {len(check.gates)} gates, {check.runtime} on {check.device}",
+        f"{label}: {counted(len(check.gates), 'gate')}, {check.runtime} on {check.device}",
         ("gate", "measured", "limit", "result"),
         tuple(_gate_row(gate) for gate in check.gates),
         frozenset(index for index, gate in enumerate(check.gates) if not gate.passed),
@@ -106,14 +120,5 @@ def _gates(check: Check, label: str) -> Table:
 
 def _gate_row(gate: Gate) -> tuple[str, ...]:
     bound = "≥" if gate.name.startswith("min_") else "≤"
-    result = "pass" if gate.passed else "FAIL"
+    result = PASS if gate.passed else FAIL
     return gate.title, f"{gate.value:.3g}", f"{bound} {gate.limit:.3g}", result
-
-
-def _labels(checks: Sequence[Check]) -> list[str]:
-    """Return the checks' names, with the reference where one artifact was checked twice."""
-    names = [check.name for check in checks]
-    return [
-        check.name if names.count(check.name) == 1 else f"{check.name}, against {check.reference}"
-        for check in checks
-    ]

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gsp_deploy.report.charts.curves import Line, Scale, curves
+from gsp_deploy.report.charts.intervals import Span, spans
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
-from gsp_deploy.report.charts.rows import Row, Span, spans
-from gsp_deploy.report.checks import Check, Evaluated
-from gsp_deploy.report.content import (
-    DASH,
-    Block,
-    Chart,
-    Key,
-    Section,
-    Table,
-    per_cent,
-    points,
-)
+from gsp_deploy.report.charts.rows import Row
+from gsp_deploy.report.checks import Check, labels_of
+from gsp_deploy.report.content import Block, Chart, Key, Section, Table
 from gsp_deploy.report.documents import Documents
+from gsp_deploy.report.evaluations import RECALL, Evaluated
+from gsp_deploy.report.figures import DASH, per_cent, points
 from gsp_deploy.wording import counted
 
 _TEXT = (
@@ -26,7 +20,6 @@ _TEXT = (
     "nearest image, MAP@R for all images of the query's class before any other."
 )
 _METRICS = {"recall_at_1": "R@1", "map_at_r": "MAP@R", "r_precision": "R-precision"}
-_RECALL = "recall_at_"
 
 
 def retrieval(documents: Documents) -> Section | None:
@@ -45,8 +38,8 @@ def _checked(checks: Sequence[Check], marks: dict[str, Mark]) -> list[Block]:
         _metrics_row(name, before)
         for name, before in {c.reference: c.before for c in checks}.items()
     ]
-    for check in checks:
-        rows.append(_metrics_row(check.name, check.after, check))
+    for label, check in zip(labels_of(checks), checks, strict=True):
+        rows.append(_metrics_row(label, check.after, check))
     columns = (
         "model",
         *(name for title in _METRICS.values() for name in (title, "Δ")),
@@ -59,10 +52,10 @@ def _checked(checks: Sequence[Check], marks: dict[str, Mark]) -> list[Block]:
 
 def _change_of_map(checks: Sequence[Check], marks: dict[str, Mark]) -> list[Chart]:
     rows = []
-    for check in checks:
+    for label, check in zip(labels_of(checks), checks, strict=True):
         change, limit = check.change_of("map_at_r"), check.limit_of("max_map_drop")
         if change is not None:
-            row = Row(check.name, marks.get(check.name, PLAIN), points(change))
+            row = Row(label, marks.get(check.name, PLAIN), points(change))
             floor = None if limit is None else -100 * limit
             rows.append((row, Span(100 * change, 100 * change, 100 * change, floor)))
     if not rows:
@@ -86,37 +79,36 @@ def _nearest_kept(check: Check | None) -> float | None:
     """Return the share of the nearest images that stay, of the most that were looked at."""
     if check is None or not check.overlap:
         return None
-    return check.overlap[max(check.overlap, key=int)]
+    return check.overlap[max(check.overlap)]
 
 
 def _evaluated(found: Evaluated, marks: dict[str, Mark]) -> list[Block]:
     """Return the metrics of an evaluation, and R@k against k where there are several."""
-    names = tuple(next(iter(found.models.values()), {}))
-    images, classes = counted(found.images, "image"), f"{found.classes:,} classes"
+    images = counted(found.images, "image")
+    classes = counted(found.classes, "class", "classes")
     table = Table(
         f"{found.dataset}: {images} of {classes}",
-        ("model", *(_title(name) for name in names)),
+        ("model", *map(_title, found.metrics)),
         tuple(
-            (model, *(per_cent(metrics[name]) for name in names))
+            (model, *(per_cent(metrics[name]) for name in found.metrics))
             for model, metrics in found.models.items()
         ),
         note=" ".join(f"{note}." for note in found.notes),
     )
-    ranks = sorted(int(name.removeprefix(_RECALL)) for name in names if name.startswith(_RECALL))
-    return [table] if len(ranks) < 2 else [table, _recalls(found, marks, ranks)]
+    return [table] if len(found.ranks) < 2 else [table, _recalls(found, marks)]
 
 
-def _recalls(found: Evaluated, marks: dict[str, Mark], ranks: Sequence[int]) -> Chart:
+def _recalls(found: Evaluated, marks: dict[str, Mark]) -> Chart:
     lines = [
         Line(
             name,
             marks.get(name, PLAIN),
-            [(rank, 100 * metrics[f"{_RECALL}{rank}"]) for rank in ranks],
+            [(rank, 100 * metrics[f"{RECALL}{rank}"]) for rank in found.ranks],
         )
         for name, metrics in found.models.items()
     ]
     title = f"R@k on {found.dataset}"
-    drawn = curves(lines, Scale("k", "log", ranks), Scale("per cent"), title)
+    drawn = curves(lines, Scale("k", "log", found.ranks), Scale("per cent"), title)
     legend = tuple(Key(line.name, line.mark.swatch) for line in lines)
     return Chart(
         title, "Share of images with one of their class among the k nearest.", drawn, legend
@@ -124,4 +116,4 @@ def _recalls(found: Evaluated, marks: dict[str, Mark], ranks: Sequence[int]) -> 
 
 
 def _title(metric: str) -> str:
-    return _METRICS.get(metric) or metric.replace(_RECALL, "R@")
+    return _METRICS.get(metric) or metric.replace(RECALL, "R@")

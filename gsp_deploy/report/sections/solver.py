@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from gsp_deploy.manifest import CONVERGED, SolverCertificate
 from gsp_deploy.report.charts.curves import Line, Scale, curves
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
-from gsp_deploy.report.content import Block, Chart, Key, Section, Table, scientific
+from gsp_deploy.report.content import Block, Chart, Key, Section, Table
 from gsp_deploy.report.convergence import Convergence
 from gsp_deploy.report.documents import Documents
+from gsp_deploy.report.figures import scientific
 from gsp_deploy.report.pictures import Pictures
-from gsp_deploy.wording import counted
 
 _TEXT = (
     "The pooling solves one scalar equation an image. An export unrolls so many steps and "
@@ -54,13 +54,13 @@ def _table(certificates: Mapping[str, SolverCertificate]) -> Table:
             scientific(c.worst_weight_error),
             scientific(c.worst_marginal_error),
             "converged" if c.is_converged else "NOT converged",
-            f"{counted(c.images, 'image')}: {c.calibration}",
+            c.calibration,
         )
         for name, c in certificates.items()
     )
     return Table(
         "Certificates",
-        ("artifact", "solver", "steps", "error / spread", "error", "|mean w − 1|", "", "on"),
+        ("artifact", "solver", "steps", "error / spread", "error", "|mean w − 1|", "outcome", "on"),
         rows,
         frozenset(i for i, c in enumerate(certificates.values()) if not c.is_converged),
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from gsp_deploy.benchmark.gpu.sustained import Sustained
-from gsp_deploy.report.content import DASH, Section, Table
+from gsp_deploy.report.content import Section, Table
 from gsp_deploy.report.documents import Documents
+from gsp_deploy.report.figures import DASH
 from gsp_deploy.report.sections.engines import engine_results
+from gsp_deploy.wording import counted
 
 _TEXT = (
     "Each engine without pause. Good: the last tenth is as fast as the first, and nothing held the "
@@ -45,5 +47,5 @@ def _cells(run: Sustained) -> tuple[str, ...]:
         DASH if told is None or told.watts is None else f"{told.watts:.1f}",
         DASH if run.joules_per_image is None else f"{run.joules_per_image:.3g}",
         ", ".join(f"{reason} {share:.0%}" for reason, share in reasons) or DASH,
-        DASH if told is None else f"{told.source}, {told.samples} samples",
+        DASH if told is None else f"{told.source}, {counted(told.samples, 'sample')}",
     )
