@@ -86,7 +86,7 @@ def check(
     result differs, and the PyTorch module that it came from.
     """
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.image_files import find_images
+    from gsp_deploy.image_files import evenly_spaced, find_images
 
     if labels not in ("folder", "none"):
         raise UsageError(f"--labels expects folder or none, got {labels!r}")
@@ -100,7 +100,7 @@ def check(
         emulate_fp16,
     )
     if layers:
-        chosen = _evenly(files, limit or LAYER_IMAGES)
+        chosen = evenly_spaced(files, limit or LAYER_IMAGES)
         _check_layers(pair, chosen, strict, limits.max_layer_error, json)
         return
     _check_outputs(pair, files[:limit], strict, labels == "folder", limits, json)
@@ -184,9 +184,3 @@ def _check_layers(
     else:
         show_layers(report)
     report.raise_on_failure()
-
-
-def _evenly(files: Sequence[Path], count: int) -> list[Path]:
-    if len(files) <= count:
-        return list(files)
-    return [files[i * len(files) // count] for i in range(count)]

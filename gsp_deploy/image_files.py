@@ -165,6 +165,11 @@ def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
+def name_with_folder(file: str | Path) -> str:
+    """Return a file's name with its folder's, which is its class in a folder per class."""
+    return "/".join(Path(file).parts[-2:])
+
+
 def class_labels(files: Sequence[Path]) -> np.ndarray | None:
     """Return a class for each file, int64 `(n,)`, when the files lie in a folder per class.
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import accumulate
 from pathlib import Path
+from string import Template
 
 from PIL import Image, ImageDraw, ImageFont
 
+from gsp_deploy.data_uri import data_uri
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.files import replacing, write_text
+from gsp_deploy.image_files import name_with_folder
 from gsp_deploy.index.gallery import Hit
 from gsp_deploy.preprocessing import decode_image
 
@@ -26,41 +28,8 @@ MOST_COLUMNS = 10  # of hits; more go on below
 INK, QUIET, ACCENT = (30, 30, 30), (120, 120, 120), (20, 90, 200)
 SUFFIXES = (".png", ".html")
 
+Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-:root {{ --paper: #f7f7f5; --ink: #1d2126; --soft: #5b646e; --faint: #dfe2e6; --mark: #006eb8 }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --paper: #14171b; --ink: #e6e9ed; --soft: #9ca6b0; --faint: #353c45; --mark: #5fb0f2 }}
-}}
-body {{ font: 13px/1.4 system-ui, sans-serif; margin: 1.5rem 1rem; color: var(--ink);
-  background: var(--paper) }}
-h1 {{ font-size: 1.4rem; margin: 0 0 1rem }}
-.row {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr));
-  gap: 14px 12px; padding: 16px 0; border-top: 1px solid var(--faint) }}
-figure {{ margin: 0; min-width: 0; max-width: {tile}px }}
-img, .gone {{ display: block; width: 100%; aspect-ratio: 1; object-fit: contain;
-  background: var(--faint); border-radius: 3px; margin-bottom: 4px }}
-.gone {{ display: flex; align-items: center; justify-content: center; color: var(--soft) }}
-.query img {{ outline: 3px solid var(--mark); outline-offset: 1px }}
-.query b {{ color: var(--mark) }}
-figcaption {{ overflow-wrap: anywhere; color: var(--soft) }}
-b {{ color: var(--ink); font-variant-numeric: tabular-nums }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{rows}
-</body>
-</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -81,12 +50,18 @@ def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
     """Write the results with their pictures; a file that is gone by now leaves a note."""
     check_sheet_path(path)
     if path.suffix.lower() == ".html":
-        body = "\n".join(_html_row(row) for row in rows)
-        write_text(path, _PAGE.format(title=html.escape(title), tile=TILE, rows=body))
+        write_text(path, html_sheet(rows, title))
         return
     sheet = draw_sheet(rows)
     with replacing(path) as temporary:
         sheet.save(temporary, "PNG")
+
+
+def html_sheet(rows: Sequence[Row], title: str) -> str:
+    """Return the results as one HTML page."""
+    page = files("gsp_deploy.index").joinpath("sheet.html").read_text(encoding="utf-8")
+    body = "\n".join(_html_row(row) for row in rows)
+    return Template(page).substitute(title=html.escape(title), tile=TILE, rows=body)
 
 
 def draw_sheet(rows: Sequence[Row]) -> Image.Image:
@@ -96,42 +71,50 @@ def draw_sheet(rows: Sequence[Row]) -> Image.Image:
     """
     hits = min(max((len(row.hits) for row in rows), default=0), MOST_COLUMNS)
     lines = [max(1, math.ceil(len(row.hits) / max(hits, 1))) for row in rows]
-    size = (GAP + (1 + hits) * (TILE + GAP), GAP + sum(lines) * LINE)
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    paper = _Paper((GAP + (1 + hits) * (TILE + GAP), GAP + sum(lines) * LINE))
     for above, row in zip(accumulate(lines, initial=0), rows, strict=False):
         top = GAP + above * LINE
-        _draw_tile(sheet, draw, font, row.query, ("query", ACCENT), (GAP, top))
-        draw.rectangle((GAP - 3, top - 3, GAP + TILE + 2, top + TILE + 2), outline=ACCENT, width=3)
+        paper.draw_tile(row.query, "query", ACCENT, (GAP, top))
+        paper.draw_frame((GAP, top))
         for place, hit in enumerate(row.hits):
             line, column = divmod(place, hits)
             corner = (GAP + (1 + column) * (TILE + GAP), top + line * LINE)
-            _draw_tile(sheet, draw, font, hit.file, (f"{hit.cosine:.3f}", INK), corner)
-    return sheet
+            paper.draw_tile(hit.file, f"{hit.cosine:.3f}", INK, corner)
+    return paper.picture
 
 
-def _draw_tile(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Font,
-    name: str, caption: tuple[str, tuple[int, int, int]], corner: tuple[int, int],
-) -> None:  # fmt: skip
-    """Draw one picture with its caption and its name, its left upper corner at `corner`."""
-    left, top = corner
-    _paste(sheet, draw, font, name, left, top)
-    draw.text((left, top + TILE + 2), caption[0], fill=caption[1], font=font)
-    draw.text((left, top + TILE + 15), _fitted(_shown(name), font), fill=QUIET, font=font)
+class _Paper:
+    """A picture, and the pen and the letters that it is drawn with."""
 
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.picture = Image.new("RGB", size, "white")
+        self._pen = ImageDraw.Draw(self.picture)
+        self._font = ImageFont.load_default(size=11)
 
-def _paste(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, font: Font,
-    name: str, left: int, top: int,
-) -> None:  # fmt: skip
-    thumbnail = _thumbnail(name)
-    if thumbnail is None:
-        draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=(244, 244, 244))
-        draw.text((left + 8, top + TILE // 2 - 6), "cannot be read", fill=QUIET, font=font)
-        return
-    offset = ((TILE - thumbnail.width) // 2, (TILE - thumbnail.height) // 2)
-    sheet.paste(thumbnail, (left + offset[0], top + offset[1]))
+    def draw_tile(self, file: str, caption: str, colour: Colour, corner: tuple[int, int]) -> None:
+        """Draw one image with its caption and its name, its left upper corner at `corner`."""
+        left, top = corner
+        self._draw_image(file, left, top)
+        self._write((left, top + TILE + 2), caption, colour)
+        self._write((left, top + TILE + 15), _fitted(name_with_folder(file), self._font), QUIET)
+
+    def draw_frame(self, corner: tuple[int, int]) -> None:
+        """Draw a frame around the tile at `corner`."""
+        left, top = corner
+        box = (left - 3, top - 3, left + TILE + 2, top + TILE + 2)
+        self._pen.rectangle(box, outline=ACCENT, width=3)
+
+    def _draw_image(self, file: str, left: int, top: int) -> None:
+        thumbnail = _thumbnail(file)
+        if thumbnail is None:
+            self._pen.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=(244, 244, 244))
+            self._write((left + 8, top + TILE // 2 - 6), "cannot be read", QUIET)
+            return
+        across, down = (TILE - thumbnail.width) // 2, (TILE - thumbnail.height) // 2
+        self.picture.paste(thumbnail, (left + across, top + down))
+
+    def _write(self, corner: tuple[int, int], text: str, colour: Colour) -> None:
+        self._pen.text(corner, text, fill=colour, font=self._font)
 
 
 def _thumbnail(name: str) -> Image.Image | None:
@@ -152,24 +135,15 @@ def _html_row(row: Row) -> str:
 
 def _figure(name: str, caption: str, kind: str) -> str:
     thumbnail = _thumbnail(name)
+    shown = html.escape(name_with_folder(name))
     picture = '<div class="gone">cannot be read</div>'
     if thumbnail is not None:
-        stream = io.BytesIO()
-        thumbnail.save(stream, "JPEG", quality=85)
-        data = base64.b64encode(stream.getvalue()).decode()
-        alt = html.escape(_shown(name), quote=True)
-        picture = f'<img alt="{alt}" src="data:image/jpeg;base64,{data}">'
-    shown = html.escape(_shown(name).replace("/", "/\u200b"))
-    full = html.escape(name, quote=True)
+        picture = f'<img alt="{shown}" src="{data_uri(thumbnail)}">'
+    broken = shown.replace("/", "/\u200b")
     return (
-        f'<figure class="{kind}" title="{full}">{picture}'
-        f"<figcaption><b>{caption}</b> {shown}</figcaption></figure>"
+        f'<figure class="{kind}" title="{html.escape(name)}">{picture}'
+        f"<figcaption><b>{caption}</b> {broken}</figcaption></figure>"
     )
-
-
-def _shown(name: str) -> str:
-    """Return a file's name with its folder's, which is its class in a folder per class."""
-    return "/".join(Path(name).parts[-2:])
 
 
 def _fitted(text: str, font: Font) -> str:

@@ -15,7 +15,8 @@ from typing import ClassVar
 from markupsafe import Markup
 
 from gsp_deploy.report.figures import is_figure
-from gsp_deploy.report.pictures import Panel, Strip
+from gsp_deploy.report.neighbours import Strip
+from gsp_deploy.report.panels import Panel
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from gsp_deploy.report.content import Block, Maps, Neighbours, Section, Table
 from gsp_deploy.report.figures import DASH
-from gsp_deploy.report.pictures import Panel, Pictures, Strip
+from gsp_deploy.report.neighbours import Strip
+from gsp_deploy.report.panels import Panel
+from gsp_deploy.report.pictures import Pictures
 
 _KEPT_TEXT = (
     "From the left: the image as the network sees it; as bright as what is kept of each location; "
