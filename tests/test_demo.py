@@ -52,7 +52,7 @@ def test_the_gallery_has_a_row_an_image(report: DemoReport) -> None:
 
 def test_the_page_tells_of_every_artifact(report: DemoReport) -> None:
     page = report.page.read_text(encoding="utf-8")
-    assert all(f"<td>{artifact.file}</td>" in page for artifact in ARTIFACTS)
+    assert all(f"{artifact.file}</th>" in page for artifact in ARTIFACTS)
     assert "What the pooling keeps" in page
 
 
