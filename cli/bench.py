@@ -14,39 +14,29 @@ from rich.text import Text
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_file
+from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Force, Json
-from gsp_deploy_cli.runtime_options import ENGINES, RuntimeOptions
+from gsp_deploy_cli.runtime_options import RuntimeOptions, engine_option
 
-COMPARISON = "Against an earlier result"
+comparison_option = panel("Against an earlier result")
 
 
 @dataclass(frozen=True)
 class EngineMeasuring:
     """What is measured of engines besides."""
 
-    wait: Annotated[
-        str,
-        typer.Option(help="While an engine runs: spin, block or auto.", rich_help_panel=ENGINES),
-    ] = "auto"
+    wait: Annotated[str, engine_option(help="While an engine runs: spin, block or auto.")] = "auto"
     l2: Annotated[
-        str,
-        typer.Option(
-            "--l2", help="warm, or cold: empty the GPU's cache first.", rich_help_panel=ENGINES
-        ),
+        str, engine_option("--l2", help="warm, or cold: empty the GPU's cache first.")
     ] = "warm"
     sustained: Annotated[
         float | None,
-        typer.Option(
-            help="Seconds to run without pause, watching clocks, power and temperature.",
-            rich_help_panel=ENGINES,
-        ),
+        engine_option(help="Seconds to run without pause, watching clocks, power and temperature."),
     ] = None
     trtexec: Annotated[
         bool,
-        typer.Option(
-            "--trtexec",
-            help="Print the trtexec commands that measure the same, and stop.",
-            rich_help_panel=ENGINES,
+        engine_option(
+            "--trtexec", help="Print the trtexec commands that measure the same, and stop."
         ),
     ] = False
 
@@ -55,28 +45,18 @@ class EngineMeasuring:
 class Comparing:
     """What a result is held against, and how far it may be off."""
 
-    save: Annotated[
-        Path | None, typer.Option(help="Write the result as JSON.", rich_help_panel=COMPARISON)
-    ] = None
+    save: Annotated[Path | None, comparison_option(help="Write the result as JSON.")] = None
     compare: Annotated[
-        Path | None,
-        typer.Option(
-            "--compare",
-            help="A saved result.",
-            rich_help_panel=COMPARISON,
-            callback=existing_file,
-        ),
+        Path | None, comparison_option("--compare", help="A saved result.", callback=existing_file)
     ] = None
     max_regression: Annotated[
-        str,
-        typer.Option(help="Growth that fails with exit code 3.", rich_help_panel=COMPARISON),
+        str, comparison_option(help="Growth that fails with exit code 3.")
     ] = "10%"
     gate: Annotated[
         str,
-        typer.Option(
+        comparison_option(
             help="ratio: to average pooling in the same rounds (p50 where there is none); "
-            "latency: p50 for all.",
-            rich_help_panel=COMPARISON,
+            "latency: p50 for all."
         ),
     ] = "ratio"
 

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gsp_deploy_cli.inputs import existing_file
+from gsp_deploy_cli.option_groups import panel
 
 if TYPE_CHECKING:
     from gsp_deploy.engine.options import BuildOptions
 
-SHAPES = "Shapes"
-BUILDER = "Builder"
-PLAN = "What the plan can do"
-PLUGIN = "Plugin"
+shape_option = panel("Shapes")
+builder_option = panel("Builder")
+plan_option = panel("What the plan can do")
+plugin_option = panel("Plugin")
 
 
 def _plugin_library(given: Path | None) -> Path | None:
@@ -33,24 +32,19 @@ class ShapeOptions:
 
     batch: Annotated[
         list[str] | None,
-        typer.Option(
-            help="min:opt:max of an open batch; again for a further profile. (default: 1:8:64)",
-            rich_help_panel=SHAPES,
+        shape_option(
+            help="min:opt:max of an open batch; again for a further profile. (default: 1:8:64)"
         ),
     ] = None
     size: Annotated[
         list[str] | None,
-        typer.Option(
+        shape_option(
             help="min:opt:max of open height and width, each N or HxW. (default: half to twice "
-            "the trained size)",
-            rich_help_panel=SHAPES,
+            "the trained size)"
         ),
     ] = None
     dynamic_size: Annotated[
-        bool,
-        typer.Option(
-            "--dynamic-size", help="Export a checkpoint of any size.", rich_help_panel=SHAPES
-        ),
+        bool, shape_option("--dynamic-size", help="Export a checkpoint of any size.")
     ] = False
 
 
@@ -59,24 +53,16 @@ class BuilderOptions:
     """How hard TensorRT tries, and with what."""
 
     workspace: Annotated[
-        str | None,
-        typer.Option(help="Device memory a layer may use, as in 512M.", rich_help_panel=BUILDER),
+        str | None, builder_option(help="Device memory a layer may use, as in 512M.")
     ] = None
     optimization_level: Annotated[
-        int | None,
-        typer.Option(help="0 builds fast, 5 runs fast. (default: 3)", rich_help_panel=BUILDER),
+        int | None, builder_option(help="0 builds fast, 5 runs fast. (default: 3)")
     ] = None
     timing_cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of kernel timings, made or used and extended.", rich_help_panel=BUILDER
-        ),
+        Path | None, builder_option(help="File of kernel timings, made or used and extended.")
     ] = None
     low_memory: Annotated[
-        bool,
-        typer.Option(
-            "--low-memory", help="Start with little workspace and search.", rich_help_panel=BUILDER
-        ),
+        bool, builder_option("--low-memory", help="Start with little workspace and search.")
     ] = False
 
 
@@ -85,41 +71,24 @@ class PlanOptions:
     """What the plan can do."""
 
     hardware_compatibility: Annotated[
-        str, typer.Option(help="none, ampere+ or same-capability.", rich_help_panel=PLAN)
+        str, plan_option(help="none, ampere+ or same-capability.")
     ] = "none"
     version_compatible: Annotated[
-        bool,
-        typer.Option(
-            "--version-compatible", help="Runs on later versions too.", rich_help_panel=PLAN
-        ),
+        bool, plan_option("--version-compatible", help="Runs on later versions too.")
     ] = False
-    refit: Annotated[
-        bool, typer.Option("--refit", help="Its weights can be replaced.", rich_help_panel=PLAN)
-    ] = False
+    refit: Annotated[bool, plan_option("--refit", help="Its weights can be replaced.")] = False
     strip_weights: Annotated[
-        bool,
-        typer.Option(
-            "--strip-weights",
-            help="Leave the weights out; --into puts them in.",
-            rich_help_panel=PLAN,
-        ),
+        bool, plan_option("--strip-weights", help="Leave the weights out; --into puts them in.")
     ] = False
     weight_streaming: Annotated[
-        bool,
-        typer.Option(
-            "--weight-streaming", help="Weights may wait on the host.", rich_help_panel=PLAN
-        ),
+        bool, plan_option("--weight-streaming", help="Weights may wait on the host.")
     ] = False
-    tf32: Annotated[
-        bool,
-        typer.Option("--tf32", help="float32 products may round to TF32.", rich_help_panel=PLAN),
-    ] = False
+    tf32: Annotated[bool, plan_option("--tf32", help="float32 products may round to TF32.")] = False
     into: Annotated[
         Path | None,
-        typer.Option(
+        plan_option(
             help="A refittable or stripped engine that takes this file's weights; nothing else is "
             "built.",
-            rich_help_panel=PLAN,
             callback=existing_file,
         ),
     ] = None
@@ -130,17 +99,13 @@ class PluginOptions:
     """Whether the pooling is one node, and who computes it."""
 
     pooling: Annotated[
-        str | None,
-        typer.Option(
-            help="unrolled or plugin. (default: plugin with --plugin)", rich_help_panel=PLUGIN
-        ),
+        str | None, plugin_option(help="unrolled or plugin. (default: plugin with --plugin)")
     ] = None
     plugin: Annotated[
         Path | None,
-        typer.Option(
+        plugin_option(
             help="Library of the pooling plugin; or the word triton for a kernel inside the plan, "
             "which is experimental.",
-            rich_help_panel=PLUGIN,
             callback=_plugin_library,
         ),
     ] = None

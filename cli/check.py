@@ -12,6 +12,7 @@ import typer
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_file, existing_images
+from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Json, ModelFile, Strict
 from gsp_deploy_cli.runtime_options import RuntimeOptions
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
 LAYER_IMAGES = 8
-LIMITS = "Limits (if left out, those of the candidate's precision)"
+limit_option = panel("Limits (if left out, those of the candidate's precision)")
 
 
 def _limit(text: str) -> typer.models.OptionInfo:
-    return typer.Option(min=0, help=text, rich_help_panel=LIMITS)
+    return limit_option(min=0, help=text)
 
 
 @dataclass(frozen=True)

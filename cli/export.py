@@ -12,6 +12,7 @@ from gsp_deploy_cli import show
 from gsp_deploy_cli.export_report import check_drop, report
 from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
 from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
+from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Force, Json
 from gsp_deploy_cli.reference_options import ReferenceOptions
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gsp_deploy.config import ModelConfig
     from gsp_deploy.export import Calibration, QuantisationImages
 
-INT8 = "For int8"
+int8_option = panel("For int8")
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,20 @@ class Int8Options:
     """How int8 is calibrated, and what it may cost."""
 
     calibration_method: Annotated[
-        str | None,
-        typer.Option(
-            help="min-max, percentile or entropy. (default: min-max)", rich_help_panel=INT8
-        ),
+        str | None, int8_option(help="min-max, percentile or entropy. (default: min-max)")
     ] = None
     max_drop: Annotated[
         float | None,
-        typer.Option(
+        int8_option(
             help="Points of MAP@R that may be lost; sensitive layers stay in fp32 until it "
-            "holds. (default: 0.5)",
-            rich_help_panel=INT8,
+            "holds. (default: 0.5)"
         ),
     ] = None
     validate: Annotated[
         str | None,
-        typer.Option(
+        int8_option(
             help="Where to measure the loss: a folder of images, one folder a class, or a data "
             "set (see `data list`). (default: the calibration images)",
-            rich_help_panel=INT8,
             callback=existing_data,
         ),
     ] = None

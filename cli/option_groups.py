@@ -1,9 +1,11 @@
-"""Options that belong together, as one parameter of a command.
+"""Options that belong together: one parameter of a command, and one panel of its help.
+
+    size_option = panel("Size")
 
     @dataclass(frozen=True)
     class Size:
-        height: Annotated[int, typer.Option(help="In pixels.")] = 224
-        width: Annotated[int, typer.Option(help="In pixels.")] = 224
+        height: Annotated[int, size_option(help="In pixels.")] = 224
+        width: Annotated[int, size_option(help="In pixels.")] = 224
 
     def crop(image: Path, *, size: Size, force: Force = False) -> None: ...
 
@@ -14,13 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, signature
 from typing import Any, get_args, get_type_hints
 
+import typer
 from typer.models import ParameterInfo
 
 Command = Callable[..., None]
+
+
+def panel(title: str) -> Callable[..., typer.models.OptionInfo]:
+    """Return `typer.Option` for options that stand below a title of their own in the help."""
+    return partial(typer.Option, rich_help_panel=title)
 
 
 def unfolded(command: Command) -> Command:

@@ -10,13 +10,14 @@ import typer
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_file, existing_images
+from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
     from gsp_deploy.bundle.packaging import PackagedBundle, PackageOptions
     from gsp_deploy.triton import TritonRepository
 
-TRITON = "For Triton"
+triton_option = panel("For Triton")
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,16 @@ class TritonSettings:
     """What Triton Inference Server is told; None leaves it to the defaults."""
 
     name: Annotated[
-        str | None,
-        typer.Option(help="What clients call it. (default: the file's)", rich_help_panel=TRITON),
+        str | None, triton_option(help="What clients call it. (default: the file's)")
     ] = None
-    max_batch: Annotated[
-        int | None, typer.Option(help="Images at once. (default: 32)", rich_help_panel=TRITON)
-    ] = None
+    max_batch: Annotated[int | None, triton_option(help="Images at once. (default: 32)")] = None
     queue_delay_us: Annotated[
-        int | None,
-        typer.Option(
-            help="How long an image waits for others, us. (default: 2000)", rich_help_panel=TRITON
-        ),
+        int | None, triton_option(help="How long an image waits for others, us. (default: 2000)")
     ] = None
     instances: Annotated[
-        int | None,
-        typer.Option(help="Copies of the model at once. (default: 1)", rich_help_panel=TRITON),
+        int | None, triton_option(help="Copies of the model at once. (default: 1)")
     ] = None
-    placement: Annotated[
-        str | None,
-        typer.Option(help="auto, cpu or gpu. (default: auto)", rich_help_panel=TRITON),
-    ] = None
+    placement: Annotated[str | None, triton_option(help="auto, cpu or gpu. (default: auto)")] = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -53,8 +44,7 @@ class TritonSettings:
 
 def package(
     model: Annotated[
-        Path,
-        typer.Argument(help="An exported model (.onnx) or an engine.", callback=existing_file),
+        Path, typer.Argument(help="An exported model (.onnx) or an engine.", callback=existing_file)
     ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
@@ -88,8 +78,7 @@ def package(
     form: Annotated[
         str,
         typer.Option(
-            "--format",
-            help="bundle, for Python and C++; triton, for Triton Inference Server.",
+            "--format", help="bundle, for Python and C++; triton, for Triton Inference Server."
         ),
     ] = "bundle",
     triton: TritonSettings,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from gsp_deploy_cli.option_groups import panel
 
 if TYPE_CHECKING:
     from gsp_deploy import EmbeddingModel
     from gsp_deploy.config import GSPConfig, PreprocessingSpec
 
-REFERENCE = "For the authors' state dict"
+reference_option = panel("For the authors' state dict")
 USUAL_SIDE = 224
 
 
@@ -20,51 +20,34 @@ USUAL_SIDE = 224
 class ReferenceOptions:
     """What the authors' state dict does not tell of its model."""
 
-    backbone: Annotated[
-        str | None, typer.Option(help="timm architecture.", rich_help_panel=REFERENCE)
-    ] = None
-    image_size: Annotated[
-        int | None, typer.Option(help="Input side. (default: 224)", rich_help_panel=REFERENCE)
-    ] = None
+    backbone: Annotated[str | None, reference_option(help="timm architecture.")] = None
+    image_size: Annotated[int | None, reference_option(help="Input side. (default: 224)")] = None
     mean: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(
-            metavar="R G B",
-            help="Of pixels in [0, 1]. (default: ImageNet's)",
-            rich_help_panel=REFERENCE,
-        ),
+        reference_option(metavar="R G B", help="Of pixels in [0, 1]. (default: ImageNet's)"),
     ] = None
     std: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(
-            metavar="R G B", help="Likewise. (default: ImageNet's)", rich_help_panel=REFERENCE
-        ),
+        reference_option(metavar="R G B", help="Likewise. (default: ImageNet's)"),
     ] = None
     crop_ratio: Annotated[
         float | None,
-        typer.Option(
+        reference_option(
             help="Side of the centre crop over the resized image's, as 0.875 for 224 of 256. "
-            "(default: 1)",
-            rich_help_panel=REFERENCE,
+            "(default: 1)"
         ),
     ] = None
-    transport_ratio: Annotated[
-        float | None, typer.Option(help="mu. (default: 0.3)", rich_help_panel=REFERENCE)
-    ] = None
-    entropy_weight: Annotated[
-        float | None, typer.Option(help="gamma. (default: 0.1)", rich_help_panel=REFERENCE)
-    ] = None
+    transport_ratio: Annotated[float | None, reference_option(help="mu. (default: 0.3)")] = None
+    entropy_weight: Annotated[float | None, reference_option(help="gamma. (default: 0.1)")] = None
     pooling_mode: Annotated[
         str | None,
-        typer.Option(help="gap, gmp, gem. (default: gmp)", rich_help_panel=REFERENCE),
+        reference_option(help="gap, gmp, gem. (default: gmp)"),
     ] = None
     max_residual: Annotated[
         bool | None,
-        typer.Option("--max-residual/--no-max-residual", rich_help_panel=REFERENCE),
+        reference_option("--max-residual/--no-max-residual"),
     ] = None
-    normalize: Annotated[
-        bool | None, typer.Option("--normalize/--no-normalize", rich_help_panel=REFERENCE)
-    ] = None
+    normalize: Annotated[bool | None, reference_option("--normalize/--no-normalize")] = None
 
     def load(self, checkpoint: Path) -> EmbeddingModel:
         """Load a checkpoint; one of ours says itself what its backbone and images are."""

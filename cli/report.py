@@ -10,12 +10,13 @@ import typer
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_file, existing_images, existing_path
+from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Force, Json
 
 if TYPE_CHECKING:
     from gsp_deploy.report import Pictures
 
-PICTURES = "Pictures"
+picture_option = panel("Pictures")
 MOST_IMAGES = 2000
 
 
@@ -34,25 +35,14 @@ def report(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
-            help="Model that neighbours are compared with.",
-            rich_help_panel=PICTURES,
-            callback=existing_file,
-        ),
+        picture_option(help="Model that neighbours are compared with.", callback=existing_file),
     ] = None,
     model: Annotated[
-        Path | None,
-        typer.Option(
-            help="Model that was deployed.", rich_help_panel=PICTURES, callback=existing_file
-        ),
+        Path | None, picture_option(help="Model that was deployed.", callback=existing_file)
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of images, one folder a class.",
-            rich_help_panel=PICTURES,
-            callback=existing_images,
-        ),
+        picture_option(help="Folder of images, one folder a class.", callback=existing_images),
     ] = None,
     force: Force = False,
     json: Json = False,

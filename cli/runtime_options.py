@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli.inputs import existing_file
+from gsp_deploy_cli.option_groups import panel
 
 if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
-ENGINES = "Engines"
-CudaApi = Annotated[
-    str,
-    typer.Option("--cuda-api", help="auto, cuda-python or pycuda.", rich_help_panel=ENGINES),
-]
+engine_option = panel("Engines")
+CudaApi = Annotated[str, engine_option("--cuda-api", help="auto, cuda-python or pycuda.")]
 
 
 @dataclass(frozen=True)
@@ -42,27 +40,20 @@ class RuntimeOptions(DeviceOptions):
     cuda_api: CudaApi = "auto"
     cuda_graphs: Annotated[
         bool,
-        typer.Option(
-            "--cuda-graphs/--no-cuda-graphs",
-            help="Capture runs as CUDA graphs, one a shape.",
-            rich_help_panel=ENGINES,
+        engine_option(
+            "--cuda-graphs/--no-cuda-graphs", help="Capture runs as CUDA graphs, one a shape."
         ),
     ] = True
     plugin: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--plugin",
-            help="Shared object with plugins; repeatable.",
-            rich_help_panel=ENGINES,
-            callback=existing_file,
+        engine_option(
+            "--plugin", help="Shared object with plugins; repeatable.", callback=existing_file
         ),
     ] = None
     allow_host_code: Annotated[
         bool,
-        typer.Option(
-            "--allow-host-code",
-            help="Load version-compatible engines, which carry host code.",
-            rich_help_panel=ENGINES,
+        engine_option(
+            "--allow-host-code", help="Load version-compatible engines, which carry host code."
         ),
     ] = False
 

@@ -12,6 +12,7 @@ import typer
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_path
+from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Json
 from gsp_deploy_cli.runtime_options import RuntimeOptions
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession
     from gsp_deploy.serving import ServingSettings
 
-LIMITS = "Limits"
+limit_option = panel("Limits")
 
 
 @dataclass(frozen=True)
@@ -27,40 +28,27 @@ class ServingLimits:
     """What bounds a server's time and memory."""
 
     queue_limit: Annotated[
-        int,
-        typer.Option(help="Images accepted, not answered; more get 503.", rich_help_panel=LIMITS),
+        int, limit_option(help="Images accepted, not answered; more get 503.")
     ] = 256
     timeout: Annotated[
         float,
-        typer.Option(help="Seconds from a request's head to its answer.", rich_help_panel=LIMITS),
+        limit_option(help="Seconds from a request's head to its answer."),
     ] = 30.0
     head_seconds: Annotated[
-        float,
-        typer.Option(help="Time for the head of a request to arrive.", rich_help_panel=LIMITS),
+        float, limit_option(help="Time for the head of a request to arrive.")
     ] = 10.0
     keep_alive_seconds: Annotated[
-        float,
-        typer.Option(help="Time a connection may be idle in between.", rich_help_panel=LIMITS),
+        float, limit_option(help="Time a connection may be idle in between.")
     ] = 75.0
     linger_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Go on serving after SIGTERM, while saying not ready.", rich_help_panel=LIMITS
-        ),
+        float, limit_option(help="Go on serving after SIGTERM, while saying not ready.")
     ] = 1.0
     drain_seconds: Annotated[
-        float,
-        typer.Option(help="Time after that to answer what was accepted.", rich_help_panel=LIMITS),
+        float, limit_option(help="Time after that to answer what was accepted.")
     ] = 30.0
-    max_body_mib: Annotated[
-        int, typer.Option(min=1, help="Size of a request's body, MiB.", rich_help_panel=LIMITS)
-    ] = 32
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.01, help="Size of one image.", rich_help_panel=LIMITS)
-    ] = 40.0
-    decoders: Annotated[
-        int, typer.Option(help="Threads that decode images.", rich_help_panel=LIMITS)
-    ] = 2
+    max_body_mib: Annotated[int, limit_option(min=1, help="Size of a request's body, MiB.")] = 32
+    max_megapixels: Annotated[float, limit_option(min=0.01, help="Size of one image.")] = 40.0
+    decoders: Annotated[int, limit_option(help="Threads that decode images.")] = 2
 
     def settings(self, max_batch: int, window_ms: float) -> ServingSettings:
         """Return the server's settings, in its own units."""

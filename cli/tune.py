@@ -6,39 +6,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.wording import counted, drop_in_words
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
+from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Json
 from gsp_deploy_cli.runtime_options import DeviceOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.data import Dataset
-    from gsp_deploy.tuning import Point, Tuning, TuningSpace
+    from gsp_deploy.tuning import TuningSpace
 
-CHOICE = "Choosing one"
-SPACE = "What is tried"
-MEASURING = "How it is measured"
+choice_option = panel("Choosing one")
+space_option = panel("What is tried")
+measuring_option = panel("How it is measured")
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which one is wanted, and where it goes."""
 
-    max_latency: Annotated[
-        float | None, typer.Option(help="ms of one inference.", rich_help_panel=CHOICE)
-    ] = None
-    max_drop: Annotated[
-        float | None,
-        typer.Option(help="Points of MAP@R below fp32.", rich_help_panel=CHOICE),
-    ] = None
+    max_latency: Annotated[float | None, choice_option(help="ms of one inference.")] = None
+    max_drop: Annotated[float | None, choice_option(help="Points of MAP@R below fp32.")] = None
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write the one here (.onnx).", rich_help_panel=CHOICE),
+        Path | None, choice_option("--output", "-o", help="Write the one here (.onnx).")
     ] = None
 
 
@@ -46,51 +40,34 @@ class Choice:
 class Space:
     """What is tried."""
 
-    precision: Annotated[
-        str | None,
-        typer.Option(help="(default: fp32,fp16,bf16,int8)", rich_help_panel=SPACE),
-    ] = None
+    precision: Annotated[str | None, space_option(help="(default: fp32,fp16,bf16,int8)")] = None
     steps: Annotated[
-        str,
-        typer.Option(
-            help="Newton steps; certified: the fewest that the export certifies.",
-            rich_help_panel=SPACE,
-        ),
+        str, space_option(help="Newton steps; certified: the fewest that the export certifies.")
     ] = "certified,1"
     size: Annotated[
         str | None,
-        typer.Option(
-            help="Heights of the input. (default: the model's own, 7/8 and 3/4 of it)",
-            rich_help_panel=SPACE,
-        ),
+        space_option(help="Heights of the input. (default: the model's own, 7/8 and 3/4 of it)"),
     ] = None
-    batch: Annotated[str, typer.Option(help="Batch sizes.", rich_help_panel=SPACE)] = "1,8"
+    batch: Annotated[str, space_option(help="Batch sizes.")] = "1,8"
 
 
 @dataclass(frozen=True)
 class Measuring:
     """How it is measured."""
 
-    images: Annotated[
-        int, typer.Option(help="Test images to score on, about.", rich_help_panel=MEASURING)
-    ] = 2000
+    images: Annotated[int, measuring_option(help="Test images to score on, about.")] = 2000
     calibrate: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of images for int8. (default: the training part)",
-            rich_help_panel=MEASURING,
-            callback=existing_path,
+        measuring_option(
+            help="Folder of images for int8. (default: the training part)", callback=existing_path
         ),
     ] = None
-    repeats: Annotated[
-        int, typer.Option(help="Rounds that count, per candidate.", rich_help_panel=MEASURING)
-    ] = 30
+    repeats: Annotated[int, measuring_option(help="Rounds that count, per candidate.")] = 30
     engines: Annotated[
         bool,
-        typer.Option(
+        measuring_option(
             "--engines",
             help="Build a TensorRT engine of each for the GPU that is here, and measure it.",
-            rich_help_panel=MEASURING,
         ),
     ] = False
 
@@ -128,9 +105,11 @@ def tune(
     from dataclasses import replace
 
     from gsp_deploy.data import open_dataset
+    from gsp_deploy.errors import GateError
     from gsp_deploy.tuning import TIMING, Limits, TuningSettings, choose, deliver
     from gsp_deploy.tuning import tune as run
     from gsp_deploy.tuning.plot import plot_front
+    from gsp_deploy_cli.tune_report import show_tuning
 
     limits, output = Limits(choice.max_latency, choice.max_drop), choice.output
     _check_output(output, limits.are_given, force)
@@ -156,19 +135,16 @@ def tune(
             model, dataset, folder, tried, settings, called=data, force=force, observe=observe
         )
     figure = folder / "front.png"
-    plot_front(tuning, figure)
-    if not limits.are_given:
-        _report(tuning, None, figure, None, json)
-        return
     try:
-        chosen = choose(tuning.points, limits)
-    except Exception:
-        _report(tuning, None, figure, None, json)  # what there is, before it is said to be too bad
+        chosen = choose(tuning.points, limits) if limits.are_given else None
+    except GateError:
+        plot_front(tuning, figure)
+        show_tuning(tuning, figure, json)  # what there is, before it is said to be too bad
         raise
     plot_front(tuning, figure, chosen)
-    if output is not None:
+    if chosen is not None and output is not None:
         deliver(tuning, chosen, output)
-    _report(tuning, chosen, figure, output, json)
+    show_tuning(tuning, figure, json, chosen, output)
 
 
 def _check_output(output: Path | None, has_limits: bool, force: bool) -> None:
@@ -226,74 +202,3 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
                 show.note(f"{done}/{total} {doing}")
 
         yield observe
-
-
-def _report(
-    tuning: Tuning, chosen: Point | None, figure: Path, output: Path | None, json: bool
-) -> None:
-    if json:
-        show.document("tune", {**tuning.to_dict(), **_choice(chosen, output), "figure": figure})
-        return
-    _tables(tuning, chosen)
-    for name, reason in tuning.study.failures.items():
-        show.note(f"note: {name} could not be measured: {reason}")
-    for note in tuning.notes:
-        show.note(f"note: {note}")
-    rows = [("figure", str(figure)), ("study", str(tuning.study.folder))]
-    if chosen is not None:
-        rows.insert(0, ("chosen", _in_words(chosen)))
-    if output is not None:
-        rows.append(("written", f"{output} and {output.name}.json, {output.name}.tune.json"))
-    show.facts(str(tuning.checkpoint), rows)
-
-
-def _tables(tuning: Tuning, chosen: Point | None) -> None:
-    for batch in sorted({point.batch for point in tuning.points}):
-        timed = [p for p in tuning.points if p.batch == batch and p.latency_ms is not None]
-        show.table(
-            f"Batch {batch}: MAP@R in points, latency of one inference in ms",
-            ("form", "MAP@R", "drop", "ms", "x fp32, quartiles", "front"),
-            [_row(point, point in tuning.front, point == chosen) for point in timed],
-        )
-    emulated = {p.candidate: p for p in tuning.points if p.latency_ms is None}
-    if emulated:
-        show.table(
-            "Emulated on this device: accuracy alone",
-            ("form", "MAP@R", "drop"),
-            [(_form(p), *_accuracy(p)) for p in emulated.values()],
-        )
-
-
-def _row(point: Point, on_front: bool, is_chosen: bool) -> tuple[str, ...]:
-    mark = "chosen" if is_chosen else "*" if on_front else ""
-    speed = point.speed
-    assert speed is not None  # it was timed
-    quartiles = f"{speed.ratio:.2f} {speed.ratio_low:.2f}-{speed.ratio_high:.2f}"
-    return (_form(point), *_accuracy(point), f"{point.latency_ms:.3g}", quartiles, mark)
-
-
-def _accuracy(point: Point) -> tuple[str, str]:
-    return f"{point.map_at_r:.2f}", f"{point.drop:+.2f}"
-
-
-def _form(point: Point) -> str:
-    steps = point.solver_steps
-    solver = "" if steps is None else f", {counted(steps, 'step')}"
-    return f"{point.candidate.precision}, {point.candidate.size} px{solver}"
-
-
-def _in_words(point: Point) -> str:
-    return (
-        f"{_form(point)}, batch {point.batch}: {point.latency_ms:.3g} ms "
-        f"({point.images_per_second:.4g} images a second), MAP@R {point.map_at_r:.2f}, "
-        + drop_in_words(point.drop)
-    )
-
-
-def _choice(chosen: Point | None, output: Path | None) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "chosen": None if chosen is None else asdict(chosen),
-        "output": None if output is None else str(output),
-    }

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from gsp_deploy_cli.main import COMMANDS, app
-from gsp_deploy_cli.option_groups import unfolded
+from gsp_deploy_cli.option_groups import panel, unfolded
 from gsp_deploy_cli.options import Force
 
 ENGINE_OPTIONS = {
@@ -23,11 +23,12 @@ ENGINE_OPTIONS = {
     "--provider",
     "--threads",
 }
+size_option = panel("Size")
 
 
 @dataclass(frozen=True)
 class Base:
-    height: Annotated[int, typer.Option(min=1, help="In pixels.", rich_help_panel="Size")] = 224
+    height: Annotated[int, size_option(min=1, help="In pixels.")] = 224
 
 
 @dataclass(frozen=True)
