@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_file
+from gsp_deploy_cli.numbers import whole_numbers
 from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Force, Json
 from gsp_deploy_cli.runtime_options import RuntimeOptions, engine_option
@@ -113,14 +114,14 @@ def bench(
     from gsp_deploy_cli.bench_report import show_report
 
     settings = BenchmarkSettings(
-        batches=_whole_numbers("--batch", batch, ","),
+        batches=whole_numbers("--batch", batch),
         warmup=warmup,
         repeats=repeats,
         seconds=seconds,
         threads=runtime.threads,
         device=runtime.device or implied_device(models),
         provider=runtime.provider,
-        size=_whole_numbers("--size", size, "x") if size else None,  # type: ignore[arg-type]
+        size=whole_numbers("--size", size, "x") if size else None,  # type: ignore[arg-type]
         twin=twin,
         memory=memory,
         cuda_graphs=runtime.cuda_graphs,
@@ -150,17 +151,6 @@ def bench(
     show_report(report, comparison, json)
     if comparison is not None:
         comparison.check()
-
-
-def _whole_numbers(option: str, text: str, separator: str) -> tuple[int, ...]:
-    from gsp_deploy.errors import UsageError
-
-    try:
-        return tuple(int(part) for part in text.lower().split(separator))
-    except ValueError as error:
-        raise UsageError(
-            f"{option} takes whole numbers, as in {f'1{separator}8'}, got {text!r}"
-        ) from error
 
 
 def _share(text: str) -> float:

@@ -11,6 +11,7 @@ import typer
 from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_data, existing_file
+from gsp_deploy_cli.numbers import whole_numbers
 from gsp_deploy_cli.options import Json
 from gsp_deploy_cli.runtime_options import RuntimeOptions
 
@@ -45,7 +46,7 @@ def evaluate(
     from gsp_deploy.data import open_dataset
     from gsp_deploy.evaluation import evaluate as run
 
-    chosen = _ranks(ranks)
+    chosen = None if ranks is None else whole_numbers("--ranks", ranks)
     dataset = open_dataset(data)
     with ExitStack() as stack:
         sessions = [stack.enter_context(runtime.open(model)) for model in models]
@@ -68,17 +69,6 @@ def _other_data(session: EmbeddingSession, data: str) -> str | None:
     if not isinstance(trained, str) or trained == data or trained.partition(":")[0] != kind:
         return None
     return f"{session.info.path.name} was trained on {trained}, and this is {data}"
-
-
-def _ranks(words: str | None) -> tuple[int, ...] | None:
-    from gsp_deploy.errors import UsageError
-
-    if words is None:
-        return None
-    try:
-        return tuple(int(word) for word in words.split(","))
-    except ValueError as error:
-        raise UsageError(f"--ranks expects numbers as in 1,2,4,8, got {words!r}") from error
 
 
 def _report(found: Evaluation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +12,14 @@ import typer
 
 from gsp_deploy_cli import show
 from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
+from gsp_deploy_cli.numbers import whole_numbers
 from gsp_deploy_cli.option_groups import panel
 from gsp_deploy_cli.options import Json
 from gsp_deploy_cli.runtime_options import DeviceOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.data import Dataset
-    from gsp_deploy.tuning import TuningSpace
+    from gsp_deploy.tuning import TuningSettings, TuningSpace
 
 choice_option = panel("Choosing one")
 space_option = panel("What is tried")
@@ -50,6 +51,24 @@ class Space:
     ] = None
     batch: Annotated[str, space_option(help="Batch sizes.")] = "1,8"
 
+    def combinations(self, dataset: Dataset, calibrate: Path | None) -> TuningSpace:
+        """Return what is to be tried; int8 only where it is asked for or can be calibrated."""
+        from gsp_deploy.tuning import PRECISIONS, TuningSpace
+
+        asked = self.precision
+        precisions = tuple(PRECISIONS) if asked is None else tuple(asked.split(","))
+        if asked is None and calibrate is None and not len(dataset.train):
+            precisions = tuple(p for p in PRECISIONS if p != "int8")
+            show.note(
+                f"note: int8 is left out, {dataset.name} has no training part to calibrate it on; "
+                "pass --calibrate FOLDER"
+            )
+        return TuningSpace(
+            precisions=precisions,  # type: ignore[arg-type]
+            steps=tuple(_steps(word) for word in self.steps.split(",")),
+            sizes=() if self.size is None else whole_numbers("--size", self.size),
+        )
+
 
 @dataclass(frozen=True)
 class Measuring:
@@ -70,6 +89,25 @@ class Measuring:
             help="Build a TensorRT engine of each for the GPU that is here, and measure it.",
         ),
     ] = False
+
+    def settings(self, batches: tuple[int, ...], runs_on: DeviceOptions) -> TuningSettings:
+        """Return how candidates are measured, at these batch sizes."""
+        from gsp_deploy.tuning import TIMING, TuningSettings
+
+        timing = replace(
+            TIMING,
+            batches=batches,
+            repeats=self.repeats,
+            device=runs_on.device or ("cuda" if self.engines else "cpu"),
+            provider=runs_on.provider,
+            threads=runs_on.threads,
+        )
+        return TuningSettings(
+            images=self.images,
+            calibrate=self.calibrate,
+            benchmark=timing,
+            engines=self.engines,
+        )
 
 
 def tune(
@@ -102,11 +140,9 @@ def tune(
     json: Json = False,
 ) -> None:
     """Measure accuracy and latency of every form of a model on this device, and choose one."""
-    from dataclasses import replace
-
     from gsp_deploy.data import open_dataset
     from gsp_deploy.errors import GateError
-    from gsp_deploy.tuning import TIMING, Limits, TuningSettings, choose, deliver
+    from gsp_deploy.tuning import Limits, choose, deliver
     from gsp_deploy.tuning import tune as run
     from gsp_deploy.tuning.plot import plot_front
     from gsp_deploy_cli.tune_report import show_tuning
@@ -114,21 +150,8 @@ def tune(
     limits, output = Limits(choice.max_latency, choice.max_drop), choice.output
     _check_output(output, limits.are_given, force)
     dataset = open_dataset(data)
-    timing = replace(
-        TIMING,
-        batches=_numbers("--batch", space.batch),
-        repeats=measuring.repeats,
-        device=runs_on.device or ("cuda" if measuring.engines else "cpu"),
-        provider=runs_on.provider,
-        threads=runs_on.threads,
-    )
-    settings = TuningSettings(
-        images=measuring.images,
-        calibrate=measuring.calibrate,
-        benchmark=timing,
-        engines=measuring.engines,
-    )
-    tried = _tried(space, dataset, measuring.calibrate)
+    settings = measuring.settings(whole_numbers("--batch", space.batch), runs_on)
+    tried = space.combinations(dataset, measuring.calibrate)
     folder = folder or (Path("runs") if output is None else output.parent) / f"tune-{model.stem}"
     with _progress() as observe:
         tuning = run(
@@ -160,35 +183,10 @@ def _check_output(output: Path | None, has_limits: bool, force: bool) -> None:
     refuse_overwrite(output, force)
 
 
-def _tried(space: Space, dataset: Dataset, calibrate: Path | None) -> TuningSpace:
-    from gsp_deploy.tuning import PRECISIONS, TuningSpace
-
-    asked = space.precision
-    precisions = tuple(PRECISIONS) if asked is None else tuple(asked.split(","))
-    if asked is None and calibrate is None and not len(dataset.train):
-        precisions = tuple(p for p in PRECISIONS if p != "int8")
-        show.note(
-            f"note: int8 is left out, {dataset.name} has no training part to calibrate it on; "
-            "pass --calibrate FOLDER"
-        )
-    return TuningSpace(
-        precisions=precisions,  # type: ignore[arg-type]
-        steps=tuple(
-            None if word == "certified" else _numbers("--steps", word)[0]
-            for word in space.steps.split(",")
-        ),
-        sizes=() if space.size is None else _numbers("--size", space.size),
-    )
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    from gsp_deploy.errors import UsageError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        words = "numbers and `certified`" if option == "--steps" else "numbers"
-        raise UsageError(f"{option} takes {words}, as in 1,8, got {text!r}") from error
+def _steps(word: str) -> int | None:
+    if word == "certified":
+        return None
+    return whole_numbers("--steps", word, kind="numbers and `certified`")[0]
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def test_a_killed_study_goes_on_and_chooses(run, tiny_checkpoint, folder, tmp_pa
         (("-o", "x.engine", "--max-drop", "1"), 2, "expected an output named .onnx"),
         (("--max-drop", "-1"), 2, "the drop allowed must be from 0 to 100 points"),
         (("--steps", "few"), 2, "--steps takes numbers and `certified`, as in 1,8, got 'few'"),
-        (("--size", "big"), 2, "--size takes numbers"),
+        (("--size", "big"), 2, "--size takes whole numbers"),
         (("--precision", "fp8"), 2, "precision must be one of fp32, fp16, bf16, int8"),
         (("--data", "nowhere:x"), 2, "no data set 'nowhere:x'"),
         (("--images", "1"), 2, "at least 2 images"),
