@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsp_deploy.wording import counted, drop_in_words
+from gsp_deploy.wording import drop_in_words
 from gsp_deploy_cli import show
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _tables(tuning: Tuning, chosen: Point | None) -> None:
         show.table(
             "Emulated on this device: accuracy alone",
             ("form", "MAP@R", "drop"),
-            [(_form(p), *_accuracy(p)) for p in emulated.values()],
+            [(p.form, *_accuracy(p)) for p in emulated.values()],
         )
 
 
@@ -59,22 +59,16 @@ def _row(point: Point, on_front: bool, is_chosen: bool) -> tuple[str, ...]:
     speed = point.speed
     assert speed is not None  # it was timed
     quartiles = f"{speed.ratio:.2f} {speed.ratio_low:.2f}-{speed.ratio_high:.2f}"
-    return (_form(point), *_accuracy(point), f"{point.latency_ms:.3g}", quartiles, mark)
+    return (point.form, *_accuracy(point), f"{point.latency_ms:.3g}", quartiles, mark)
 
 
 def _accuracy(point: Point) -> tuple[str, str]:
     return f"{point.map_at_r:.2f}", f"{point.drop:+.2f}"
 
 
-def _form(point: Point) -> str:
-    steps = point.solver_steps
-    solver = "" if steps is None else f", {counted(steps, 'step')}"
-    return f"{point.candidate.precision}, {point.candidate.size} px{solver}"
-
-
 def _in_words(point: Point) -> str:
     return (
-        f"{_form(point)}, batch {point.batch}: {point.latency_ms:.3g} ms "
+        f"{point.form}, batch {point.batch}: {point.latency_ms:.3g} ms "
         f"({point.images_per_second:.4g} images a second), MAP@R {point.map_at_r:.2f}, "
         + drop_in_words(point.drop)
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from gsp_deploy.tuning.delivery import deliver
 from gsp_deploy.tuning.front import Limits, Point, choose
-from gsp_deploy.tuning.run import TIMING, Tuning, TuningSettings, tune
+from gsp_deploy.tuning.run import Tuning, tune
+from gsp_deploy.tuning.settings import TIMING, TuningSettings
 from gsp_deploy.tuning.space import PRECISIONS, Candidate, TuningSpace
 
 __all__ = [

@@ -9,6 +9,7 @@ from statistics import median
 from gsp_deploy.errors import GateError, UsageError
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Speed, Study
+from gsp_deploy.wording import counted
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Point:
     drop: float
     speed: Speed | None
     latency_ms: float | None
+
+    @property
+    def form(self) -> str:
+        """What tells its candidate apart, in words: `fp16, 224 px, 2 steps`."""
+        form = f"{self.candidate.precision}, {self.candidate.size} px"
+        return (
+            form if self.solver_steps is None else f"{form}, {counted(self.solver_steps, 'step')}"
+        )
 
     @property
     def images_per_second(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -15,7 +15,6 @@ from gsp_deploy.files import replacing
 from gsp_deploy.tuning.front import Point
 from gsp_deploy.tuning.labels import Box, place_labels
 from gsp_deploy.tuning.run import Tuning
-from gsp_deploy.wording import counted
 
 # Colours of Okabe & Ito, which remain apart for colour-blind eyes.
 _COLOURS = {"fp32": "#0072B2", "fp16": "#009E73", "bf16": "#CC79A7", "int8": "#D55E00"}
@@ -31,25 +30,13 @@ def plot_front(tuning: Tuning, path: Path, chosen: Point | None = None) -> None:
     Emulated precisions have no latency: they stand as dashed lines at their accuracy.
     """
     batches = sorted({point.batch for point in tuning.points})
-    sizes = sorted({point.candidate.size for point in tuning.points}, reverse=True)
-    markers = {size: _MARKERS[i % len(_MARKERS)] for i, size in enumerate(sizes)}
     emulated = {p.candidate: p for p in tuning.points if p.latency_ms is None}.values()
-    beside = _BESIDE if emulated else 0.0
-    width = _PANEL[0] * len(batches) + beside
-    figure = Figure(figsize=(width, _PANEL[1]), layout=None)
-    figure.set_layout_engine("constrained", rect=(0, 0, 1 - beside / width, 1))
-    axes = figure.subplots(1, len(batches), sharey=True, squeeze=False)[0]
+    markers = _markers(tuning.points)
+    figure, axes = _panels(len(batches), _BESIDE if emulated else 0.0)
     for panel, batch in zip(axes, batches, strict=True):
-        _draw(panel, [p for p in tuning.points if p.batch == batch], markers)
-        front = [point for point in tuning.front if point.batch == batch]
-        panel.plot(*_coordinates(front), color="0.35", linewidth=1, drawstyle="steps-post")
-        panel.margins(x=0.2, y=0.15)
+        _draw(panel, tuning, batch, markers)
         if chosen is not None and chosen.batch == batch:
-            panel.plot(*_coordinates([chosen]), "o", ms=15, mfc="none", mec="black", mew=1.5)
-        panel.set_title(f"batch {batch}")
-        panel.set_xlabel("latency of one inference, ms")
-        panel.grid(alpha=0.25)
-    axes[0].set_ylabel("MAP@R, points of 100")
+            panel.plot(*_place(chosen), "o", ms=15, mfc="none", mec="black", mew=1.5)
     figure.legend(
         handles=_key(tuning.points, markers, chosen), loc="outside lower center", ncols=6,
         frameon=False, fontsize="small",
@@ -65,21 +52,44 @@ def plot_front(tuning: Tuning, path: Path, chosen: Point | None = None) -> None:
         figure.savefig(temporary, format="png", dpi=_DPI)
 
 
-def _draw(panel: Axes, points: Sequence[Point], markers: dict[int, str]) -> None:
-    for point in points:
+def _panels(count: int, beside: float) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure with so many panels, and so many inches to the right of them."""
+    width = _PANEL[0] * count + beside
+    figure = Figure(figsize=(width, _PANEL[1]), layout=None)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1 - beside / width, 1))
+    axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    axes[0].set_ylabel("MAP@R, points of 100")
+    return figure, axes
+
+
+def _draw(panel: Axes, tuning: Tuning, batch: int, markers: Mapping[int, str]) -> None:
+    """Draw the points of a batch size, and a line along its front."""
+    for point in (point for point in tuning.points if point.batch == batch):
         colour = _COLOURS[point.candidate.precision]
         if point.latency_ms is None:
             panel.axhline(point.map_at_r, color=colour, linewidth=0.8, linestyle="--", alpha=0.5)
         else:
             marker = markers[point.candidate.size]
-            panel.plot(point.latency_ms, point.map_at_r, marker, color=colour, ms=7, alpha=0.85)
+            panel.plot(*_place(point), marker, color=colour, ms=7, alpha=0.85)
+    front = [_place(point) for point in tuning.front if point.batch == batch]
+    panel.plot(*zip(*front, strict=True), color="0.35", linewidth=1, drawstyle="steps-post")
+    panel.margins(x=0.2, y=0.15)
+    panel.set_title(f"batch {batch}")
+    panel.set_xlabel("latency of one inference, ms")
+    panel.grid(alpha=0.25)
+
+
+def _markers(points: Sequence[Point]) -> dict[int, str]:
+    """Return a shape for each size, the largest first."""
+    sizes = sorted({point.candidate.size for point in points}, reverse=True)
+    return {size: _MARKERS[index % len(_MARKERS)] for index, size in enumerate(sizes)}
 
 
 def _name(panel: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
     """Write each point's name beside it, those of the front first and in bold."""
     labels = [
         panel.annotate(
-            _title(point),
+            point.form,
             _place(point),
             fontsize="x-small",
             weight="bold" if point in front else "normal",
@@ -98,7 +108,7 @@ def _name_lines(panel: Axes, points: Sequence[Point]) -> None:
     frame = Box(*panel.get_window_extent().extents)
     labels = [
         panel.annotate(
-            _title(point), (0, point.map_at_r), fontsize="x-small",
+            point.form, (0, point.map_at_r), fontsize="x-small",
             color=_COLOURS[point.candidate.precision], in_layout=False, annotation_clip=False,
         )
         for point in points
@@ -119,22 +129,11 @@ def _spread(
         label.set_position((float(x), float(y)))
 
 
-def _title(point: Point) -> str:
-    """Return what tells a point apart: precision, size, steps."""
-    form = f"{point.candidate.precision}, {point.candidate.size} px"
-    return form if point.solver_steps is None else f"{form}, {counted(point.solver_steps, 'step')}"
-
-
 def _place(point: Point) -> tuple[float, float]:
     return point.latency_ms or 0.0, point.map_at_r
 
 
-def _coordinates(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    places = [_place(point) for point in points]
-    return [x for x, _ in places], [y for _, y in places]
-
-
-def _key(points: Sequence[Point], markers: dict[int, str], chosen: Point | None) -> list[Line2D]:
+def _key(points: Sequence[Point], markers: Mapping[int, str], chosen: Point | None) -> list[Line2D]:
     """Return the legend: precisions by colour, sizes by shape."""
     entries = []
     for precision, colour in _COLOURS.items():

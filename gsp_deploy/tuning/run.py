@@ -1,57 +1,25 @@
-"""Tuning: every candidate is made, scored and timed, and each result is saved at once."""
+"""Tuning: every candidate is measured, and what came of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
-from gsp_deploy.environment import Environment, package_versions
-from gsp_deploy.errors import CheckpointError, GspDeployError, UsageError
-from gsp_deploy.export import ExportedModel
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import read_sidecar
-from gsp_deploy.tuning.engines import check_machine
+from gsp_deploy.errors import CheckpointError, UsageError
+from gsp_deploy.tuning.conditions import conditions_of, given_by
 from gsp_deploy.tuning.front import Point, front_of, points_of
 from gsp_deploy.tuning.images import CalibrationImages, scoring_images
-from gsp_deploy.tuning.measure import Workshop
+from gsp_deploy.tuning.progress import Observer, Progress
+from gsp_deploy.tuning.settings import TuningSettings
 from gsp_deploy.tuning.space import Candidate, TuningSpace
 from gsp_deploy.tuning.study import Study, open_study
-
-# What is being done, how many candidates are done, and of how many.
-Observer = Callable[[str, int, int], None]
-
-
-TIMING = BenchmarkSettings(batches=(1, 8), repeats=30, twin=False, memory=False)
-
-
-@dataclass(frozen=True)
-class TuningSettings:
-    """How candidates are measured.
-
-    Args:
-        images: test images to score on, about.
-        calibrate: folder of images for int8; None takes the data set's training part.
-        int8_drop: points of MAP@R that int8 may lose before it leaves layers in float32.
-        benchmark: batch sizes, rounds, threads and device; there is no twin and no memory figure.
-        engines: build a TensorRT engine of each export for the GPU that is here, and measure it.
-    """
-
-    images: int = 2000
-    calibrate: Path | None = None
-    int8_drop: float = 0.5
-    benchmark: BenchmarkSettings = TIMING
-    engines: bool = False
-
-    def __post_init__(self) -> None:
-        if self.images < 2:
-            raise UsageError(f"expected at least 2 images to score on, got {self.images}")
+from gsp_deploy.tuning.workshop import Workshop
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +94,10 @@ def tune(
             f"int8 needs images to calibrate on, and {dataset.name} has no training part; pass "
             "--calibrate FOLDER, or leave int8 out of --precision"
         )
-    runtime = check_machine() if settings.engines else _runtime()
-    conditions = _conditions(workshop, settings, runtime)
-    given = _given(Path(checkpoint), called or dataset.name, settings)
+    conditions = conditions_of(workshop, settings)
+    given = given_by(Path(checkpoint), called or dataset.name, settings)
     study = open_study(Path(folder), conditions, given, start_over=force)
-    progress = _Progress(study, workshop, candidates, observe)
-    progress.run()
+    Progress(study, workshop, candidates, observe).run()
     points = points_of(study, candidates, settings.benchmark.batches)
     notes = (
         *workshop.dataset.notes,
@@ -139,78 +105,6 @@ def tune(
         *_noise_note(points),
     )
     return Tuning(Path(checkpoint), study, candidates, points, front_of(points), notes)
-
-
-class _Progress:
-    """One pass over all candidates; what the study has is not measured again."""
-
-    def __init__(
-        self,
-        study: Study,
-        workshop: Workshop,
-        candidates: Sequence[Candidate],
-        observe: Observer,
-    ) -> None:
-        self.study, self.workshop, self.candidates = study, workshop, candidates
-        self.observe = observe
-
-    def run(self) -> None:
-        for number, candidate in enumerate(self.candidates):
-            if candidate.name in self.study.failures:
-                continue
-            try:
-                self._measure(candidate, number)
-            except GspDeployError as error:
-                if number == 0:
-                    raise  # without the reference there is nothing to compare with
-                self.study.failures[candidate.name] = str(error)
-                self.study.save()
-        self.observe("done", len(self.candidates), len(self.candidates))
-
-    def _measure(self, candidate: Candidate, number: int) -> None:
-        study, name = self.study, candidate.name
-        if self._repeats(candidate):
-            return
-        if name not in study.qualities:
-            self._tell(f"exporting {name}", number)
-            exported = self._export(candidate)
-            self._tell(f"scoring {name}", number)
-            study.qualities[name] = self.workshop.score(exported)
-            study.save()
-        batches = study.missing_batches(candidate, self.workshop.settings.batches)
-        if not batches or study.qualities[name].emulated:
-            return
-        self._tell(f"timing {name}", number)
-        model, reference = (self._file(c) for c in (candidate, self.candidates[0]))
-        speeds = self.workshop.time(model, reference, batches)
-        study.speeds.setdefault(name, {}).update(speeds)
-        study.save()
-
-    def _tell(self, doing: str, number: int) -> None:
-        self.observe(doing, number, len(self.candidates))
-
-    def _repeats(self, candidate: Candidate) -> bool:
-        """Whether the certified number of steps is the one that this candidate asks for."""
-        certified = self.study.qualities.get(_certified(candidate).name)
-        return candidate.steps is not None and (
-            certified is not None and certified.solver_steps == candidate.steps
-        )
-
-    def _export(self, candidate: Candidate) -> ExportedModel:
-        sibling = self.study.model_path(_certified(candidate))
-        return self.workshop.export(candidate, self.study.model_path(candidate), sibling)
-
-    def _file(self, candidate: Candidate) -> Path:
-        """Return the file that was scored; it is made again where it is gone."""
-        path = self.study.model_path(candidate)
-        measured = self.study.qualities[candidate.name].sha256
-        if not path.exists() or sha256_of(path) != measured or read_sidecar(path) is None:
-            self._export(candidate)
-        return path
-
-
-def _certified(candidate: Candidate) -> Candidate:
-    return Candidate(candidate.precision, None, candidate.size)
 
 
 def _workshop(checkpoint: Path, dataset: Dataset, settings: TuningSettings) -> Workshop:
@@ -237,42 +131,6 @@ def _config(checkpoint: Path) -> ModelConfig:
             "gsp_deploy.load_checkpoint(..., backbone=...) and save it with save_checkpoint"
         )
     return metadata.model
-
-
-def _conditions(workshop: Workshop, settings: TuningSettings, runtime: str) -> dict[str, str]:
-    """Return what all figures of one study have in common, in words that are compared."""
-    here, bench = Environment.here(), settings.benchmark
-    return {
-        "model": sha256_of(workshop.checkpoint),
-        "data": workshop.dataset.test.fingerprint(),
-        "calibration": workshop.calibration.fingerprint(),
-        "int8 drop": f"{settings.int8_drop:g}",
-        "processor": f"{here.processor}, {here.cores} cores",
-        "runtime": runtime,
-        "device": bench.device,
-        "provider": str(bench.provider),
-        "threads": str(bench.threads),
-        "rounds": f"{bench.warmup} and {bench.seconds or bench.repeats}",
-    }
-
-
-def _given(checkpoint: Path, data: str, settings: TuningSettings) -> dict[str, str]:
-    """Return a user's words for those conditions that are hashes or defaults."""
-    bench = settings.benchmark
-    folder = settings.calibrate
-    return {
-        "model": str(checkpoint),
-        "data": f"{data} (--images {settings.images})",
-        "calibration": f"the training part of {data}" if folder is None else str(folder),
-        "provider": bench.provider or "the device's own",
-        "threads": "the runtime's choice" if bench.threads is None else str(bench.threads),
-        "rounds": str(bench.seconds or bench.repeats),
-    }
-
-
-def _runtime() -> str:
-    found = package_versions(("onnxruntime", "onnxruntime-gpu"))
-    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def _emulation_note(study: Study, candidates: Sequence[Candidate]) -> list[str]:

@@ -30,9 +30,9 @@ from gsp_deploy.tuning import (
 )
 from gsp_deploy.tuning.engines import engine_of
 from gsp_deploy.tuning.images import CalibrationImages, scoring_images
-from gsp_deploy.tuning.measure import Workshop
 from gsp_deploy.tuning.plot import plot_front
 from gsp_deploy.tuning.study import Quality, Speed, open_study
+from gsp_deploy.tuning.workshop import Workshop
 
 SPEC = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=4,train_classes=6,test_classes=6"
 SPACE = TuningSpace(("fp32", "fp16", "int8"), (None, 1, 3), (32, 24))
@@ -84,8 +84,8 @@ def faked(monkeypatch):
 
     for name, fake in {"export": export, "score": score, "time": time}.items():
         monkeypatch.setattr(Workshop, name, fake)
-    monkeypatch.setattr("gsp_deploy.tuning.run.sha256_of", lambda path: "a hash")
-    monkeypatch.setattr("gsp_deploy.tuning.run.read_sidecar", lambda path: path.exists())
+    monkeypatch.setattr("gsp_deploy.tuning.progress.sha256_of", lambda path: "a hash")
+    monkeypatch.setattr("gsp_deploy.tuning.progress.read_sidecar", lambda path: path.exists())
     return made
 
 

@@ -1,0 +1,51 @@
+"""What all figures of a study have in common: one made under other conditions is another study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gsp_deploy.environment import Environment, package_versions
+from gsp_deploy.files import sha256_of
+from gsp_deploy.tuning.engines import check_machine
+from gsp_deploy.tuning.settings import TuningSettings
+from gsp_deploy.tuning.workshop import Workshop
+
+
+def conditions_of(workshop: Workshop, settings: TuningSettings) -> dict[str, str]:
+    """Return what all figures of one study have in common, in words that are compared.
+
+    Raises:
+        MissingCapabilityError: engines are asked for, and TensorRT or a GPU is missing.
+    """
+    here, bench = Environment.here(), settings.benchmark
+    return {
+        "model": sha256_of(workshop.checkpoint),
+        "data": workshop.dataset.test.fingerprint(),
+        "calibration": workshop.calibration.fingerprint(),
+        "int8 drop": f"{settings.int8_drop:g}",
+        "processor": f"{here.processor}, {here.cores} cores",
+        "runtime": check_machine() if settings.engines else _runtime(),
+        "device": bench.device,
+        "provider": str(bench.provider),
+        "threads": str(bench.threads),
+        "rounds": f"{bench.warmup} and {bench.seconds or bench.repeats}",
+    }
+
+
+def given_by(checkpoint: Path, data: str, settings: TuningSettings) -> dict[str, str]:
+    """Return a user's words for those conditions that are hashes or defaults."""
+    bench = settings.benchmark
+    folder = settings.calibrate
+    return {
+        "model": str(checkpoint),
+        "data": f"{data} (--images {settings.images})",
+        "calibration": f"the training part of {data}" if folder is None else str(folder),
+        "provider": bench.provider or "the device's own",
+        "threads": "the runtime's choice" if bench.threads is None else str(bench.threads),
+        "rounds": str(bench.seconds or bench.repeats),
+    }
+
+
+def _runtime() -> str:
+    found = package_versions(("onnxruntime", "onnxruntime-gpu"))
+    return ", ".join(f"{name} {version}" for name, version in found.items())

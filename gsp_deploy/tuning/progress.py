@@ -1,0 +1,94 @@
+"""Going through the candidates: what a study lacks is made, scored and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gsp_deploy.errors import GspDeployError
+from gsp_deploy.export import ExportedModel
+from gsp_deploy.files import sha256_of
+from gsp_deploy.manifest import read_sidecar
+from gsp_deploy.tuning.space import Candidate
+from gsp_deploy.tuning.study import Study
+from gsp_deploy.tuning.workshop import Workshop
+
+# What is being done, how many candidates are done, and of how many.
+Observer = Callable[[str, int, int], None]
+
+
+class Progress:
+    """One pass over all candidates; what the study has is not measured again."""
+
+    def __init__(
+        self,
+        study: Study,
+        workshop: Workshop,
+        candidates: Sequence[Candidate],
+        observe: Observer,
+    ) -> None:
+        self.study, self.workshop, self.candidates = study, workshop, candidates
+        self.observe = observe
+
+    def run(self) -> None:
+        """Measure what is missing; each result is saved at once, and each failure.
+
+        Raises:
+            GspDeployError: the reference itself cannot be measured.
+        """
+        for number, candidate in enumerate(self.candidates):
+            if candidate.name in self.study.failures:
+                continue
+            try:
+                self._measure(candidate, number)
+            except GspDeployError as error:
+                if number == 0:
+                    raise  # without the reference there is nothing to compare with
+                self.study.failures[candidate.name] = str(error)
+                self.study.save()
+        self.observe("done", len(self.candidates), len(self.candidates))
+
+    def _measure(self, candidate: Candidate, number: int) -> None:
+        study, name = self.study, candidate.name
+        if self._repeats(candidate):
+            return
+        if name not in study.qualities:
+            self._tell(f"exporting {name}", number)
+            exported = self._export(candidate)
+            self._tell(f"scoring {name}", number)
+            study.qualities[name] = self.workshop.score(exported)
+            study.save()
+        batches = study.missing_batches(candidate, self.workshop.settings.batches)
+        if not batches or study.qualities[name].emulated:
+            return
+        self._tell(f"timing {name}", number)
+        model, reference = (self._file(c) for c in (candidate, self.candidates[0]))
+        speeds = self.workshop.time(model, reference, batches)
+        study.speeds.setdefault(name, {}).update(speeds)
+        study.save()
+
+    def _tell(self, doing: str, number: int) -> None:
+        self.observe(doing, number, len(self.candidates))
+
+    def _repeats(self, candidate: Candidate) -> bool:
+        """Whether the certified number of steps is the one that this candidate asks for."""
+        certified = self.study.qualities.get(_certified(candidate).name)
+        return candidate.steps is not None and (
+            certified is not None and certified.solver_steps == candidate.steps
+        )
+
+    def _export(self, candidate: Candidate) -> ExportedModel:
+        sibling = self.study.model_path(_certified(candidate))
+        return self.workshop.export(candidate, self.study.model_path(candidate), sibling)
+
+    def _file(self, candidate: Candidate) -> Path:
+        """Return the file that was scored; it is made again where it is gone."""
+        path = self.study.model_path(candidate)
+        measured = self.study.qualities[candidate.name].sha256
+        if not path.exists() or sha256_of(path) != measured or read_sidecar(path) is None:
+            self._export(candidate)
+        return path
+
+
+def _certified(candidate: Candidate) -> Candidate:
+    return Candidate(candidate.precision, None, candidate.size)
