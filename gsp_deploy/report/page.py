@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 import gsp_deploy
@@ -18,9 +18,13 @@ from gsp_deploy.wording import counted
 def html_page(title: str, documents: Documents, pictures: Pictures | None = None) -> str:
     """Return the report as one self-contained HTML file."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(_asset("page.html.j2")).render(
+    return environment.get_template("page.html.j2").render(
         title=title,
         style=Markup(_asset("page.css")),
         version=gsp_deploy.__version__,
