@@ -19,6 +19,10 @@ from gsp_deploy.errors import MissingCapabilityError, UsageError
 DEFAULT_RANKS = (1, 2, 4, 8)
 # Bounds what one chunk of queries holds: its neighbours' indices and the masks made of them.
 _CHUNK_ENTRIES = 8_000_000
+# Points whose centre is this many times farther from the origin than they are from it, are shifted.
+_FAR = 10.0
+# Four times the square of a norm must be a float32 still: that is how far apart two can be.
+_LARGEST_NORM = 9e18
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def neighbours(
     available = len(others) - int(same_set)
     if not 1 <= k <= available:
         raise UsageError(f"k must be from 1 to {available}, the size of the gallery, got {k}")
+    points, others = _around_the_origin(points, others)
     index = _faiss_index(others)
     parts = [
         _nearest(index, points[rows], rows if same_set else None, k)
@@ -127,10 +132,27 @@ def _search(
     queries: np.ndarray, gallery: np.ndarray, depth: int, searchable: np.ndarray, same_set: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield query rows and their neighbours' gallery indices, a chunk at a time."""
+    queries, gallery = _around_the_origin(queries, gallery)
     index = _faiss_index(gallery)
     for rows in _chunks(searchable, depth):
         _, indices = _nearest(index, queries[rows], rows if same_set else None, depth)
         yield rows, indices
+
+
+def _around_the_origin(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both, `(Q, D)` and `(G, D)`, shifted by one vector where they lie far from the origin.
+
+    Distances stay as they are, and faiss works them out of |q|^2 + |g|^2 - 2 q.g in float32, of
+    which nothing is left where points that are close to each other have a large |q|: embeddings
+    of an untrained network, for one. Others are left alone, so that what ties goes on doing so.
+    """
+    centre = gallery.mean(axis=0, dtype=np.float64)
+    square = float(centre @ centre)
+    spread = np.einsum("ij,ij->", gallery, gallery, dtype=np.float64) / len(gallery) - square
+    if square <= _FAR**2 * spread:
+        return queries, gallery
+    shift = centre.astype(np.float32)
+    return queries - shift, gallery - shift
 
 
 def _nearest(
@@ -208,6 +230,11 @@ def _as_points(name: str, embeddings: np.ndarray) -> np.ndarray:
     if not np.isfinite(points).all():
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise UsageError(f"{name} embedding {row} holds NaN or infinity; it cannot be searched")
+    if (norm := float(np.abs(points).max()) * points.shape[1] ** 0.5) > _LARGEST_NORM:
+        raise UsageError(
+            f"{name} embeddings reach a length of {norm:.1e}, whose square float32 cannot hold; "
+            "bring them to unit length"
+        )
     return points
 
 

@@ -164,6 +164,7 @@ def test_neighbours_are_sorted_and_leave_the_query_out():
         ((np.zeros((3, 2)), np.zeros(4, int)), "labels of shape (3,)"),
         ((np.zeros((3, 2)), np.zeros(3)), "got float64"),
         ((np.full((3, 2), np.nan), np.zeros(3, int)), "embedding 0 holds NaN"),
+        ((np.full((3, 4), 5e18), np.zeros(3, int)), "length of 1.0e+19"),
         ((np.zeros(3), np.zeros(3, int)), "shape (count, D)"),
         ((np.zeros((3, 2)), np.zeros(3, int), np.zeros((3, 2))), "both embeddings and labels"),
         ((np.zeros((3, 2)), np.zeros(3, int), None, None, (0,)), "at least 1"),
@@ -178,3 +179,29 @@ def test_says_what_is_wrong_with_the_input(arguments, said):
 def test_neighbours_refuses_more_than_there_are():
     with pytest.raises(UsageError, match="from 1 to 2"):
         neighbours(np.zeros((3, 2)), k=3)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_points_far_from_the_origin_have_the_neighbours_that_they_have_there(offset):
+    """faiss multiplies matrices for so many: float32 would round such distances away."""
+    rng = np.random.default_rng(5)
+    points = (offset + rng.normal(size=(400, 512))).astype(np.float32)
+    gallery = (offset + rng.normal(size=(500, 512))).astype(np.float32)
+    distances, indices = neighbours(points, gallery, k=3)
+    precise = points.astype(np.float64), gallery.astype(np.float64)
+    every = np.stack([np.linalg.norm(precise[1] - point, axis=1) for point in precise[0]])
+    assert (indices == np.argsort(every, axis=1)[:, :3]).mean() > 0.999
+    np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :3], rtol=1e-5)
+
+
+def test_nearly_equal_embeddings_retrieve_as_well_as_their_differences_do():
+    """Those of an untrained network, all but parallel: what is common to all tells nothing."""
+    rng = np.random.default_rng(6)
+    labels = np.repeat(np.arange(60), 8)
+    apart = rng.normal(size=(60, 512))[labels] + 3 * rng.normal(size=(480, 512))
+    alike = (rng.normal(size=512) + 1e-4 * apart).astype(np.float32)
+    # What float32 has kept of the differences, taken back out of what they were added to.
+    kept = (alike.astype(np.float64) - alike[0]) * 1e4
+    expected = retrieval_metrics(kept, labels)
+    assert 0.1 < expected.map_at_r < 0.9
+    assert retrieval_metrics(alike, labels).map_at_r == pytest.approx(expected.map_at_r, abs=1e-3)
