@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class Errors:
         counts = tuple(int(count) for count in histogram["counts"])
         if len(counts) != len(edges) + 1:
             raise ValueError(f"{len(edges)} edges do not go with {len(counts)} counts")
+        ascend = all(low < high for low, high in pairwise((0.0, *edges)))
+        if not edges or not ascend or min(counts) < 0:
+            raise ValueError("a histogram's edges ascend from above 0, and its counts from 0")
         worst, tail, middle = (_number(data[name]) for name in ("max", "p99", "median"))
         return cls(worst, tail, middle, edges, counts)
 

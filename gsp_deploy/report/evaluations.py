@@ -14,13 +14,23 @@ RECALL = "recall_at_"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Retrieval metrics by model, shares of 1; every model has the same."""
+    """Retrieval metrics by model, shares of 1.
+
+    Attributes:
+        dataset, images, classes: what was searched.
+        metrics: their names, which are the same for every model.
+        ranks: every k of R@k among them.
+        models: the metrics of each, by the model's name.
+        notes: what a reader should know.
+    """
 
     dataset: str
     images: int
     classes: int
+    metrics: tuple[str, ...]
+    ranks: tuple[int, ...]
     models: Mapping[str, Mapping[str, float]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
     @classmethod
     def from_document(cls, data: Mapping[str, Any]) -> Evaluated:
@@ -30,19 +40,17 @@ class Evaluated:
             models[JOINED] = shares(joined)
         if len({frozenset(metrics) for metrics in models.values()}) != 1:
             raise ValueError("its models do not have the same metrics")
-        notes = tuple(str(note) for note in data.get("notes", ()))
-        return cls(str(data["dataset"]), int(data["images"]), int(data["classes"]), models, notes)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The metrics' names, in the document's order."""
-        return tuple(next(iter(self.models.values())))
-
-    @property
-    def ranks(self) -> list[int]:
-        """Every k of R@k."""
-        recalls = [name for name in self.metrics if name.startswith(RECALL)]
-        return sorted(int(name.removeprefix(RECALL)) for name in recalls)
+        metrics = tuple(next(iter(models.values())))
+        recalls = [name for name in metrics if name.startswith(RECALL)]
+        return cls(
+            dataset=str(data["dataset"]),
+            images=int(data["images"]),
+            classes=int(data["classes"]),
+            metrics=metrics,
+            ranks=tuple(sorted(int(name.removeprefix(RECALL)) for name in recalls)),
+            models=models,
+            notes=tuple(str(note) for note in data.get("notes", ())),
+        )
 
 
 def shares(metrics: Mapping[str, Any]) -> dict[str, float]:

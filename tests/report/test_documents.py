@@ -77,3 +77,50 @@ def test_a_check_that_lacks_a_part_is_damaged(key: str, deployed: Path, tmp_path
     (tmp_path / "check.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match="a damaged 'check' document"):
         read_documents([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {},
+        {"a.onnx": {"recall_at_1": 0.5}, "b.onnx": {"map_at_r": 0.25}},
+        {"a.onnx": {"recall_at_1": "half"}},
+        {"a.onnx": {"recall_at_few": 0.5}},
+        {"a.onnx": 0.5},
+    ],
+)
+def test_an_evaluation_whose_models_have_no_common_metrics_is_damaged(
+    models: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "evaluate.json").write_text(json.dumps({**EVALUATION, "models": models}))
+    with pytest.raises(DataError, match="a damaged 'evaluate' document"):
+        read_documents([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"overlap_at": {"10": "most"}},
+        {"overlap_at": {"many": 1.0}},
+        {"candidate": {"map_at_r": []}},
+    ],
+)
+def test_a_check_whose_shares_are_no_numbers_is_damaged(
+    damage: dict[str, object], deployed: Path, tmp_path: Path
+) -> None:
+    document = json.loads((deployed / "check.json").read_text())
+    document["retrieval"].update(damage)
+    (tmp_path / "check.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="a damaged 'check' document"):
+        read_documents([tmp_path])
+
+
+@pytest.mark.parametrize(("part", "value"), [("counts", -1), ("edges", 0.0), ("edges", 1e9)])
+def test_a_histogram_that_cannot_be_is_damaged(
+    part: str, value: float, deployed: Path, tmp_path: Path
+) -> None:
+    document = json.loads((deployed / "check.json").read_text())
+    document["cosine_distance"]["histogram"][part][0] = value
+    (tmp_path / "check.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="a damaged 'check' document"):
+        read_documents([tmp_path])

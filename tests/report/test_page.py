@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,23 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Balance(HTMLParser):
-    """Fails on a tag that is closed out of turn, and collects ids and addresses."""
+    """Fails on a tag that is closed out of turn; collects ids, addresses, headings, bare images."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
         self.ids: list[str] = []
         self.addresses: list[str] = []
+        self.headings: list[int] = []
+        self.nameless: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in VOID:
             self.open.append(tag)
+        if re.fullmatch(r"h\d", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "img" and not dict(attrs).get("alt"):
+            self.nameless.append(dict(attrs).get("src") or "")
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value or "")
@@ -59,7 +66,12 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(
 ) -> None:
     page = html_page("A title <&>", read_documents([many(count)]))
     found = parsed(page)
+    assert page.startswith('<!doctype html>\n<html lang="en">')
+    assert page.count("<title>A title") == 1
     assert len(found.ids) == len(set(found.ids))
+    assert found.headings[0] == 1
+    assert found.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(found.headings))
     assert all(address.startswith(("#", "data:")) for address in found.addresses)
     assert not re.search(r"url\((?!#)|@import|<script", page)
     assert "A title &lt;&amp;&gt;" in page
@@ -146,7 +158,7 @@ def test_pictures_tell_whose_neighbours_changed(deployed: Path, tmp_path: Path) 
     assert dict(same.convergence.fixed_point)[1] > newton[2]
     documents = read_documents([deployed])
     page, text = html_page("t", documents, same), markdown_page("t", documents, same)
-    parsed(page)
+    assert not parsed(page).nameless
     for told in ("0 of 12 images have another order", "Weight error by solver steps, in figures"):
         assert told in page
         assert told in text

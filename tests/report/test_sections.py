@@ -11,7 +11,6 @@ import pytest
 
 from gsp_deploy.report import read_documents
 from gsp_deploy.report.content import Section, Table
-from gsp_deploy.report.figures import aligned
 from gsp_deploy.report.sections import all_sections
 
 from .conftest import made_up_gpu_result
@@ -94,9 +93,7 @@ def test_an_evaluation_is_told_with_its_ranks(deployed: Path, tmp_path: Path) ->
     assert [block.kind for block in section.blocks] == ["table", "chart"]
 
 
-def test_an_infinite_error_has_a_chart(
-    many: Callable[[int], Path],
-) -> None:
+def test_an_infinite_error_is_told(many: Callable[[int], Path]) -> None:
     folder = many(1)
     check = json.loads((folder / "check-00.json").read_text())
     check["cosine_distance"].update(max=None, p99=None)
@@ -105,11 +102,21 @@ def test_an_infinite_error_has_a_chart(
     assert cell(figures, "model-00.onnx", "worst") == f"{math.inf}"
 
 
-def test_columns_have_one_number_of_decimals() -> None:
-    assert aligned([0.391, 12.0, None, 1234.5]) == ["0.391", "12.000", "–", "1,234.500"]
-    assert aligned([12.34, 100.0]) == ["12.3", "100.0"]
-    assert aligned([1234.5, 20000.0]) == ["1,234", "20,000"]
-    assert aligned([]) == []
+def test_a_model_that_fails_one_of_two_checks_fails_at_a_glance(
+    many: Callable[[int], Path],
+) -> None:
+    folder = many(1)
+    check = json.loads((folder / "check-00.json").read_text())
+    check["reference"]["path"] = "/models/another.onnx"
+    check["passed"] = check["gates"][0]["passed"] = False
+    check["cosine_distance"]["max"] = 0.5
+    for name in ("check-a.json", "check-z.json"):  # whichever is read first
+        (folder / name).write_text(json.dumps(check))
+        (table,) = sections_of(folder)["At a glance"].tables
+        (folder / name).unlink()
+        assert cell(table, "model-00.onnx", "gates") == "FAIL"
+        assert cell(table, "model-00.onnx", "1 − cos, worst") == "5.0e-01"
+        assert table.bad == {0}
 
 
 def test_what_the_benchmark_notes_stands_below_its_figures(deployed: Path, tmp_path: Path) -> None:

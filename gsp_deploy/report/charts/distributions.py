@@ -36,7 +36,7 @@ def distributions(rows: Sequence[tuple[Row, Spread]], label: str, unit: str) -> 
     _set_decades(axes, low, high)
     for index, (row, spread) in enumerate(rows):
         _histogram(axes, index, row.mark, spread.errors)
-        if spread.limit:
+        if spread.limit is not None and spread.limit > 0:
             forbid(axes, index, spread.limit, high)
         _worst(axes, index, spread.errors.maximum, low)
     return svg(figure, label)
@@ -50,7 +50,7 @@ def _decades(spreads: Sequence[Spread]) -> tuple[float, float]:
         if filled := [index for index, images in enumerate(spread.errors.counts) if images]:
             lows.append(bounds[filled[0]])
             highs.append(bounds[filled[-1] + 1])
-        if spread.limit and math.isfinite(spread.limit):
+        if spread.limit is not None and 0 < spread.limit < math.inf:
             highs.append(10.0 ** (math.floor(math.log10(spread.limit)) + 2))
     return min(lows, default=1e-13), max(highs)
 
