@@ -49,13 +49,14 @@ def decode_image(
         formats: the formats that are tried, by Pillow's names; None tries all that it knows.
 
     Raises:
-        DataError: the file is missing, is no image, or is damaged.
+        DataError: the file is missing, is no image, is damaged, or has floating-point pixels.
         ImageSizeError: it is beyond `max_pixels`.
     """
     name = str(source) if name is None else name
     try:
         with Image.open(source, formats=formats) as image:
             _check_size(image, name, max_pixels)
+            _check_range(image, name)
             return _to_rgb(_upright(image))
     except DataError:
         raise
@@ -91,6 +92,14 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise ImageSizeError(
             f"{name}: {image.width}x{image.height} is beyond the limit of "
             f"{max_pixels:,} pixels; scale it down first"
+        )
+
+
+def _check_range(image: Image.Image, name: str) -> None:
+    """Refuse floating-point pixels: Pillow clips to 0..255, and makes 0..1 a black image."""
+    if image.mode == "F":
+        raise DataError(
+            f"{name}: floating-point pixels do not say what is white; save it in 8 or 16 bits"
         )
 
 

@@ -55,6 +55,14 @@ def test_palettes_and_greyscale_become_rgb(tmp_path: Path) -> None:
     assert np.array_equal(bits, np.dstack([(grey > 127) * np.uint8(255)] * 3))
 
 
+@pytest.mark.parametrize("white", [1, 255])
+def test_floating_point_pixels_are_refused_and_not_clipped(white: int, tmp_path: Path) -> None:
+    path = tmp_path / "f.tif"
+    Image.fromarray(np.linspace(0, white, 64, dtype=np.float32).reshape(8, 8)).save(path)
+    with pytest.raises(DataError, match=r"f\.tif: floating-point pixels .* in 8 or 16 bits"):
+        decode_image(path)
+
+
 def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     found = saved(Image.fromarray(values), tmp_path / "i16.png")
