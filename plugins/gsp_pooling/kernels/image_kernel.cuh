@@ -42,8 +42,9 @@ __host__ __device__ int pooled_floats(const Arguments& args, int blocks) {
   return args.normalize ? round_up(divide_up(args.pooled_channels, blocks), kVector<In>) : 0;
 }
 
-// Blocks that are to share a multiprocessor, which caps their registers at 128 a thread. With bfloat16
-// and channels last that made sm_100 spill; its many multiprocessors seldom have two blocks to hold.
+// Blocks that are to share a multiprocessor, which caps their registers at 128 a thread. With
+// bfloat16 and channels last that made sm_100 spill; its many multiprocessors seldom have two
+// blocks to hold.
 template <typename In, Layout kLayout>
 __host__ __device__ constexpr int resident_blocks() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 1000
@@ -55,14 +56,15 @@ __host__ __device__ constexpr int resident_blocks() {
 
 // Grid (images), or (images x cluster).
 template <typename In, Layout kLayout>
-__global__ void __launch_bounds__(kThreads, (resident_blocks<In, kLayout>())) pool_images(const Arguments args) {
+__global__ void __launch_bounds__(kThreads, (resident_blocks<In, kLayout>()))
+    pool_images(const Arguments args) {
   ImageBlocks blocks;
   const int image = static_cast<int>(blockIdx.x) / blocks.size();
   const SharedMemory shared = shared_memory<In>(pooled_floats<In>(args, blocks.size()));
   CostTile<In, kLayout> costs(args, embeddings_of<In>(args, image), shared);
 
+  blocks.sync();  // no block writes to another that has not started
   if (args.solves()) {
-    blocks.sync();  // no block writes to another that has not started
     const int span = span_of(args.locations, blocks.size());
     for (int first = blocks.rank() * span; first < args.locations; first += blocks.size() * span) {
       log_mass_of_locations(costs, args, shared, first, span,

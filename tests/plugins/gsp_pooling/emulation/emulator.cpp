@@ -303,9 +303,14 @@ unsigned cluster_rank() { return current->block->rank; }
 unsigned cluster_size() { return shape_now.cluster; }
 void sync_cluster() { wait(current->block->cluster->barrier, true); }
 
+// A block has started for sure only once the cluster has met at a barrier.
 void* in_block(void* shared, unsigned rank) {
-  const auto offset = static_cast<unsigned char*>(shared) - current->block->shared;
-  return current->block->cluster->blocks[rank].shared + offset;
+  const Block& own = *current->block;
+  if (rank != own.rank && own.cluster->barrier.generation == 0) {
+    fail("a block reaches into another, which may not have started");
+  }
+  const auto offset = static_cast<unsigned char*>(shared) - own.shared;
+  return own.cluster->blocks[rank].shared + offset;
 }
 
 }  // namespace emulation
