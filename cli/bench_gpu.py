@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gsp_deploy.benchmark.gpu.stages import STAGES
 from gsp_deploy.wording import counted
 from gsp_deploy_cli import show
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from gsp_deploy.benchmark.report import ModelResult
 
 SHOWN_PARTS = 12
-STAGES = ("to_device", "compute", "from_device", "enqueue", "end_to_end")
 
 
 def show_gpu(report: BenchmarkReport) -> None:
@@ -34,10 +34,9 @@ def show_gpu(report: BenchmarkReport) -> None:
 
 
 def _results(report: BenchmarkReport) -> Iterator[tuple[ModelResult, int, GpuResult]]:
-    for model in report.models:
-        for result in model.batches:
-            if result.gpu is not None:
-                yield model, result.batch, result.gpu
+    for model, result in report.results:
+        if result.gpu is not None:
+            yield model, result.batch, result.gpu
 
 
 Found = Sequence[tuple["ModelResult", int, "GpuResult"]]

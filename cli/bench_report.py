@@ -10,7 +10,7 @@ from gsp_deploy_cli.bench_gpu import show_gpu
 
 if TYPE_CHECKING:
     from gsp_deploy.benchmark import BenchmarkReport, Comparison
-    from gsp_deploy.benchmark.report import BatchResult, ImageStages, ModelResult
+    from gsp_deploy.benchmark.report import ImageStages, ModelResult
 
 
 def show_report(report: BenchmarkReport, comparison: Comparison | None, json: bool) -> None:
@@ -31,13 +31,9 @@ def show_report(report: BenchmarkReport, comparison: Comparison | None, json: bo
         _show_comparison(comparison)
 
 
-def _results(report: BenchmarkReport) -> list[tuple[ModelResult, BatchResult]]:
-    return [(model, result) for model in report.models for result in model.batches]
-
-
 def _show_latency(report: BenchmarkReport) -> None:
     rows = []
-    for model, result in _results(report):
+    for model, result in report.results:
         t = result.latency
         times = (_ms(value) for value in (t.p50, t.p90, t.p95, t.p99, t.max))
         throughput = f"{result.images_per_second:.4g}"
@@ -48,7 +44,7 @@ def _show_latency(report: BenchmarkReport) -> None:
 
 def _show_pooling_cost(report: BenchmarkReport) -> None:
     rows = []
-    for model, result in _results(report):
+    for model, result in report.results:
         if cost := result.pooling_cost:
             times = (_ms(result.latency.p50), _ms(cost.twin.p50), f"{cost.extra_ms:+.3g}")
             spread = f"{_ratio(cost.ratio_low)}-{_ratio(cost.ratio_high)}"

@@ -150,6 +150,11 @@ class BenchmarkReport:
     models: tuple[ModelResult, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def results(self) -> list[tuple[ModelResult, BatchResult]]:
+        """Every model at every batch size, model by model."""
+        return [(model, result) for model in self.models for result in model.batches]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data that `from_dict` reads back."""
         return dataclasses.asdict(self)
@@ -159,7 +164,8 @@ class BenchmarkReport:
         """Build the report from what `to_dict` gave, or JSON made of it.
 
         Raises:
-            UsageError, TypeError, KeyError, AttributeError: the data is not such a report.
+            UsageError, TypeError, ValueError, KeyError, AttributeError: the data is not such a
+                report.
         """
         fields = dict(data)
         fields["settings"] = from_fields(BenchmarkSettings, fields["settings"])
@@ -195,7 +201,7 @@ def read_report(path: Path) -> BenchmarkReport:
     data.pop("comparison", None)  # what `--json --compare` adds
     try:
         return BenchmarkReport.from_dict(data)
-    except (UsageError, TypeError, KeyError, AttributeError) as error:
+    except (UsageError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise UsageError(f"{path}: a damaged benchmark result ({error})") from error
 
 

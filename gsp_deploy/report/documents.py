@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from gsp_deploy.benchmark import BenchmarkReport, read_report
 from gsp_deploy.engine.manifest import ENGINE_SUFFIXES, EngineManifest
-from gsp_deploy.errors import DataError, GspDeployError, reason_of
+from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.manifest import ExportManifest
 from gsp_deploy.report.checks import Check
 from gsp_deploy.report.evaluations import JOINED, Evaluated
@@ -156,7 +156,7 @@ def _add(path: Path, found: _Found) -> bool:
 def _read(reader: Callable[[Mapping[str, Any]], T], data: Mapping[str, Any], path: Path) -> T:
     try:
         return reader(data)
-    except (KeyError, TypeError, ValueError, AttributeError, GspDeployError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(
             f"{path}: a damaged {data['document']!r} document ({reason_of(error)})"
         ) from error

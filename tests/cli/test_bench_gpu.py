@@ -44,7 +44,8 @@ def report_of(*results: GpuResult | None) -> Any:
         SimpleNamespace(name=f"m{i}.engine", batches=[SimpleNamespace(batch=8, gpu=result)])
         for i, result in enumerate(results)
     ]
-    return SimpleNamespace(models=models)
+    pairs = [(model, result) for model in models for result in model.batches]
+    return SimpleNamespace(models=models, results=pairs)
 
 
 Print = Callable[..., list[list[str]]]

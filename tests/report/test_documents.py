@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def test_a_check_whose_shares_are_no_numbers_is_damaged(
         read_documents([tmp_path])
 
 
-@pytest.mark.parametrize(("part", "value"), [("counts", -1), ("edges", 0.0), ("edges", 1e9)])
+@pytest.mark.parametrize(
+    ("part", "value"), [("counts", -1), ("counts", math.inf), ("edges", 0.0), ("edges", 1e9)]
+)
 def test_a_histogram_that_cannot_be_is_damaged(
     part: str, value: float, deployed: Path, tmp_path: Path
 ) -> None:
@@ -123,4 +126,11 @@ def test_a_histogram_that_cannot_be_is_damaged(
     document["cosine_distance"]["histogram"][part][0] = value
     (tmp_path / "check.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match="a damaged 'check' document"):
+        read_documents([tmp_path])
+
+
+def test_a_benchmark_whose_models_are_none_is_damaged(deployed: Path, tmp_path: Path) -> None:
+    document = json.loads((deployed / "bench.json").read_text())
+    (tmp_path / "bench.json").write_text(json.dumps({**document, "models": "x"}))
+    with pytest.raises(GspDeployError, match="a damaged benchmark result"):
         read_documents([tmp_path])

@@ -73,8 +73,7 @@ def engine_results(documents: Documents) -> list[EngineResult]:
     return [
         EngineResult(model.name, result.batch, result.gpu)
         for report in documents.benchmarks
-        for model in report.models
-        for result in model.batches
+        for model, result in report.results
         if result.gpu is not None
     ]
 

@@ -59,9 +59,4 @@ def _measured(documents: Documents) -> dict[str, BatchResult]:
     """Return each model's result at the first benchmark's smallest batch, where it has one."""
     report = documents.benchmarks[0]
     smallest = min(report.settings.batches)
-    return {
-        model.name: result
-        for model in report.models
-        for result in model.batches
-        if result.batch == smallest
-    }
+    return {model.name: result for model, result in report.results if result.batch == smallest}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gsp_deploy.benchmark import BenchmarkReport
-from gsp_deploy.benchmark.report import BatchResult, ModelResult
 from gsp_deploy.report.charts.curves import Line, Scale, curves
 from gsp_deploy.report.charts.intervals import Span, latencies, spans
 from gsp_deploy.report.charts.palette import Mark, marks_of
@@ -44,12 +43,8 @@ def _blocks(report: BenchmarkReport, marks: dict[str, Mark]) -> Iterator[Block]:
         yield stages
 
 
-def _results(report: BenchmarkReport) -> list[tuple[ModelResult, BatchResult]]:
-    return [(model, result) for model in report.models for result in model.batches]
-
-
 def _table(report: BenchmarkReport) -> Table:
-    found = _results(report)
+    found = report.results
     costs = [result.pooling_cost for _, result in found]
     return Table(
         f"Milliseconds on {report.environment.processor}",
@@ -67,7 +62,7 @@ def _table(report: BenchmarkReport) -> Table:
 
 
 def _percentiles(report: BenchmarkReport, marks: dict[str, Mark], batch: int) -> Chart:
-    found = [(model, result) for model, result in _results(report) if result.batch == batch]
+    found = [(model, result) for model, result in report.results if result.batch == batch]
     figures = aligned([result.latency.p50 for _, result in found])
     rows = [
         (
@@ -90,7 +85,7 @@ def _pooling_cost(report: BenchmarkReport, marks: dict[str, Mark], batch: int) -
             Row(model.name, marks[model.name], f"{cost.ratio:.3f} ×"),
             Span(cost.ratio_low, cost.ratio, cost.ratio_high),
         )
-        for model, result in _results(report)
+        for model, result in report.results
         if result.batch == batch and (cost := result.pooling_cost) is not None
     ]
     if not rows:
@@ -120,7 +115,7 @@ def _throughput(report: BenchmarkReport, marks: dict[str, Mark]) -> Chart:
 
 
 def _memory(report: BenchmarkReport) -> Table | None:
-    found = [(m, r) for m, r in _results(report) if r.peak_memory_mb is not None]
+    found = [(m, r) for m, r in report.results if r.peak_memory_mb is not None]
     if not found:
         return None
     return Table(

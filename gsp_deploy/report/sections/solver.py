@@ -18,6 +18,7 @@ _TEXT = (
     "certifies their error: the worst of a mixing weight against a float64 root, over the "
     f"image's spread of weights. Good: below {CONVERGED:g}, where it counts as converged."
 )
+_TITLE = "Weight error by solver steps"
 _TICKS = (1, 2, 5, 10, 20, 50, 100)
 _NEWTON, _FIXED_POINT = Mark("ink", "o"), Mark("soft", "s")
 
@@ -28,7 +29,8 @@ def solver(documents: Documents, pictures: Pictures | None) -> Section | None:
     convergence = None if pictures is None else pictures.convergence
     blocks: list[Block] = [_table(certificates)] if certificates else []
     if convergence is not None:
-        blocks += _curves(convergence, certificates, marks_of(documents.names))
+        chart = _curves(convergence, certificates, marks_of(documents.names))
+        blocks += [chart, _in_figures(convergence)]
     return Section("Solver", _TEXT, tuple(blocks)) if blocks else None
 
 
@@ -68,34 +70,33 @@ def _table(certificates: Mapping[str, SolverCertificate]) -> Table:
 
 def _curves(
     found: Convergence, certificates: Mapping[str, SolverCertificate], marks: Mapping[str, Mark]
-) -> list[Block]:
+) -> Chart:
     lines = [
         Line("Newton", _NEWTON, found.newton),
         Line("fixed point, as in the paper", _FIXED_POINT, found.fixed_point),
+        *(
+            Line(name, marks.get(name, PLAIN), [(c.steps, c.worst_relative_weight_error)])
+            for name, c in certificates.items()
+            if c.steps
+        ),
     ]
-    certified = [
-        Line(name, marks.get(name, PLAIN), [(c.steps, c.worst_relative_weight_error)])
-        for name, c in certificates.items()
-        if c.steps
-    ]
-    title = "Weight error by solver steps"
-    drawn = curves(
-        [*lines, *certified],
-        Scale("solver steps", "log", _TICKS),
-        Scale("worst error / spread", "log"),
-        title,
-    )
+    steps, errors = Scale("solver steps", "log", _TICKS), Scale("worst error / spread", "log")
     caption = (
         "Lines: in float64, on the images of this report, against a bisection. Large marks: what "
         "the exports certified in float32, on their calibration images."
     )
-    legend = tuple(Key(line.name, line.mark.swatch) for line in [*lines, *certified])
-    steps = sorted({step for step, _ in (*found.newton, *found.fixed_point)})
+    legend = tuple(Key(line.name, line.mark.swatch) for line in lines)
+    return Chart(_TITLE, caption, curves(lines, steps, errors, _TITLE), legend)
+
+
+def _in_figures(found: Convergence) -> Table:
     newton, fixed = dict(found.newton), dict(found.fixed_point)
-    figures = Table(
-        f"{title}, in figures",
+    return Table(
+        f"{_TITLE}, in figures",
         ("steps", "Newton", "fixed point"),
-        tuple((str(s), scientific(newton.get(s)), scientific(fixed.get(s))) for s in steps),
+        tuple(
+            (str(steps), scientific(newton.get(steps)), scientific(fixed.get(steps)))
+            for steps in sorted({*newton, *fixed})
+        ),
         folded=True,
     )
-    return [Chart(title, caption, drawn, legend), figures]
