@@ -17,6 +17,7 @@ constexpr int format_version = 1;
 constexpr const char* manifest_name = "bundle.json";
 constexpr const char* sums_name = "SHA256SUMS";
 constexpr std::size_t hash_length = 64;
+constexpr long long most_images = 1 << 16;  // of one batch: sizes in bytes stay far below 64 bits
 
 [[noreturn]] void fail(const fs::path& where, const std::string& what) {
   throw Error(ErrorKind::bundle, where.string() + ": " + what);
@@ -26,10 +27,12 @@ std::string read_text(const fs::path& file) {
   return read_file(file, ErrorKind::bundle, "; is this a bundle?");
 }
 
+bool is_plain(char c) { return static_cast<unsigned char>(c) >= ' ' && c != '\\'; }
+
 // Whether a name stays in the folder, whatever a hostile bundle writes.
 bool is_inside(const std::string& name) {
   const fs::path path(name);
-  return !name.empty() && name.find('\\') == name.npos && path.is_relative() &&
+  return !name.empty() && std::all_of(name.begin(), name.end(), is_plain) && path.is_relative() &&
          std::none_of(path.begin(), path.end(), [](const fs::path& part) {
            return part == ".." || part == "." || part == "";
          });
@@ -38,11 +41,12 @@ bool is_inside(const std::string& name) {
 std::string file_name(const fs::path& folder, const Json& value) {
   const std::string& name = value.string();
   if (!is_inside(name)) fail(folder / manifest_name, "names '" + name + "', which leads out of it");
-  fs::path step = folder;
+  fs::path step;
+  std::error_code unreadable;  // then opening the file fails, and says so
   for (const fs::path& part : fs::path(name))
-    if (fs::is_symlink(step /= part))
-      throw Error(ErrorKind::mismatch, fs::relative(step, folder).generic_string() +
-                                           " is a link, which a bundle must not hold");
+    if (fs::is_symlink(folder / (step /= part), unreadable))
+      throw Error(ErrorKind::mismatch,
+                  step.generic_string() + " is a link, which a bundle must not hold");
   return name;
 }
 
@@ -113,7 +117,7 @@ Artifact artifact_of(const fs::path& folder, const Json& value) {
                                                             {"float16", ElementType::float16},
                                                             {"float32", ElementType::float32}});
   if (const Json* batch = value.find("fixed_batch")) {
-    if (batch->integer() < 1)
+    if (batch->integer() < 1 || batch->integer() > most_images)
       throw Error(ErrorKind::bundle, "bundle.json: fixed_batch is out of range");
     made.fixed_batch = static_cast<std::size_t>(batch->integer());
   }
@@ -158,14 +162,16 @@ void check_hashes(const fs::path& folder) {
            "expected lines of a hash, two spaces and a name, got '" + line + "'");
     const std::string name = line.substr(hash_length + 2);
     if (!is_inside(name)) fail(folder / sums_name, "names '" + name + "', which leads out of it");
-    if (!fs::exists(folder / name)) throw Error(ErrorKind::mismatch, name + " is missing");
-    if (!fs::is_symlink(folder / name) && sha256_of(folder / name) != line.substr(0, hash_length))
+    listed.insert(name);
+    if (fs::is_symlink(folder / name)) continue;  // refused below, as are those that nobody lists
+    if (!fs::is_regular_file(folder / name))
+      throw Error(ErrorKind::mismatch, name + " is missing, or no plain file");
+    if (sha256_of(folder / name) != line.substr(0, hash_length))
       throw Error(ErrorKind::mismatch,
                   name + " is not the file that was packaged (SHA-256 differs)");
-    listed.insert(name);
   }
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    const std::string name = fs::relative(entry.path(), folder).generic_string();
+    const std::string name = entry.path().lexically_relative(folder).generic_string();
     if (entry.is_symlink())
       throw Error(ErrorKind::mismatch, name + " is a link, which a bundle must not hold");
     if (!entry.is_directory() && listed.count(name) == 0)

@@ -13,6 +13,7 @@ namespace gsp {
 namespace {
 
 constexpr int app1 = JPEG_APP0 + 1;
+constexpr int most_scans = 100;  // of a progressive file, each a pass over all pixels; 10 are usual
 constexpr std::string_view exif_marker{"Exif\0\0", 6};
 constexpr std::string_view xmp_marker{"http://ns.adobe.com/xap/1.0/\0", 29};
 
@@ -32,10 +33,19 @@ void fail(j_common_ptr info) {
 
 void stay_silent(j_common_ptr, int) {}
 
-boolean truncated(j_decompress_ptr info) {
+[[noreturn]] void fail_with(j_common_ptr info, const char* message) {
   auto* failure = reinterpret_cast<Failure*>(info->err);
-  std::strcpy(failure->message, "it ends too early");
+  std::strncpy(failure->message, message, sizeof failure->message - 1);
   std::longjmp(failure->back, 1);
+}
+
+boolean truncated(j_decompress_ptr info) {
+  fail_with(reinterpret_cast<j_common_ptr>(info), "it ends too early");
+}
+
+void count_scans(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > most_scans)
+    fail_with(info, "it has too many scans");
 }
 
 void nothing(j_decompress_ptr) {}
@@ -70,6 +80,7 @@ void inks_to_rgb(const std::uint8_t* cmyk, int width, std::uint8_t* rgb) {
 struct Reader {
   jpeg_decompress_struct info{};
   jpeg_source_mgr source{};
+  jpeg_progress_mgr progress{};
   Failure failure{};
   Image image;
   std::vector<std::uint8_t> line;
@@ -86,6 +97,7 @@ bool read_jpeg(const Encoded& encoded, Reader& reader) {
   if (setjmp(reader.failure.back) != 0) return false;
   jpeg_create_decompress(&info);
   info.src = &reader.source;
+  info.progress = &reader.progress;
   jpeg_save_markers(&info, app1, 0xffff);
   jpeg_read_header(&info, TRUE);
   encoded.check_size(info.image_width, info.image_height);
@@ -121,6 +133,7 @@ Image decode_jpeg(const Encoded& encoded) {
   reader.source.skip_input_data = skip;
   reader.source.resync_to_restart = jpeg_resync_to_restart;
   reader.source.term_source = nothing;
+  reader.progress.progress_monitor = count_scans;
   if (!read_jpeg(encoded, reader)) encoded.damaged(reader.failure.message);
   return upright(std::move(reader.image), reader.orientation);
 }

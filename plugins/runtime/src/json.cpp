@@ -7,8 +7,10 @@
 namespace gsp {
 namespace {
 
-constexpr std::size_t max_size = 16 << 20;
+constexpr std::size_t max_size = 1 << 20;
 constexpr int max_depth = 64;
+// Every value remembers its place, so a long key with many values in it would fill the memory.
+constexpr std::size_t max_place = 200;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -35,7 +37,7 @@ class JsonReader {
   JsonReader(std::string_view text, std::string_view source) : text_(text), source_(source) {}
 
   Json document() {
-    if (text_.size() > max_size) fail("a manifest of at most 16 MiB");
+    if (text_.size() > max_size) fail("a manifest of at most 1 MiB");
     Json value = read(std::string(source_) + ": ", 0);
     skip_space();
     if (at_ != text_.size()) fail("the end");
@@ -66,6 +68,12 @@ class JsonReader {
     return true;
   }
 
+  // The place of a member, or the one around it where that would get too long.
+  std::string within(const std::string& place, const std::string& step) const {
+    const bool fits = place.size() + step.size() <= source_.size() + max_place;
+    return fits ? place + step : place;
+  }
+
   Json read(const std::string& place, int depth) {
     if (depth > max_depth) fail("less nesting");
     Json made;
@@ -93,7 +101,7 @@ class JsonReader {
       std::string key = string();
       if (!take(':')) fail("':'");
       const bool root = place.size() >= 2 && place.compare(place.size() - 2, 2, ": ") == 0;
-      Json value = read(root ? place + key : place + "." + key, depth + 1);
+      Json value = read(within(place, root ? key : "." + key), depth + 1);
       if (!members.emplace(std::move(key), std::move(value)).second) fail("each key once");
     } while (take(','));
     if (!take('}')) fail("',' or '}'");
@@ -105,7 +113,7 @@ class JsonReader {
     ++at_;
     if (take(']')) return items;
     do {
-      items.push_back(read(place + "[" + std::to_string(items.size()) + "]", depth + 1));
+      items.push_back(read(within(place, "[" + std::to_string(items.size()) + "]"), depth + 1));
     } while (take(','));
     if (!take(']')) fail("',' or ']'");
     return items;

@@ -47,8 +47,11 @@ std::vector<std::size_t> shape_of(const std::string& header, const fs::path& fil
 
 template <typename T>
 Array<T> read_npy(const fs::path& file, const std::string& descr) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw Error(ErrorKind::bundle, file.string() + ": cannot be read");
+  std::error_code failed;
+  std::ifstream stream;
+  if (fs::is_regular_file(file, failed))  // a pipe would keep us waiting
+    stream.open(file, std::ios::binary);
+  if (!stream.is_open()) throw Error(ErrorKind::bundle, file.string() + ": cannot be read");
   unsigned char start[preamble];
   if (!stream.read(reinterpret_cast<char*>(start), preamble) || std::memcmp(start, magic, 8) != 0)
     fail(file, "numpy's format 1.0");
@@ -58,7 +61,6 @@ Array<T> read_npy(const fs::path& file, const std::string& descr) {
   if (field(header, "fortran_order", ",", file) != "False") fail(file, "C order");
 
   Array<T> array{shape_of(header, file), {}};
-  std::error_code failed;
   const auto data = static_cast<std::uintmax_t>(stream.tellg()), size = fs::file_size(file, failed);
   if (failed || size < data) fail(file, "a whole file");
   std::uintmax_t room = (size - data) / sizeof(T), count = 1;

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int fraction_bits = 22;  // of a weight, so that 8-bit sums fit 32 bits
 constexpr int channels = 3;
+constexpr double largest_side = 1e100;  // what a crop ratio next to 0 asks for is infinite
 
 struct Filter {
   double (*value)(double);
@@ -40,8 +41,8 @@ std::vector<Taps> taps_for(int source, Span span, int wanted, const Filter& filt
   const double stretch = std::max(scale, 1.0);
   const double support = filter.support * stretch;
   std::vector<Taps> taps(static_cast<std::size_t>(wanted));
-  for (int i = 0; i < wanted; ++i) {
-    const double centre = span.begin + (i + 0.5) * scale;
+  for (std::size_t i = 0; i < taps.size(); ++i) {
+    const double centre = span.begin + (static_cast<double>(i) + 0.5) * scale;
     const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
     const int last = std::min(static_cast<int>(centre + support + 0.5), source);
     std::vector<double> weights;
@@ -83,12 +84,15 @@ Image resize_rows(const Image& image, Span across, int width, const Filter& filt
   if (is_whole(across, image.width, width)) return image;
   const std::size_t row = static_cast<std::size_t>(image.width) * channels;
   Image out{width, image.height, {}};
-  out.pixels.resize(static_cast<std::size_t>(width) * image.height * channels);
+  out.pixels.resize(static_cast<std::size_t>(width) * static_cast<std::size_t>(image.height) *
+                    channels);
   const auto taps = taps_for(image.width, across, width, filter);
   std::uint8_t* to = out.pixels.data();
-  for (int y = 0; y < image.height; ++y)
-    for (int x = 0; x < width; ++x, to += channels)
-      convolve(&image.pixels[y * row], channels, taps[x], to);
+  for (std::size_t start = 0; start < image.pixels.size(); start += row)
+    for (const Taps& column : taps) {
+      convolve(&image.pixels[start], channels, column, to);
+      to += channels;
+    }
   return out;
 }
 
@@ -99,9 +103,11 @@ Image resize_columns(const Image& image, Span down, int height, const Filter& fi
   out.pixels.resize(row * static_cast<std::size_t>(height));
   const auto taps = taps_for(image.height, down, height, filter);
   std::uint8_t* to = out.pixels.data();
-  for (int y = 0; y < height; ++y)
-    for (int x = 0; x < image.width; ++x, to += channels)
-      convolve(&image.pixels[x * channels], row, taps[y], to);
+  for (const Taps& line : taps)
+    for (std::size_t column = 0; column < row; column += channels) {
+      convolve(&image.pixels[column], row, line, to);
+      to += channels;
+    }
   return out;
 }
 
@@ -121,7 +127,7 @@ Image resize(const Image& image, Span across, Span down, int width, int height,
 // The part of one side that the centred crop sees. The crop lies on whole pixels of the resized
 // image, which itself is never made: that of a long thin image would be huge.
 Span cropped(int have, int want, double scale) {
-  const double resized = std::max<double>(want, std::nearbyint(have * scale));
+  const double resized = std::clamp<double>(std::nearbyint(have * scale), want, largest_side);
   const double start = std::floor((resized - want) / 2);
   const double end = std::min<double>((start + want) * have / resized, have);
   return {static_cast<float>(start * have / resized), static_cast<float>(end)};
@@ -130,6 +136,11 @@ Span cropped(int have, int want, double scale) {
 }  // namespace
 
 Image fit_image(const Image& image, const Preprocessing& spec) {
+  if (spec.width < 1 || spec.height < 1 || !(spec.crop_ratio > 0 && spec.crop_ratio <= 1))
+    throw Error(ErrorKind::usage,
+                "expected a model's size and a crop ratio above 0 and at most 1, got " +
+                    std::to_string(spec.width) + "x" + std::to_string(spec.height) + " and " +
+                    std::to_string(spec.crop_ratio));
   const auto bytes =
       static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) * channels;
   if (image.width < 1 || image.height < 1 || image.pixels.size() != bytes)

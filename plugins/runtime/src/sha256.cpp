@@ -30,16 +30,16 @@ class Digest {
  public:
   void update(const std::uint8_t* block) {
     std::array<Word, 64> w;
-    for (int i = 0; i < 16; ++i)
+    for (std::size_t i = 0; i < 16; ++i)
       w[i] = Word{block[4 * i]} << 24 | Word{block[4 * i + 1]} << 16 | Word{block[4 * i + 2]} << 8 |
              Word{block[4 * i + 3]};
-    for (int i = 16; i < 64; ++i) {
+    for (std::size_t i = 16; i < 64; ++i) {
       const Word a = w[i - 15], b = w[i - 2];
       w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] +
              (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
     }
     auto [a, b, c, d, e, f, g, h] = state_;
-    for (int i = 0; i < 64; ++i) {
+    for (std::size_t i = 0; i < 64; ++i) {
       const Word first = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) +
                          constants[i] + w[i];
       const Word second =
@@ -48,7 +48,7 @@ class Digest {
       d = c, c = b, b = a, a = first + second;
     }
     const std::array<Word, 8> mixed = {a, b, c, d, e, f, g, h};
-    for (int i = 0; i < 8; ++i) state_[i] += mixed[i];
+    for (std::size_t i = 0; i < 8; ++i) state_[i] += mixed[i];
   }
 
   std::string hexadecimal() const {
@@ -89,7 +89,8 @@ std::string sha256_of(const std::filesystem::path& file) {
   std::copy_n(buffer.begin(), rest, last.begin());
   last[rest] = 0x80;
   const std::size_t end = rest + 9 <= block_size ? block_size : 2 * block_size;
-  for (int i = 0; i < 8; ++i) last[end - 1 - i] = static_cast<std::uint8_t>(total * 8 >> (8 * i));
+  for (std::size_t i = 0; i < 8; ++i)
+    last[end - 1 - i] = static_cast<std::uint8_t>(total * 8 >> (8 * i));
   for (std::size_t at = 0; at < end; at += block_size) digest.update(&last[at]);
   return digest.hexadecimal();
 }

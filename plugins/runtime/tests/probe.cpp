@@ -3,6 +3,8 @@
 //   probe fit HEIGHT WIDTH bilinear|bicubic crop|stretch CROP_RATIO FILE OUT   pixels as raw bytes
 //   probe json FILE...        "ok" or the error, a line for each
 //   probe image FILE...       "WxH" or the error, a line for each
+//   probe npy FILE...         shape and sum of a float32 or uint8 array, or the error of the second
+//   probe open BUNDLE...      the model's name or the error, a line for each; no hashes are checked
 //   probe sha256 FILE         hash
 //   probe half                all 65536 values there and back
 //   probe threads BUNDLE N    N threads on one Embedder against one thread, then moves it
@@ -12,7 +14,9 @@
 #include <cstring>
 #include <fstream>
 #include <gsp/embedder.hpp>
+#include <gsp/npy.hpp>
 #include <iterator>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -49,26 +53,48 @@ void fit(const Words& words) {
              static_cast<std::streamsize>(image.pixels.size()));
 }
 
-void parse(const Words& files) {
+// A line for each file: what `tell` returns, or the error.
+template <typename Tell>
+void tell_each(const Words& files, Tell tell) {
   for (const auto& file : files) {
     try {
-      gsp::Json::parse(read(file), "text");
-      std::puts("ok");
+      std::puts(tell(file).c_str());
     } catch (const gsp::Error& error) {
       std::puts(error.what());
     }
   }
 }
 
-void decode(const Words& files) {
-  for (const auto& file : files) {
-    try {
-      const gsp::Image image = gsp::decode_image(file);
-      std::printf("%dx%d\n", image.width, image.height);
-    } catch (const gsp::Error& error) {
-      std::puts(error.what());
-    }
+std::string parse(const std::string& file) {
+  gsp::Json::parse(read(file), "text");
+  return "ok";
+}
+
+std::string decode(const std::string& file) {
+  const gsp::Image image = gsp::decode_image(file);
+  return std::to_string(image.width) + "x" + std::to_string(image.height);
+}
+
+template <typename T>
+std::string shape_and_sum(const gsp::Array<T>& array) {
+  std::string text;
+  for (const std::size_t extent : array.shape) text += std::to_string(extent) + " ";
+  return text + "sum " +
+         std::to_string(std::accumulate(array.values.begin(), array.values.end(), 0.0));
+}
+
+std::string array(const std::string& file) {
+  try {
+    return shape_and_sum(gsp::read_npy_float32(file));
+  } catch (const gsp::Error&) {
+    return shape_and_sum(gsp::read_npy_uint8(file));
   }
+}
+
+std::string open(const std::string& bundle) {
+  gsp::Options options;
+  options.verify_hashes = false;
+  return gsp::Embedder::open(bundle, options).info().model;
 }
 
 void half(const Words&) {
@@ -140,9 +166,13 @@ int main(int argc, char** argv) {
     if (what == "fit")
       fit(words);
     else if (what == "json")
-      parse(words);
+      tell_each(words, parse);
     else if (what == "image")
-      decode(words);
+      tell_each(words, decode);
+    else if (what == "npy")
+      tell_each(words, array);
+    else if (what == "open")
+      tell_each(words, open);
     else if (what == "sha256")
       std::puts(gsp::sha256_of(words.at(0)).c_str());
     else if (what == "half")

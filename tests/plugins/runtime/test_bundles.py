@@ -91,6 +91,47 @@ TAMPERINGS = {
 }  # fmt: skip
 
 
+def batches_of(count: int) -> Callable[[Path], None]:
+    return lambda folder: edit(folder, lambda d: d["artifacts"][0].update(fixed_batch=count))
+
+
+def list_a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    with open(folder / "SHA256SUMS", "a") as stream:
+        stream.write(f"{'0' * 64}  pipe\n")
+
+
+HARMFUL = {
+    # 48 * 48 * 3 * 4 bytes an image, times this, is 0 in 64 bits: no room for the images that come.
+    "batch": (batches_of(2**52), 1, "fixed_batch is out of range"),
+    "pipe": (list_a_pipe, 3, "pipe is missing, or no plain file"),
+    "line breaks": (naming("x\nerror: y\x1b[2J"), 1, "names 'x?error: y?[2J', which leads out"),
+    "zero byte": (naming("tiny.onnx\0.png"), 1, "which leads out"),
+}
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_what_means_harm_is_refused_in_a_line(
+    name: str, sanitized: Build, bundle: Path, tmp_path: Path
+) -> None:
+    tamper, code, words = HARMFUL[name]
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    tamper(folder)
+    done = sanitized.run("embed_images", folder, "--selftest")
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_link_is_told_by_its_own_name(sanitized: Build, bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    os.symlink("/etc/passwd", tmp_path / "bundle" / "more.txt")
+    done = sanitized.run("embed_images", f"{tmp_path}/bundle/", "--selftest")
+    assert done.returncode == 3
+    assert done.stderr == "error: more.txt is a link, which a bundle must not hold\n"
+
+
 @pytest.mark.parametrize("name", TAMPERINGS)
 def test_what_does_not_fit_is_one_line_in_both_languages(
     name: str, sanitized: Build, bundle: Path, tmp_path: Path

@@ -1,9 +1,12 @@
-"""JSON, hashes and half precision in C++, against Python's json, hashlib and numpy."""
+"""JSON, hashes, arrays and half precision in C++, against Python's json, hashlib and numpy."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +84,76 @@ def finite(text: str) -> float:
     if not np.isfinite(float(text)):
         raise ValueError(text)
     return float(text)
+
+
+def test_a_long_key_does_not_fill_the_memory(library: Build, tmp_path: Path) -> None:
+    """Each of many values remembers its place, but not all of a place without end."""
+    text = json.dumps({"k" * 400_000: [0] * 100_000})
+    (tmp_path / "long.json").write_text(text)
+    limit = 1 << 30  # bytes; 40 GB would go into the places if they were whole
+    done = subprocess.run(
+        [library.folder / "tests/probe", "json", tmp_path / "long.json"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+ARRAYS = {
+    "a matrix": np.arange(12, dtype="<f4").reshape(3, 4),
+    "pixels": np.arange(150, dtype="u1").reshape(2, 5, 5, 3),
+    "no rows": np.zeros((0, 4), "<f4"),
+    "a number": np.float32(7),
+    "a row": np.arange(5, dtype="<f4"),
+}
+FOREIGN = {
+    "columns first": (np.ones((4, 3), "<f4", order="F"), "C order"),
+    "big endian": (np.ones(3, ">f4"), "elements"),
+    "doubles": (np.ones(3), "elements"),
+    "text": (np.array(["a", "b"]), "elements"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_are_numpys(name: str, sanitized: Build, tmp_path: Path) -> None:
+    array = np.asarray(ARRAYS[name])
+    np.save(tmp_path / "a.npy", array)
+    (line,) = sanitized.lines("tests/probe", "npy", tmp_path / "a.npy")
+    *shape, word, total = line.split()
+    assert (tuple(map(int, shape)), word, float(total)) == (array.shape, "sum", array.sum())
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_other_arrays_are_refused(name: str, sanitized: Build, tmp_path: Path) -> None:
+    array, expected = FOREIGN[name]
+    np.save(tmp_path / "a.npy", array.astype("u1") if expected == "C order" else array)
+    (line,) = sanitized.lines("tests/probe", "npy", tmp_path / "a.npy")
+    assert f"not the array it should be, expected {expected}" in line
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("(4294967296, 4294967296)", "as many values as its shape says"),
+        ("(4294967297, 1)", "smaller sizes"),
+        ("(2, 2)", "as many values as its shape says"),
+    ],
+)
+def test_a_shape_that_the_file_does_not_hold(
+    shape: str, expected: str, sanitized: Build, tmp_path: Path
+) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    content = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + b"abc"
+    (tmp_path / "a.npy").write_bytes(content)
+    (line,) = sanitized.lines("tests/probe", "npy", tmp_path / "a.npy")
+    assert f"expected {expected}" in line
+
+
+def test_a_pipe_keeps_nobody_waiting(library: Build, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for reader in ("npy", "image"):
+        (line,) = library.lines("tests/probe", reader, tmp_path / "pipe")
+        assert "cannot be read" in line
 
 
 @pytest.mark.parametrize(

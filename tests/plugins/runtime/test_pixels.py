@@ -106,6 +106,40 @@ def test_files_that_are_none(library: Build, tmp_path: Path) -> None:
     assert all("cannot be read" in line for line in lines[2:])
 
 
+def test_scans_without_end_are_refused(library: Build, variants: list[Path], tmp_path) -> None:
+    """A progressive file whose last scan comes again and again, each time over all pixels."""
+    (source,) = (file for file in variants if file.name == "progressive.jpg")
+    content = source.read_bytes()
+    last = content.rindex(b"\xff\xda")
+    scan, end = content[last:-2], content[-2:]
+    few, many = tmp_path / "few.jpg", tmp_path / "many.jpg"
+    few.write_bytes(content[:last] + scan * 3 + end)
+    many.write_bytes(content[:last] + scan * 300 + end)
+    whole, refused = library.lines("tests/probe", "image", few, many)
+    assert whole == "61x43"
+    assert "damaged image (it has too many scans)" in refused
+
+
+def test_a_model_without_a_size_is_refused(library: Build, photographs, tmp_path: Path) -> None:
+    good = (32, 32, "bilinear", "crop", 1)
+    for place, bad in ((0, 0), (1, -1), (4, 0), (4, "nan")):
+        words = [*good[:place], bad, *good[place + 1 :]]
+        done = library.run("tests/probe", "fit", *words, photographs[0], tmp_path / "out")
+        assert done.returncode == 1
+        assert "expected a model's size and a crop ratio above 0 and at most 1" in done.stderr
+
+
+def test_the_smallest_crop_ratio_sees_the_centre(
+    library: Build, photographs: list[Path], tmp_path: Path
+) -> None:
+    """A resized image beyond what a double holds is as good as one that it holds."""
+    small, least = (PreprocessingSpec(32, 32, crop_ratio=ratio) for ratio in (1e-12, 2.3e-308))
+    found = [fitted(library, photographs[0], spec, tmp_path / "out") for spec in (small, least)]
+    np.testing.assert_array_equal(*found)
+    python = load_image(photographs[0], small)
+    assert np.abs(found[0].astype(int) - python.astype(int)).max() <= ALLOWED
+
+
 def test_a_bomb_is_refused_by_its_header(library: Build, tmp_path: Path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data

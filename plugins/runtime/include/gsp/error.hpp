@@ -20,7 +20,8 @@ enum class ErrorKind {
 // std::bad_alloc leaves the library.
 class GSP_API Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+  // Control characters of the message, which may quote a hostile file, become question marks.
+  Error(ErrorKind kind, const std::string& message);
   ErrorKind kind() const noexcept { return kind_; }
 
   // What a program should exit with: 2 usage, 3 mismatch, 4 missing, otherwise 1.
