@@ -18,6 +18,21 @@ inline void check_cuda(cudaError_t status, const char* action) {
               std::string("CUDA cannot ") + action + ": " + cudaGetErrorString(status));
 }
 
+// The GPU that the calling thread works on, for as long as this lives; then its own again.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) {
+    check_cuda(cudaGetDevice(&before_), "tell the current GPU");
+    check_cuda(cudaSetDevice(device), "use this GPU");
+  }
+  ~CurrentDevice() { static_cast<void>(cudaSetDevice(before_)); }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 struct CudaDelete {
   void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
   void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }

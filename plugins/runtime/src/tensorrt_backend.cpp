@@ -103,7 +103,7 @@ class TensorRTBackend final : public InferenceBackend {
  public:
   TensorRTBackend(const Bundle& bundle, const Artifact& artifact, const Options& options)
       : device_(options.device), dim_(bundle.embedding_dim) {
-    check_cuda(cudaSetDevice(device_), "use this GPU");
+    const CurrentDevice current(device_);
     cudaDeviceProp gpu{};
     check_cuda(cudaGetDeviceProperties(&gpu, device_), "describe this GPU");
     gpu_name_ = gpu.name;
@@ -152,8 +152,7 @@ class TensorRTBackend final : public InferenceBackend {
   // A slot for as long as a call lasts; waits until one is free.
   class Lease {
    public:
-    explicit Lease(const TensorRTBackend& from) : from_(from) {
-      check_cuda(cudaSetDevice(from.device_), "use this GPU");  // the calling thread's own setting
+    explicit Lease(const TensorRTBackend& from) : from_(from), current_(from.device_) {
       std::unique_lock lock(from_.mutex_);
       from_.returned_.wait(lock, [&] { return !from_.free_.empty(); });
       slot_ = std::move(from_.free_.back());
@@ -172,6 +171,7 @@ class TensorRTBackend final : public InferenceBackend {
 
    private:
     const TensorRTBackend& from_;
+    CurrentDevice current_;
     std::unique_ptr<TensorRTSlot> slot_;
   };
 

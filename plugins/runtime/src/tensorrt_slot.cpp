@@ -6,8 +6,6 @@
 namespace gsp {
 namespace {
 
-constexpr std::size_t most_graphs = 64;  // of one context; each holds some memory on the GPU
-
 void check(bool done, const char* action) {
   if (!done) throw Error(ErrorKind::runtime, std::string("TensorRT cannot ") + action);
 }
@@ -26,6 +24,8 @@ TensorRTSlot::TensorRTSlot(nvinfer1::ICudaEngine& engine, const EngineShape& sha
   check(context_->setTensorAddress(shape.output_name.c_str(), device_output_.get()),
         "set the output");
 }
+
+TensorRTSlot::~TensorRTSlot() { static_cast<void>(cudaStreamSynchronize(stream_.get())); }
 
 void TensorRTSlot::run(const void* input, std::size_t count, void* output) {
   const std::size_t in = count * shape_.input_bytes, out = count * shape_.output_bytes;
@@ -59,18 +59,29 @@ void TensorRTSlot::run_on_device(const void* input, std::size_t count, void* out
 }
 
 void TensorRTSlot::infer(std::size_t count) {
+  if (count != batch_) {
+    take_batch(count);
+    enqueue();  // outside a capture first: TensorRT allocates lazily
+    may_capture_ = shape_.use_graphs;
+    return;
+  }
+  if (may_capture_) {
+    may_capture_ = false;
+    graph_ = capture();
+  }
+  if (!graph_) return enqueue();
+  check_cuda(cudaGraphLaunch(graph_.get(), stream_.get()), "launch a graph");
+}
+
+// A graph is of the context as it was: a context of another shape has none.
+void TensorRTSlot::take_batch(std::size_t count) {
+  graph_.reset();
+  may_capture_ = false;
+  batch_ = 0;
   nvinfer1::Dims dims = shape_.input_dims;
   dims.d[0] = static_cast<std::int64_t>(count);
   check(context_->setInputShape(shape_.input_name.c_str(), dims), "take this batch size");
-  if (!shape_.use_graphs) return enqueue();
-  auto found = graphs_.find(count);
-  if (found == graphs_.end()) {
-    enqueue();  // outside the capture first: TensorRT allocates lazily
-    if (graphs_.size() < most_graphs) graphs_.emplace(count, capture());
-    return;
-  }
-  if (!found->second) return enqueue();
-  check_cuda(cudaGraphLaunch(found->second.get(), stream_.get()), "launch a graph");
+  batch_ = count;
 }
 
 void TensorRTSlot::enqueue() { check(context_->enqueueV3(stream_.get()), "run the engine"); }

@@ -1,10 +1,9 @@
-// One inference at a time: an execution context with its stream, buffers and CUDA graphs.
+// One inference at a time: an execution context with its stream, buffers and CUDA graph.
 #pragma once
 
 #include <NvInferRuntime.h>
 
 #include <cstddef>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -25,6 +24,9 @@ struct EngineShape {
 class TensorRTSlot {
  public:
   TensorRTSlot(nvinfer1::ICudaEngine& engine, const EngineShape& shape);
+  ~TensorRTSlot();  // waits for what run_on_device left running
+  TensorRTSlot(const TensorRTSlot&) = delete;
+  TensorRTSlot& operator=(const TensorRTSlot&) = delete;
 
   // Host memory to host memory; returns when the result is there.
   void run(const void* input, std::size_t count, void* output);
@@ -34,6 +36,7 @@ class TensorRTSlot {
 
  private:
   void infer(std::size_t count);
+  void take_batch(std::size_t count);
   void enqueue();
   CudaGraph capture();
 
@@ -43,7 +46,9 @@ class TensorRTSlot {
   DeviceBuffer device_input_, device_output_;
   PinnedBuffer pinned_input_, pinned_output_;
   std::unique_ptr<nvinfer1::IExecutionContext> context_;
-  std::map<std::size_t, CudaGraph> graphs_;  // by batch size; empty where capturing failed
+  std::size_t batch_ = 0;     // the context's batch size
+  bool may_capture_ = false;  // it ran once with that size, and no graph of it was tried
+  CudaGraph graph_;           // of that size; null where there is none
 };
 
 }  // namespace gsp

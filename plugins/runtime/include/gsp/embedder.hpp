@@ -87,7 +87,8 @@ class GSP_API Embedder {
   void embed_normalised(const float* inputs, std::size_t count, float* out) const;
 
   // TensorRT only: input and output lie on the GPU, in the graph's own element type and layout
-  // and in float32. Work is ordered with `cuda_stream` (a cudaStream_t); nothing waits on the host.
+  // and in float32. Work is ordered with `cuda_stream` (a cudaStream_t); nothing waits on the host,
+  // only the destructor for what still runs.
   // Throws Error(missing) on a backend without a GPU.
   void embed_device(const void* input, std::size_t count, float* out, void* cuda_stream) const;
 
