@@ -33,11 +33,12 @@ inline constexpr const char* options_help =
     "-o FILE          the .npy to write\n"
     "--selftest       embed_images: hold the golden images against what was packaged\n";
 
-inline int whole_number(const std::string& option, const std::string& text) {
+inline int whole_number(const std::string& option, const std::string& text, long most) {
   char* end = nullptr;
   const long value = std::strtol(text.c_str(), &end, 10);
-  if (text.empty() || *end != '\0' || value < 0 || value > 1'000'000)
-    throw gsp::Error(gsp::ErrorKind::usage, option + " takes a whole number, got '" + text + "'");
+  if (text.empty() || *end != '\0' || value < 0 || value > most)
+    throw gsp::Error(gsp::ErrorKind::usage, option + " takes a whole number up to " +
+                                                std::to_string(most) + ", got '" + text + "'");
   return static_cast<int>(value);
 }
 
@@ -56,7 +57,8 @@ inline Arguments parse(int argc, char** argv) {
       if (++i < argc) return argv[i];
       throw gsp::Error(gsp::ErrorKind::usage, option + " needs a value");
     };
-    const auto number = [&] { return whole_number(option, value()); };
+    const auto number = [&] { return whole_number(option, value(), 1'000'000); };
+    const auto threads = [&] { return whole_number(option, value(), 1'000); };
     if (option == "--help" || option == "-h")
       found.help = true;
     else if (option == "--selftest")
@@ -66,7 +68,7 @@ inline Arguments parse(int argc, char** argv) {
     else if (option == "--backend")
       found.options.backend = backend_named(value());
     else if (option == "--threads")
-      found.options.threads = number();
+      found.options.threads = threads();
     else if (option == "--device")
       found.options.device = number();
     else if (option == "--batch")
@@ -76,9 +78,9 @@ inline Arguments parse(int argc, char** argv) {
     else if (option == "--count")
       found.count = number();
     else if (option == "--decoders")
-      found.decoders = number();
+      found.decoders = threads();
     else if (option == "--workers")
-      found.workers = number();
+      found.workers = threads();
     else if (option == "-o")
       found.output = value();
     else if (option.rfind("-", 0) == 0)

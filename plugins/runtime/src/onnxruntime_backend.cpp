@@ -23,7 +23,7 @@ const OrtApiBase& load(const Options& options) {
   std::vector<std::string> candidates = {"libonnxruntime.so.1", "libonnxruntime.so"};
   if (!options.onnxruntime_library.empty()) {
     candidates = {options.onnxruntime_library.string()};
-  } else if (named != nullptr) {
+  } else if (named != nullptr && *named != '\0') {
     candidates = {named};
   }
   std::string reason;
