@@ -25,7 +25,8 @@ class SolverCertificate:
         calibration: where they came from.
         worst_marginal_error: max over images of |mean_i w_i - 1|.
         worst_weight_error: max over images and locations of |w - w*|, weights having mean 1.
-        worst_relative_weight_error: the same divided by the image's spread max w* - min w*.
+        worst_relative_weight_error: the same divided by the image's spread max w* - min w*, or by
+            4e-3 / mu where that is more: less of a spread is rounding to float32.
     """
 
     solver: str
