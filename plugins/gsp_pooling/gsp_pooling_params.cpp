@@ -116,9 +116,9 @@ bool plan_is_possible(Plan plan, const Device& device) noexcept {
   return false;
 }
 
-// A cluster an image while all clusters have multiprocessors of their own; blocks of all sizes where
-// half the device would idle and the work of an image is worth the extra launches; else a block an
-// image. The thresholds are reasoned (README.md), not measured.
+// A cluster an image while all clusters have multiprocessors of their own; blocks of all sizes
+// where half the device would idle and the work of an image is worth the extra launches; else a
+// block an image. The thresholds are reasoned (README.md), not measured.
 Plan choose_plan(const PoolingParams& p, const Device& device) noexcept {
   constexpr int64_t kClusterBlocks = 8;
   constexpr int64_t kSmallImage = 4'000'000;   // multiply-adds: some 5 us of one multiprocessor
@@ -134,9 +134,10 @@ Plan choose_plan(const PoolingParams& p, const Device& device) noexcept {
 }
 
 size_t workspace_bytes(const PoolingParams& p) noexcept {
-  const size_t batch = static_cast<size_t>(std::max(p.batch, 0));
-  return aligned(batch * p.locations * sizeof(float)) + aligned(batch * 2 * sizeof(float)) +
-         aligned(batch * p.embedding_dim * sizeof(float));
+  const auto floats = [batch = static_cast<size_t>(std::max(p.batch, 0))](int32_t an_image) {
+    return aligned(batch * static_cast<size_t>(an_image) * sizeof(float));
+  };
+  return floats(p.locations) + floats(2) + floats(p.embedding_dim);
 }
 
 }  // namespace gsp_deploy

@@ -137,7 +137,8 @@ int32_t possible_plans(std::array<int32_t, kPlans.size()>& plans) {
   if (query_device(&device) != cudaSuccess) device = Device{};
   int32_t count = 0;
   for (const Plan plan : kPlans) {
-    if (plan_is_possible(plan, device)) plans[count++] = static_cast<int32_t>(plan);
+    if (!plan_is_possible(plan, device)) continue;
+    plans[static_cast<size_t>(count++)] = static_cast<int32_t>(plan);
   }
   return count;
 }
@@ -304,7 +305,8 @@ int32_t PoolingPlugin::enqueue(const PluginTensorDesc* in, const PluginTensorDes
     if (settings_.output_attributes) tensors.attributes = *outputs++;
     const cudaError_t error =
         launch_pooling(params_of(settings_, in), tensors, workspace, stream, plan_);
-    if (error != cudaSuccess) refuse(std::string("the launch failed: ") + cudaGetErrorString(error));
+    const char* const reason = cudaGetErrorString(error);
+    if (error != cudaSuccess) refuse(std::string("the launch failed: ") + reason);
     return kOk;
   });
 }
