@@ -85,7 +85,7 @@ Preprocessing preprocessing_of(const Json& value) {
   const bool positive =
       std::all_of(spec.std.begin(), spec.std.end(), [](double s) { return s > 0; });
   if (!positive || spec.crop_ratio <= 0 || spec.crop_ratio > 1)
-    throw Error(ErrorKind::bundle, "bundle.json: std and crop_ratio must be above 0");
+    throw Error(ErrorKind::bundle, "bundle.json: std must be above 0, crop_ratio above 0 and at most 1");
   return spec;
 }
 

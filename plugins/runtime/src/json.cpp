@@ -38,7 +38,7 @@ class JsonReader {
 
   Json document() {
     if (text_.size() > max_size) fail("a manifest of at most 1 MiB");
-    Json value = read(std::string(source_) + ": ", 0);
+    Json value = read(std::string(source_), 0);
     skip_space();
     if (at_ != text_.size()) fail("the end");
     return value;
@@ -100,8 +100,7 @@ class JsonReader {
       if (peek() != '"') fail("a key");
       std::string key = string();
       if (!take(':')) fail("':'");
-      const bool root = place.size() >= 2 && place.compare(place.size() - 2, 2, ": ") == 0;
-      Json value = read(within(place, root ? key : "." + key), depth + 1);
+      Json value = read(within(place, (depth == 0 ? ": " : ".") + key), depth + 1);
       if (!members.emplace(std::move(key), std::move(value)).second) fail("each key once");
     } while (take(','));
     if (!take('}')) fail("',' or '}'");

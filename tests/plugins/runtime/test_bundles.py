@@ -124,6 +124,33 @@ def test_what_means_harm_is_refused_in_a_line(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: data.pop("model"), "bundle.json: 'model' is missing"),
+        (lambda data: data.update(model=1), "bundle.json: model: expected a string"),
+        (lambda data: data["golden"].pop("images"), "bundle.json: golden: 'images' is missing"),
+        (
+            lambda data: data["artifacts"][0]["input"].update(name=[]),
+            "bundle.json: artifacts[0].input.name: expected a string",
+        ),
+        (
+            lambda data: data["preprocessing"]["std"].__setitem__(2, None),
+            "bundle.json: preprocessing.std[2]: expected a number",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_manifest_is_told_by_its_place(
+    change: Callable[[dict], object], says: str, sanitized: Build, bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    edit(folder, change)
+    done = sanitized.run("embed_images", folder, "--selftest")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {folder}/{says}; package the model again\n"
+
+
 def test_a_link_is_told_by_its_own_name(sanitized: Build, bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "bundle")
     os.symlink("/etc/passwd", tmp_path / "bundle" / "more.txt")
