@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,23 +64,8 @@ def _report(report: DemoReport) -> None:
     from gsp_deploy.demo import ARTIFACTS
 
     titles = [artifact.title for artifact in ARTIFACTS]
-    quality = report.parity[0].figures.retrieval
-    assert quality is not None
-    assert quality.reference is not None
-    classes = counted(report.classes, "class", "classes")
     show.out.print()
-    show.facts(
-        "Deployed and proven",
-        [
-            ("model", _model(report)),
-            ("images", f"{report.images} of {classes} that it never saw"),
-            (
-                "retrieval",
-                f"R@1 {100 * quality.reference.recall_at[1]:.1f} %, "
-                f"MAP@R {100 * quality.reference.map_at_r:.1f} % (PyTorch, fp32)",
-            ),
-        ],
-    )
+    show.facts("Deployed and proven", _deployed(report))
     show.out.print()
     show.table(
         "Parity with the PyTorch checkpoint, worst image",
@@ -96,19 +82,34 @@ def _report(report: DemoReport) -> None:
     show.out.print("w error: mixing weights, relative to their spread. x GAP: time relative to the")
     show.out.print("same network with average pooling, run in turns.")
     show.out.print()
-    show.facts(
-        "Files",
-        [
-            *(
-                (title, str(export.path))
-                for title, export in zip(titles, report.exports, strict=True)
-            ),
-            ("embeddings", f"{report.gallery}"),
-            ("images", f"{report.folder / 'images'}"),
-            ("benchmark", f"{report.folder / 'benchmark.json'}"),
-            ("report", f"{report.page}"),
-        ],
-    )
+    show.facts("Files", _files(report, titles))
+
+
+def _deployed(report: DemoReport) -> list[tuple[str, str]]:
+    quality = report.parity[0].figures.retrieval
+    assert quality is not None
+    assert quality.reference is not None
+    recall, precision = quality.reference.recall_at[1], quality.reference.map_at_r
+    classes = counted(report.classes, "class", "classes")
+    return [
+        ("model", _model(report)),
+        ("images", f"{report.images} of {classes} that it never saw"),
+        (
+            "retrieval",
+            f"R@1 {100 * recall:.1f} %, MAP@R {100 * precision:.1f} % (PyTorch, fp32)",
+        ),
+    ]
+
+
+def _files(report: DemoReport, titles: Sequence[str]) -> list[tuple[str, str]]:
+    exported = zip(titles, report.exports, strict=True)
+    return [
+        *((title, str(export.path)) for title, export in exported),
+        ("embeddings", str(report.gallery)),
+        ("images", str(report.folder / "images")),
+        ("benchmark", str(report.folder / "benchmark.json")),
+        ("report", str(report.page)),
+    ]
 
 
 def _threads(report: DemoReport) -> str:
