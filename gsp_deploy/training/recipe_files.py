@@ -1,6 +1,7 @@
 """Recipe files: TOML that can build on another file and differ by the kind of data set.
 
 extends = "mlrc-bn-inception.toml"   # beside this file; what stands here replaces what it says
+# extends = "mlrc-bn-inception"      # the one that ships
 
 [data]
 spec = "cub:data/CUB_200_2011"
@@ -48,17 +49,17 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
             its domain; the message names the key.
     """
     overrides = list(overrides)
-    data, by_kind = _read(_found(Path(path)), ())
+    data, by_kind = _read(_found(Path(path), Path()), ())
     data = _merged(data, by_kind.get(_kind_in_use(data, overrides), {}))
     for override in overrides:
         _apply(data, override)
     return parse_recipe(data, source=str(path))
 
 
-def _found(path: Path) -> Path:
-    """Return the shipped recipe where a bare name is given that is no file."""
-    is_bare = path.name == str(path) and not path.suffix
-    shipped = _shipped() / f"{path.name}.toml"
+def _found(name: Path, folder: Path) -> Path:
+    """Return the recipe in the folder, or the one that ships where a bare name is no file."""
+    path, shipped = folder / name, _shipped() / f"{name.name}.toml"
+    is_bare = name.name == str(name) and not name.suffix
     return shipped if is_bare and not path.exists() and shipped.is_file() else path
 
 
@@ -85,7 +86,7 @@ def _read(path: Path, came_from: tuple[Path, ...]) -> tuple[Tables, Tables]:
     if not isinstance(base, str) or not base.isprintable():
         raise ConfigError(f"{path}: extends must be the name of a recipe file, got {brief(base)}")
     chain = (*came_from, path.resolve())
-    target = path.parent / base
+    target = _found(Path(base), path.parent)
     if target.resolve() in chain:
         raise ConfigError(f"{path}: extends {base}, which in the end extends this file again")
     below, below_by_kind = _read(target, chain)
@@ -101,7 +102,9 @@ def _text(path: Path, came_from: tuple[Path, ...]) -> str:
     except FileNotFoundError as error:
         where = f" that {came_from[-1].name} extends" if came_from else ""
         names = ", ".join(sorted(file.stem for file in _shipped().glob("*.toml")))
-        raise ConfigError(f"{path}: no such recipe{where}; those that ship are {names}") from error
+        raise ConfigError(
+            f"{path}: no such recipe{where}; those that ship are {names} (by name, without .toml)"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML recipe ({reason_of(error)})") from error
 

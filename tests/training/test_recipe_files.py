@@ -71,6 +71,11 @@ def test_a_bare_name_is_a_recipe_that_ships(tmp_path, monkeypatch):
             ConfigError, match=r"no such recipe; those that ship are .*glyphs-quick"
         ):
             load_recipe(gone)
+    Path("mine.toml").write_text('extends = "glyphs-quick"\n[run]\nepochs = 3\n')
+    assert load_recipe("mine.toml") == load_recipe("glyphs-quick", ["run.epochs=3"])
+    Path("mine.toml").write_text('extends = "glyphs-quick.toml"')
+    with pytest.raises(ConfigError, match=r"that mine.toml extends; .*\(by name, without .toml\)"):
+        load_recipe("mine.toml")
     Path("glyphs-quick").write_text("no recipe")
     with pytest.raises(ConfigError, match="not a TOML recipe"):
         load_recipe("glyphs-quick")
