@@ -64,5 +64,6 @@ def _report(output: Path, config: ModelConfig, json: bool) -> None:
         rows += [("images", images), ("mean, std", f"{spec.mean}, {spec.std}")]
     show.facts(str(output), rows)
     show.note(
-        "note: the state dict tells no settings; check that these are what it was trained with"
+        "note: the state dict tells no settings; check that these are what it was trained with, "
+        "and set them by --transport-ratio, --entropy-weight and the like (--help) if not"
     )

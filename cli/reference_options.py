@@ -41,13 +41,21 @@ class ReferenceOptions:
     entropy_weight: Annotated[float | None, reference_option(help="gamma. (default: 0.1)")] = None
     pooling_mode: Annotated[
         str | None,
-        reference_option(help="gap, gmp, gem. (default: gmp)"),
+        reference_option(help="gap, gmp, gem. (default: gem where it has a power, else gmp)"),
     ] = None
     max_residual: Annotated[
         bool | None,
-        reference_option("--max-residual/--no-max-residual"),
+        reference_option(
+            "--max-residual/--no-max-residual",
+            help="Add the embedding of the features' maxima. (default: no)",
+        ),
     ] = None
-    normalize: Annotated[bool | None, reference_option("--normalize/--no-normalize")] = None
+    normalize: Annotated[
+        bool | None,
+        reference_option(
+            "--normalize/--no-normalize", help="L2-normalise the embedding. (default: yes)"
+        ),
+    ] = None
 
     def load(self, checkpoint: Path) -> EmbeddingModel:
         """Load a checkpoint; one of ours says itself what its backbone and images are."""

@@ -83,7 +83,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     name: Annotated[
-        str | None, typer.Option(help="The model's name in URLs. (default: the file's)")
+        str | None, typer.Option(help="The model's name in URLs. (default: the file's or folder's)")
     ] = None,
     max_batch: Annotated[int, typer.Option(help="Images through the network at once.")] = 32,
     window_ms: Annotated[

@@ -33,7 +33,7 @@ def _advice(apart: float, has_ratios: bool) -> str:
     if apart > NOISY:
         return (
             f"rounds differ too much to trust milliseconds or ratios, whose quartiles are up to "
-            f"{apart:.2g} times apart; measure again when the machine is idle"
+            f"{apart:,.1f} times apart; measure again when the machine is idle"
         )
     if not has_ratios:
         return "milliseconds may be too long; measure again when it is idle"

@@ -30,6 +30,7 @@ TIGHT, WIDE = cost(1.1), cost(NOISY * 1.5)
         (BUSY * CORES, [TIGHT], "ratios hold, their quartiles are at most 10 % apart"),
         (BUSY * CORES, [], "milliseconds may be too long; measure again"),
         (0.0, [TIGHT, WIDE], "rounds differ too much to trust milliseconds or ratios"),
+        (0.0, [cost(210)], "quartiles are up to 210.0 times apart; measure again"),
         (9.5, [WIDE], "was busy before the run (load 9.5 on 4 cores): rounds differ too much"),
     ],
 )

@@ -121,3 +121,9 @@ def test_a_shell_completes_the_options_of_a_group(command, monkeypatch) -> None:
     monkeypatch.setenv("COMP_CWORD", "2")
     offered = CliRunner().invoke(app, [], prog_name="gsp-deploy").output.split()
     assert {o for o in options_of(name) if o.startswith("--")} <= {*offered, "--help"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_option_says_what_it_is(command) -> None:
+    parameters = typer.main.get_command(app).commands[command.__name__].params
+    assert [parameter.name for parameter in parameters if not parameter.help] == []
