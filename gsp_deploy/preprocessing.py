@@ -7,7 +7,7 @@ import os
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, ImageSizeError, reason_of
@@ -25,6 +25,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What Pillow multiplies greys of fewer than 8 bits with, by its name for their coding.
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
 # The interpolations of a `PreprocessingSpec`, as Pillow has them.
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -57,6 +59,7 @@ def decode_image(
         with Image.open(source, formats=formats) as image:
             _check_size(image, name, max_pixels)
             _check_range(image, name)
+            _spread_transparent_grey(image)
             return _to_rgb(_upright(image))
     except DataError:
         raise
@@ -101,6 +104,14 @@ def _check_range(image: Image.Image, name: str) -> None:
         raise DataError(
             f"{name}: floating-point pixels do not say what is white; save it in 8 or 16 bits"
         )
+
+
+def _spread_transparent_grey(image: ImageFile.ImageFile) -> None:
+    """Say in 8 bits which grey is transparent: Pillow spreads the others and forgets this one."""
+    grey = image.info.get("transparency")
+    step = _GREY_STEPS.get(image.tile[0][3]) if image.mode == "L" and image.tile else None
+    if step is not None and isinstance(grey, int) and grey <= 255 // step:
+        image.info["transparency"] = grey * step
 
 
 def _upright(image: Image.Image) -> Image.Image:

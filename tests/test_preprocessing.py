@@ -134,14 +134,30 @@ def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
     assert (np.asarray(decode_image(path)) == (255, 0, 0)).all()
 
 
-def png_of_size(width: int, height: int) -> bytes:
-    """Return the beginning of a PNG that claims a size; it holds no pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = b"IDAT" + zlib.compress(b"")
-    chunks = [header, data, b"IEND"]
+def png(*chunks: bytes) -> bytes:
+    """Return a PNG of chunks, each its type and what it holds."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
     )
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """Return the beginning of a PNG that claims a size; it holds no pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return png(header, b"IDAT" + zlib.compress(b""), b"IEND")
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, 0b00_01_10_11), (4, 0x01), (8, 0x01)])
+def test_a_transparent_grey_of_few_bits_becomes_white(bits: int, row: int, tmp_path: Path) -> None:
+    """The greys 0, 1, ... in a row, of which 1 is transparent."""
+    count, top = 8 // bits, 2**bits - 1
+    header = b"IHDR" + struct.pack(">IIBBBBB", count, 1, bits, 0, 0, 0, 0)
+    path = tmp_path / "few.png"
+    hole = b"tRNS" + struct.pack(">H", 1)
+    path.write_bytes(png(header, hole, b"IDAT" + zlib.compress(bytes([0, row])), b"IEND"))
+    greys = range(count) if bits < 8 else [1]
+    expected = [255 if grey == 1 else grey * 255 // top for grey in greys]
+    assert np.asarray(decode_image(path))[0, :, 0].tolist() == expected
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
