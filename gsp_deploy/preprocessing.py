@@ -109,7 +109,7 @@ def _check_range(image: Image.Image, name: str) -> None:
 def _spread_transparent_grey(image: ImageFile.ImageFile) -> None:
     """Say in 8 bits which grey is transparent: Pillow spreads the others and forgets this one."""
     grey = image.info.get("transparency")
-    step = _GREY_STEPS.get(image.tile[0][3]) if image.mode == "L" and image.tile else None
+    step = _GREY_STEPS.get(str(image.tile[0][3])) if image.mode == "L" and image.tile else None
     if step is not None and isinstance(grey, int) and grey <= 255 // step:
         image.info["transparency"] = grey * step
 
