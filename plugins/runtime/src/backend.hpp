@@ -16,8 +16,9 @@ class InferenceBackend {
 
   virtual std::string runtime() const = 0;  // with its version
   virtual std::string device() const = 0;
-  virtual std::size_t max_batch() const = 0;    // images of one call to `run`
-  virtual std::size_t fixed_batch() const = 0;  // 0 where any number up to max_batch runs
+  // Images of one call to `run`, at least and at most; both the same where the batch is fixed.
+  virtual std::size_t min_batch() const = 0;
+  virtual std::size_t max_batch() const = 0;
 
   // Run `count` images, from host memory in the graph's element type to float32 (count, D).
   // May be called from several threads at once.

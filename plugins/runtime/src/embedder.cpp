@@ -64,19 +64,19 @@ struct Embedder::State {
   // Run any number of inputs that `fill(first, count, to)` writes in the graph's element type.
   template <typename Fill>
   void run(std::size_t count, float* out, Fill fill) const {
-    const std::size_t fixed = backend->fixed_batch();
-    std::vector<std::uint8_t> input(image_bytes * std::max(fixed, std::min(chunk, count)));
-    std::vector<float> padded(fixed * info.embedding_dim);
+    const std::size_t least = backend->min_batch();  // a shorter batch is filled up to it
+    std::vector<std::uint8_t> input(image_bytes * std::max(least, std::min(chunk, count)));
+    std::vector<float> padded(least * info.embedding_dim);
     for (std::size_t first = 0; first < count; first += chunk) {
       const std::size_t now = std::min(chunk, count - first);
       fill(first, now, input.data());
       float* to = out + first * info.embedding_dim;
-      if (now >= fixed) {
+      if (now >= least) {
         backend->run(input.data(), now, to);
       } else {
         std::fill(input.begin() + static_cast<std::ptrdiff_t>(now * image_bytes), input.end(),
                   std::uint8_t{0});
-        backend->run(input.data(), fixed, padded.data());
+        backend->run(input.data(), least, padded.data());
         std::copy_n(padded.begin(), now * info.embedding_dim, to);
       }
     }
@@ -136,8 +136,8 @@ Embedder Embedder::open(const std::filesystem::path& folder, const Options& opti
   state->affine = affine(spec);
   state->area = static_cast<std::size_t>(spec.height) * static_cast<std::size_t>(spec.width);
   state->image_bytes = input_bytes(state->bundle, state->artifact);
-  const std::size_t fixed = state->backend->fixed_batch();
-  state->chunk = fixed != 0 ? fixed : std::min(options.max_batch, state->backend->max_batch());
+  state->chunk = std::max(state->backend->min_batch(),
+                          std::min(options.max_batch, state->backend->max_batch()));
   state->info = {state->bundle.model,
                  state->artifact.file,
                  state->backend->runtime(),
@@ -190,9 +190,12 @@ void Embedder::embed_normalised(const float* inputs, std::size_t count, float* o
 
 void Embedder::embed_device(const void* input, std::size_t count, float* out, void* stream) const {
   const std::size_t chunk = state_->chunk;
-  if (const std::size_t fixed = state_->backend->fixed_batch(); fixed != 0 && count % fixed != 0)
-    throw Error(ErrorKind::usage, "this engine takes batches of " + std::to_string(fixed) +
-                                      "; pad the input on the GPU to a multiple of it");
+  const std::size_t least = state_->backend->min_batch(), rest = count % chunk;
+  if (rest != 0 && rest < least)
+    throw Error(ErrorKind::usage, "this engine takes batches of " + std::to_string(least) + " to " +
+                                      std::to_string(chunk) + " images, and " +
+                                      std::to_string(rest) +
+                                      " would be left; pad the input on the GPU");
   for (std::size_t first = 0; first < count; first += chunk)
     state_->backend->run_on_device(
         static_cast<const std::uint8_t*>(input) + first * state_->image_bytes,

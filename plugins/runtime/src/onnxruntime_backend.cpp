@@ -87,8 +87,10 @@ class OnnxRuntimeBackend final : public InferenceBackend {
     return std::string("onnxruntime ") + base_.GetVersionString();
   }
   std::string device() const override { return "cpu"; }
-  std::size_t max_batch() const override { return std::numeric_limits<std::size_t>::max(); }
-  std::size_t fixed_batch() const override { return artifact_.fixed_batch.value_or(0); }
+  std::size_t min_batch() const override { return artifact_.fixed_batch.value_or(1); }
+  std::size_t max_batch() const override {
+    return artifact_.fixed_batch.value_or(std::numeric_limits<std::size_t>::max());
+  }
 
   void run(const void* input, std::size_t count, float* out) const override {
     std::vector<std::int64_t> shape = shape_;

@@ -127,8 +127,8 @@ class TensorRTBackend final : public InferenceBackend {
   std::string device() const override {
     return "cuda:" + std::to_string(device_) + " " + gpu_name_;
   }
+  std::size_t min_batch() const override { return min_batch_; }
   std::size_t max_batch() const override { return shape_.max_batch; }
-  std::size_t fixed_batch() const override { return fixed_batch_; }
 
   void run(const void* input, std::size_t count, float* out) const override {
     const Lease slot(*this);
@@ -197,20 +197,17 @@ class TensorRTBackend final : public InferenceBackend {
       throw Error(ErrorKind::bundle, artifact.file + ": expected an input " + artifact.input_name +
                                          " and an output embedding");
     const nvinfer1::Dims dims = engine_->getTensorShape(input);
-    const auto largest = engine_->getProfileShape(input, 0, nvinfer1::OptProfileSelector::kMAX);
     const auto output_type = engine_->getTensorDataType(output_name);
-    fixed_batch_ = dims.d[0] > 0 ? static_cast<std::size_t>(dims.d[0]) : 0;
     half_output_ = output_type == nvinfer1::DataType::kHALF;
     shape_.input_name = artifact.input_name;
     shape_.output_name = output_name;
     shape_.input_dims = fitting(dims, bundle.preprocessing, artifact);
     shape_.input_bytes = input_bytes(bundle, artifact);
     shape_.output_bytes = dim_ * bytes_of(output_type, artifact.file);
-    shape_.max_batch = fixed_batch_ != 0
-                           ? fixed_batch_
-                           : std::min<std::size_t>(
-                                 options.max_batch,
-                                 static_cast<std::size_t>(std::max<std::int64_t>(largest.d[0], 1)));
+    min_batch_ = batch_at(input, nvinfer1::OptProfileSelector::kMIN);
+    shape_.max_batch = std::max(
+        min_batch_,
+        std::min(options.max_batch, batch_at(input, nvinfer1::OptProfileSelector::kMAX)));
     shape_.use_graphs = options.cuda_graphs;
     const std::size_t wanted = artifact.input_type == ElementType::uint8     ? 1
                                : artifact.input_type == ElementType::float16 ? 2
@@ -219,6 +216,13 @@ class TensorRTBackend final : public InferenceBackend {
       throw Error(ErrorKind::bundle,
                   artifact.file + ": its input is not of the type that bundle.json says");
     free_.reserve(static_cast<std::size_t>(options.contexts));
+  }
+
+  // The batch at one end of the profile, or the one that is fixed.
+  std::size_t batch_at(const char* input, nvinfer1::OptProfileSelector end) const {
+    const std::int64_t fixed = engine_->getTensorShape(input).d[0];
+    const std::int64_t batch = fixed > 0 ? fixed : engine_->getProfileShape(input, 0, end).d[0];
+    return static_cast<std::size_t>(std::max<std::int64_t>(batch, 1));
   }
 
   // The input's sizes with the open ones filled in, the batch by one.
@@ -243,7 +247,7 @@ class TensorRTBackend final : public InferenceBackend {
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;
   EngineShape shape_{};
-  std::size_t fixed_batch_ = 0;
+  std::size_t min_batch_ = 1;
   bool half_output_ = false;
   mutable std::mutex mutex_;
   mutable std::condition_variable returned_;
