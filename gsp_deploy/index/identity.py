@@ -3,7 +3,8 @@
 1. The same model file: yes.
 2. Files made from the same checkpoint, with the same pooling and the same pre-processing: yes, if
    they compute in the same precision (runtime, opset and solver may differ: they are proven equal
-   to it). In another precision the neighbours may change places: searched, and warned.
+   to it). In another precision, or where one of the solvers stopped before it had converged, the
+   neighbours may change places: searched, and warned.
 3. Anything else: no. Distances between embeddings of two models mean nothing.
 """
 
@@ -18,8 +19,9 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.files import sha256_of
 from gsp_deploy.manifest import ExportManifest
 from gsp_deploy.runtime import EmbeddingSession
+from gsp_deploy.wording import counted
 
-# How the weights are solved for, which changes nothing beyond what the certificate bounds.
+# How the weights are solved for, which changes nothing where it has converged.
 _SOLVING = ("solver", "iterations", "initial_scale")
 _SHORT = 12
 
@@ -36,6 +38,8 @@ class ModelIdentity:
         embedding_dim: D.
         pooling: the head's settings, without the solver's; None if it does not say.
         preprocessing: how an image becomes the input.
+        solution: `converged`, or the solver and its steps where the certificate says that it has
+            not; None if it does not say.
     """
 
     file: str
@@ -45,6 +49,7 @@ class ModelIdentity:
     embedding_dim: int
     pooling: dict[str, Any] | None
     preprocessing: dict[str, Any]
+    solution: str | None = None
 
     def warn_or_refuse(self, other: ModelIdentity) -> str | None:
         """Return a warning where `other` may search what this one filled, or None if all is well.
@@ -63,6 +68,11 @@ class ModelIdentity:
             return (
                 f"the index was filled in {self.precision} and the queries are in "
                 f"{other.precision}, of the same checkpoint: near neighbours may change places"
+            )
+        if None not in (self.solution, other.solution) and self.solution != other.solution:
+            return (
+                f"the pooling is solved differently (index: {self.solution}; queries: "
+                f"{other.solution}): near neighbours may change places"
             )
         return None
 
@@ -101,12 +111,22 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
         embedding_dim=info.embedding_dim,
         pooling=None if manifest is None else _pooling(manifest),
         preprocessing=_plain(dataclasses.asdict(spec)),
+        solution=None if manifest is None else _solution(manifest),
     )
 
 
 def _pooling(manifest: ExportManifest) -> dict[str, Any]:
     head = dataclasses.asdict(manifest.model.head)
     return _plain({key: value for key, value in head.items() if key not in _SOLVING})
+
+
+def _solution(manifest: ExportManifest) -> str | None:
+    certificate = manifest.certificate
+    if certificate is None:
+        return None
+    if certificate.is_converged:
+        return "converged"
+    return f"{counted(certificate.steps, f'{certificate.solver} step')} and not converged"
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

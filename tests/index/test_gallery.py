@@ -11,8 +11,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from gsp_deploy import PreprocessingSpec, open_session
+from gsp_deploy import PreprocessingSpec, load_checkpoint, open_session
 from gsp_deploy.errors import DataError, ModelFileError, UsageError
+from gsp_deploy.export import ExportOptions, export_onnx
 from gsp_deploy.files import sha256_of
 from gsp_deploy.image_files import ImageReader, find_images
 from gsp_deploy.index import (
@@ -214,6 +215,26 @@ def test_which_model_may_search(changes: dict, outcome: str | None) -> None:
     else:
         with pytest.raises(UsageError, match=outcome):
             IDENTITY.warn_or_refuse(other)
+
+
+def test_a_solver_that_stopped_too_early_is_warned_of(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Both of one checkpoint: one step of the paper's iteration, and as many as it takes."""
+    early, enough = tmp_path / "early.onnx", tmp_path / "enough.onnx"
+    model = load_checkpoint(tiny_checkpoint)
+    export_onnx(model, early, ExportOptions(solver="fixed-point", iterations=1))
+    export_onnx(model, enough, ExportOptions())
+    found = []
+    for path in (early, enough):
+        with open_session(path) as session:
+            found.append(replace(identity_of(session), checkpoint_sha256="c" * 64))
+    warning = found[0].warn_or_refuse(found[1])
+    assert warning is not None
+    assert "index: 1 fixed-point step and not converged; queries: converged" in warning
+    other_file = replace(found[1], sha256="2" * 64)
+    assert found[1].warn_or_refuse(other_file) is None
+    assert found[0].warn_or_refuse(replace(other_file, solution=None)) is None
 
 
 def test_a_query_by_another_model_is_refused(
