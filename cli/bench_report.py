@@ -116,6 +116,8 @@ def _show_comparison(comparison: Comparison) -> None:
     show.table(
         f"Against the earlier result, at most +{comparison.max_regression:.1%}", columns, rows
     )
+    if not comparison.regressions:
+        show.out.print("no median is slower by more")
 
 
 def _ms(value: float) -> str:

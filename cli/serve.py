@@ -113,6 +113,7 @@ def serve(
         if json:
             show.document("serve", {"url": url, "model": called, "runtime": info.runtime})
         show.note(f"serving {called} ({info.precision}, {info.runtime} {info.device}) at {url}")
+        show.note(f"image files: {url}/embed; KServe: {url}/v2/models/{called}/infer")
         run(service, listener, settings, show.note)
     show.note("stopped; every accepted request was answered")
 

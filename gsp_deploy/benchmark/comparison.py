@@ -96,14 +96,25 @@ def compare(
 
 
 def check_settings(old: BenchmarkSettings, new: BenchmarkSettings) -> None:
-    """Raise `UsageError` naming the first setting in which two benchmarks differ."""
+    """Raise `UsageError` naming the settings in which two benchmarks differ."""
     now = asdict(new)
-    for name, before in asdict(old).items():
-        if before != now[name]:
-            raise UsageError(
-                f"the two results do not compare: {name} was {before}, now it is {now[name]}; "
-                "measure with the old settings, or save a new result"
-            )
+    changed = [
+        f"{name} was {_in_words(before)}, now it is {_in_words(now[name])}"
+        for name, before in asdict(old).items()
+        if before != now[name]
+    ]
+    if changed:
+        raise UsageError(
+            f"the two results do not compare: {'; '.join(changed)}; "
+            "measure with the old settings, or save a new result"
+        )
+
+
+def _in_words(setting: object) -> str:
+    """Return a setting as it is typed: `1,8`, or `left out`."""
+    if isinstance(setting, tuple):
+        return ",".join(map(str, setting))
+    return "left out" if setting is None else str(setting)
 
 
 def _machine_differences(old: BenchmarkReport, new: BenchmarkReport) -> Iterator[str]:

@@ -150,6 +150,10 @@ class BenchmarkReport:
     models: tuple[ModelResult, ...]
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """Return a line for every model and batch size: the median, and the pooling's cost."""
+        return "\n".join(_line(model, result) for model, result in self.results)
+
     @property
     def results(self) -> list[tuple[ModelResult, BatchResult]]:
         """Every model at every batch size, model by model."""
@@ -203,6 +207,12 @@ def read_report(path: Path) -> BenchmarkReport:
         return BenchmarkReport.from_dict(data)
     except (UsageError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise UsageError(f"{path}: a damaged benchmark result ({error})") from error
+
+
+def _line(model: ModelResult, result: BatchResult) -> str:
+    cost = result.pooling_cost
+    relative = "" if cost is None else f", {cost.ratio:.3f} of average pooling's"
+    return f"{model.name}, batch {result.batch}: p50 {result.latency.p50:.4g} ms{relative}"
 
 
 def _is_table(data: object) -> bool:

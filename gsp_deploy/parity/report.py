@@ -16,6 +16,7 @@ from gsp_deploy.parity.invariance import batch_invariance
 from gsp_deploy.parity.outputs import PairedOutputs, prepared, run_both, shared_preprocessing
 from gsp_deploy.parity.tolerances import Tolerances, tolerances_for
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo
+from gsp_deploy.wording import counted
 
 CHUNK = 32
 
@@ -40,6 +41,15 @@ class ParityReport:
     tolerances: Tolerances
     gates: tuple[Gate, ...]
     skipped: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the verdict in one line."""
+        holding = sum(gate.passed for gate in self.gates)
+        return (
+            f"{self.candidate.path.name} against {self.reference.path.name}: {holding} of "
+            f"{counted(len(self.gates), 'gate')} hold on {counted(len(self.ids), 'image')}, "
+            f"1 - cosine {self.figures.cosine.maximum:.1e} at worst"
+        )
 
     @property
     def passed(self) -> bool:

@@ -11,7 +11,7 @@ from gsp_deploy.checkpoint import Provenance, save_checkpoint
 from gsp_deploy.errors import UsageError
 from gsp_deploy.files import write_text
 from gsp_deploy.training.log import CsvLog, TensorBoardLog
-from gsp_deploy.training.recipe import parse_recipe
+from gsp_deploy.training.recipe import Recipe, parse_recipe
 from gsp_deploy.training.recipe_files import tables_of
 from gsp_deploy.training.records import StepRecord
 from gsp_deploy.training.run import TrainingRun
@@ -122,14 +122,18 @@ class Journal:
             return None
 
 
-def check_continues(state: RunState, run: TrainingRun, files: RunFolder) -> None:
-    """Raise `UsageError` unless the state belongs to this recipe and these images."""
+def check_recipe(state: RunState, recipe: Recipe, files: RunFolder) -> None:
+    """Raise `UsageError` unless the run was begun with this recipe."""
     stored = parse_recipe(tables_of(state.recipe, str(files.state)), str(files.state))
-    if difference := stored.first_difference(run.recipe):
+    if difference := stored.first_difference(recipe):
         raise UsageError(
             f"{files.path} was begun with another {difference}; continue it with its own recipe "
             f"({files.recipe}), start over with --force, or choose another folder"
         )
+
+
+def check_images(state: RunState, run: TrainingRun, files: RunFolder) -> None:
+    """Raise `UsageError` unless the run was begun with these images."""
     if state.data != run.data_fingerprint():
         raise UsageError(
             f"{files.path} was begun with other images than {run.recipe.data.spec} has now; "

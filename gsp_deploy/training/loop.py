@@ -21,7 +21,7 @@ from gsp_deploy.data import (
 from gsp_deploy.errors import DataError
 from gsp_deploy.training.assembly import choose_device
 from gsp_deploy.training.distributed import World, any_process, from_leader, processes
-from gsp_deploy.training.journal import Journal, check_continues
+from gsp_deploy.training.journal import Journal, check_images, check_recipe
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.records import Observer, RunPlan, Silence, TrainingResult
 from gsp_deploy.training.run import TrainingRun
@@ -64,13 +64,15 @@ def train(
         if world.leads:
             files.check(resume=resume, force=force)
         state = load_state(files.state) if resume else None
+        if state is not None:  # before anything that another recipe may be wrong about
+            check_recipe(state, recipe, files)
         with _threads(_thread_count(recipe, state)) as threads:
             data = dataset or open_dataset(recipe.data.spec)
             run = _assemble(recipe, data, world)
             if world.leads:  # only now: a mistake above must not cost the run that is there
                 files.prepare(start_over=force)
             if state is not None:
-                check_continues(state, run, files)
+                check_images(state, run, files)
                 run.restore(state.tensors)
             else:
                 run.start_prototypes()

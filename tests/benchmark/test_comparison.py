@@ -33,6 +33,12 @@ def with_twin(report: BenchmarkReport, twin_ms: float) -> BenchmarkReport:
     return with_model(report, no_twin=None, batches=(replace(result, pooling_cost=cost),))
 
 
+def test_a_report_is_told_in_a_line_a_result(report: BenchmarkReport) -> None:
+    assert str(report).splitlines() == ["a.onnx, batch 1: p50 10 ms", "b.onnx, batch 1: p50 20 ms"]
+    (first, _) = str(with_twin(report, 8)).splitlines()
+    assert first == "a.onnx, batch 1: p50 10 ms, 1.250 of average pooling's"
+
+
 def test_equal_results_pass(report: BenchmarkReport) -> None:
     comparison = compare(report, report, 0.0)
     assert [change.relative for change in comparison.changes] == [0, 0]
@@ -73,8 +79,9 @@ def test_the_ratio_to_the_twin_is_gated_where_there_is_one(fake_run, report) -> 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"batches": (1, 8)}, r"batches was \(1,\), now it is \(1, 8\)"),
-        ({"threads": 2}, "threads was None, now it is 2"),
+        ({"batches": (1, 8)}, "batches was 1, now it is 1,8"),
+        ({"threads": 2}, "threads was left out, now it is 2"),
+        ({"threads": 2, "repeats": 6}, "repeats was 5, now it is 6; threads was left out, now"),
         ({"repeats": 6}, "repeats was 5, now it is 6"),
         ({"device": "cuda"}, "device was cpu, now it is cuda"),
         ({"twin": False}, "twin was True, now it is False"),

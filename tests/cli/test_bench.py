@@ -123,7 +123,7 @@ def test_refuses_other_settings_before_measuring(
     monkeypatch.setattr("gsp_deploy.benchmark.run_benchmark", must_not_run)
     result = run(model, "--compare", path, "--batch", "2", *BRIEF)
     assert isinstance(result.exception, UsageError)
-    assert "batches was (1,), now it is (2,)" in str(result.exception)
+    assert "batches was 1, now it is 2" in str(result.exception)
 
 
 @pytest.mark.parametrize(

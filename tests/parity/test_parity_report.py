@@ -137,6 +137,13 @@ def test_not_a_number_fails_and_is_counted(fake: Session, pixels: np.ndarray) ->
     json.dumps(report.to_dict(), allow_nan=False)
 
 
+def test_a_report_is_told_in_one_line(fake: Session, pixels: np.ndarray) -> None:
+    report = compare_sessions(fake(honest), fake(honest), pixels)
+    told, names = str(report), (report.candidate.path.name, report.reference.path.name)
+    assert told.startswith(f"{names[0]} against {names[1]}: {len(report.gates)} of ")
+    assert told.endswith(f"hold on {len(pixels)} images, 1 - cosine 0.0e+00 at worst")
+
+
 def test_outputs_of_one_side_only_are_said_not_to_be_compared(
     fake: Session, pixels: np.ndarray
 ) -> None:

@@ -109,6 +109,8 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed_up(tmp_path):
         trained(recipe_with(), tmp_path / "run")
     with pytest.raises(UsageError, match=r"begun with another optimiser\.lr"):
         trained(recipe_with(optimiser__lr=0.5), tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match=r"begun with another sampler\.batch_size"):
+        trained(recipe_with(sampler__batch_size=4096), tmp_path / "run", resume=True)
     with pytest.raises(UsageError, match="begun with other images"):
         trained(recipe_with(), tmp_path / "run", resume=True, dataset=patches(images_per_class=7))
     before = contents(tmp_path / "run")
