@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ def show_tuning(
     _tables(tuning, chosen)
     for name, reason in tuning.study.failures.items():
         show.note(f"note: {name} could not be measured: {reason}")
-    for note in tuning.notes:
+    for note in (*tuning.notes, *doubts_of(chosen)):
         show.note(f"note: {note}")
     rows = [("figure", str(figure)), ("study", str(tuning.study.folder))]
     if chosen is not None:
@@ -72,6 +73,20 @@ def _in_words(point: Point) -> str:
         f"({point.images_per_second:.4g} images a second), MAP@R {point.map_at_r:.2f}, "
         + drop_in_words(point.drop)
     )
+
+
+def doubts_of(chosen: Point | None) -> Iterator[str]:
+    """Yield why the choice may be another on an idle machine."""
+    from gsp_deploy.benchmark.trust import NOISY
+
+    if chosen is None or chosen.speed is None:
+        return
+    apart = chosen.speed.ratio_high / chosen.speed.ratio_low
+    if apart > NOISY:
+        yield (
+            f"the quartiles of the chosen form's latency are {apart:,.1f} times apart: it may be "
+            "chosen by noise; measure again when the machine is idle"
+        )
 
 
 def _choice(chosen: Point | None, output: Path | None) -> dict[str, Any]:

@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from gsp_deploy.manifest import read_sidecar
+from gsp_deploy.tuning.front import Point
+from gsp_deploy.tuning.space import Candidate
+from gsp_deploy.tuning.study import Speed
+from gsp_deploy_cli.tune_report import doubts_of
 
 DATA = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=3,train_classes=4,test_classes=4"
 SETTINGS = (
@@ -114,3 +118,13 @@ def test_a_mistake_is_one_line(run, tiny_checkpoint, tmp_path, monkeypatch, argu
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert said in line
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("low", "high", "told"), [(0.98, 1.02, []), (0.5, 2.0, ["4.0 times"])])
+def test_a_choice_by_noise_is_told(low: float, high: float, told: list[str]) -> None:
+    speed = Speed(ratio=1.0, ratio_low=low, ratio_high=high, reference_p50=1.0)
+    point = Point(Candidate("fp32", None, 32), 3, 1, 50.0, 70.0, 0.0, speed, 1.0)
+    doubts = list(doubts_of(point))
+    assert len(doubts) == len(told)
+    assert all(words in doubt for words, doubt in zip(told, doubts, strict=True))
+    assert not list(doubts_of(None))
