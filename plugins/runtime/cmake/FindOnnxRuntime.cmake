@@ -4,7 +4,11 @@
 include(FindPackageHandleStandardArgs)
 find_path(ONNXRUNTIME_INCLUDE_DIR onnxruntime_c_api.h
   HINTS "${ONNXRUNTIME_ROOT}/include" PATH_SUFFIXES onnxruntime onnxruntime/core/session)
-find_package_handle_standard_args(OnnxRuntime REQUIRED_VARS ONNXRUNTIME_INCLUDE_DIR)
+if(EXISTS "${ONNXRUNTIME_INCLUDE_DIR}/onnxruntime_c_api.h")  # a folder that was named may have none
+  set(OnnxRuntime_HEADER "${ONNXRUNTIME_INCLUDE_DIR}/onnxruntime_c_api.h")
+endif()
+find_package_handle_standard_args(OnnxRuntime REQUIRED_VARS OnnxRuntime_HEADER
+  REASON_FAILURE_MESSAGE "pass -DONNXRUNTIME_INCLUDE_DIR=<the folder of onnxruntime_c_api.h>")
 if(OnnxRuntime_FOUND AND NOT TARGET OnnxRuntime::Headers)
   add_library(OnnxRuntime::Headers INTERFACE IMPORTED)
   set_target_properties(OnnxRuntime::Headers PROPERTIES
