@@ -48,12 +48,15 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one self-contained page: parity, latency, retrieval, neighbours, weight maps."""
+    from gsp_deploy.errors import UsageError
     from gsp_deploy.files import refuse_overwrite, write_text
     from gsp_deploy.report import html_page, markdown_page, read_documents
 
+    if output.suffix not in (".html", ".htm"):
+        raise UsageError(f"{output}: expected an output ending in .html, which a browser opens")
     for path in (output, *([markdown] if markdown else [])):
         refuse_overwrite(path, force)
-    documents = read_documents(sources)
+    documents = read_documents(_with_manifest(sources, model))
     pictures = _pictures(reference, model, images)
     write_text(output, html_page(title, documents, pictures))
     if markdown is not None:
@@ -70,6 +73,18 @@ def report(
     else:
         rows = [(name, str(count)) for name, count in counts.items()]
         show.facts(str(output), rows if markdown is None else [*rows, ("Markdown", str(markdown))])
+
+
+def _with_manifest(sources: list[Path], model: Path | None) -> list[Path]:
+    """Add the manifest of the model that the pictures are of, unless it is there already."""
+    from gsp_deploy.manifest import sidecar_path
+
+    if model is None:
+        return sources
+    manifest = sidecar_path(model.resolve())
+    named = {source.resolve() for source in sources}
+    is_there = not named.isdisjoint((manifest, *manifest.parents))
+    return sources if is_there or not manifest.is_file() else [*sources, manifest]
 
 
 def _pictures(reference: Path | None, model: Path | None, images: Path | None) -> Pictures | None:

@@ -114,3 +114,17 @@ def test_report_writes_a_page_and_its_twin(
     ran = gsp_deploy("report", tmp_path, "-o", page, "--force", "--model", model)
     assert ran.returncode == 2
     assert "--reference, --model and --images" in ran.stderr
+
+
+def test_report_tells_of_the_model_in_its_pictures_wherever_it_lies(
+    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    model, results = tmp_path / "model.onnx", tmp_path / "results"
+    assert gsp_deploy("export", tiny_checkpoint, "-o", model).returncode == 0
+    results.mkdir()
+    assert (
+        gsp_deploy("bench", model, "--repeats", "2", "--save", results / "b.json").returncode == 0
+    )
+    pictures = ("--reference", tiny_checkpoint, "--model", model, "--images", photographs)
+    ran = gsp_deploy("report", results, "-o", tmp_path / "page.html", *pictures, "--json")
+    assert json.loads(ran.stdout)["artifacts"] == 1, ran.stderr

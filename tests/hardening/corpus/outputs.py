@@ -28,6 +28,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             f"{EMBED}|-o|>t.txt": (2, "expected an output ending in"),
             f"{EMBED}|-o|/proc/t.npy": NO_PLACE,
             f"{EMBED}|-o|@model.onnx/t.npy": NO_PLACE,
+            f"{REPORT}|-o|>r.txt": (2, "ending in .html"),
             f"{EXPORT}|-o|>m.bin": (2, "ending in .onnx"),
             f"{EXPORT}|-o|/proc/m.onnx": NO_PLACE,
             f"{CONVERT}|-o|>c.pt": (2, "ending in .safetensors"),
