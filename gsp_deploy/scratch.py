@@ -77,10 +77,13 @@ def refusals_of(target: Path) -> Iterator[None]:
 def remove_left_behind(target: Path) -> None:
     """Remove scratch folders of this target whose owner has died; others are not touched."""
     for place in _scratch_folders(target):
-        if not place.is_symlink() and _holds_what_ours_do(place):
-            with suppress(OSError), (place / _LOCK).open("r+") as lock:
-                _hold(lock, wait=False)
-                _remove(place)
+        if place.is_symlink() or not _holds_what_ours_do(place):
+            continue
+        with suppress(OSError):
+            place.rmdir()  # empty: its owner died before it locked it, or while tidying up
+        with suppress(OSError), (place / _LOCK).open("r+") as lock:
+            _hold(lock, wait=False)
+            _remove(place)
 
 
 def _scratch_folders(target: Path) -> list[Path]:
@@ -98,21 +101,30 @@ def _own_folder(target: Path) -> tuple[Path, TextIO]:
     while True:
         place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            lock = (place / _LOCK).open("w")
-            with suppress(OSError):  # a file system without locks: nobody takes it for left behind
-                _hold(lock, wait=True)
             with suppress(FileNotFoundError):  # taken for left behind before it was locked
-                (place / _FILES).mkdir()
-                return place, lock
-            lock.close()
+                return place, _locked(place)
         except BaseException:
             _remove(place)
             raise
 
 
+def _locked(place: Path) -> TextIO:
+    """Lock a new folder and make it ready; return the lock."""
+    lock = (place / _LOCK).open("w")
+    try:
+        with suppress(OSError):  # a file system without locks: nobody takes it for left behind
+            _hold(lock, wait=True)
+        (place / _FILES).mkdir()
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
 def _holds_what_ours_do(place: Path) -> bool:
     with suppress(OSError):
-        return {_LOCK} <= {path.name for path in place.iterdir()} <= {_LOCK, _FILES}
+        found = {path.name for path in place.iterdir()}
+        return not found or {_LOCK} <= found <= {_LOCK, _FILES}
     return False
 
 

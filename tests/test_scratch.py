@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import TextIO
 
@@ -79,6 +80,31 @@ def test_a_folder_that_is_swept_before_it_is_locked(
     assert names(tmp_path) == {"m.onnx"}
 
 
+def test_a_folder_that_is_swept_before_it_has_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, swept = tempfile.mkdtemp, []
+
+    def late(prefix: str, dir: Path) -> str:
+        made = make(prefix=prefix, dir=dir)
+        if not swept:
+            swept.append(made)
+            remove_left_behind(tmp_path / "m.onnx")
+        return made
+
+    monkeypatch.setattr("gsp_deploy.scratch.tempfile.mkdtemp", late)
+    with scratch_beside(tmp_path / "m.onnx") as ours:
+        assert not Path(swept[0]).exists()
+        (ours / "m.onnx").write_text("whole")
+    assert names(tmp_path) == set()
+
+
+def test_a_folder_whose_owner_died_before_it_held_anything_goes(tmp_path: Path) -> None:
+    (tmp_path / ".m.onnx.abcdefgh").mkdir()
+    write_text(tmp_path / "m.onnx", "whole")
+    assert names(tmp_path) == {"m.onnx"}
+
+
 def test_a_run_that_fails_leaves_them_for_it_has_made_nothing(tmp_path: Path) -> None:
     target = tmp_path / "m.onnx"
     left = killed_while_writing(target)
@@ -109,7 +135,7 @@ def test_what_belongs_to_another_output_stays(tmp_path: Path) -> None:
     assert left.is_dir()
 
 
-@pytest.mark.parametrize("kind", ["no lock", "one more", "a link", "a file", "empty"])
+@pytest.mark.parametrize("kind", ["no lock", "one more", "a link", "a file"])
 def test_what_only_looks_like_ours_stays(kind: str, tmp_path: Path) -> None:
     place, elsewhere = tmp_path / "here" / ".m.onnx.abcdefgh", tmp_path / "elsewhere"
     for folder in (place, elsewhere):
