@@ -148,7 +148,6 @@ def export(
         raise UsageError(
             "expected a checkpoint to export, or --from MODEL.onnx to rewrite, got neither"
         )
-    from gsp_deploy.checkpoint import read_checkpoint
     from gsp_deploy.export import ExportOptions, Source, export_onnx
     from gsp_deploy.manifest import refuse_model_overwrite
 
@@ -177,7 +176,7 @@ def export(
     images = _calibration(calibrate, model.config)
     with show.status(f"exporting {checkpoint.name}"):
         to_quantise = _quantisation_images(precision, calibrate, int8.validate, model.config)
-        origin = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
+        origin = Source.of(checkpoint)
         exported = export_onnx(model, output, options, images, origin, to_quantise, show.note)
     report(exported, json)
     check_drop(exported)

@@ -183,7 +183,7 @@ def _export(
     model = load_checkpoint(checkpoint)
     assert model.config.preprocessing is not None
     calibration = calibration_from_files(images[0].parents[1], model.config.preprocessing)
-    source = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
+    source = Source.of(checkpoint)
     return export_onnx(model, folder / artifact.file, artifact.options, calibration, source)
 
 

@@ -13,7 +13,7 @@ from gsp_deploy.checkpoint.metadata import (
     Provenance,
     parse_header,
 )
-from gsp_deploy.checkpoint.reading import CheckpointContents, read_checkpoint
+from gsp_deploy.checkpoint.reading import CheckpointContents, read_checkpoint, read_metadata
 from gsp_deploy.checkpoint.saving import save_checkpoint
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "load_checkpoint",
     "parse_header",
     "read_checkpoint",
+    "read_metadata",
     "save_checkpoint",
 ]

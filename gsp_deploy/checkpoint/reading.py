@@ -6,9 +6,11 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +20,7 @@ from gsp_deploy.checkpoint.integrity import damaged_record, digest_of
 from gsp_deploy.checkpoint.metadata import DIGEST, METADATA_KEY, CheckpointMetadata, parse_header
 from gsp_deploy.errors import CheckpointError, brief, reason_of
 
+SAFETENSORS = ".safetensors"
 # Floating-point weights, and what batch norms and flags count with.
 _WEIGHT_TYPES = frozenset(
     {
@@ -52,8 +55,34 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointContents:
     return CheckpointContents(tensors, metadata)
 
 
+def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
+    """Read what a checkpoint of ours says of itself, without its weights; None of another's.
+
+    Whether the file is as it was saved, `read_checkpoint` tells.
+
+    Raises:
+        CheckpointError: the file is missing, or its metadata is damaged.
+    """
+    file = Path(path)
+    _check_kind(file)
+    if file.suffix != SAFETENSORS:
+        return None
+    with _whole(file) as stream:
+        header = _header(stream)
+    return None if header is None else parse_header(header, path)
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """Return the tensors and, for a checkpoint of ours, its metadata header."""
+    _check_kind(path)
+    if path.suffix != SAFETENSORS:
+        return _read_state_dict(path), None
+    with _whole(path) as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        return tensors, _header(stream)
+
+
+def _check_kind(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     if path.suffix == ".onnx":
@@ -61,20 +90,23 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
             f"{path}: an exported model and no checkpoint; `export --from` rewrites one, `build` "
             "takes it as it is"
         )
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _read_state_dict(path), None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+@contextmanager
+def _whole(path: Path) -> Iterator[Any]:
+    """Yield an open safetensors file; what it is found to lack is told of `path`."""
     try:
         with safe_open(path, framework="pt") as stream:
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            return tensors, (stream.metadata() or {}).get(METADATA_KEY)
+            yield stream
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a whole safetensors file ({reason_of(error)})"
         ) from error
+
+
+def _header(stream: Any) -> str | None:
+    header: str | None = (stream.metadata() or {}).get(METADATA_KEY)
+    return header
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

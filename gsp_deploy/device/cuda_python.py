@@ -25,6 +25,7 @@ from gsp_deploy.device.protocol import (
     version_words,
 )
 from gsp_deploy.errors import DeviceError, MissingCapabilityError
+from gsp_deploy.wording import counted
 
 _PCI_LENGTH = 32
 _NO_DEVICE = (
@@ -43,8 +44,7 @@ class CudaPythonDevice(Device):
         count = device_count()
         if index >= count:
             raise MissingCapabilityError(
-                f"cuda:{index} was asked for, but this machine has {count} CUDA device"
-                f"{'' if count == 1 else 's'}"
+                f"cuda:{index} was asked for, but this machine has {counted(count, 'CUDA device')}"
             )
         self.index = index
         self.api = f"cuda-python {_version()}"

@@ -27,6 +27,7 @@ from gsp_deploy.device.protocol import (
     version_words,
 )
 from gsp_deploy.errors import DeviceError, MissingCapabilityError, UsageError, reason_of
+from gsp_deploy.wording import counted
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
 _NO_GRAPHS = "PyCUDA has no CUDA graphs; use cuda-python for them"
@@ -74,8 +75,7 @@ class PycudaDevice(Device):
             ) from error
         if index >= count:
             raise MissingCapabilityError(
-                f"cuda:{index} was asked for, but PyCUDA sees {count} CUDA device"
-                f"{'' if count == 1 else 's'}"
+                f"cuda:{index} was asked for, but PyCUDA sees {counted(count, 'CUDA device')}"
             )
 
     @contextmanager

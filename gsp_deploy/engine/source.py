@@ -73,7 +73,7 @@ def onnx_of(
 
 
 def _export(source: Path, target: Path, options: SourceOptions) -> Path:
-    from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint  # needs torch
+    from gsp_deploy.checkpoint import load_checkpoint  # needs torch
     from gsp_deploy.export import ExportOptions, Source, export_onnx
 
     if options.precision == "int8":
@@ -89,7 +89,7 @@ def _export(source: Path, target: Path, options: SourceOptions) -> Path:
     )
     model = load_checkpoint(source)
     asked.check_against(model.config)
-    origin = Source.of(source, read_checkpoint(source).metadata)
+    origin = Source.of(source)
     return export_onnx(model, target, asked, source=origin).path
 
 

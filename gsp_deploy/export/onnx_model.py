@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from gsp_deploy.checkpoint import CheckpointMetadata
+from gsp_deploy.checkpoint import read_metadata
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.environment import package_versions
 from gsp_deploy.errors import UsageError
@@ -34,8 +34,9 @@ class Source:
     provenance: dict[str, object] | None = None
 
     @classmethod
-    def of(cls, checkpoint: Path, metadata: CheckpointMetadata | None) -> Source:
+    def of(cls, checkpoint: Path) -> Source:
         """Describe a checkpoint file; a bare state dict tells nothing of its weights."""
+        metadata = read_metadata(checkpoint)
         told = None if metadata is None else asdict(metadata.provenance)
         return cls(sha256_of(checkpoint), told)
 

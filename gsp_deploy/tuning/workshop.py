@@ -11,7 +11,7 @@ from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.run import OUTPUTS
 from gsp_deploy.benchmark.timing import Latency, Rounds, interleave, ratio_quartiles
-from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
+from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
 from gsp_deploy.evaluation import evaluate
@@ -64,7 +64,7 @@ class Workshop:
         options = ExportOptions(
             precision=candidate.precision, iterations=candidate.steps, max_drop=self.int8_drop
         )
-        source = Source.of(self.checkpoint, read_checkpoint(self.checkpoint).metadata)
+        source = Source.of(self.checkpoint)
         images = self.calibration.at(spec) if candidate.precision == "int8" else None
         if images is not None and sibling is not None and cache_path(sibling).exists():
             path.parent.mkdir(parents=True, exist_ok=True)

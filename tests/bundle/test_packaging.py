@@ -96,9 +96,8 @@ def test_the_licence_travels(tiny_checkpoint: Path, tiny_export: str, tmp_path: 
     model = load_checkpoint(tiny_checkpoint)
     told = tmp_path / "told.safetensors"
     save_checkpoint(model, told, Provenance(license="CC-BY-4.0", dataset="cub"))
-    from gsp_deploy.checkpoint import read_checkpoint
 
-    source = Source.of(told, read_checkpoint(told).metadata)
+    source = Source.of(told)
     onnx = export_onnx(model, tmp_path / "m.onnx", ExportOptions(iterations=3), None, source).path
     bundle = package_model(onnx, tmp_path / "bundle")
     assert bundle.manifest.license == "CC-BY-4.0"

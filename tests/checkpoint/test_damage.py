@@ -12,8 +12,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gsp_deploy.checkpoint import METADATA_KEY, load_checkpoint
+from gsp_deploy.checkpoint import (
+    METADATA_KEY,
+    load_checkpoint,
+    read_checkpoint,
+    read_metadata,
+)
 from gsp_deploy.checkpoint.integrity import digest_of
+from gsp_deploy.errors import CheckpointError
 
 from .refusals import assert_refused, refusal
 
@@ -57,6 +63,20 @@ def test_flipped_bits_are_refused_or_harmless(saved: Path, tmp_path: Path) -> No
         assert "\n" not in (message or "")
         refused += message is not None
     assert refused > 100
+
+
+def test_what_a_checkpoint_says_is_read_without_its_weights(saved: Path, tmp_path: Path) -> None:
+    assert read_metadata(saved) == read_checkpoint(saved).metadata is not None
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(saved.read_bytes()[:-1] + bytes([saved.read_bytes()[-1] ^ 1]))
+    assert read_metadata(path) == read_metadata(saved)
+    with pytest.raises(CheckpointError, match="not as it was saved"):
+        read_checkpoint(path)
+    foreign = tmp_path / "foreign.pt"
+    foreign.write_bytes(b"of no interest")
+    assert read_metadata(foreign) is None
+    with pytest.raises(CheckpointError, match="no such checkpoint file"):
+        read_metadata(tmp_path / "none.pt")
 
 
 def test_any_flipped_bit_of_the_weights_is_told(saved: Path, tmp_path: Path) -> None:

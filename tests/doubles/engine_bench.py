@@ -40,6 +40,19 @@ class Bench:
             share(self.path, self.engine, self.through), None, SessionOptions("cuda", **options)
         )
 
+    def try_out(self, session: TensorRTSession) -> None:
+        """Run a few shapes, twice the same, from the host and on a stream of the device."""
+        for count in (2, 2, 5, 2):
+            session.embed(maps(count))
+        with self.device.current():
+            stream = self.device.create_stream()
+        try:
+            image = Interface(self.device, maps(2))
+            session.embed_device(image, stream=stream.handle).free()
+        finally:
+            with self.device.current():
+                self.device.destroy_stream(stream)
+
     def nothing_is_left(self) -> None:
         gc.collect()
         assert self.device.alive() == {}

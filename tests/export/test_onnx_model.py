@@ -14,7 +14,7 @@ import pytest
 
 import gsp_deploy
 from gsp_deploy import load_checkpoint, open_session
-from gsp_deploy.checkpoint import Provenance, read_checkpoint, save_checkpoint
+from gsp_deploy.checkpoint import Provenance, save_checkpoint
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
 from gsp_deploy.export import ExportOptions, Source, export_onnx, model_file, onnx_model
 from gsp_deploy.files import sha256_of
@@ -44,7 +44,7 @@ def test_metadata_tells_what_the_file_is(conv_model, photographs, tmp_path) -> N
     checkpoint, path = tmp_path / "model.safetensors", tmp_path / "model.onnx"
     told = Provenance(license="Apache-2.0", dataset="folder:birds", metrics={"R@1": 0.5})
     save_checkpoint(conv_model, checkpoint, told)
-    source = Source.of(checkpoint, read_checkpoint(checkpoint).metadata)
+    source = Source.of(checkpoint)
     export_onnx(load_checkpoint(checkpoint), path, ExportOptions(), photographs, source)
     file = onnx.load(path)
     assert (file.producer_name, file.producer_version) == ("gsp-deploy", gsp_deploy.__version__)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from engine_bench import Bench, Interface, maps, profile
+from engine_bench import Bench, maps, profile
 
 from gsp_deploy.errors import DeviceError, ModelFileError, UsageError
 from gsp_deploy.runtime import SessionOptions
@@ -17,16 +17,7 @@ from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 def scenario(bench: Bench) -> None:
     """Open, run a few shapes with graphs, on host and device, and close."""
     with bench.open() as session:
-        for count in (2, 2, 5, 2):
-            session.embed(maps(count))
-        with bench.device.current():
-            stream = bench.device.create_stream()
-        try:
-            image = Interface(bench.device, maps(2))
-            session.embed_device(image, stream=stream.handle).free()
-        finally:
-            with bench.device.current():
-                bench.device.destroy_stream(stream)
+        bench.try_out(session)
         with session.another() as other:
             other.embed(maps(1))
 

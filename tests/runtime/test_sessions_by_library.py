@@ -72,16 +72,7 @@ def test_results_on_the_device_outlive_their_session(make_bench_by, expected) ->
 def scenario(bench: Bench) -> None:
     """Open, run a few shapes with graphs where there are any, on host and device, and close."""
     with bench.open(wait="block") as session:
-        for count in (2, 2, 5, 2):
-            session.embed(maps(count))
-        with bench.device.current():
-            stream = bench.device.create_stream()
-        try:
-            image = Interface(bench.device, maps(2))
-            session.embed_device(image, stream=stream.handle).free()
-        finally:
-            with bench.device.current():
-                bench.device.destroy_stream(stream)
+        bench.try_out(session)
 
 
 def failure_of(bench: Bench) -> str:
