@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gsp_deploy.environment import Environment
+from gsp_deploy.base.environment import Environment
 
 
 def conditions(threads: int, **settings: object) -> dict[str, Any]:

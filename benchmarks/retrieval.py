@@ -27,11 +27,11 @@ import numpy as np
 from PIL import Image
 from retrieval_weights import object_mass
 
+from gsp_deploy.base.environment import Environment
+from gsp_deploy.base.files import write_text
 from gsp_deploy.data import Dataset, LabelledImages, open_dataset
 from gsp_deploy.data.images import ImageSource
-from gsp_deploy.environment import Environment
-from gsp_deploy.evaluation import evaluate
-from gsp_deploy.files import write_text
+from gsp_deploy.retrieval.evaluation import evaluate
 from gsp_deploy.runtime import open_session
 from gsp_deploy.training import load_recipe, train
 

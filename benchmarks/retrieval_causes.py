@@ -16,9 +16,9 @@ from torch import Tensor
 
 from gsp_deploy import EmbeddingModel, GeneralizedSumPooling, GSPConfig, load_checkpoint
 from gsp_deploy.data import LabelledImages, open_dataset, validation_split
+from gsp_deploy.images.normalisation import affine
 from gsp_deploy.layers.losses import ZeroShotLoss
 from gsp_deploy.metrics import retrieval_metrics
-from gsp_deploy.normalisation import affine
 
 SPEC = "glyphs:clutter=1,size=48,scale=0.5"
 MEMORY, PROTOTYPES = 1024, 32

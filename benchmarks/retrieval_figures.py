@@ -18,9 +18,9 @@ from PIL import Image
 from retrieval_weights import coverage, of_images, some_of_each_class
 from scipy import stats
 
+from gsp_deploy.base.files import replacing
 from gsp_deploy.data import open_dataset
 from gsp_deploy.explain.drawing import fit, heat, shade_ignored
-from gsp_deploy.files import replacing
 from gsp_deploy.runtime import open_session
 
 HERE = Path(__file__).parent

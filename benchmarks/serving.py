@@ -33,7 +33,7 @@ from serving_requests import Call, Material, draw_call, images_of, png
 
 from gsp_deploy import load_checkpoint, open_session
 from gsp_deploy.export import ExportOptions, export_onnx
-from gsp_deploy.preprocessing import fit_image
+from gsp_deploy.images.preprocessing import fit_image
 
 SHIPPED = "glyphs-lite0.safetensors"
 DISTINCT = 64

@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file
-from gsp_deploy_cli.numbers import whole_numbers
-from gsp_deploy_cli.option_groups import panel
-from gsp_deploy_cli.options import Force, Json
-from gsp_deploy_cli.runtime_options import RuntimeOptions, engine_option
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_file
+from gsp_deploy_cli.options.numbers import whole_numbers
+from gsp_deploy_cli.options.runtime import RuntimeOptions, engine_option
+from gsp_deploy_cli.tables import show
 
 comparison_option = panel("Against an earlier result")
 
@@ -101,6 +101,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure models in turns: latency, throughput, memory, and the pooling's own cost."""
+    from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.benchmark import (
         BenchmarkSettings,
         check_settings,
@@ -108,10 +109,9 @@ def bench(
         read_report,
         run_benchmark,
     )
-    from gsp_deploy.files import refuse_overwrite
     from gsp_deploy.runtime import implied_device
-    from gsp_deploy_cli.bench_gpu import show_trtexec
-    from gsp_deploy_cli.bench_report import show_report
+    from gsp_deploy_cli.tables.bench import show_report
+    from gsp_deploy_cli.tables.bench_gpu import show_trtexec
 
     settings = BenchmarkSettings(
         batches=whole_numbers("--batch", batch),

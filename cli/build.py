@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.build_options import (
+from gsp_deploy_cli.options.build import (
     BuilderOptions,
     PlanOptions,
     PluginOptions,
     ShapeOptions,
     build_options,
 )
-from gsp_deploy_cli.inputs import existing_file
-from gsp_deploy_cli.options import Force, Json
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.inputs import existing_file
+from gsp_deploy_cli.tables import show
 
 
 def build(
@@ -56,14 +56,14 @@ def build(
     json: Json = False,
 ) -> None:
     """Build a TensorRT or TensorRT-RTX engine, its manifest beside it."""
+    from gsp_deploy.artifact import refuse_model_overwrite
+    from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
     from gsp_deploy.engine.build import build_engine
-    from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
     from gsp_deploy.engine.preflight import read_preflight
     from gsp_deploy.engine.refit import refit_engine
     from gsp_deploy.engine.source import SourceOptions, onnx_of
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.manifest import refuse_model_overwrite
-    from gsp_deploy_cli.build_report import report, show_preflight
+    from gsp_deploy_cli.tables.build import report, show_preflight
 
     if output.suffix not in ENGINE_SUFFIXES:
         endings = ", ".join(ENGINE_SUFFIXES)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file, existing_images
-from gsp_deploy_cli.option_groups import panel
-from gsp_deploy_cli.options import Json, ModelFile, Strict
-from gsp_deploy_cli.runtime_options import RuntimeOptions
+from gsp_deploy_cli.options.common import Json, ModelFile, Strict
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_file, existing_images
+from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
@@ -87,7 +87,7 @@ def check(
     result differs, and the PyTorch module that it came from.
     """
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.image_files import evenly_spaced, find_images
+    from gsp_deploy.images.files import evenly_spaced, find_images
 
     if labels not in ("folder", "none"):
         raise UsageError(f"--labels expects folder or none, got {labels!r}")
@@ -138,7 +138,7 @@ def _check_outputs(
     json: bool,
 ) -> None:
     from gsp_deploy.parity import compare_files, image_reader, tolerances_for
-    from gsp_deploy_cli.check_report import show_parity
+    from gsp_deploy_cli.tables.check import show_parity
 
     with pair.sessions() as (first, second):
         tolerances = tolerances_for(second.info.precision, asdict(limits))
@@ -166,7 +166,7 @@ def _check_layers(
 
     from gsp_deploy.parity import image_reader
     from gsp_deploy.parity.layers import compare_layers
-    from gsp_deploy_cli.check_report import show_layers
+    from gsp_deploy_cli.tables.check import show_layers
 
     with pair.sessions() as (first, second):
         reader = image_reader(first, second, files, strict)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file
-from gsp_deploy_cli.options import Force, Json
-from gsp_deploy_cli.reference_options import ReferenceOptions, settings_in_words
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.inputs import existing_file
+from gsp_deploy_cli.options.reference import ReferenceOptions, settings_in_words
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.config import ModelConfig
@@ -35,9 +35,9 @@ def convert(
     json: Json = False,
 ) -> None:
     """Write the authors' state dict as a checkpoint of ours, its settings inside."""
+    from gsp_deploy.base.files import refuse_overwrite, sha256_of
     from gsp_deploy.checkpoint import Provenance, read_checkpoint, save_checkpoint
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.files import refuse_overwrite, sha256_of
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: expected an output ending in .safetensors")

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from gsp_deploy.wording import counted
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_data
-from gsp_deploy_cli.options import Force, Json
+from gsp_deploy.base.words import counted
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.inputs import existing_data
+from gsp_deploy_cli.tables import show
 
 app = typer.Typer(no_args_is_help=True, help="List, check, preview and write data sets.")
 
@@ -96,9 +96,9 @@ def preview(
     force: Force = False,
 ) -> None:
     """Write a contact sheet: one class a row, under its name."""
+    from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.data import open_dataset
     from gsp_deploy.data.preview import write_contact_sheet
-    from gsp_deploy.files import refuse_overwrite
 
     refuse_overwrite(output, force)
     dataset = open_dataset(spec)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsp_deploy.wording import counted
-from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Force, Json
+from gsp_deploy.base.words import counted
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.benchmark.report import ModelResult

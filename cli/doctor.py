@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file
-from gsp_deploy_cli.options import Json
-from gsp_deploy_cli.runtime_options import CudaApi
+from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.inputs import existing_file
+from gsp_deploy_cli.options.runtime import CudaApi
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.doctor.diagnosis import Diagnosis

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.wording import counted
-from gsp_deploy_cli import show
-from gsp_deploy_cli.options import BatchSize, Force, Images, Json, ModelFile, Strict
-from gsp_deploy_cli.runtime_options import RuntimeOptions
+from gsp_deploy.base.words import counted
+from gsp_deploy_cli.options.common import BatchSize, Force, Images, Json, ModelFile, Strict
+from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
-    from gsp_deploy.embedding import EmbeddingTable
+    from gsp_deploy.retrieval.embedding import EmbeddingTable
 
 
 def embed(
@@ -28,9 +28,9 @@ def embed(
     json: Json = False,
 ) -> None:
     """Embed images in order; broken ones are left out and listed at the end."""
-    from gsp_deploy.embedding import check_table_path, embed_files, ids_path, write_table
-    from gsp_deploy.files import refuse_overwrite
-    from gsp_deploy.image_files import ImageReader, find_images
+    from gsp_deploy.base.files import refuse_overwrite
+    from gsp_deploy.images.files import ImageReader, find_images
+    from gsp_deploy.retrieval.embedding import check_table_path, embed_files, ids_path, write_table
 
     check_table_path(output)
     for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):

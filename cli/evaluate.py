@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.wording import counted
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_data, existing_file
-from gsp_deploy_cli.numbers import whole_numbers
-from gsp_deploy_cli.options import Json
-from gsp_deploy_cli.runtime_options import RuntimeOptions
+from gsp_deploy.base.words import counted
+from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.inputs import existing_data, existing_file
+from gsp_deploy_cli.options.numbers import whole_numbers
+from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
-    from gsp_deploy.evaluation import Evaluation
     from gsp_deploy.metrics import RetrievalMetrics
+    from gsp_deploy.retrieval.evaluation import Evaluation
     from gsp_deploy.runtime import EmbeddingSession
 
 
@@ -44,7 +44,7 @@ def evaluate(
 ) -> None:
     """Embed a data set's test part and report R@K, MAP@R and R-precision."""
     from gsp_deploy.data import open_dataset
-    from gsp_deploy.evaluation import evaluate as run
+    from gsp_deploy.retrieval.evaluation import evaluate as run
 
     chosen = None if ranks is None else whole_numbers("--ranks", ranks)
     dataset = open_dataset(data)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.options import Force, Images, Json, ModelFile
-from gsp_deploy_cli.runtime_options import RuntimeOptions
+from gsp_deploy_cli.options.common import Force, Images, Json, ModelFile
+from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.explain import PoolingMaps
@@ -30,9 +30,9 @@ def explain(
     json: Json = False,
 ) -> None:
     """Draw weight and prototype maps: what the pooling keeps of an image, and what took it."""
+    from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.explain import pooling_maps, write_map_panel
-    from gsp_deploy.files import refuse_overwrite
-    from gsp_deploy.image_files import find_images, read_images
+    from gsp_deploy.images.files import find_images, read_images
 
     files = find_images(images)
     panels = _panels(output, files[:limit])

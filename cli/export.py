@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.export_report import check_drop, report
 from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
-from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
-from gsp_deploy_cli.option_groups import panel
-from gsp_deploy_cli.options import Force, Json
-from gsp_deploy_cli.reference_options import ReferenceOptions
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_data, existing_file, existing_path
+from gsp_deploy_cli.options.reference import ReferenceOptions
+from gsp_deploy_cli.tables import show
+from gsp_deploy_cli.tables.export import check_drop, report
 
 if TYPE_CHECKING:
     from gsp_deploy.config import ModelConfig
@@ -148,8 +148,8 @@ def export(
         raise UsageError(
             "expected a checkpoint to export, or --from MODEL.onnx to rewrite, got neither"
         )
+    from gsp_deploy.artifact import refuse_model_overwrite
     from gsp_deploy.export import ExportOptions, Source, export_onnx
-    from gsp_deploy.manifest import refuse_model_overwrite
 
     int8.check(precision, calibrate)
     options = ExportOptions(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.export_report import report
+from gsp_deploy_cli.tables import show
+from gsp_deploy_cli.tables.export import report
 
 if TYPE_CHECKING:
-    from gsp_deploy.pooling_node import PoolingForm
+    from gsp_deploy.artifact.pooling_node import PoolingForm
 
 MODES = ("gap", "gmp", "gem")
 # What a rewriting takes; everything else is settled in the file already.
@@ -46,9 +46,9 @@ def rewrite(
     json: bool,
 ) -> None:
     """Rewrite `source` and report on the result as an export does."""
+    from gsp_deploy.artifact import refuse_model_overwrite
     from gsp_deploy.errors import UsageError
     from gsp_deploy.export import rewrite_pooling
-    from gsp_deploy.manifest import refuse_model_overwrite
 
     for parameter in context.command.params:
         origin = context.get_parameter_source(parameter.name or "")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.wording import counted
-from gsp_deploy_cli import show
-from gsp_deploy_cli.options import BatchSize, Force, Images, Json, ModelFile, Strict
-from gsp_deploy_cli.runtime_options import RuntimeOptions
+from gsp_deploy.base.words import counted
+from gsp_deploy_cli.options.common import BatchSize, Force, Images, Json, ModelFile, Strict
+from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
-    from gsp_deploy.index import Gallery
+    from gsp_deploy.retrieval.gallery import Gallery
 
 
 def index(
@@ -33,10 +33,10 @@ def index(
 ) -> None:
     """Embed images into a faiss index that remembers which model filled it."""
     from gsp_deploy.bundle.files import refuse_to_replace
-    from gsp_deploy.image_files import ImageReader, find_images
-    from gsp_deploy.index import build_gallery, identity_of, write_gallery
-    from gsp_deploy.index.build import check_kind
-    from gsp_deploy.index.gallery import KIND, MANIFEST
+    from gsp_deploy.images.files import ImageReader, find_images
+    from gsp_deploy.retrieval.gallery import build_gallery, identity_of, write_gallery
+    from gsp_deploy.retrieval.gallery.build import check_kind
+    from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST
 
     check_kind(kind)
     refuse_to_replace(output, force, MANIFEST, KIND)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file
-from gsp_deploy_cli.options import Json
+from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.inputs import existing_file
+from gsp_deploy_cli.tables import show
 
 # A whole one would be broken over two lines.
 HASH_DIGITS = 16

@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from gsp_deploy import __version__
+from gsp_deploy.base.interrupts import remembered_interrupts
 from gsp_deploy.errors import GspDeployError
-from gsp_deploy_cli import show
 from gsp_deploy_cli.bench import bench
 from gsp_deploy_cli.build import build
 from gsp_deploy_cli.check import check
@@ -24,12 +24,12 @@ from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
 from gsp_deploy_cli.inspect import inspect
-from gsp_deploy_cli.interrupts import remembered_interrupts
-from gsp_deploy_cli.option_groups import unfolded
+from gsp_deploy_cli.options.groups import unfolded
 from gsp_deploy_cli.package import package
 from gsp_deploy_cli.report import report
 from gsp_deploy_cli.search import search
 from gsp_deploy_cli.serve import serve
+from gsp_deploy_cli.tables import show
 from gsp_deploy_cli.train import train
 from gsp_deploy_cli.tune import tune
 from gsp_deploy_cli.verify import verify

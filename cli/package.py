@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file, existing_images
-from gsp_deploy_cli.option_groups import panel
-from gsp_deploy_cli.options import Force, Json
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_file, existing_images
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.bundle.packaging import PackagedBundle, PackageOptions

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file, existing_images, existing_path
-from gsp_deploy_cli.option_groups import panel
-from gsp_deploy_cli.options import Force, Json
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_file, existing_images, existing_path
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.report import Pictures
@@ -48,8 +48,8 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one self-contained page: parity, latency, retrieval, neighbours, weight maps."""
+    from gsp_deploy.base.files import refuse_overwrite, write_text
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.files import refuse_overwrite, write_text
     from gsp_deploy.report import html_page, markdown_page, read_documents
 
     if output.suffix not in (".html", ".htm"):
@@ -77,7 +77,7 @@ def report(
 
 def _with_manifest(sources: list[Path], model: Path | None) -> list[Path]:
     """Add the manifest of the model that the pictures are of, unless it is there already."""
-    from gsp_deploy.manifest import sidecar_path
+    from gsp_deploy.artifact import sidecar_path
 
     if model is None:
         return sources
@@ -89,7 +89,7 @@ def _with_manifest(sources: list[Path], model: Path | None) -> list[Path]:
 
 def _pictures(reference: Path | None, model: Path | None, images: Path | None) -> Pictures | None:
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.image_files import find_images, read_images
+    from gsp_deploy.images.files import find_images, read_images
     from gsp_deploy.report import take_pictures
     from gsp_deploy.runtime import open_session
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.wording import counted
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_file, existing_images, existing_path
-from gsp_deploy_cli.options import Force, Json
-from gsp_deploy_cli.runtime_options import RuntimeOptions
+from gsp_deploy.base.words import counted
+from gsp_deploy_cli.options.common import Force, Json
+from gsp_deploy_cli.options.inputs import existing_file, existing_images, existing_path
+from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
-    from gsp_deploy.index.sheet import Row
+    from gsp_deploy.retrieval.gallery.sheet import Row
 
 FILE_WIDTH = 60
 
@@ -44,12 +44,12 @@ def search(
     json: Json = False,
 ) -> None:
     """Search an index by images; a model that did not fill it is refused."""
-    from gsp_deploy.embedding import embed_files
+    from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.files import refuse_overwrite
-    from gsp_deploy.image_files import ImageReader, find_images
-    from gsp_deploy.index import identity_of, open_gallery
-    from gsp_deploy.index.sheet import Row, check_sheet_path, write_sheet
+    from gsp_deploy.images.files import ImageReader, find_images
+    from gsp_deploy.retrieval.embedding import embed_files
+    from gsp_deploy.retrieval.gallery import identity_of, open_gallery
+    from gsp_deploy.retrieval.gallery.sheet import Row, check_sheet_path, write_sheet
 
     if count < 1:
         raise UsageError(f"--count must be at least 1, got {count}")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_path
-from gsp_deploy_cli.option_groups import panel
-from gsp_deploy_cli.options import Json
-from gsp_deploy_cli.runtime_options import RuntimeOptions
+from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_path
+from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession

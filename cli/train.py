@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsp_deploy.wording import counted
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_data
-from gsp_deploy_cli.options import Json
+from gsp_deploy.base.words import counted
+from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.inputs import existing_data
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.training import RunPlan, StepRecord, TrainingResult

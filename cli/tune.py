@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_data, existing_file, existing_path
-from gsp_deploy_cli.numbers import whole_numbers
-from gsp_deploy_cli.option_groups import panel
-from gsp_deploy_cli.options import Json
-from gsp_deploy_cli.runtime_options import DeviceOptions
+from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_data, existing_file, existing_path
+from gsp_deploy_cli.options.numbers import whole_numbers
+from gsp_deploy_cli.options.runtime import DeviceOptions
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.data import Dataset
@@ -145,7 +145,7 @@ def tune(
     from gsp_deploy.tuning import Limits, choose, deliver
     from gsp_deploy.tuning import tune as run
     from gsp_deploy.tuning.plot import plot_front
-    from gsp_deploy_cli.tune_report import show_tuning
+    from gsp_deploy_cli.tables.tune import show_tuning
 
     limits, output = Limits(choice.max_latency, choice.max_drop), choice.output
     _check_output(output, limits.are_given, force)
@@ -171,8 +171,8 @@ def tune(
 
 
 def _check_output(output: Path | None, has_limits: bool, force: bool) -> None:
+    from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.files import refuse_overwrite
 
     if output is None:
         return

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gsp_deploy_cli import show
-from gsp_deploy_cli.inputs import existing_path
-from gsp_deploy_cli.options import Json
+from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.inputs import existing_path
+from gsp_deploy_cli.tables import show
 
 
 def verify(

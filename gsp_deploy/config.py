@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from gsp_deploy.base.schema import from_fields
 from gsp_deploy.errors import ConfigError, brief
-from gsp_deploy.fields import from_fields
 
 Solver = Literal["fixed-point", "newton"]
 PoolingMode = Literal["gap", "gmp", "gem"]

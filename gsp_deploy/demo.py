@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
+from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.files import write_document, write_text
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.data import Dataset, open_dataset
 from gsp_deploy.data.writing import write_tree
-from gsp_deploy.embedding import embed_files, write_table
-from gsp_deploy.environment import available_cores
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.export import ExportedModel, ExportOptions, Source, export_onnx
 from gsp_deploy.export.calibration import calibration_from_files
-from gsp_deploy.files import write_document, write_text
-from gsp_deploy.image_files import ImageReader, find_images, read_images
+from gsp_deploy.images.files import ImageReader, find_images, read_images
 from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_rounding
 from gsp_deploy.report import html_page, read_documents, take_pictures
+from gsp_deploy.retrieval.embedding import embed_files, write_table
 from gsp_deploy.runtime import open_session
 
 SHIPPED = "glyphs.safetensors"

@@ -10,17 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.config import CHECKPOINT_SUFFIXES
-from gsp_deploy.engine.machine import Machine, misfits
-from gsp_deploy.engine.manifest import (
-    ENGINE_SUFFIXES,
-    EngineManifest,
-    check_plan,
-    read_engine_sidecar,
-)
-from gsp_deploy.errors import ModelFileError, UsageError, reason_of
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import (
+from gsp_deploy.artifact import (
     METADATA_KEY,
     ExportManifest,
     check_described,
@@ -28,7 +18,17 @@ from gsp_deploy.manifest import (
     shape_in_words,
     sidecar_path,
 )
-from gsp_deploy.pooling_node import HEAD_PREFIX
+from gsp_deploy.artifact.engine_manifest import (
+    ENGINE_SUFFIXES,
+    EngineManifest,
+    check_plan,
+    read_engine_sidecar,
+)
+from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
+from gsp_deploy.base.files import sha256_of
+from gsp_deploy.config import CHECKPOINT_SUFFIXES
+from gsp_deploy.engine.machine import Machine, misfits
+from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
-    from gsp_deploy.device import open_device
     from gsp_deploy.errors import GspDeployError
+    from gsp_deploy.runtime.device import open_device
 
     try:
         open_device().close()
@@ -69,14 +69,14 @@ def tiny_export(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def make_engine() -> Callable[..., Path]:
     """Return a function that writes a plan, which nothing can load, and a manifest that fits it."""
-    from gsp_deploy.engine.manifest import (
+    from gsp_deploy.artifact import read_sidecar
+    from gsp_deploy.artifact.engine_manifest import (
         EngineManifest,
         PrecisionSummary,
         ShapeRange,
         write_engine_sidecar,
     )
-    from gsp_deploy.files import sha256_of
-    from gsp_deploy.manifest import read_sidecar
+    from gsp_deploy.base.files import sha256_of
 
     def make(onnx: Path, engine: Path, **changes: object) -> Path:
         plan = b"a plan of no TensorRT\n" * 9

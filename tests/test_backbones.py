@@ -13,9 +13,9 @@ from PIL import Image
 from gsp_deploy.backbones import BNInception, load_published_weights, load_wheel_weights
 from gsp_deploy.config import BaselineConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError, MissingCapabilityError
+from gsp_deploy.images.normalisation import normalise
+from gsp_deploy.images.preprocessing import fit_image
 from gsp_deploy.model import EmbeddingModel, feature_channels
-from gsp_deploy.normalisation import normalise
-from gsp_deploy.preprocessing import fit_image
 
 LITE0 = "tf_efficientnet_lite0"
 HALF = (0.5, 0.5, 0.5)

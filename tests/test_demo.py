@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.demo import ARTIFACTS, DemoReport, run_demo
 from gsp_deploy.errors import UsageError
-from gsp_deploy.manifest import read_sidecar
 from gsp_deploy_cli.main import main
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gsp_deploy.benchmark.gpu.origin import onnx_of
+from gsp_deploy.artifact.engine_manifest import EngineManifest, ShapeRange
+from gsp_deploy.artifact.engine_source import onnx_of
 from gsp_deploy.engine.build import build_engine
-from gsp_deploy.engine.manifest import EngineManifest, ShapeRange
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.profiles import SizeRange, SpatialRange
 from gsp_deploy.export.twin import write_twin

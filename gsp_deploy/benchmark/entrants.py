@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.config import GSPConfig, ModelConfig
-from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.errors import GspDeployError, UsageError
 from gsp_deploy.runtime import EmbeddingSession, open_with
 

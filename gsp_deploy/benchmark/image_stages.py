@@ -13,8 +13,8 @@ from PIL import Image
 from gsp_deploy.benchmark.report import ImageStages
 from gsp_deploy.benchmark.timing import Latency, Rounds, interleave
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.normalisation import normalise
-from gsp_deploy.preprocessing import decode_image, fit_image
+from gsp_deploy.images.normalisation import normalise
+from gsp_deploy.images.preprocessing import decode_image, fit_image
 
 # A photograph as phones' messengers and the usual data sets have it.
 TYPICAL_SIZE = (640, 480)

@@ -7,9 +7,9 @@ import resource
 import sys
 from pathlib import Path
 
+from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.settings import BenchmarkSettings
-from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.runtime import open_with
 
 _STATUS = Path("/proc/self/status")

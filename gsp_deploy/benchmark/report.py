@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.environment import Environment
+from gsp_deploy.base.files import write_document
+from gsp_deploy.base.schema import from_fields
 from gsp_deploy.benchmark.gpu.result import GpuResult, read_nested
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import MILLISECONDS, Latency, ratio_quartiles
-from gsp_deploy.environment import Environment
 from gsp_deploy.errors import UsageError
-from gsp_deploy.fields import from_fields
-from gsp_deploy.files import write_document
-from gsp_deploy.manifest import TensorSpec
 
 DOCUMENT = "bench"
 VERSION = 1

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gsp_deploy.base.environment import Environment
+from gsp_deploy.base.files import sha256_of
+from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.copies import measure_copies
 from gsp_deploy.benchmark.entrants import Entrant, Observer, open_entrants
 from gsp_deploy.benchmark.gpu.measure import measure_gpu
@@ -18,6 +21,7 @@ from gsp_deploy.benchmark.gpu.result import GpuResult
 from gsp_deploy.benchmark.image_stages import measure_image_stages
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.memory import MemoryUse, measure_memory
+from gsp_deploy.benchmark.reliability import trust_notes
 from gsp_deploy.benchmark.report import (
     BatchResult,
     BenchmarkReport,
@@ -27,13 +31,9 @@ from gsp_deploy.benchmark.report import (
 )
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Latency, Rounds, interleave
-from gsp_deploy.benchmark.trust import trust_notes
 from gsp_deploy.config import GSPConfig, head_kind
-from gsp_deploy.environment import Environment
 from gsp_deploy.errors import GspDeployError
-from gsp_deploy.files import sha256_of
 from gsp_deploy.runtime import EmbeddingSession
-from gsp_deploy.wording import counted
 
 OUTPUTS = ("embedding",)
 

@@ -11,7 +11,7 @@ the same folder.
 
 from __future__ import annotations
 
-from gsp_deploy.bundle.manifest import BundleManifest, read_bundle_manifest
+from gsp_deploy.artifact.bundle_manifest import BundleManifest, read_bundle_manifest
 from gsp_deploy.bundle.opening import BundleOptions, open_bundle
 from gsp_deploy.bundle.verification import BundleCheck, BundleReport, verify_bundle
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from gsp_deploy.base.files import flush_to_disk, sha256_of, write_text
+from gsp_deploy.base.scratch import scratch_beside
 from gsp_deploy.errors import ModelFileError, UsageError, brief
-from gsp_deploy.files import flush_to_disk, sha256_of, write_text
-from gsp_deploy.scratch import scratch_beside
 
 SUMS_NAME = "SHA256SUMS"
 _HASH_LENGTH = 64

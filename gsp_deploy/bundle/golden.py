@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gsp_deploy.bundle.manifest import Golden
+from gsp_deploy.artifact.bundle_manifest import Golden
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError
-from gsp_deploy.image_files import evenly_spaced, find_images
-from gsp_deploy.preprocessing import decode_image, fit_image
+from gsp_deploy.images.files import evenly_spaced, find_images
+from gsp_deploy.images.preprocessing import decode_image, fit_image
 
 COUNT = 8
 # No divisor of a usual input size, so that the resize has work to do on either axis.

@@ -6,8 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsp_deploy.artifact.bundle_manifest import (
+    BundledArtifact,
+    BundleManifest,
+    read_bundle_manifest,
+)
 from gsp_deploy.bundle.files import misfit
-from gsp_deploy.bundle.manifest import BundledArtifact, BundleManifest, read_bundle_manifest
 from gsp_deploy.errors import GateError, MissingCapabilityError
 from gsp_deploy.runtime import EmbeddingSession, open_session
 

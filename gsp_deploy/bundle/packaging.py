@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from gsp_deploy import __version__
-from gsp_deploy.bundle.files import copy_file, new_folder, write_sums
-from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
-from gsp_deploy.bundle.manifest import MANIFEST_NAME, BundledArtifact, BundleManifest
-from gsp_deploy.bundle.readme import licence_text, readme_text
-from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.engine.manifest import (
+from gsp_deploy.artifact import ExportManifest, sidecar_path
+from gsp_deploy.artifact.bundle_manifest import MANIFEST_NAME, BundledArtifact, BundleManifest
+from gsp_deploy.artifact.engine_manifest import (
     ENGINE_SUFFIXES,
     EngineManifest,
     check_plan,
     read_engine_sidecar,
 )
+from gsp_deploy.base.files import sha256_of, write_text
+from gsp_deploy.bundle.files import copy_file, new_folder, write_sums
+from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
+from gsp_deploy.bundle.readme import licence_text, readme_text
+from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.files import sha256_of, write_text
-from gsp_deploy.manifest import ExportManifest, sidecar_path
 from gsp_deploy.parity.tolerances import tolerances_for
 from gsp_deploy.runtime import open_session
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gsp_deploy.bundle.manifest import BundledArtifact, BundleManifest
-from gsp_deploy.engine.manifest import EngineManifest
-from gsp_deploy.manifest import ExportManifest
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.bundle_manifest import BundledArtifact, BundleManifest
+from gsp_deploy.artifact.engine_manifest import EngineManifest
 
 _RUNTIMES = {
     "onnxruntime": "ONNX Runtime",
@@ -16,7 +16,7 @@ _PYTHON = """\
 import numpy as np
 
 from gsp_deploy.bundle import open_bundle
-from gsp_deploy.preprocessing import load_image
+from gsp_deploy.images.preprocessing import load_image
 
 with open_bundle(".") as session:
     images = [load_image("golden/photograph.png", session.info.preprocessing)]

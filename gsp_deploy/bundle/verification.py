@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.artifact.bundle_manifest import BundleManifest, read_bundle_manifest
+from gsp_deploy.base.words import counted
 from gsp_deploy.bundle.files import misfit
 from gsp_deploy.bundle.golden import read_golden
-from gsp_deploy.bundle.manifest import BundleManifest, read_bundle_manifest
 from gsp_deploy.bundle.opening import BundleOptions, Opened, open_artifact
 from gsp_deploy.errors import GateError, GspDeployError
-from gsp_deploy.preprocessing import load_image
-from gsp_deploy.wording import counted
+from gsp_deploy.images.preprocessing import load_image
 
 # Pixels of the golden photograph may differ by rounding alone.
 ALLOWED_PIXEL_ERROR = 1

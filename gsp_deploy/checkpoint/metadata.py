@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gsp_deploy.base.schema import from_fields
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import CheckpointError, brief, reason_of
-from gsp_deploy.fields import from_fields
 
 FORMAT_VERSION = 1
 METADATA_KEY = "gsp_deploy"  # one alone: safetensors writes several in any order

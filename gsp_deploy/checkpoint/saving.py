@@ -8,9 +8,9 @@ import os
 
 from safetensors.torch import save
 
+from gsp_deploy.base.files import replacing
 from gsp_deploy.checkpoint.integrity import digest_of
 from gsp_deploy.checkpoint.metadata import DIGEST, FORMAT_VERSION, METADATA_KEY, Provenance
-from gsp_deploy.files import replacing
 from gsp_deploy.model import EmbeddingModel
 
 

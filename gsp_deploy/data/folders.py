@@ -9,7 +9,7 @@ from pathlib import Path
 from gsp_deploy.data.images import Dataset
 from gsp_deploy.data.records import PARTS, Record, dataset_from_records, first_half_trains
 from gsp_deploy.errors import DataError
-from gsp_deploy.preprocessing import IMAGE_SUFFIXES
+from gsp_deploy.images.preprocessing import IMAGE_SUFFIXES
 
 # A validation part judges when there is no test part, as many published trees have only that.
 _VALIDATION = ("val", "valid", "validation")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.preprocessing import decode_image
+from gsp_deploy.images.preprocessing import decode_image
 
 STANDARD_RANKS = (1, 2, 4, 8)
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy.errors import MissingCapabilityError
-from gsp_deploy.preprocessing import decode_image
+from gsp_deploy.images.preprocessing import decode_image
 
 Part = Literal["train", "test"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gsp_deploy.base.files import replacing
 from gsp_deploy.data.images import LabelledImages
 from gsp_deploy.data.typefaces import typeface_at
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.files import replacing
 
 _MARGIN = 4
 _CAPTION_PIXELS = 12

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from gsp_deploy.base.scratch import scratch_beside
 from gsp_deploy.data.collage import Collage
 from gsp_deploy.data.images import Dataset
 from gsp_deploy.errors import UsageError
-from gsp_deploy.scratch import scratch_beside
 
 
 def write_tree(

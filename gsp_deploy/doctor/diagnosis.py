@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.device import Device, choose_api, open_device
+from gsp_deploy.base.environment import Environment, can_import, package_versions
+from gsp_deploy.base.words import counted
 from gsp_deploy.doctor.needs import (
     Need,
     Readiness,
@@ -18,9 +19,8 @@ from gsp_deploy.doctor.needs import (
 from gsp_deploy.engine.api import FLAVOURS, WORDS, load_tensorrt
 from gsp_deploy.engine.plugins import describe_plugin
 from gsp_deploy.engine.preflight import read_preflight
-from gsp_deploy.environment import Environment, can_import, package_versions
 from gsp_deploy.errors import GspDeployError, reason_of
-from gsp_deploy.wording import counted
+from gsp_deploy.runtime.device import Device, choose_api, open_device
 
 PACKAGES = (
     "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gsp_deploy.environment import can_import
+from gsp_deploy.base.environment import can_import
 
 TRAIN = "pip install 'gsp-deploy[train]'"
 CPU = "pip install 'gsp-deploy[cpu]'"

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gsp_deploy.base.environment import can_import
 from gsp_deploy.doctor.diagnosis import Diagnosis
 from gsp_deploy.engine.api import installed_flavours
-from gsp_deploy.environment import can_import
 from gsp_deploy.errors import GateError, GspDeployError, MissingCapabilityError
 from gsp_deploy.runtime import EmbeddingSession, open_session
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from gsp_deploy.environment import can_import
+from gsp_deploy.base.environment import can_import
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief, reason_of
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]

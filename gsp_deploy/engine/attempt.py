@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gsp_deploy.artifact.engine_manifest import ShapeRange
 from gsp_deploy.engine.log import NO_REASON
-from gsp_deploy.engine.manifest import ShapeRange
 from gsp_deploy.engine.memory import Effort
 from gsp_deploy.engine.network import OPEN, ParsedNetwork
 from gsp_deploy.engine.options import BuildOptions
@@ -86,7 +86,7 @@ class Job:
         (config.set_flag if self.options.tf32 else config.clear_flag)(tf32)
         # Names and types of layers, for the inspector and for profiles.
         config.profiling_verbosity = tensorrt.module.ProfilingVerbosity.DETAILED
-        library = self.options.plugin_library
+        library = self.options.plugin
         if self.options.version_compatible and library is not None:
             config.plugins_to_serialize = [str(library.resolve())]
         level = _LEVELS.get(self.options.hardware_compatibility)

@@ -8,30 +8,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.engine.api import FLAVOURS, TensorRT, load_tensorrt
-from gsp_deploy.engine.attempt import Job
-from gsp_deploy.engine.inspector import check_engine
-from gsp_deploy.engine.machine import Machine
-from gsp_deploy.engine.manifest import (
+from gsp_deploy.artifact import ExportManifest, TensorSpec, sidecar_path
+from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     PluginRecord,
     PrecisionSummary,
     ShapeRange,
     write_engine_sidecar,
 )
+from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
+from gsp_deploy.base.files import replacing_together, sha256_of
+from gsp_deploy.engine.api import FLAVOURS, load_tensorrt
+from gsp_deploy.engine.attempt import Job
+from gsp_deploy.engine.inspector import check_engine
+from gsp_deploy.engine.machine import Machine
 from gsp_deploy.engine.memory import peak_memory
 from gsp_deploy.engine.network import OPEN, ParsedNetwork, parse_onnx
-from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.engine.options import BuildOptions
-from gsp_deploy.engine.plugins import TRITON, check_can_embed, load_plugin
+from gsp_deploy.engine.plugins import load_plugin
 from gsp_deploy.engine.precision import check_precision
 from gsp_deploy.engine.profiles import DEFAULT_BATCH, LOW_MEMORY_BATCH, make_profiles
 from gsp_deploy.engine.progress import Report
 from gsp_deploy.engine.retries import Plan, build_plan
 from gsp_deploy.engine.targets import choose_targets
 from gsp_deploy.errors import UsageError
-from gsp_deploy.files import replacing_together, sha256_of
-from gsp_deploy.manifest import ExportManifest, TensorSpec, sidecar_path
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def build_engine(
     machine = Machine.here(tensorrt.flavour)
     options.check_against(tensorrt, machine.device is not None)
     targets, may_narrow = choose_targets(tensorrt, options.targets, machine)
-    library = options.plugin_library
+    library = options.plugin
     plugin = None if library is None else load_plugin(tensorrt, library)
     export = read_onnx_manifest(source)
-    parsed = _parse(tensorrt, source, options, machine)
+    parsed = parse_onnx(tensorrt, source)
     precision = check_precision(parsed, options.precision, export)
     profiles = _profiles(parsed, export, options)
     notes: list[str] = []
@@ -88,8 +88,6 @@ def build_engine(
         notes.append(line)
         tell(line)
 
-    if options.plugin == TRITON:
-        note("the pooling is a Triton kernel inside the plan, experimental and never run yet")
     job = Job(parsed, profiles, options, note, report)
     with replacing_together(sidecar_path(path), path) as (_, draft):
         with peak_memory() as peak:
@@ -104,17 +102,6 @@ def build_engine(
         )
         write_engine_sidecar(manifest, draft)
     return BuiltEngine(path, manifest)
-
-
-def _parse(
-    tensorrt: TensorRT, source: Path, options: BuildOptions, machine: Machine
-) -> ParsedNetwork:
-    if options.plugin != TRITON:
-        return parse_onnx(tensorrt, source)
-    check_can_embed(tensorrt)
-    from gsp_deploy.engine.aot.plugin import parse_with_triton  # needs triton, TensorRT 10.9
-
-    return parse_with_triton(tensorrt, source, machine.compute_capability)
 
 
 def _profiles(

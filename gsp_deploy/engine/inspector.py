@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gsp_deploy.artifact.engine_manifest import PrecisionSummary
 from gsp_deploy.engine.log import make_log
-from gsp_deploy.engine.manifest import PrecisionSummary
 from gsp_deploy.engine.network import ParsedNetwork
 from gsp_deploy.engine.precision import WANTED, compute_layers
 from gsp_deploy.errors import GateError

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.log import NO_REASON, make_log
 from gsp_deploy.errors import ModelFileError
-from gsp_deploy.manifest import TensorSpec
 
 # TensorRT's names of element types and ours.
 ELEMENT_TYPES = {

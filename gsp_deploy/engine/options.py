@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from gsp_deploy.artifact.engine_manifest import HardwareCompatibility
 from gsp_deploy.engine.api import TensorRT
-from gsp_deploy.engine.manifest import HardwareCompatibility
-from gsp_deploy.engine.plugins import TRITON
 from gsp_deploy.engine.precision import WANTED
 from gsp_deploy.engine.profiles import SizeRange, SpatialRange
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
@@ -46,7 +45,7 @@ class BuildOptions:
         tf32: let float32 products round their inputs to 10 bits of mantissa, as TensorRT does by
             default. Off: the pooling's cost would be as coarse as in fp16.
         low_memory: start with small workspace and little search.
-        plugin: library of the pooling plugin; `TRITON` for the kernel that goes into the plan.
+        plugin: library of the pooling plugin.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -82,11 +81,6 @@ class BuildOptions:
                 f"{', '.join(get_args(HardwareCompatibility))}, "
                 f"got {brief(self.hardware_compatibility)}"
             )
-
-    @property
-    def plugin_library(self) -> Path | None:
-        """The shared object with the pooling plugin, if it takes one."""
-        return None if self.plugin == TRITON else self.plugin
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.artifact.engine_manifest import PluginRecord
+from gsp_deploy.artifact.pooling_node import OP_TYPE, PLUGIN_NAMESPACE, PLUGIN_VERSION
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.engine.api import TensorRT, version_numbers
 from gsp_deploy.engine.log import last_error, make_log
-from gsp_deploy.engine.manifest import PluginRecord
 from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError, reason_of
-from gsp_deploy.files import sha256_of
-from gsp_deploy.pooling_node import OP_TYPE, PLUGIN_NAMESPACE, PLUGIN_VERSION
-
-# In place of a library's path: a Triton kernel that TensorRT embeds into the plan.
-TRITON = Path("triton")
-EMBEDS_SINCE = (10, 9)
 
 
 @dataclass(frozen=True)
@@ -100,19 +95,6 @@ def load_plugin(tensorrt: TensorRT, library: Path) -> PluginRecord:
         sha256=sha256_of(library),
         abi=found.abi,
     )
-
-
-def check_can_embed(tensorrt: TensorRT) -> None:
-    """Raise `MissingCapabilityError` where no Triton kernel can be put into a plan."""
-    if version_numbers(tensorrt.version)[:2] < EMBEDS_SINCE:
-        raise MissingCapabilityError(
-            f"{tensorrt.name} cannot embed Triton kernels, 10.9 is the first that can; pass "
-            "--plugin with the path of libgsp_plugin.so"
-        )
-    if find_spec("triton") is None:
-        raise MissingCapabilityError(
-            "--plugin triton needs the package triton, which is not installed: pip install triton"
-        )
 
 
 def check_plugin(record: PluginRecord, libraries: Sequence[Path], engine: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from gsp_deploy.engine.manifest import PrecisionSummary
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.engine_manifest import PrecisionSummary
+from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
 from gsp_deploy.engine.network import ParsedNetwork, element_type
 from gsp_deploy.errors import GateError
-from gsp_deploy.manifest import ExportManifest
-from gsp_deploy.pooling_node import HEAD_PREFIX
 
 WANTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 # Layers whose arithmetic the precision is about, by the ONNX operators that become them.

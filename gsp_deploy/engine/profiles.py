@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gsp_deploy.engine.manifest import ShapeRange
+from gsp_deploy.artifact import ExportManifest, TensorSpec
+from gsp_deploy.artifact.engine_manifest import ShapeRange
 from gsp_deploy.engine.network import OPEN
 from gsp_deploy.errors import UsageError, brief
-from gsp_deploy.manifest import ExportManifest, TensorSpec
 
 DEFAULT_BATCH = (1, 8, 64)
 LOW_MEMORY_BATCH = (1, 1, 8)

@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.engine.api import TensorRT, load_tensorrt
-from gsp_deploy.engine.build import BuiltEngine
-from gsp_deploy.engine.log import last_error, make_log
-from gsp_deploy.engine.machine import Machine, check_fits
-from gsp_deploy.engine.manifest import (
+from gsp_deploy.artifact import sidecar_path
+from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     check_plan,
     read_engine_sidecar,
     write_engine_sidecar,
 )
-from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
+from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
+from gsp_deploy.base.files import replacing_together, sha256_of
+from gsp_deploy.engine.api import TensorRT, load_tensorrt
+from gsp_deploy.engine.build import BuiltEngine
+from gsp_deploy.engine.log import last_error, make_log
+from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
-from gsp_deploy.files import replacing_together, sha256_of
-from gsp_deploy.manifest import sidecar_path
 
 
 def refit_engine(

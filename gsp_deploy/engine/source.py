@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.config import CHECKPOINT_SUFFIXES
-from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.manifest import ExportManifest
 
 POOLINGS = ("unrolled", "plugin")
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.files import replacing
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.errors import GspDeployError, reason_of
-from gsp_deploy.files import replacing
 
 ASIDE = ".aside"
 

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
+from gsp_deploy.base.files import replacing
 from gsp_deploy.data.typefaces import typeface_at
 from gsp_deploy.explain.maps import PoolingMaps
-from gsp_deploy.files import replacing
 
 TILE = 224
 MARGIN = 8

@@ -16,8 +16,8 @@ from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
 from gsp_deploy.export.opset import downgrade_to_17
 from gsp_deploy.export.options import BFLOAT16_OPSET, ExportOptions
 from gsp_deploy.export.precision import FLOAT, LOW_PRECISION, lower_precision
+from gsp_deploy.images.normalisation import affine
 from gsp_deploy.model import EmbeddingModel
-from gsp_deploy.normalisation import affine
 
 
 class Draft:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError
-from gsp_deploy.image_files import evenly_spaced, find_images, read_images
-from gsp_deploy.normalisation import normalise
-from gsp_deploy.preprocessing import fit_image
+from gsp_deploy.images.files import evenly_spaced, find_images, read_images
+from gsp_deploy.images.normalisation import normalise
+from gsp_deploy.images.preprocessing import fit_image
 
 DEFAULT_IMAGES = 32
 _HEAD_ONLY_SIZE = 7

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from gsp_deploy.artifact import SolverCertificate
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.graph import HEAD_SCOPE, IR_VERSION, GraphScope
 from gsp_deploy.export.head import SolverPlan
-from gsp_deploy.export.running import running
-from gsp_deploy.export.solver import mixing_weights
-from gsp_deploy.manifest import SolverCertificate
+from gsp_deploy.export.transport import mixing_weights
+from gsp_deploy.export.trial_run import running
 from gsp_deploy.reference import exact_weights, log_mass_of
 
 MOST_STEPS = 32

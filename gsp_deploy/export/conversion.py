@@ -16,17 +16,17 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from gsp_deploy.artifact import ExportManifest, SolverCertificate
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
-from gsp_deploy.export.cost import PROTOTYPE_KERNEL, unit_prototypes
+from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE, in_head
 from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
 from gsp_deploy.export.options import BFLOAT16_OPSET
 from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
-from gsp_deploy.manifest import ExportManifest, SolverCertificate
 
 _IN_HEAD = f"{HEAD_SCOPE}/"
 _EMBED = f"{HEAD_SCOPE}/embed"

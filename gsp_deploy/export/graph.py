@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_ir as ir
 
-from gsp_deploy.pooling_node import HEAD_PREFIX
+from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
 
 Attribute = int | float | str | Sequence[int]
 

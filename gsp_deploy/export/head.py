@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from gsp_deploy.base.constants import NORM_FLOOR
 from gsp_deploy.config import BaselineConfig, GSPConfig
-from gsp_deploy.constants import NORM_FLOOR
-from gsp_deploy.export.cost import write_log_mass, write_scores
+from gsp_deploy.export.costs import write_log_mass, write_scores
 from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, LOCATIONS, GraphScope
 from gsp_deploy.export.pooling import average, embed_vector, peak, write_pooling
 from gsp_deploy.export.precision import as_type
-from gsp_deploy.export.solver import mixing_weights
+from gsp_deploy.export.transport import mixing_weights
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import onnx
 import onnx_ir as ir
 
 import gsp_deploy
+from gsp_deploy.artifact import METADATA_KEY, ExportManifest, sidecar_path, write_sidecar
+from gsp_deploy.base.files import replacing_together, sha256_of
 from gsp_deploy.errors import GspDeployError, ModelFileError, reason_of
-from gsp_deploy.files import replacing_together, sha256_of
-from gsp_deploy.manifest import METADATA_KEY, ExportManifest, sidecar_path, write_sidecar
 
 # Protobuf ends at 2 GB; stay clear of it.
 EXTERNAL_DATA_BYTES = 1_900_000_000

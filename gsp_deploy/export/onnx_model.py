@@ -9,9 +9,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from gsp_deploy.artifact import ExportManifest, SolverCertificate, TensorSpec
+from gsp_deploy.base.environment import package_versions
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.checkpoint import read_metadata
 from gsp_deploy.config import GSPConfig
-from gsp_deploy.environment import package_versions
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
@@ -21,8 +23,6 @@ from gsp_deploy.export.model_file import ExportedModel, write_model
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.plugin_node import fold_pooling
 from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import ExportManifest, SolverCertificate, TensorSpec
 from gsp_deploy.model import EmbeddingModel
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from gsp_deploy.artifact.pooling_node import POOLING_FORMS, PoolingForm, check_foldable
 from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
 from gsp_deploy.errors import UsageError, brief
-from gsp_deploy.pooling_node import POOLING_FORMS, PoolingForm, check_foldable
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 FloatPrecision = Literal["fp32", "fp16", "bf16"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from gsp_deploy.artifact.pooling_node import OP_TYPE
 from gsp_deploy.errors import ModelFileError
-from gsp_deploy.export.cost import PROTOTYPE_KERNEL
+from gsp_deploy.export.costs import PROTOTYPE_KERNEL
 from gsp_deploy.export.graph import HEAD_SCOPE, LOCATIONS
-from gsp_deploy.pooling_node import OP_TYPE
 
 
 class PluginBody:

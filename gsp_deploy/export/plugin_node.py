@@ -15,14 +15,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from gsp_deploy.config import GSPConfig
-from gsp_deploy.errors import ModelFileError
-from gsp_deploy.export.cost import PROTOTYPE_KERNEL, unit_prototypes
-from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
-from gsp_deploy.export.plugin_body import PluginBody
-from gsp_deploy.export.precision import LOW_PRECISION
-from gsp_deploy.manifest import ExportManifest
-from gsp_deploy.pooling_node import (
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.pooling_node import (
     DOMAIN,
     DOMAIN_VERSION,
     OP_TYPE,
@@ -30,6 +24,12 @@ from gsp_deploy.pooling_node import (
     PoolingForm,
     check_foldable,
 )
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.errors import ModelFileError
+from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
+from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.plugin_body import PluginBody
+from gsp_deploy.export.precision import LOW_PRECISION
 
 POWER = f"{HEAD_SCOPE}/const/power"
 NODE_NAME = f"{HEAD_SCOPE}/pooling"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from gsp_deploy.constants import GEM_FLOOR
+from gsp_deploy.base.constants import GEM_FLOOR
 from gsp_deploy.export.graph import LOCATIONS, GraphScope
 
 # Up to here features from the floor of 1e-6 to 1e8 have powers that float32 holds.

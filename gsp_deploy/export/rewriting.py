@@ -6,10 +6,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from gsp_deploy.artifact.pooling_node import PoolingForm
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
 from gsp_deploy.export.plugin_node import drop_body, fold_pooling
-from gsp_deploy.pooling_node import PoolingForm
 
 
 def rewrite_pooling(

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gsp_deploy.base.constants import GEM_POWER, NORM_FLOOR
 from gsp_deploy.config import BaselineConfig
-from gsp_deploy.constants import GEM_POWER, NORM_FLOOR
 from gsp_deploy.layers.pooling import (
     PoolingOutput,
     check_features,

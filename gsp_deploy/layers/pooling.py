@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gsp_deploy.base.constants import GEM_FLOOR, GEM_POWER, NORM_FLOOR
 from gsp_deploy.config import GSPConfig
-from gsp_deploy.constants import GEM_FLOOR, GEM_POWER, NORM_FLOOR
 from gsp_deploy.errors import UsageError
 from gsp_deploy.layers.costs import prototype_costs
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights

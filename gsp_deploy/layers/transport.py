@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gsp_deploy.base.constants import SMALLEST_SLOPE
 from gsp_deploy.config import GSPConfig, Solver
-from gsp_deploy.constants import SMALLEST_SLOPE
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gsp_deploy.errors import UsageError
-from gsp_deploy.image_files import ImageReader, class_labels
+from gsp_deploy.images.files import ImageReader, class_labels
 from gsp_deploy.parity.outputs import run_both, shared_preprocessing
 from gsp_deploy.parity.report import CHUNK, ParityReport, TestedImages, judge
 from gsp_deploy.parity.tolerances import Tolerances

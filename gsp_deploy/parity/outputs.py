@@ -10,7 +10,7 @@ import numpy as np
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.normalisation import normalise
+from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.runtime.session import EmbeddingSession
 
 COMPARABLE = ("embedding", "attributes", "weights")

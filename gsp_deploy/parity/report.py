@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.errors import DataError, GateError, UsageError
 from gsp_deploy.parity.figures import ParityFigures, measure
 from gsp_deploy.parity.gates import Gate, hold_gates
@@ -16,7 +17,6 @@ from gsp_deploy.parity.invariance import batch_invariance
 from gsp_deploy.parity.outputs import PairedOutputs, prepared, run_both, shared_preprocessing
 from gsp_deploy.parity.tolerances import Tolerances, tolerances_for
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo
-from gsp_deploy.wording import counted
 
 CHUNK = 32
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES, EngineManifest
 from gsp_deploy.benchmark import BenchmarkReport, read_report
-from gsp_deploy.engine.manifest import ENGINE_SUFFIXES, EngineManifest
 from gsp_deploy.errors import DataError, reason_of
-from gsp_deploy.manifest import ExportManifest
 from gsp_deploy.report.checks import Check
 from gsp_deploy.report.evaluations import JOINED, Evaluated
 from gsp_deploy.report.names import shortest_names

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from gsp_deploy.data_uri import data_uri
-from gsp_deploy.image_files import (
+from gsp_deploy.images.data_uri import data_uri
+from gsp_deploy.images.files import (
     ImageBatch,
     class_labels,
     evenly_spaced,

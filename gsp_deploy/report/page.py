@@ -8,11 +8,11 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 import gsp_deploy
+from gsp_deploy.base.words import counted
 from gsp_deploy.report.charts.palette import marks_of
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.pictures import Pictures
 from gsp_deploy.report.sections import all_sections
-from gsp_deploy.wording import counted
 
 
 def html_page(title: str, documents: Documents, pictures: Pictures | None = None) -> str:

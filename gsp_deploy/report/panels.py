@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gsp_deploy.data_uri import data_uri
 from gsp_deploy.explain import PoolingMaps, map_pictures
-from gsp_deploy.image_files import evenly_spaced, name_with_folder
+from gsp_deploy.images.data_uri import data_uri
+from gsp_deploy.images.files import evenly_spaced, name_with_folder
 
 PANELS = 6
 HEAVIEST = 3

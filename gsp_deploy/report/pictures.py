@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gsp_deploy.artifact import SolverCertificate
 from gsp_deploy.errors import UsageError
 from gsp_deploy.explain import pooling_maps
-from gsp_deploy.image_files import ImageBatch
-from gsp_deploy.manifest import SolverCertificate
+from gsp_deploy.images.files import ImageBatch
 from gsp_deploy.report.convergence import Convergence, measure_convergence
 from gsp_deploy.report.neighbours import Strip, compare_neighbours
 from gsp_deploy.report.panels import Panel, panels_of

@@ -16,8 +16,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
 from gsp_deploy.config import CHECKPOINT_SUFFIXES
-from gsp_deploy.engine.manifest import ENGINE_SUFFIXES
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 

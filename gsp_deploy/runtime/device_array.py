@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.device import Device
 from gsp_deploy.errors import UsageError
+from gsp_deploy.runtime.device import Device
 from gsp_deploy.runtime.dlpack import CUDA, CUDA_MANAGED, make_capsule, read_capsule
 
 _TYPE_STRINGS = {"float32": "<f4", "float16": "<f2", "bfloat16": "<V2", "uint8": "|u1"}
@@ -123,7 +123,7 @@ class DeviceArray:
 
     def numpy(self) -> np.ndarray:
         """Return a copy in host memory, float32 as everywhere."""
-        from gsp_deploy.runtime.elements import STORAGE, decode
+        from gsp_deploy.base.elements import STORAGE, decode
 
         host = np.empty(self.shape, STORAGE[self.dtype])
         with self._device.current():

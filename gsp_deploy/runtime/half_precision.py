@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from gsp_deploy.pooling_node import expand_pooling
+from gsp_deploy.artifact.pooling_node import expand_pooling
 
 WIDE = TensorProto.FLOAT
 _SUFFIX = "/widened"

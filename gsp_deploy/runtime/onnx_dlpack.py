@@ -6,8 +6,8 @@ from typing import Any
 
 import onnxruntime
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.errors import MissingCapabilityError, UsageError, reason_of
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime.providers import CPU
 from gsp_deploy.runtime.session import check_shape
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.elements import as_float16
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, reason_of
-from gsp_deploy.manifest import TensorSpec
-from gsp_deploy.runtime.elements import as_float16
 from gsp_deploy.runtime.onnx_dlpack import ELEMENT_TYPES, check_device, run_bound, value_of
 from gsp_deploy.runtime.providers import CPU, provider_chain, provider_name
 from gsp_deploy.runtime.session import SessionOptions

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from gsp_deploy.artifact import METADATA_KEY, ExportManifest, check_described, read_sidecar
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.manifest import METADATA_KEY, ExportManifest, check_described, read_sidecar
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 

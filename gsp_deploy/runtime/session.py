@@ -10,10 +10,10 @@ from types import TracebackType
 
 import numpy as np
 
+from gsp_deploy.artifact import ExportManifest, TensorSpec, shape_in_words
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import UsageError, reason_of
-from gsp_deploy.manifest import ExportManifest, TensorSpec, shape_in_words
-from gsp_deploy.normalisation import check_uint8_images, normalise
+from gsp_deploy.images.normalisation import check_uint8_images, normalise
 
 WAITS = ("auto", "spin", "block")
 

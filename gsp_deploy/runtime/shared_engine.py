@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.device import Device
 from gsp_deploy.errors import DeviceError, ModelFileError
 from gsp_deploy.runtime.batching import InputProfile
+from gsp_deploy.runtime.device import Device
 
 # TensorRT's names of element types, as an embedding model has them at its ends.
 _ELEMENT_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.engine.manifest import EngineManifest
+from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact.engine_manifest import EngineManifest
+from gsp_deploy.base.elements import STORAGE, decode, encode
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime.batching import Chunk, plan_chunks
 from gsp_deploy.runtime.device_array import DeviceArray, DeviceView, view_of
-from gsp_deploy.runtime.elements import STORAGE, decode, encode
 from gsp_deploy.runtime.engine_runner import EngineRunner, PreparedShape
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions, check_shape
 from gsp_deploy.runtime.shared_engine import OPEN, EngineTensor, SharedEngine

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import MissingCapabilityError, UsageError
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
-from gsp_deploy.wording import counted
 
 _SETTING = threading.Lock()
 

@@ -19,9 +19,9 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import RequestError
 from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.serving import kserve
-from gsp_deploy.serving.admission import Admission
 from gsp_deploy.serving.batching import Batcher
-from gsp_deploy.serving.lifetime import Work, answer_in_time
+from gsp_deploy.serving.deadline import Work, answer_in_time
+from gsp_deploy.serving.limits import Admission
 from gsp_deploy.serving.metrics import CONTENT_TYPE, Metrics
 from gsp_deploy.serving.replies import embeddings_reply, http_refusal, refusal
 from gsp_deploy.serving.settings import ServingSettings

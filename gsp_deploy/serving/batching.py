@@ -13,7 +13,7 @@ import numpy as np
 
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.runtime import EmbeddingSession
-from gsp_deploy.serving.admission import Admission
+from gsp_deploy.serving.limits import Admission
 from gsp_deploy.serving.metrics import Metrics
 from gsp_deploy.serving.settings import ServingSettings
 

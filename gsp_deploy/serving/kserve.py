@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.errors import RequestError, brief, reason_of
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime.session import SessionInfo
 
 VERSION = "1"

@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, ImageSizeError, RequestError
-from gsp_deploy.preprocessing import decode_image, fit_image
+from gsp_deploy.images.preprocessing import decode_image, fit_image
 
 # What a stranger may send. Not among them: EPS, for which Pillow starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")

@@ -12,6 +12,7 @@ from gsp_deploy.backbones import (
     load_published_weights,
     load_wheel_weights,
 )
+from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import ConfigError, MissingCapabilityError
@@ -19,7 +20,6 @@ from gsp_deploy.model import EmbeddingModel, feature_channels
 from gsp_deploy.training.distributed import World, synchronise
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.sections import head_config
-from gsp_deploy.wording import counted
 
 
 def build_model(recipe: Recipe, device: torch.device, world: World) -> EmbeddingModel:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.preprocessing import FILTERS, fit_image
+from gsp_deploy.images.preprocessing import FILTERS, fit_image
 from gsp_deploy.training.sections import AugmentationSection
 
 _CROPS_TRIED = 10

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.data.images import LabelledImages
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.preprocessing import fit_image
+from gsp_deploy.images.preprocessing import fit_image
 from gsp_deploy.training.augmentation import augment
 from gsp_deploy.training.distributed import World
+from gsp_deploy.training.random_streams import Stream, generator
 from gsp_deploy.training.sections import AugmentationSection, SamplerSection
-from gsp_deploy.training.streams import Stream, generator
 
 
 class Batch(NamedTuple):

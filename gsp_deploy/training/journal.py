@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gsp_deploy.base.files import write_text
 from gsp_deploy.checkpoint import Provenance, save_checkpoint
 from gsp_deploy.errors import UsageError
-from gsp_deploy.files import write_text
 from gsp_deploy.training.log import CsvLog, TensorBoardLog
 from gsp_deploy.training.recipe import Recipe, parse_recipe
 from gsp_deploy.training.recipe_files import tables_of

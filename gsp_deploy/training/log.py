@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.files import write_text
+from gsp_deploy.base.files import write_text
 from gsp_deploy.training.records import StepRecord
 
 COLUMNS = (

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.data.images import LabelledImages
 from gsp_deploy.errors import DataError
+from gsp_deploy.images.normalisation import affine
 from gsp_deploy.layers import GeneralizedSumPooling, PoolingOutput
 from gsp_deploy.metrics import retrieval_metrics
-from gsp_deploy.normalisation import affine
 from gsp_deploy.training.assembly import build_model, set_training_mode
 from gsp_deploy.training.batches import Batch, BatchSampler, PlainBatches, TrainingBatches, load
 from gsp_deploy.training.distributed import (
@@ -28,9 +28,9 @@ from gsp_deploy.training.distributed import (
 )
 from gsp_deploy.training.objective import Losses, Objective
 from gsp_deploy.training.optimisation import build_optimiser, rate_factor, set_learning_rate
+from gsp_deploy.training.random_streams import Stream, seed_torch
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.records import DivergenceError, StepRecord
-from gsp_deploy.training.streams import Stream, seed_torch
 
 _AMP_TYPES = {"off": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

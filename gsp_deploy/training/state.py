@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gsp_deploy.base.files import replacing
+from gsp_deploy.base.scratch import refusals_of, remove_left_behind
 from gsp_deploy.checkpoint.integrity import damaged_record
 from gsp_deploy.errors import CheckpointError, UsageError
-from gsp_deploy.files import replacing
-from gsp_deploy.scratch import refusals_of, remove_left_behind
 
 FORMAT_VERSION = 1
 

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import GspDeployError
-from gsp_deploy.preprocessing import load_image
+from gsp_deploy.images.preprocessing import load_image
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-3  # cosine distance: fp16 on another device keeps well within it

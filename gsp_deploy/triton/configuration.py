@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.errors import UsageError
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.triton.model import ServedModel
 from gsp_deploy.triton.pbtxt import Field, Word, entries, to_pbtxt
 

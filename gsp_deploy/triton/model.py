@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gsp_deploy.artifact import ExportManifest, TensorSpec, read_sidecar
+from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES, EngineManifest, read_engine_sidecar
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.engine.manifest import ENGINE_SUFFIXES, EngineManifest, read_engine_sidecar
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.manifest import ExportManifest, TensorSpec, read_sidecar
 
 Backend = Literal["onnxruntime", "tensorrt"]
 

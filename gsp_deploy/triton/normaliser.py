@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.manifest import TensorSpec
-from gsp_deploy.normalisation import affine
+from gsp_deploy.images.normalisation import affine
 
 OPSET = 17
 _TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}

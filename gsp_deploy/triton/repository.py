@@ -16,7 +16,7 @@ import onnx
 
 from gsp_deploy.bundle.files import new_folder
 from gsp_deploy.errors import UsageError
-from gsp_deploy.normalisation import check_uint8_images, normalise
+from gsp_deploy.images.normalisation import check_uint8_images, normalise
 from gsp_deploy.triton.configuration import (
     WARM_UP_FILE,
     TritonOptions,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gsp_deploy.environment import Environment, package_versions
-from gsp_deploy.files import sha256_of
+from gsp_deploy.base.environment import Environment, package_versions
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.tuning.engines import check_machine
+from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.settings import TuningSettings
-from gsp_deploy.tuning.workshop import Workshop
 
 
 def conditions_of(workshop: Workshop, settings: TuningSettings) -> dict[str, str]:

@@ -7,9 +7,9 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from gsp_deploy.artifact import read_sidecar, sidecar_path
+from gsp_deploy.base.files import replacing_together
 from gsp_deploy.errors import ModelFileError
-from gsp_deploy.files import replacing_together
-from gsp_deploy.manifest import read_sidecar, sidecar_path
 from gsp_deploy.tuning.front import Point
 from gsp_deploy.tuning.run import Tuning
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gsp_deploy.artifact.engine_manifest import EngineManifest, read_engine_sidecar
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.engine.build import build_engine
 from gsp_deploy.engine.machine import Machine
-from gsp_deploy.engine.manifest import EngineManifest, read_engine_sidecar
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.profiles import SizeRange
 from gsp_deploy.errors import MissingCapabilityError
-from gsp_deploy.files import sha256_of
 
 
 def check_machine() -> str:

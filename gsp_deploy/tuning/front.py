@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.errors import GateError, UsageError
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Speed, Study
-from gsp_deploy.wording import counted
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from gsp_deploy.files import replacing
+from gsp_deploy.base.files import replacing
 from gsp_deploy.tuning.front import Point
 from gsp_deploy.tuning.labels import Box, place_labels
 from gsp_deploy.tuning.run import Tuning

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gsp_deploy.artifact import read_sidecar
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export import ExportedModel
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import read_sidecar
+from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Study
-from gsp_deploy.tuning.workshop import Workshop
 
 # What is being done, how many candidates are done, and of how many.
 Observer = Callable[[str, int, int], None]

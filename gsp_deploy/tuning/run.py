@@ -15,11 +15,11 @@ from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.tuning.conditions import conditions_of, given_by
 from gsp_deploy.tuning.front import Point, front_of, points_of
 from gsp_deploy.tuning.images import CalibrationImages, scoring_images
+from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.progress import Observer, Progress
 from gsp_deploy.tuning.settings import TuningSettings
 from gsp_deploy.tuning.space import Candidate, TuningSpace
 from gsp_deploy.tuning.study import Study, open_study
-from gsp_deploy.tuning.workshop import Workshop
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.benchmark.trust import NOISY
+from gsp_deploy.base.files import write_text
+from gsp_deploy.base.schema import from_fields
+from gsp_deploy.benchmark.reliability import NOISY
 from gsp_deploy.errors import ConfigError, UsageError
-from gsp_deploy.fields import from_fields
-from gsp_deploy.files import write_text
 from gsp_deploy.tuning.space import Candidate
 
 DOCUMENT = "tune-study"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 from gsp_deploy.runtime.session import SessionInfo
 

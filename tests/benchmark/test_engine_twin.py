@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from gsp_deploy import GSPConfig, load_checkpoint
+from gsp_deploy.artifact.engine_manifest import EngineManifest, read_engine_sidecar
 from gsp_deploy.benchmark.engine_twin import write_engine_twin
 from gsp_deploy.config import BaselineConfig
 from gsp_deploy.engine.api import installed_flavours
 from gsp_deploy.engine.build import build_engine
-from gsp_deploy.engine.manifest import EngineManifest, read_engine_sidecar
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.profiles import parse_batch, parse_size
 from gsp_deploy.errors import ModelFileError

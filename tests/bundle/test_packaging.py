@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, load_checkpoint, open_session
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.bundle import read_bundle_manifest, verify_bundle
 from gsp_deploy.bundle.packaging import PackagedBundle, PackageOptions, package_model
 from gsp_deploy.checkpoint import Provenance, save_checkpoint
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
 from gsp_deploy.export import ExportOptions, Source, export_onnx
-from gsp_deploy.manifest import read_sidecar
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -170,8 +170,8 @@ def test_what_does_not_belong_to_an_engine(tiny_export: str, make_engine, tmp_pa
 
 
 def test_an_engines_plugin_comes_along(tiny_export: str, make_engine, tmp_path: Path) -> None:
-    from gsp_deploy.engine.manifest import PluginRecord
-    from gsp_deploy.files import sha256_of
+    from gsp_deploy.artifact.engine_manifest import PluginRecord
+    from gsp_deploy.base.files import sha256_of
 
     onnx, library = Path(tiny_export), tmp_path / "libgsp_plugin.so"
     library.write_bytes(b"plugin")

@@ -19,7 +19,7 @@ from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.benchmark.gpu.sustained import Sustained
 from gsp_deploy.benchmark.gpu.telemetry.sample import Telemetry
 from gsp_deploy.benchmark.timing import Latency
-from gsp_deploy_cli import bench_gpu
+from gsp_deploy_cli.tables import bench_gpu
 
 PLAIN = GpuResult(None, StageTimes.of(np.array([[1, 20, 3, 4, 28]]) * 1e-3), "switched off")
 GRAPHS = replace(

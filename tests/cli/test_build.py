@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gsp_deploy.artifact import read_sidecar
+from gsp_deploy.artifact.engine_manifest import read_engine_sidecar
 from gsp_deploy.engine.api import installed_flavours
-from gsp_deploy.engine.manifest import read_engine_sidecar
-from gsp_deploy.manifest import read_sidecar
 from gsp_deploy_cli import main
 
 needs_rtx = pytest.mark.skipif(

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from gsp_deploy import GSPConfig, ModelConfig, load_checkpoint, open_session
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.checkpoint import Provenance, save_checkpoint
-from gsp_deploy.manifest import read_sidecar
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy_cli.main import main
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec, open_session
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.checkpoint import save_checkpoint
-from gsp_deploy.manifest import read_sidecar
 
 SIDE = 32
 

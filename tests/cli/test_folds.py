@@ -11,7 +11,7 @@ import pytest
 from gsp_deploy import open_session
 from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.data import open_dataset
-from gsp_deploy.evaluation import embed_images
+from gsp_deploy.retrieval.evaluation import embed_images
 
 DATA = "glyphs:clutter=0,size=48,scale=0.6,images_per_class=6,train_classes=24,test_classes=6"
 FOLDS = (1, 2, 3, 4)

@@ -10,9 +10,9 @@ from typing import get_args
 import pytest
 
 from gsp_deploy.errors import UsageError
-from gsp_deploy_cli.inputs import existing_file, existing_images, existing_path
 from gsp_deploy_cli.main import COMMANDS
-from gsp_deploy_cli.option_groups import unfolded
+from gsp_deploy_cli.options.groups import unfolded
+from gsp_deploy_cli.options.inputs import existing_file, existing_images, existing_path
 
 GLYPHS = "glyphs:size=32"
 # Every way to name something to read: {gone} is missing, {model} and {folder} are there.

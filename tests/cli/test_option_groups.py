@@ -11,8 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from gsp_deploy_cli.main import COMMANDS, app
-from gsp_deploy_cli.option_groups import panel, unfolded
-from gsp_deploy_cli.options import Force
+from gsp_deploy_cli.options.common import Force
+from gsp_deploy_cli.options.groups import panel, unfolded
 
 ENGINE_OPTIONS = {
     "--cuda-api",

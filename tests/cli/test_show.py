@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from gsp_deploy_cli import show
+from gsp_deploy_cli.tables import show
 
 NAMES = ("run[final].onnx", "a[/red].onnx", "[bold]b.onnx", "c[0].onnx")
 

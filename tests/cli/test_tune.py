@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from gsp_deploy.manifest import read_sidecar
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.tuning.front import Point
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Speed
-from gsp_deploy_cli.tune_report import doubts_of
+from gsp_deploy_cli.tables.tune import doubts_of
 
 DATA = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=3,train_classes=4,test_classes=4"
 SETTINGS = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from gsp_deploy_cli import inputs
 from gsp_deploy_cli.main import app
+from gsp_deploy_cli.options import inputs
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

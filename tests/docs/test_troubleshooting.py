@@ -33,7 +33,7 @@ def strings(node: ast.AST) -> Iterator[str]:
 @cache
 def messages() -> str:
     """Return what the package can say, a string a line."""
-    files = [*ROOT.glob("gsp_deploy/**/*.py"), *ROOT.glob("cli/*.py")]
+    files = [*ROOT.glob("gsp_deploy/**/*.py"), *ROOT.glob("cli/**/*.py")]
     return "\n".join(
         string for file in files for string in strings(ast.parse(file.read_text(encoding="utf-8")))
     )

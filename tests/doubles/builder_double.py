@@ -11,12 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.attempt import Job
 from gsp_deploy.engine.log import make_log
 from gsp_deploy.engine.network import ParsedNetwork
 from gsp_deploy.engine.options import BuildOptions
-from gsp_deploy.manifest import TensorSpec
 
 FLAGS = ("TF32", "REFIT", "STRIP_PLAN", "WEIGHT_STREAMING", "VERSION_COMPATIBLE")
 FOREIGN = b"of another device"

@@ -16,15 +16,15 @@ import pytest
 from engine_double import USER_MANAGED, EngineDouble
 from host_device import HostDevice
 
-from gsp_deploy.engine.api import TensorRT
-from gsp_deploy.engine.manifest import (
+from gsp_deploy.artifact import ExportManifest, TensorSpec
+from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     PrecisionSummary,
     ShapeRange,
     write_engine_sidecar,
 )
-from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
-from gsp_deploy.manifest import ExportManifest, TensorSpec
+from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
+from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.runtime.batching import InputProfile
 
 Batches = tuple[int, int, int]

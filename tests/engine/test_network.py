@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.network import parse_onnx
-from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.errors import ModelFileError
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from gsp_deploy.artifact.engine_manifest import PluginRecord
+from gsp_deploy.artifact.pooling_node import OP_TYPE, PLUGIN_NAMESPACE, PLUGIN_VERSION
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.engine.api import TensorRT
-from gsp_deploy.engine.manifest import PluginRecord
 from gsp_deploy.engine.plugins import check_plugin, describe_plugin, load_plugin
 from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError
-from gsp_deploy.files import sha256_of
-from gsp_deploy.pooling_node import OP_TYPE, PLUGIN_NAMESPACE, PLUGIN_VERSION
 
 ENGINE = Path("model.engine")
 

@@ -9,17 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from gsp_deploy.artifact import FloatLayer, QuantisationRecord
+from gsp_deploy.artifact.engine_manifest import PrecisionSummary
+from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.engine import inspector
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.build import build_engine
 from gsp_deploy.engine.inspector import check_engine, engine_layers, layer_types, widened
-from gsp_deploy.engine.manifest import PrecisionSummary
 from gsp_deploy.engine.network import parse_onnx
-from gsp_deploy.engine.onnx_manifest import read_onnx_manifest
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.precision import check_precision, compute_layers
 from gsp_deploy.errors import GateError
-from gsp_deploy.manifest import FloatLayer, QuantisationRecord
 
 
 def test_a_request_that_yields_float32_names_the_layers(exported, rtx: TensorRT) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from gsp_deploy.artifact import ExportManifest, TensorSpec
+from gsp_deploy.artifact.engine_manifest import ShapeRange
 from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
-from gsp_deploy.engine.manifest import ShapeRange
 from gsp_deploy.engine.profiles import SizeRange, make_profiles, parse_batch, parse_size
 from gsp_deploy.errors import UsageError
-from gsp_deploy.manifest import ExportManifest, TensorSpec
 
 OPEN = TensorSpec("images", "float32", (-1, 3, -1, -1))
 BATCH = TensorSpec("images", "float32", (-1, 3, 32, 48))

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
+from gsp_deploy.artifact.engine_manifest import check_plan, read_engine_sidecar
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.config import BaselineConfig
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.build import BuiltEngine, build_engine
-from gsp_deploy.engine.manifest import check_plan, read_engine_sidecar
 from gsp_deploy.engine.network import parse_onnx
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.profiles import SizeRange, parse_size
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export import ExportOptions, default_calibration, export_onnx
-from gsp_deploy.files import sha256_of
 
 NEWTON = {"solver": "newton", "iterations": 4}
 PAPER = {"solver": "fixed-point", "iterations": 100}

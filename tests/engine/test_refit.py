@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from builder_double import tensorrt_double
 
-from gsp_deploy.engine import refit
-from gsp_deploy.engine.machine import Machine
-from gsp_deploy.engine.manifest import (
+from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     PrecisionSummary,
     ShapeRange,
     read_engine_sidecar,
     write_engine_sidecar,
 )
+from gsp_deploy.base.files import sha256_of
+from gsp_deploy.engine import refit
+from gsp_deploy.engine.machine import Machine
 from gsp_deploy.engine.refit import refit_engine
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, UsageError
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import TensorSpec
 
 PLAN = b"a plan without weights"
 IMAGES = TensorSpec("images", "float32", (1, 3, 32, 32))

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, load_checkpoint
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.checkpoint import save_checkpoint
 from gsp_deploy.engine.source import SourceOptions, onnx_of
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.export import ExportOptions, export_onnx
-from gsp_deploy.manifest import read_sidecar
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gsp_deploy import PreprocessingSpec, open_session
-from gsp_deploy.preprocessing import load_image
+from gsp_deploy.images.preprocessing import load_image
 
 EXAMPLES = Path(__file__).parents[2] / "plugins" / "examples" / "python"
 

@@ -14,7 +14,7 @@ import sys
 
 import tensorrt_rtx_bindings as trt
 
-from gsp_deploy.pooling_node import PoolingAttributes
+from gsp_deploy.artifact.pooling_node import PoolingAttributes
 
 KINDS = {
     str: trt.PluginFieldType.CHAR,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec, open_session
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export.backbone import export_backbone, head_parameters
-from gsp_deploy.normalisation import normalise
+from gsp_deploy.images.normalisation import normalise
 
 ERROR = 1e-5
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from gsp_deploy import EmbeddingModel
+from gsp_deploy.artifact import ExportManifest, SolverCertificate, read_sidecar
 from gsp_deploy.errors import DataError, GspDeployError, UsageError
 from gsp_deploy.export import Calibration, ExportOptions, export_onnx
 from gsp_deploy.export.certificate import SMALLEST_SPREAD, WeightErrors
-from gsp_deploy.manifest import ExportManifest, SolverCertificate, read_sidecar
 from gsp_deploy.reference import exact_weights, log_mass_of
 
 
@@ -181,5 +181,5 @@ def test_tolerances_outside_their_domain(value: float) -> None:
 def test_the_manifest_inside_the_file_carries_it_too(build_head, export_head) -> None:
     path = export_head(build_head())
     props = {p.key: p.value for p in onnx.load(path).metadata_props}
-    inside = ExportManifest.from_json(props["gsp_deploy.manifest"], path)
+    inside = ExportManifest.from_json(props["gsp_deploy.artifact"], path)
     assert inside.certificate == certificate_of(path)

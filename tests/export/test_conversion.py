@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.export.conversion import convert_precision
 from gsp_deploy.export.onnx_model import export_onnx
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.rewriting import rewrite_pooling
 from gsp_deploy.export.twin import write_twin
-from gsp_deploy.manifest import read_sidecar
 from gsp_deploy.runtime import open_session
 
 STEPS = 3

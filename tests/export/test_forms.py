@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 from gsp_deploy import EmbeddingModel, load_checkpoint, open_session
+from gsp_deploy.artifact import METADATA_KEY, read_sidecar
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, UsageError
 from gsp_deploy.export import ExportOptions, export_onnx
-from gsp_deploy.manifest import METADATA_KEY, read_sidecar
 
 COSINE = {"fp32": 1e-9, "fp16": 1e-4, "bf16": 5e-3}
 

@@ -14,11 +14,11 @@ import pytest
 
 import gsp_deploy
 from gsp_deploy import load_checkpoint, open_session
+from gsp_deploy.artifact import ExportManifest, read_sidecar
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.checkpoint import Provenance, save_checkpoint
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
 from gsp_deploy.export import ExportOptions, Source, export_onnx, model_file, onnx_model
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import ExportManifest, read_sidecar
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ def test_metadata_tells_what_the_file_is(conv_model, photographs, tmp_path) -> N
     assert found["gsp_deploy.version"] == gsp_deploy.__version__
     assert found["gsp_deploy.model_name"] == "small_cnn_s8"
     assert found["gsp_deploy.license"] == "Apache-2.0"
-    manifest = ExportManifest.from_json(found["gsp_deploy.manifest"], path)
+    manifest = ExportManifest.from_json(found["gsp_deploy.artifact"], path)
     assert manifest.model == conv_model.config
     assert manifest.source_sha256 == sha256_of(checkpoint)
     assert manifest.provenance["dataset"] == "folder:birds"

@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from gsp_deploy.artifact.pooling_node import (
+    OP_TYPE,
+    PLUGIN_NAMESPACE,
+    PLUGIN_VERSION,
+    PoolingAttributes,
+)
 from gsp_deploy.export import rewrite_pooling
-from gsp_deploy.pooling_node import OP_TYPE, PLUGIN_NAMESPACE, PLUGIN_VERSION, PoolingAttributes
 
 PROBE = Path(__file__).with_name("mapping_probe.py")
 OURS = (OP_TYPE, PLUGIN_NAMESPACE, PLUGIN_VERSION)

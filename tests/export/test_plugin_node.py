@@ -12,12 +12,12 @@ import pytest
 from onnx import numpy_helper
 
 from gsp_deploy import open_session
+from gsp_deploy.artifact import METADATA_KEY, ExportManifest, read_sidecar
+from gsp_deploy.artifact.pooling_node import DOMAIN, OP_TYPE, expand_pooling
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.export import ExportOptions, rewrite_pooling
 from gsp_deploy.export.twin import write_twin
-from gsp_deploy.manifest import METADATA_KEY, ExportManifest, read_sidecar
 from gsp_deploy.parity import open_rounding
-from gsp_deploy.pooling_node import DOMAIN, OP_TYPE, expand_pooling
 
 BOTH = ("attributes", "weights")
 POOLINGS = ("gap", "gmp", "gem")

@@ -115,7 +115,7 @@ def _inspection(path: Path) -> bytes:
 
 def _plan(path: Path) -> bytes:
     """Open a plan as a session does, up to where a GPU would be needed."""
-    from gsp_deploy.engine.manifest import check_plan, read_engine_sidecar
+    from gsp_deploy.artifact.engine_manifest import check_plan, read_engine_sidecar
 
     manifest = read_engine_sidecar(path)
     assert manifest is not None

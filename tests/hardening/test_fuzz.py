@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gsp_deploy.bundle.manifest import BundleManifest
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.bundle_manifest import BundleManifest
+from gsp_deploy.artifact.engine_manifest import EngineManifest
 from gsp_deploy.checkpoint import parse_header, read_checkpoint
-from gsp_deploy.engine.manifest import EngineManifest
 from gsp_deploy.errors import GspDeployError
-from gsp_deploy.manifest import ExportManifest
 from gsp_deploy.training.recipe import parse_recipe
 from gsp_deploy.training.recipe_files import load_recipe, tables_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gsp_deploy import open_session
+from gsp_deploy.artifact import sidecar_path
 from gsp_deploy.errors import ModelFileError
-from gsp_deploy.manifest import sidecar_path
 
 from .mutations import FORMS, Tally, mutate, try_mutations
 

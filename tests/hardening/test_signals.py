@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from gsp_deploy.base.interrupts import remembered_interrupts
 from gsp_deploy.bundle.verification import verify_bundle
 from gsp_deploy.inspection import inspect_file
-from gsp_deploy_cli.interrupts import remembered_interrupts
 
 from .workshop import Ran, contents, run_here
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
 SIZE = 6

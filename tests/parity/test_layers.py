@@ -79,7 +79,7 @@ def test_errors_are_rms_over_rms(exported: Path, photographs: np.ndarray) -> Non
     """Against values taken out of both graphs by hand."""
     import onnxruntime
 
-    from gsp_deploy.normalisation import normalise
+    from gsp_deploy.images.normalisation import normalise
     from gsp_deploy.runtime import open_session
 
     report = compare_layers(exported / "fp32.onnx", exported / "fp16.onnx", photographs)
@@ -130,7 +130,7 @@ def test_quantised_values_are_compared_as_they_are_read(
 ) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
-    from gsp_deploy.normalisation import normalise
+    from gsp_deploy.images.normalisation import normalise
     from gsp_deploy.runtime import open_session
 
     with open_session(exported / "fp32.onnx") as session:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, GateError, UsageError
-from gsp_deploy.image_files import find_images
+from gsp_deploy.images.files import find_images
 from gsp_deploy.parity import (
     ParityReport,
     compare_files,

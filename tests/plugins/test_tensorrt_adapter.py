@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gsp_deploy.pooling_node import (
+from gsp_deploy.artifact.pooling_node import (
     DOMAIN,
     OP_TYPE,
     PLUGIN_NAMESPACE,

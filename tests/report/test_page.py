@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gsp_deploy import open_session
-from gsp_deploy.image_files import find_images, read_images
+from gsp_deploy.images.files import find_images, read_images
 from gsp_deploy.report import html_page, markdown_page, read_documents, take_pictures
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -14,7 +14,7 @@ from host_device import HostDevice
 from tensorrt_double import install, write_engine
 
 from gsp_deploy import open_session
-from gsp_deploy.engine.manifest import PluginRecord
+from gsp_deploy.artifact.engine_manifest import PluginRecord
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, UsageError
 from gsp_deploy.inspection import inspect_file
 from gsp_deploy_cli.main import app, main

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy import PreprocessingSpec
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.errors import UsageError
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 from gsp_deploy.runtime.session import SessionInfo
 from gsp_deploy.serving import (

@@ -10,8 +10,8 @@ import pytest
 
 from gsp_deploy.errors import UsageError
 from gsp_deploy.serving import ServingSettings
-from gsp_deploy.serving.admission import Admission
 from gsp_deploy.serving.batching import Batcher
+from gsp_deploy.serving.limits import Admission
 from gsp_deploy.serving.metrics import Metrics
 
 from .servers import POISON, SIDE, TellingSession

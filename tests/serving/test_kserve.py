@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.errors import RequestError
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime.session import SessionInfo
 from gsp_deploy.serving.kserve import HEADER_LENGTH, model_metadata, parse_infer, write_infer
 

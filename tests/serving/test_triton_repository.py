@@ -17,18 +17,18 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2 as schema
 
 from gsp_deploy import PreprocessingSpec, open_session
-from gsp_deploy.engine.manifest import (
+from gsp_deploy.artifact import TensorSpec, read_sidecar, write_sidecar
+from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     PluginRecord,
     PrecisionSummary,
     ShapeRange,
     write_engine_sidecar,
 )
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import TensorSpec, read_sidecar, write_sidecar
-from gsp_deploy.normalisation import normalise
-from gsp_deploy.preprocessing import load_image
+from gsp_deploy.images.normalisation import normalise
+from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.triton import GoldenVectors, TritonOptions, write_triton_repository
 from gsp_deploy.triton.configuration import WARM_UP_FILE
 from gsp_deploy.triton.normaliser import normaliser

@@ -10,7 +10,7 @@ from PIL import Image
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.data.images import LabelledImages
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.preprocessing import fit_image
+from gsp_deploy.images.preprocessing import fit_image
 from gsp_deploy.training.augmentation import augment
 from gsp_deploy.training.batches import BatchSampler, PlainBatches, TrainingBatches, load
 from gsp_deploy.training.distributed import World

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gsp_deploy import files
+from gsp_deploy.base import files
 from gsp_deploy.training import train
 from gsp_deploy.training.state import load_state
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.artifact import sidecar_path
+from gsp_deploy.artifact.engine_manifest import ShapeRange
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.checkpoint import save_checkpoint
 from gsp_deploy.data import open_dataset
 from gsp_deploy.engine.machine import Machine
-from gsp_deploy.engine.manifest import ShapeRange
 from gsp_deploy.errors import CheckpointError, GspDeployError, MissingCapabilityError, UsageError
-from gsp_deploy.files import sha256_of
-from gsp_deploy.manifest import sidecar_path
 from gsp_deploy.runtime import open_session
 from gsp_deploy.tuning import (
     Limits,
@@ -30,9 +30,9 @@ from gsp_deploy.tuning import (
 )
 from gsp_deploy.tuning.engines import engine_of
 from gsp_deploy.tuning.images import CalibrationImages, scoring_images
+from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.plot import plot_front
 from gsp_deploy.tuning.study import Quality, Speed, open_study
-from gsp_deploy.tuning.workshop import Workshop
 
 SPEC = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=4,train_classes=6,test_classes=6"
 SPACE = TuningSpace(("fp32", "fp16", "int8"), (None, 1, 3), (32, 24))

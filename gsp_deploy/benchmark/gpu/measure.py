@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gsp_deploy.artifact.engine_source import onnx_of
 from gsp_deploy.benchmark.entrants import Entrant, Observer
 from gsp_deploy.benchmark.gpu.layers import LayerMap, LayerProfile, modules_of, profile_layers
-from gsp_deploy.benchmark.gpu.origin import onnx_of
 from gsp_deploy.benchmark.gpu.result import ComputeCost, GpuResult
 from gsp_deploy.benchmark.gpu.stages import STAGES, StagedRun, without_graphs
 from gsp_deploy.benchmark.gpu.sustained import Sustained, run_sustained

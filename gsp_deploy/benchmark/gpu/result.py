@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from gsp_deploy.base.schema import from_fields
 from gsp_deploy.benchmark.gpu.layers import LayerProfile
 from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.benchmark.gpu.sustained import Sustained
-from gsp_deploy.fields import from_fields
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from gsp_deploy.base.elements import encode
 from gsp_deploy.benchmark.timing import Clock, Latency
-from gsp_deploy.device.protocol import Event
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.batching import plan_chunks
-from gsp_deploy.runtime.elements import encode
+from gsp_deploy.runtime.device.protocol import Event
 from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
 STAGES = ("to_device", "compute", "from_device", "enqueue", "end_to_end")

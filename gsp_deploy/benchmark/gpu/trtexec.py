@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES, EngineManifest, read_engine_sidecar
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import Rounds
-from gsp_deploy.engine.manifest import ENGINE_SUFFIXES, EngineManifest, read_engine_sidecar
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.runtime.batching import InputProfile, plan_chunks
 
 MAJORS = (10, 11)

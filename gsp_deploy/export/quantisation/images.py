@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gsp_deploy.base.environment import available_cores
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.data import LabelledImages, open_dataset
-from gsp_deploy.environment import available_cores
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.calibration import Calibration
-from gsp_deploy.image_files import class_labels, evenly_spaced, find_images, read_images
-from gsp_deploy.preprocessing import fit_image
+from gsp_deploy.images.files import class_labels, evenly_spaced, find_images, read_images
+from gsp_deploy.images.preprocessing import fit_image
 
 # Beyond the first few hundred images ranges hardly move.
 MOST_CALIBRATION_IMAGES = 512

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime
 
+from gsp_deploy.base.files import write_text
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.quantisation.ranges import SETTINGS, Ranges, calibrate_ranges
-from gsp_deploy.files import write_text
 
 FORMAT_VERSION = 1
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
+from gsp_deploy.artifact.pooling_node import HEAD_PREFIX, expand_pooling
 from gsp_deploy.errors import ModelFileError, reason_of
-from gsp_deploy.pooling_node import HEAD_PREFIX, expand_pooling
 
 LARGEST_PROTO = 1_900_000_000
 NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.normalisation import normalise
+from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.parity.layers.graph import LARGEST_PROTO, NARROW
 from gsp_deploy.runtime.half_precision import widen_float16
 from gsp_deploy.runtime.onnx_graph import OnnxGraph

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import matplotlib as mpl
 from markupsafe import Markup
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.timing import Latency
 from gsp_deploy.report.charts.canvas import STYLE, svg, tip
 from gsp_deploy.report.charts.palette import colour
 from gsp_deploy.report.charts.rows import MIDDLE, Row, draw_mark, forbid, row_axes
-from gsp_deploy.wording import counted
 
 _THICK = 6  # points
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.config import GSPConfig
-from gsp_deploy.manifest import TensorSpec
 from gsp_deploy.report.content import Section, Table
 from gsp_deploy.report.documents import Artifact, Documents
 from gsp_deploy.report.figures import DASH

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.gpu.layers import LayerProfile
 from gsp_deploy.benchmark.gpu.result import GpuResult
 from gsp_deploy.benchmark.gpu.stages import STAGES, StageTimes
@@ -14,7 +15,6 @@ from gsp_deploy.report.charts.rows import Row
 from gsp_deploy.report.content import Block, Chart, Key, Section, Table, rows_from
 from gsp_deploy.report.documents import Artifact, Documents
 from gsp_deploy.report.figures import DASH, aligned
-from gsp_deploy.wording import counted
 
 # Parts of an engine that are shown one by one; the others are summed.
 MOST_PARTS = 12

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark import BenchmarkReport
 from gsp_deploy.report.content import Block, Section, Table
 from gsp_deploy.report.documents import Artifact, Documents
 from gsp_deploy.report.figures import DASH
-from gsp_deploy.wording import counted
 
 _TEXT = "What the figures above hold for; on another machine they are others."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gsp_deploy.manifest import CONVERGED, SolverCertificate
+from gsp_deploy.artifact import CONVERGED, SolverCertificate
 from gsp_deploy.report.charts.curves import Line, Scale, curves
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
 from gsp_deploy.report.content import Block, Chart, Key, Section, Table

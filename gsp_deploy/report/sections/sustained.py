@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.gpu.sustained import Sustained
 from gsp_deploy.report.content import Section, Table
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.figures import DASH
 from gsp_deploy.report.sections.engines import engine_results
-from gsp_deploy.wording import counted
 
 _TEXT = (
     "Each engine without pause. Good: the last tenth is as fast as the first, and nothing held the "

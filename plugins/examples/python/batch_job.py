@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gsp_deploy.image_files import ImageReader, find_images
+from gsp_deploy.images.files import ImageReader, find_images
 from gsp_deploy.runtime import open_session
 
 

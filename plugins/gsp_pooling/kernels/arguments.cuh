@@ -13,7 +13,7 @@ constexpr int kWarps = kThreads / kWarpSize;
 constexpr int kTile = 64;         // locations and prototypes of one tile of the cost product
 constexpr int kClusterBlocks = 8;  // the largest cluster that every device with clusters takes
 
-// The same as gsp_deploy/constants.py.
+// The same as gsp_deploy/base/constants.py.
 constexpr float kSmallestSlope = 1e-30F;
 constexpr float kGemFloor = 1e-6F;
 constexpr float kNormFloor = 1e-12F;

@@ -1,7 +1,7 @@
 // The transport of one image, solved as one scalar equation: mean_i sigmoid(beta + l_i) = mu.
 //
 // The same two iterations as gsp_deploy/layers/transport.py, which says why each step is as it is,
-// in float32 as in gsp_deploy/export/solver.py.
+// in float32 as in gsp_deploy/export/transport.py.
 #pragma once
 
 #include "reductions.cuh"

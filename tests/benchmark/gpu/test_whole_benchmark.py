@@ -12,13 +12,13 @@ from engine_double import ContextDouble
 from host_device import HostDevice
 from tensorrt_double import install, write_engine
 
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.benchmark import BenchmarkSettings, run_benchmark
 from gsp_deploy.benchmark.gpu import measure
 from gsp_deploy.benchmark.gpu.layers import UNATTRIBUTED
 from gsp_deploy.benchmark.gpu.trtexec import measured, trtexec_command
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.errors import UsageError
-from gsp_deploy.files import sha256_of
 
 SETTINGS = BenchmarkSettings((2,), warmup=1, repeats=5, device="cuda", memory=False)
 POOLING_MS = 0.5

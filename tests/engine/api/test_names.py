@@ -68,14 +68,6 @@ USED = {
 }
 # Used only after `TensorRT.has` or `TensorRT.member` has said that it is there.
 GUARDED = {"IBuilderConfig": "max_num_tactics"}
-# Of tensorrt.plugin and its classes, experimental, which the Triton kernel goes through; TensorRT
-# has them from 10.9 on, and `build --plugin triton` asks for that version.
-FROM_10_9 = {
-    "": "bfloat16 float16 float32",
-    "KernelLaunchParams": "block_x grid_x shared_mem",
-    "plugin": """AutoTuneCombination KernelLaunchParams SymExprs SymInt32 SymIntExprs TensorDesc
-        aot_impl autotune from_shape_expr register""",
-}
 # Of TensorRT-RTX alone, used behind `TensorRT.is_rtx`.
 RTX_ONLY = {"IBuilderConfig": "num_compute_capabilities set_compute_capability"}
 # Implemented by classes of ours for TensorRT to call.
@@ -84,7 +76,7 @@ IMPLEMENTED = {
     "IProfiler": "report_layer_time",
     "IProgressMonitor": "phase_finish phase_start step_complete",
 }
-DECLARED = (USED, GUARDED, FROM_10_9, RTX_ONLY)
+DECLARED = (USED, GUARDED, RTX_ONLY)
 # TensorRT has these names too, and the code uses them on objects of its own.
 OURS = """allocate append builder clear count data engine flags int64 itemsize kind log max metadata
     min nbytes node opt plugin pop power precision read release remove size start tensorrt
@@ -168,12 +160,6 @@ def test_what_is_used_is_in_every_version(version: str) -> None:
     names = recorded(version)
     missing = [pair for pair in pairs(USED) if pair[1] not in names.get(pair[0], ())]
     assert missing == []
-
-
-@pytest.mark.parametrize("version", VERSIONS[1:])
-def test_what_the_triton_kernel_uses_is_in_the_newer_ones(version: str) -> None:
-    names = recorded(version)
-    assert [pair for pair in pairs(FROM_10_9) if pair[1] not in names.get(pair[0], ())] == []
 
 
 def test_what_is_used_is_in_tensorrt_rtx() -> None:

@@ -16,7 +16,7 @@ from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.quantisation.graph import quantise_graph
 from gsp_deploy.export.quantisation.layers import Layer, find_layers
 from gsp_deploy.export.quantisation.ranges import Ranges, calibrate_ranges
-from gsp_deploy.normalisation import normalise
+from gsp_deploy.images.normalisation import normalise
 
 SPEC = PreprocessingSpec(8, 8)
 DRAW = np.random.default_rng(0)

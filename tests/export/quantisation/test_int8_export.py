@@ -14,10 +14,10 @@ import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, open_session
+from gsp_deploy.artifact import ExportManifest, read_sidecar
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export import ExportOptions, export_onnx, quantisation_images
 from gsp_deploy.export.quantisation import range_cache
-from gsp_deploy.manifest import ExportManifest, read_sidecar
 
 from .gratings import LABELS, SABOTAGED, SPEC, gratings, small_model
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from gsp_deploy import EmbeddingModel
+from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.quantisation import ranges
 from gsp_deploy.export.quantisation.graph import quantise_graph
 from gsp_deploy.export.quantisation.layers import find_layers
-from gsp_deploy.manifest import read_sidecar
-from gsp_deploy.normalisation import normalise
+from gsp_deploy.images.normalisation import normalise
 
 from .gratings import SPEC, calibration, gratings, small_model
 

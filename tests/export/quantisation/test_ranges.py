@@ -14,7 +14,7 @@ from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.quantisation import range_cache, ranges
 from gsp_deploy.export.quantisation.layers import find_layers
-from gsp_deploy.normalisation import normalise
+from gsp_deploy.images.normalisation import normalise
 
 from .gratings import SPEC, calibration, gratings, small_model
 

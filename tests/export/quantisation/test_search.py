@@ -18,8 +18,8 @@ from gsp_deploy.export import ExportOptions
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.quantisation.layers import find_layers
 from gsp_deploy.export.quantisation.search import fewest, quantise_draft
+from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.model import feature_channels
-from gsp_deploy.normalisation import normalise
 
 from .gratings import PLAN, SPEC, gratings, unlabelled
 

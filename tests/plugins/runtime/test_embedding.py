@@ -12,7 +12,7 @@ import pytest
 
 from gsp_deploy.bundle import open_bundle
 from gsp_deploy.bundle.verification import cosine_distances
-from gsp_deploy.preprocessing import load_image
+from gsp_deploy.images.preprocessing import load_image
 
 from .native import Build
 

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError
-from gsp_deploy.preprocessing import load_image
+from gsp_deploy.images.preprocessing import load_image
 
 from .native import Build
 

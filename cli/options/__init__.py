@@ -1,0 +1,1 @@
+"""The options that commands share, panel by panel of their help."""

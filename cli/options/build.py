@@ -1,0 +1,154 @@
+"""What `gsp-deploy build` can be asked for, panel by panel of its help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_file
+
+if TYPE_CHECKING:
+    from gsp_deploy.engine.options import BuildOptions
+
+shape_option = panel("Shapes")
+builder_option = panel("Builder")
+plan_option = panel("What the plan can do")
+plugin_option = panel("Plugin")
+
+
+@dataclass(frozen=True)
+class ShapeOptions:
+    """Sizes that are left open, and their ranges."""
+
+    batch: Annotated[
+        list[str] | None,
+        shape_option(
+            help="min:opt:max of an open batch; again for a further profile. (default: 1:8:64)"
+        ),
+    ] = None
+    size: Annotated[
+        list[str] | None,
+        shape_option(
+            help="min:opt:max of open height and width, each N or HxW. (default: half to twice "
+            "the trained size)"
+        ),
+    ] = None
+    dynamic_size: Annotated[
+        bool, shape_option("--dynamic-size", help="Export a checkpoint of any size.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class BuilderOptions:
+    """How hard TensorRT tries, and with what."""
+
+    workspace: Annotated[
+        str | None, builder_option(help="Device memory a layer may use, as in 512M.")
+    ] = None
+    optimization_level: Annotated[
+        int | None, builder_option(help="0 builds fast, 5 runs fast. (default: 3)")
+    ] = None
+    timing_cache: Annotated[
+        Path | None, builder_option(help="File of kernel timings, made or used and extended.")
+    ] = None
+    low_memory: Annotated[
+        bool, builder_option("--low-memory", help="Start with little workspace and search.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What the plan can do."""
+
+    hardware_compatibility: Annotated[
+        str, plan_option(help="none, ampere+ or same-capability.")
+    ] = "none"
+    version_compatible: Annotated[
+        bool, plan_option("--version-compatible", help="Runs on later versions too.")
+    ] = False
+    refit: Annotated[bool, plan_option("--refit", help="Its weights can be replaced.")] = False
+    strip_weights: Annotated[
+        bool, plan_option("--strip-weights", help="Leave the weights out; --into puts them in.")
+    ] = False
+    weight_streaming: Annotated[
+        bool, plan_option("--weight-streaming", help="Weights may wait on the host.")
+    ] = False
+    tf32: Annotated[bool, plan_option("--tf32", help="float32 products may round to TF32.")] = False
+    into: Annotated[
+        Path | None,
+        plan_option(
+            help="A refittable or stripped engine that takes this file's weights; nothing else is "
+            "built.",
+            callback=existing_file,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PluginOptions:
+    """Whether the pooling is one node, and who computes it."""
+
+    pooling: Annotated[
+        str | None, plugin_option(help="unrolled or plugin. (default: plugin with --plugin)")
+    ] = None
+    plugin: Annotated[
+        Path | None,
+        plugin_option(
+            help="Library of the pooling plugin.",
+            callback=existing_file,
+        ),
+    ] = None
+
+    @property
+    def form(self) -> str:
+        """How the pooling goes into the network.
+
+        Raises:
+            UsageError: the two options contradict each other.
+        """
+        from gsp_deploy.errors import UsageError
+
+        if self.pooling == "plugin" and self.plugin is None:
+            raise UsageError("--pooling plugin needs the plugin's library: --plugin PATH")
+        if self.pooling == "unrolled" and self.plugin is not None:
+            raise UsageError("--plugin belongs to --pooling plugin; leave one of the two out")
+        return self.pooling or ("unrolled" if self.plugin is None else "plugin")
+
+
+def build_options(
+    precision: str | None,
+    targets: Sequence[str],
+    shapes: ShapeOptions,
+    builder: BuilderOptions,
+    plan: PlanOptions,
+    pooling: PluginOptions,
+) -> BuildOptions:
+    """Return what `build_engine` is asked for, parsed and checked.
+
+    Raises:
+        UsageError: a value is outside its domain.
+    """
+    from gsp_deploy.engine.options import BuildOptions, parse_bytes
+    from gsp_deploy.engine.profiles import parse_batch, parse_size
+    from gsp_deploy.engine.targets import parse_targets
+
+    return BuildOptions(
+        batches=tuple(parse_batch(text) for text in shapes.batch or ()),
+        sizes=tuple(parse_size(text) for text in shapes.size or ()),
+        precision=precision,
+        targets=parse_targets(targets),
+        workspace=None if builder.workspace is None else parse_bytes(builder.workspace),
+        optimization_level=builder.optimization_level,
+        timing_cache=builder.timing_cache,
+        hardware_compatibility=plan.hardware_compatibility,  # type: ignore[arg-type]
+        version_compatible=plan.version_compatible,
+        refit=plan.refit,
+        strip_weights=plan.strip_weights,
+        weight_streaming=plan.weight_streaming,
+        tf32=plan.tf32,
+        low_memory=builder.low_memory,
+        plugin=pooling.plugin,
+    )

@@ -1,0 +1,27 @@
+"""Arguments and options that several commands share, so that they read and behave alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gsp_deploy_cli.options.inputs import existing_file, existing_images
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+ModelFile = Annotated[
+    Path,
+    typer.Argument(
+        help="A checkpoint (.safetensors, .pt), a .onnx or an .engine.", callback=existing_file
+    ),
+]
+Images = Annotated[
+    list[str],
+    typer.Argument(help="Folders, files or glob patterns.", callback=existing_images),
+]

@@ -1,0 +1,92 @@
+"""What the authors' state dict does not tell of its model: options of `export` and `convert`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from gsp_deploy_cli.options.groups import panel
+
+if TYPE_CHECKING:
+    from gsp_deploy import EmbeddingModel
+    from gsp_deploy.config import GSPConfig, PreprocessingSpec
+
+reference_option = panel("For the authors' state dict")
+USUAL_SIDE = 224
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """What the authors' state dict does not tell of its model."""
+
+    backbone: Annotated[str | None, reference_option(help="timm architecture.")] = None
+    image_size: Annotated[int | None, reference_option(help="Input side. (default: 224)")] = None
+    mean: Annotated[
+        tuple[float, float, float] | None,
+        reference_option(metavar="R G B", help="Of pixels in [0, 1]. (default: ImageNet's)"),
+    ] = None
+    std: Annotated[
+        tuple[float, float, float] | None,
+        reference_option(metavar="R G B", help="Likewise. (default: ImageNet's)"),
+    ] = None
+    crop_ratio: Annotated[
+        float | None,
+        reference_option(
+            help="Side of the centre crop over the resized image's, as 0.875 for 224 of 256. "
+            "(default: 1)"
+        ),
+    ] = None
+    transport_ratio: Annotated[float | None, reference_option(help="mu. (default: 0.3)")] = None
+    entropy_weight: Annotated[float | None, reference_option(help="gamma. (default: 0.1)")] = None
+    pooling_mode: Annotated[
+        str | None,
+        reference_option(help="gap, gmp, gem. (default: gem where it has a power, else gmp)"),
+    ] = None
+    max_residual: Annotated[
+        bool | None,
+        reference_option(
+            "--max-residual/--no-max-residual",
+            help="Add the embedding of the features' maxima. (default: no)",
+        ),
+    ] = None
+    normalize: Annotated[
+        bool | None,
+        reference_option(
+            "--normalize/--no-normalize", help="L2-normalise the embedding. (default: yes)"
+        ),
+    ] = None
+
+    def load(self, checkpoint: Path) -> EmbeddingModel:
+        """Load a checkpoint; one of ours says itself what its backbone and images are."""
+        from gsp_deploy.checkpoint import load_checkpoint
+
+        return load_checkpoint(
+            checkpoint,
+            backbone=self.backbone,
+            preprocessing=self._preprocessing(),
+            transport_ratio=self.transport_ratio,
+            entropy_weight=self.entropy_weight,
+            pooling=self.pooling_mode,  # type: ignore[arg-type]
+            max_residual=self.max_residual,
+            normalize=self.normalize,
+        )
+
+    def _preprocessing(self) -> PreprocessingSpec | None:
+        """Return what the images go through, or None where nothing is said of it."""
+        from gsp_deploy.config import PreprocessingSpec
+
+        asked = {"mean": self.mean, "std": self.std, "crop_ratio": self.crop_ratio}
+        given = {name: value for name, value in asked.items() if value is not None}
+        if self.image_size is None and not given:
+            return None
+        side = USUAL_SIDE if self.image_size is None else self.image_size
+        return PreprocessingSpec(side, side, **given)  # type: ignore[arg-type]
+
+
+def settings_in_words(head: GSPConfig) -> str:
+    """Return what a bare state dict does not say, so that a wrong guess of it is seen."""
+    return (
+        f"{head.pooling}, mu {head.transport_ratio:g}, gamma {head.entropy_weight:g}, "
+        f"{head.num_prototypes} prototypes"
+    )

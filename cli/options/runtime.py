@@ -1,0 +1,83 @@
+"""Where and how a command runs models: the options of every command that opens one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.inputs import existing_file
+
+if TYPE_CHECKING:
+    from gsp_deploy.runtime import EmbeddingSession, SessionOptions
+
+engine_option = panel("Engines")
+CudaApi = Annotated[str, engine_option("--cuda-api", help="auto, cuda-python or pycuda.")]
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What computes."""
+
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N. (default: cuda for engines, else cpu)")
+    ] = None
+    provider: Annotated[
+        str | None, typer.Option(help="ONNX Runtime's execution provider; implied by --device.")
+    ] = None
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of one inference; the runtime's choice if left out.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class RuntimeOptions(DeviceOptions):
+    """What computes, and what engines need besides."""
+
+    cuda_api: CudaApi = "auto"
+    cuda_graphs: Annotated[
+        bool,
+        engine_option(
+            "--cuda-graphs/--no-cuda-graphs", help="Capture runs as CUDA graphs, one a shape."
+        ),
+    ] = True
+    plugin: Annotated[
+        list[Path] | None,
+        engine_option(
+            "--plugin", help="Shared object with plugins; repeatable.", callback=existing_file
+        ),
+    ] = None
+    allow_host_code: Annotated[
+        bool,
+        engine_option(
+            "--allow-host-code", help="Load version-compatible engines, which carry host code."
+        ),
+    ] = False
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """The shared objects with plugins."""
+        return tuple(self.plugin or ())
+
+    def open(self, model: Path) -> EmbeddingSession:
+        """Open a model as these options say; see `gsp_deploy.runtime.open_session`."""
+        from gsp_deploy.runtime import open_with
+
+        return open_with(model, self.for_model(model))
+
+    def for_model(self, model: Path) -> SessionOptions:
+        """Return the session's options; the device is the one that the model's kind implies."""
+        from gsp_deploy.runtime import SessionOptions, implied_device
+
+        return SessionOptions(
+            device=self.device or implied_device([model]),
+            threads=self.threads,
+            provider=self.provider,
+            cuda_graphs=self.cuda_graphs,
+            cuda_api=self.cuda_api,
+            plugins=self.plugins,
+            allow_host_code=self.allow_host_code,
+        )

@@ -1,0 +1,114 @@
+"""What `gsp-deploy export` says of the model that it wrote."""
+
+from __future__ import annotations
+
+from json import loads
+from typing import TYPE_CHECKING
+
+from gsp_deploy.base.words import counted, drop_in_words
+from gsp_deploy.config import GSPConfig
+from gsp_deploy_cli.options.reference import settings_in_words
+from gsp_deploy_cli.tables import show
+
+if TYPE_CHECKING:
+    from gsp_deploy.artifact import QuantisationRecord, SolverCertificate
+    from gsp_deploy.export import ExportedModel
+
+
+_POOLING = {
+    "plugin": "one node, for the plugin; without it the unrolled form in it runs",
+    "plugin-bare": "one bare node, for TensorRT with the plugin only",
+}
+
+
+def report(exported: ExportedModel, json: bool) -> None:
+    """Print the manifest as a JSON document, or what matters of it as facts and tables."""
+    manifest = exported.manifest
+    if manifest.certificate is not None and not manifest.certificate.is_converged:
+        show.note(_not_converged(manifest.certificate))
+    if json:
+        show.document(
+            "export",
+            {"path": str(exported.path), "manifest": loads(manifest.to_json())},
+        )
+        return
+    rows = [
+        ("model", f"{manifest.model.backbone}, {manifest.precision}, opset {manifest.opset}"),
+        *(("input", str(tensor)) for tensor in manifest.inputs),
+        *(("output", str(tensor)) for tensor in manifest.outputs),
+    ]
+    if isinstance(manifest.model.head, GSPConfig):
+        rows.append(("head", settings_in_words(manifest.model.head)))
+    if manifest.pooling_form != "unrolled":
+        rows.append(("pooling", _POOLING[manifest.pooling_form]))
+    if certificate := manifest.certificate:
+        rows += [
+            ("solver", f"{certificate.solver}, {counted(certificate.steps, 'step')}"),
+            ("certified on", certificate.calibration),
+            ("|mean w - 1|", f"{certificate.worst_marginal_error:.1e} at worst"),
+            (
+                "weight error",
+                f"{certificate.worst_weight_error:.1e} at worst, "
+                f"{certificate.worst_relative_weight_error:.1e} of the weights' spread",
+            ),
+        ]
+    rows += [("kept in fp32", reason) for reason in manifest.kept_in_float32.values()]
+    show.facts(f"{exported.path}", rows)
+    if manifest.quantisation is not None:
+        _report_quantisation(manifest.quantisation)
+
+
+def _not_converged(certificate: SolverCertificate) -> str:
+    error = certificate.worst_relative_weight_error
+    return (
+        f"note: after {counted(certificate.steps, f'{certificate.solver} step')} the weights are "
+        f"wrong by up to {100 * error:.2g} % of their spread; "
+        "--solver newton without --iterations finds enough"
+    )
+
+
+def _report_quantisation(record: QuantisationRecord) -> None:
+    kept, measure = len(record.float_layers), record.measure
+    rows = [
+        ("int8", f"{record.layers - kept} of {counted(record.layers, 'layer')}, {kept} in fp32"),
+        ("ranges", f"{record.method} over {record.calibration}"),
+        (
+            measure,
+            f"{record.score:.2f} against {record.float32_score:.2f} in fp32, "
+            f"{drop_in_words(record.drop)} where {record.max_drop:g} is allowed, "
+            f"on {record.validation}",
+        ),
+        ("neighbours", f"{record.neighbour_overlap:.1f} % of the 10 nearest are fp32's"),
+    ]
+    show.facts("quantisation", rows)
+    if kept:
+        scores = {trial.float_layers: f"{trial.score:.2f}" for trial in record.trials}
+        show.table(
+            "layers in fp32, the most sensitive first",
+            ("layer", "operator", "error alone", f"{measure} down to here"),
+            [("none", "", "", scores[0])]
+            + [
+                (layer.layer, layer.operator, f"{100 * layer.sensitivity:.2f} %", scores.get(i, ""))
+                for i, layer in enumerate(record.float_layers, start=1)
+            ],
+        )
+        show.note(
+            "error alone: the embedding's, relative to its spread over images, with this layer "
+            "the only one in int8"
+        )
+    for note in record.notes:
+        show.note(f"note: {note}")
+
+
+def check_drop(exported: ExportedModel) -> None:
+    """Raise where int8 lost more than was allowed; the best attempt has been written."""
+    from gsp_deploy.errors import GateError
+
+    record = exported.manifest.quantisation
+    if record is not None and not record.passed:
+        raise GateError(
+            f"{record.measure} drops by {record.drop:.3g} points at best, with "
+            f"{len(record.float_layers)} of {counted(record.layers, 'layer')} in fp32, and "
+            f"--max-drop allows {record.max_drop:g}; {exported.path} holds that attempt: "
+            "accept it with a larger --max-drop, or try another --calibration-method or more images"
+        )

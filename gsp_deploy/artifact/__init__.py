@@ -1,0 +1,49 @@
+"""The manifest that stands beside an exported model and inside it: what it is and what was proven.
+
+The same JSON is in the ONNX file's metadata under `METADATA_KEY` (without the file's own hash,
+which only the sidecar can hold) and in the sidecar `<model>.json`.
+"""
+
+from __future__ import annotations
+
+from gsp_deploy.artifact.evidence import (
+    CONVERGED,
+    FloatLayer,
+    QuantisationRecord,
+    QuantisationTrial,
+    SolverCertificate,
+)
+from gsp_deploy.artifact.export_manifest import (
+    METADATA_KEY,
+    ExportManifest,
+)
+from gsp_deploy.artifact.sidecar import (
+    check_described,
+    read_sidecar,
+    refuse_model_overwrite,
+    sidecar_path,
+    sidecar_text,
+    write_sidecar,
+)
+from gsp_deploy.artifact.tensors import (
+    TensorSpec,
+    shape_in_words,
+)
+
+__all__ = [
+    "CONVERGED",
+    "METADATA_KEY",
+    "ExportManifest",
+    "FloatLayer",
+    "QuantisationRecord",
+    "QuantisationTrial",
+    "SolverCertificate",
+    "TensorSpec",
+    "check_described",
+    "read_sidecar",
+    "refuse_model_overwrite",
+    "shape_in_words",
+    "sidecar_path",
+    "sidecar_text",
+    "write_sidecar",
+]

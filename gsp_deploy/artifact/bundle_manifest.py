@@ -1,0 +1,163 @@
+"""`bundle.json`: what a bundle holds, for Python and C++ alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact.engine_manifest import HardwareCompatibility
+from gsp_deploy.base.schema import DocumentFormat, from_fields
+from gsp_deploy.bundle.files import check_inside, read_own_text
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.errors import ConfigError, ModelFileError, brief
+
+FORMAT = DocumentFormat(
+    "format",
+    1,
+    "a bundle",
+    "the bundle's manifest",
+    "package the model again with this version",
+)
+MANIFEST_NAME = "bundle.json"
+
+BundleRuntime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+
+
+@dataclass(frozen=True)
+class BundledArtifact:
+    """One form of the model, and how far it may be from the golden embeddings.
+
+    Attributes:
+        runtime: what runs it.
+        file: its name within the bundle; its own manifest is `<file>.json`.
+        precision: `fp32`, `fp16`, `bf16` or `int8`.
+        input: the graph's input.
+        fixed_batch: the only batch size that it takes; None where that is open.
+        max_cosine_distance: 1 - cos to the golden embedding that still passes.
+        tensorrt, platform, compute_capabilities, hardware_compatibility, version_compatible: of an
+            engine, what it was built by and for; None, empty or False for ONNX.
+        plugin: the shared object within the bundle that an engine needs, or None.
+    """
+
+    runtime: BundleRuntime
+    file: str
+    precision: str
+    input: TensorSpec
+    fixed_batch: int | None
+    max_cosine_distance: float
+    tensorrt: str | None = None
+    platform: str | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    hardware_compatibility: HardwareCompatibility = "none"
+    version_compatible: bool = False
+    plugin: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "compute_capabilities", tuple(self.compute_capabilities))
+        if self.runtime not in get_args(BundleRuntime):
+            raise ConfigError(
+                f"runtime must be one of {get_args(BundleRuntime)}, got {brief(self.runtime)}"
+            )
+        for name in (self.file, self.plugin):
+            if name is not None:
+                check_inside(name)
+        if not 0 <= self.max_cosine_distance < math.inf:
+            raise ConfigError(
+                f"max_cosine_distance must be at least 0, got {self.max_cosine_distance}"
+            )
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Files within the bundle that tell what the model did where it was packaged.
+
+    Attributes:
+        images: uint8 `(n, H, W, 3)`, of the model's size.
+        embeddings: float32 `(n, D)`, of the ONNX file in ONNX Runtime on a CPU.
+        photograph: a PNG of another size that, decoded and fitted, is `images[0]`.
+    """
+
+    images: str
+    embeddings: str
+    photograph: str
+
+    def __post_init__(self) -> None:
+        for name in (self.images, self.embeddings, self.photograph):
+            check_inside(name)
+
+
+@dataclass(frozen=True)
+class BundleManifest:
+    """What a bundle holds.
+
+    Attributes:
+        model: the backbone's name.
+        embedding_dim: D.
+        preprocessing: how an image becomes the network's input.
+        artifacts: the forms of the model; the first is meant, the others are fallbacks.
+        golden: what proves that it works.
+        license: SPDX identifier of the weights, where the model tells it.
+        packaged_by: version of gsp-deploy.
+    """
+
+    model: str
+    embedding_dim: int
+    preprocessing: PreprocessingSpec
+    artifacts: tuple[BundledArtifact, ...]
+    golden: Golden
+    license: str | None
+    packaged_by: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "artifacts", tuple(self.artifacts))
+        if not self.artifacts:
+            raise ConfigError("a bundle has at least one artifact")
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON with sorted keys."""
+        return FORMAT.to_text(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, source: str | os.PathLike[str]) -> BundleManifest:
+        """Parse what `to_json` wrote.
+
+        Raises:
+            ModelFileError: the text is not a bundle's manifest of this format.
+        """
+        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data)))
+
+
+def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
+    """Return what `bundle.json` says.
+
+    Raises:
+        ModelFileError: there is none, or it is damaged.
+    """
+    path = Path(folder) / MANIFEST_NAME
+    try:
+        text = read_own_text(Path(folder), MANIFEST_NAME)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFileError(
+            f"{folder}: not a bundle, since {MANIFEST_NAME} cannot be read; "
+            "make one with gsp-deploy package"
+        ) from error
+    return BundleManifest.from_json(text, path)
+
+
+def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
+    fields = dict(data)
+    fields["preprocessing"] = from_fields(PreprocessingSpec, fields["preprocessing"])
+    fields["golden"] = from_fields(Golden, fields["golden"])
+    fields["artifacts"] = tuple(
+        from_fields(
+            BundledArtifact, {**artifact, "input": from_fields(TensorSpec, artifact["input"])}
+        )
+        for artifact in fields["artifacts"]
+    )
+    return fields

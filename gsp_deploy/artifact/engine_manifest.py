@@ -1,0 +1,252 @@
+"""The manifest that stands beside a plan, in `<engine>.json`: what it is, of what, and for whom.
+
+The plan itself stays as TensorRT wrote it, so that trtexec and C++ load it as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gsp_deploy.artifact import (
+    ExportManifest,
+    SolverCertificate,
+    TensorSpec,
+    sidecar_path,
+    sidecar_text,
+)
+from gsp_deploy.base.files import sha256_of, write_text
+from gsp_deploy.base.schema import DocumentFormat, from_fields
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.engine.api import FLAVOURS, Flavour
+from gsp_deploy.errors import ConfigError, ModelFileError, brief
+
+FORMAT = DocumentFormat(
+    "engine_format",
+    1,
+    "an engine's manifest",
+    "the engine's manifest",
+    "build the engine again with this version",
+)
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+
+HardwareCompatibility = Literal["none", "ampere+", "same-capability"]
+
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """The shapes that one input may have under one profile, batch first."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("min", "opt", "max"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ConfigError(f"min, opt and max must be of one rank, got {self}")
+        for low, best, high in zip(self.min, self.opt, self.max, strict=True):
+            if not 0 < low <= best <= high:
+                raise ConfigError(f"expected 0 < min <= opt <= max in every size, got {self}")
+
+    def holds(self, shape: tuple[int, ...]) -> bool:
+        """Whether a shape is within the range."""
+        return len(shape) == len(self.min) and all(
+            low <= size <= high for low, size, high in zip(self.min, shape, self.max, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """The plugin that a plan needs: it must be loaded before the plan is.
+
+    Attributes:
+        name, namespace, version: as it is registered.
+        library: name of the shared object, without its folder.
+        sha256: hash of the shared object that the plan was built with.
+        abi: version of the agreement between plan and plugin (`gsp_plugin_abi` of the library).
+    """
+
+    name: str
+    namespace: str
+    version: str
+    library: str
+    sha256: str
+    abi: int
+
+
+@dataclass(frozen=True)
+class PrecisionSummary:
+    """What the plan computes in, as found in the parsed network or in the built engine.
+
+    Attributes:
+        asked: `fp32`, `fp16`, `bf16` or `int8`; what the ONNX promises.
+        verified_on: `network` or, where the engine could be inspected too, `engine`.
+        layers: layers by the element type of their result.
+        kept_in_float32: layers with weights that compute in float32 although `asked` is lower,
+            such as the pooling head's cost.
+    """
+
+    asked: str
+    verified_on: Literal["network", "engine"]
+    layers: Mapping[str, int]
+    kept_in_float32: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kept_in_float32", tuple(self.kept_in_float32))
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """Everything a user of a plan needs to know about it.
+
+    Attributes:
+        plan_sha256, plan_bytes: the plan file.
+        onnx_name, onnx_sha256: the ONNX file that it was built from.
+        flavour, tensorrt_version: what built it, and what can run it.
+        cuda_version: of CUDA's runtime, or what TensorRT was made for; None if nothing tells.
+        platform: such as `linux x86_64`.
+        device: name of the GPU that it was built on; None where it was built without one.
+        compute_capabilities: what it was built for, such as `8.6`.
+        hardware_compatibility: `none`, `ampere+` or `same-capability`.
+        version_compatible: later versions of TensorRT can run it.
+        profiles: ranges of shapes by input, a mapping for each profile. An engine without open
+            sizes has one whose three shapes are the same.
+        inputs, outputs: tensors of the plan, open sizes as words.
+        layers: how many the parsed network had.
+        precision: what it computes in.
+        plugin: the plugin that it needs, or None.
+        export: the manifest of the ONNX file; None where that was not an export of ours.
+        options: the build's settings, by the names of `BuildOptions`.
+        build_seconds: time of the build, without parsing.
+        peak_memory_bytes: the most memory that the building process held.
+        notes: what happened on the way, such as a timing cache that was set aside.
+    """
+
+    plan_sha256: str
+    plan_bytes: int
+    onnx_name: str
+    onnx_sha256: str
+    flavour: Flavour
+    tensorrt_version: str
+    cuda_version: str | None
+    platform: str
+    device: str | None
+    compute_capabilities: tuple[str, ...]
+    hardware_compatibility: HardwareCompatibility
+    version_compatible: bool
+    profiles: tuple[Mapping[str, ShapeRange], ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    layers: int
+    precision: PrecisionSummary
+    plugin: PluginRecord | None
+    export: ExportManifest | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    build_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("compute_capabilities", "profiles", "inputs", "outputs", "notes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.flavour not in FLAVOURS:
+            raise ConfigError(f"flavour must be one of {FLAVOURS}, got {brief(self.flavour)}")
+        if not self.profiles or not self.inputs or not self.outputs:
+            raise ConfigError("an engine has at least one profile, input and output")
+        for text in self.compute_capabilities:
+            if not isinstance(text, str) or not _CAPABILITY.fullmatch(text):
+                raise ConfigError(f"expected compute capabilities such as 8.6, got {brief(text)}")
+        for text in (self.plan_sha256, self.onnx_sha256):
+            if not isinstance(text, str) or not _HASH.fullmatch(text):
+                raise ConfigError(f"expected a SHA-256 in hexadecimal, got {brief(text)}")
+
+    @property
+    def preprocessing(self) -> PreprocessingSpec | None:
+        """How an image file becomes the input; None where the ONNX did not tell."""
+        return None if self.export is None else self.export.preprocessing
+
+    @property
+    def includes_preprocessing(self) -> bool:
+        """The plan takes uint8 `(B, H, W, 3)` and normalises it itself."""
+        return self.export is not None and self.export.includes_preprocessing
+
+    @property
+    def certificate(self) -> SolverCertificate | None:
+        """The proof of the solver that came with the ONNX."""
+        return None if self.export is None else self.export.certificate
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON with sorted keys."""
+        export = None if self.export is None else json.loads(self.export.to_json())
+        return FORMAT.to_text({**dataclasses.asdict(self), "export": export})
+
+    @classmethod
+    def from_json(cls, text: str, source: str | os.PathLike[str]) -> EngineManifest:
+        """Parse what `to_json` wrote.
+
+        Raises:
+            ModelFileError: the text is not an engine's manifest of this format; `source` names it.
+        """
+        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data, source)))
+
+
+def write_engine_sidecar(manifest: EngineManifest, engine: str | os.PathLike[str]) -> Path:
+    """Write the manifest beside the plan and return its path, `<engine>.json`."""
+    path = sidecar_path(engine)
+    write_text(path, manifest.to_json() + "\n")
+    return path
+
+
+def read_engine_sidecar(engine: str | os.PathLike[str]) -> EngineManifest | None:
+    """Return the manifest beside a plan, or None where there is none.
+
+    Raises:
+        ModelFileError: it is there but damaged.
+    """
+    text = sidecar_text(engine, "the engine's manifest")
+    return None if text is None else EngineManifest.from_json(text, sidecar_path(engine))
+
+
+def check_plan(manifest: EngineManifest, engine: str | os.PathLike[str]) -> None:
+    """Raise `ModelFileError` where the plan is not the file that its manifest describes."""
+    path = Path(engine)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such engine file")
+    size = path.stat().st_size
+    if size != manifest.plan_bytes:
+        raise ModelFileError(
+            f"{path}: {size:,} bytes, and its manifest tells of {manifest.plan_bytes:,}; copy "
+            "engine and manifest again, together"
+        )
+    if sha256_of(path) != manifest.plan_sha256:
+        raise ModelFileError(
+            f"{path}: its hash is not the manifest's; copy engine and manifest again, together"
+        )
+
+
+def _typed(data: Mapping[str, Any], source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Turn the nested plain data into the dataclasses that the fields hold."""
+    fields = dict(data)
+    for name in ("inputs", "outputs"):
+        fields[name] = tuple(from_fields(TensorSpec, tensor) for tensor in fields[name])
+    fields["profiles"] = tuple(
+        {name: from_fields(ShapeRange, shapes) for name, shapes in profile.items()}
+        for profile in fields["profiles"]
+    )
+    fields["precision"] = from_fields(PrecisionSummary, fields["precision"])
+    if fields.get("plugin") is not None:
+        fields["plugin"] = from_fields(PluginRecord, fields["plugin"])
+    if fields.get("export") is not None:
+        fields["export"] = ExportManifest.from_json(json.dumps(fields["export"]), source)
+    return fields

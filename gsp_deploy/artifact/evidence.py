@@ -1,0 +1,122 @@
+"""What was measured of an exported model when it was made: its solver, and what int8 cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gsp_deploy.base.schema import from_fields
+
+# Relative weight error below which a solver counts as converged.
+CONVERGED = 1e-3
+
+
+@dataclass(frozen=True)
+class SolverCertificate:
+    """What was measured of an exported solver on calibration images, against a float64 root.
+
+    Attributes:
+        solver: `newton`, `fixed-point`, or `exact` for a transport ratio of 1.
+        steps: unrolled solver steps.
+        tolerance: the bound on `worst_relative_weight_error` that chose the steps; None when
+            the steps were asked for and not searched.
+        images: how many calibration images were used.
+        calibration: where they came from.
+        worst_marginal_error: max over images of |mean_i w_i - 1|.
+        worst_weight_error: max over images and locations of |w - w*|, weights having mean 1.
+        worst_relative_weight_error: the same divided by the image's spread max w* - min w*, or by
+            4e-3 / mu where that is more: less of a spread is rounding to float32.
+    """
+
+    solver: str
+    steps: int
+    tolerance: float | None
+    images: int
+    calibration: str
+    worst_marginal_error: float
+    worst_weight_error: float
+    worst_relative_weight_error: float
+
+    @property
+    def is_converged(self) -> bool:
+        """Whether the weights are the transport problem's, to a thousandth of their spread."""
+        return self.worst_relative_weight_error <= CONVERGED
+
+
+@dataclass(frozen=True)
+class FloatLayer:
+    """A layer that quantisation left in float32, and why.
+
+    Attributes:
+        layer: the PyTorch module.
+        node: the ONNX node.
+        operator: its type.
+        sensitivity: what the layer does to the embedding when it alone is in int8: the error's
+            root mean square relative to the embeddings' own spread.
+    """
+
+    layer: str
+    node: str
+    operator: str
+    sensitivity: float
+
+
+@dataclass(frozen=True)
+class QuantisationTrial:
+    """The score that one attempt had, with so many of the most sensitive layers in float32."""
+
+    float_layers: int
+    score: float
+
+
+@dataclass(frozen=True)
+class QuantisationRecord:
+    """How a backbone came to int8 and what retrieval lost by it. Scores are points of 100.
+
+    Attributes:
+        method: how activation ranges were found: `min-max`, `percentile` or `entropy`.
+        calibration: the images they were found on.
+        layers: how many layers could be quantised.
+        float_layers: those of them that were left in float32, the most sensitive first.
+        measure: `MAP@R`, or `cosine`: the mean cosine of the embeddings to float32's, about
+            their mean, where the validation images have no classes.
+        validation: the images that were searched among themselves.
+        float32_score: the score of the float32 model.
+        score: the score of the model as it was written.
+        neighbour_overlap: share of the 10 nearest neighbours that both find, in points.
+        max_drop: the drop that was allowed.
+        trials: every attempt that was scored, by the number of layers left in float32.
+        notes: what a reader of the figures should know.
+    """
+
+    method: str
+    calibration: str
+    layers: int
+    float_layers: tuple[FloatLayer, ...]
+    measure: str
+    validation: str
+    float32_score: float
+    score: float
+    neighbour_overlap: float
+    max_drop: float
+    trials: tuple[QuantisationTrial, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def drop(self) -> float:
+        """Points lost against float32; below 0 where int8 happens to score higher."""
+        return self.float32_score - self.score
+
+    @property
+    def passed(self) -> bool:
+        """Whether the drop is within what was allowed."""
+        return self.drop <= self.max_drop
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> QuantisationRecord:
+        """Build the record from the plain data of a manifest."""
+        layers = tuple(from_fields(FloatLayer, layer) for layer in data["float_layers"])
+        trials = tuple(from_fields(QuantisationTrial, trial) for trial in data["trials"])
+        nested = {"float_layers": layers, "trials": trials, "notes": tuple(data["notes"])}
+        return from_fields(cls, {**data, **nested})

@@ -1,0 +1,34 @@
+"""The manifest of an ONNX file, from the file beside it or, where onnx is installed, inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gsp_deploy.artifact import METADATA_KEY, ExportManifest, check_described, read_sidecar
+from gsp_deploy.errors import ModelFileError, reason_of
+
+
+def read_onnx_manifest(source: Path) -> ExportManifest | None:
+    """Return what an ONNX file is; None where it does not tell, being no export of ours.
+
+    A Jetson needs no onnx package to build: the file beside the model is enough.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or the manifest beside it is another's.
+    """
+    if not source.is_file():
+        raise ModelFileError(f"{source}: no such model file")
+    beside = read_sidecar(source)
+    if beside is not None:
+        check_described(beside, source)
+        return beside
+    try:
+        import onnx  # not every machine that builds has it
+    except ModuleNotFoundError:
+        return None
+    try:
+        model = onnx.load(source, load_external_data=False)
+    except Exception as error:  # protobuf raises several types of its own
+        raise ModelFileError(f"{source}: not a whole ONNX file ({reason_of(error)})") from error
+    text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
+    return None if text is None else ExportManifest.from_json(text, source)

@@ -1,0 +1,64 @@
+"""The file `<model>.json` that stands beside a model and describes it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gsp_deploy.artifact.export_manifest import ExportManifest
+from gsp_deploy.base.files import refuse_overwrite, sha256_of, write_text
+from gsp_deploy.errors import ModelFileError, reason_of
+
+
+def sidecar_path(model: str | os.PathLike[str]) -> Path:
+    """Return where the manifest of a model file stands: `<model>.json`."""
+    path = Path(model)
+    return path.with_name(path.name + ".json")
+
+
+def refuse_model_overwrite(model: Path, force: bool) -> None:
+    """Raise `UsageError` when a model or its manifest exists and `force` was not given."""
+    for file in (model, sidecar_path(model)):
+        refuse_overwrite(file, force)
+
+
+def write_sidecar(manifest: ExportManifest, model: str | os.PathLike[str]) -> Path:
+    """Write the manifest beside the model and return its path."""
+    path = sidecar_path(model)
+    write_text(path, manifest.to_json() + "\n")
+    return path
+
+
+def read_sidecar(model: str | os.PathLike[str]) -> ExportManifest | None:
+    """Return the manifest beside a model, or None where there is none.
+
+    Raises:
+        ModelFileError: it is there but damaged.
+    """
+    text = sidecar_text(model, "the manifest")
+    return None if text is None else ExportManifest.from_json(text, sidecar_path(model))
+
+
+def check_described(manifest: ExportManifest, model: str | os.PathLike[str]) -> None:
+    """Raise `ModelFileError` where the manifest beside a model describes another file."""
+    path, beside = Path(model), sidecar_path(model)
+    if manifest.sha256 not in (None, sha256_of(path)):
+        raise ModelFileError(
+            f"{path} is not the file that {beside.name} describes (its SHA-256 differs): copy both "
+            f"again, together; if the model was changed on purpose, delete {beside.name}"
+        )
+
+
+def sidecar_text(model: str | os.PathLike[str], what: str) -> str | None:
+    """Return what stands beside a model, or None where there is nothing; `what` names it in errors.
+
+    Raises:
+        ModelFileError: it is there but cannot be read.
+    """
+    path = sidecar_path(model)
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ModelFileError(f"{path}: {what} is damaged ({reason_of(error)})") from error

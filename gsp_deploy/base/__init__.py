@@ -1,0 +1,1 @@
+"""What everything else stands on: files that appear whole, element types, documents, words."""

@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all, and the hashes that manifests carry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from gsp_deploy.base.scratch import scratch_beside
+from gsp_deploy.errors import UsageError
+
+
+def refuse_overwrite(path: Path, force: bool) -> None:
+    """Raise `UsageError` when `path` exists and `force` was not given."""
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; pass --force to replace it, or choose another name")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, moved onto it when the block ends without an error.
+
+    A crash, a full disk or an interrupt leaves the old file as it was and no partial new one.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with replacing_together(path) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
+    """Yield temporary paths for files of one folder that belong together, the main one last.
+
+    They have the files' own names, and are moved when the block ends without an error: all of
+    them, or none. Only a crash of the machine between two moves can leave a mixture.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    targets = [Path(path) for path in paths]
+    main = targets[-1]
+    with scratch_beside(main) as folder:
+        fresh = tuple(folder / target.name for target in targets)
+        yield fresh
+        for file in fresh:
+            flush_to_disk(file)
+        _move_all(fresh, targets, Path(tempfile.mkdtemp(dir=folder)))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_document(path: Path, kind: str, data: Mapping[str, Any], version: int = 1) -> None:
+    """Write one versioned JSON document, as `--json` prints it, whole or not at all."""
+    document = {"document": kind, "version": version, **data}
+    write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file's bytes are on the disk; a full disk may tell only now."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _move_all(sources: Sequence[Path], targets: Sequence[Path], kept: Path) -> None:
+    """Move each source onto its target; where one cannot be moved, bring back what was there."""
+    with ExitStack() as undo:
+        for source, target in zip(sources[:-1], targets[:-1], strict=True):
+            if target.exists():
+                os.replace(target, kept / target.name)
+                undo.callback(os.replace, kept / target.name, target)
+            else:
+                undo.callback(target.unlink, missing_ok=True)
+            os.replace(source, target)
+        os.replace(sources[-1], targets[-1])  # a single file is never away for a moment
+        undo.pop_all()

@@ -1,0 +1,1 @@
+"""Image files: finding them, decoding them, resizing and normalising them."""

@@ -1,0 +1,220 @@
+"""Image files for commands: finding them, decoding them in parallel, labels from their folders."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.images.preprocessing import IMAGE_SUFFIXES, load_image
+
+MOST_THREADS = 8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Decoded images: uint8 `(B, H, W, 3)`, and the file that each one came from."""
+
+    images: np.ndarray
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The files as strings with forward slashes, in the images' order."""
+        return tuple(file.as_posix() for file in self.files)
+
+
+@dataclass(frozen=True)
+class ImageFailure:
+    """A file that could not be decoded, and the one line that says why."""
+
+    file: Path
+    reason: str
+
+
+@dataclass(eq=False)
+class ImageReader:
+    """Iterates over decoded batches of image files, in the files' order, at any number of files.
+
+    A file that cannot be decoded is left out of the batches, which stay full, and is listed in
+    `failures`; with `strict` it raises. Iterating again starts anew.
+
+    Args:
+        files: what to decode, as `find_images` returns it.
+        spec: the size that images are brought to.
+        batch_size: images in each batch; the last one has what is left.
+        strict: raise at the first file that cannot be decoded.
+        threads: decoding threads; None means one a core, at most 8.
+
+    Raises:
+        UsageError: on construction, when `batch_size` or `threads` is below 1.
+        DataError: while iterating, when no file can be decoded, or with `strict` one cannot.
+    """
+
+    files: Sequence[Path]
+    spec: PreprocessingSpec
+    batch_size: int = 32
+    strict: bool = False
+    threads: int | None = None
+    failures: list[ImageFailure] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        for name, value in (("batch_size", self.batch_size), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+
+    def __len__(self) -> int:
+        """Return how many files there are, the broken ones included."""
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        self.failures.clear()
+        decoded = self._decoded()
+        empty = True
+        while pairs := list(islice(decoded, self.batch_size)):
+            empty = False
+            files, images = zip(*pairs, strict=True)
+            yield ImageBatch(np.stack(images), files)
+        if empty and self.failures:
+            raise DataError(
+                f"none of the {len(self.files)} images can be read; "
+                f"the first: {self.failures[0].reason}"
+            )
+
+    def _decoded(self) -> Iterator[tuple[Path, np.ndarray]]:
+        """Yield the readable images in order, while the threads work a little ahead."""
+        threads = self.threads or min(MOST_THREADS, os.cpu_count() or 1)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        waiting: deque[tuple[Path, Future[np.ndarray]]] = deque()
+        rest = iter(self.files)
+        try:
+            while True:
+                for file in islice(rest, self.batch_size + threads - len(waiting)):
+                    waiting.append((file, pool.submit(load_image, file, self.spec)))
+                if not waiting:
+                    return
+                file, future = waiting.popleft()
+                image = self._result(file, future)
+                if image is not None:
+                    yield file, image
+        finally:  # also when the caller stops early: nothing goes on decoding behind its back
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _result(self, file: Path, future: Future[np.ndarray]) -> np.ndarray | None:
+        try:
+            return future.result()
+        except DataError as error:
+            if self.strict:
+                raise
+            self.failures.append(ImageFailure(file, str(error)))
+            return None
+
+
+def read_images(
+    files: Sequence[Path], spec: PreprocessingSpec
+) -> tuple[ImageBatch, list[ImageFailure]]:
+    """Return all readable images as one batch, and those that cannot be read.
+
+    Raises:
+        DataError: no file can be decoded.
+    """
+    reader = ImageReader(files, spec)
+    batches = list(reader)
+    images = np.concatenate([batch.images for batch in batches])
+    return ImageBatch(images, tuple(f for batch in batches for f in batch.files)), reader.failures
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the image files that folders, files and glob patterns stand for.
+
+    The arguments keep their order; within a folder (searched to the bottom, linked folders
+    included) or a pattern (`**` crosses folders) files are sorted. A file that is named directly
+    is taken whatever its suffix; otherwise files that are no images and hidden ones are passed
+    over. What is found twice is returned once.
+
+    Raises:
+        DataError: a path does not exist, or there is no image in any of them.
+    """
+    arguments = [os.fspath(path) for path in paths]
+    found = [file for argument in arguments for file in _expand(argument)]
+    if not found:
+        raise DataError(
+            f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(arguments) or 'nothing'}"
+        )
+    return list(dict.fromkeys(found))
+
+
+def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
+    """Return up to `most` of the items, evenly spaced over them, in their order."""
+    count = min(most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def name_with_folder(file: str | Path) -> str:
+    """Return a file's name with its folder's, which is its class in a folder per class."""
+    return "/".join(Path(file).parts[-2:])
+
+
+def class_labels(files: Sequence[Path]) -> np.ndarray | None:
+    """Return a class for each file, int64 `(n,)`, when the files lie in a folder per class.
+
+    The class is the name of the file's own folder, so that `train/cat` and `test/cat` are one.
+    None when the folders do not look like classes: there is only one, one lies inside another,
+    or none of them holds two images (nothing could ever be retrieved).
+    """
+    folders = {file.parent for file in files}
+    names, labels, counts = np.unique(
+        [file.absolute().parent.name for file in files], return_inverse=True, return_counts=True
+    )
+    nested = any(parent in folders for folder in folders for parent in folder.parents)
+    if len(names) < 2 or nested or counts.max() < 2:
+        return None
+    return labels.astype(np.int64)
+
+
+def _expand(argument: str) -> list[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        return _images_below(path)
+    if path.exists():
+        return [path]
+    if not glob.has_magic(argument):
+        raise DataError(f"{argument}: no such file or folder")
+    matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
+    if not matches:
+        raise DataError(f"{argument}: the pattern matches nothing")
+    nested = [_images_below(match) if match.is_dir() else [match] for match in matches]
+    return [file for group in nested for file in group if _is_image(file)]
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Walk a folder in sorted order; a link that leads back up is entered once."""
+    found, entered = [], set()
+    for current, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(current, name) for name in names if _is_image(Path(name))]
+    return sorted(found)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")

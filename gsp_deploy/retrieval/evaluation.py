@@ -1,0 +1,151 @@
+"""Retrieval evaluation of any session on any data set, one model or an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsp_deploy.base.environment import available_cores
+from gsp_deploy.data import Dataset, LabelledImages
+from gsp_deploy.errors import UsageError
+from gsp_deploy.images.preprocessing import fit_image
+from gsp_deploy.metrics import RetrievalMetrics, retrieval_metrics, unit_rows
+from gsp_deploy.runtime import EmbeddingSession
+
+BATCH = 64
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well one or several models retrieve on a data set's test part.
+
+    Attributes:
+        dataset: the specification's name.
+        fingerprint: hash of what was evaluated on.
+        images: number of test images; `classes` of them are different.
+        models: metrics of each model by its file name.
+        separated: mean over the models, as the Reality Check's separated protocol reports.
+        concatenated: metrics of the joined embeddings; None for a single model.
+        notes: what the data set says of itself, such as skipped files.
+    """
+
+    dataset: str
+    fingerprint: str
+    images: int
+    classes: int
+    models: dict[str, RetrievalMetrics]
+    separated: dict[str, float]
+    concatenated: RetrievalMetrics | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        joined = self.concatenated
+        return {
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "images": self.images,
+            "classes": self.classes,
+            "models": {name: found.to_dict() for name, found in self.models.items()},
+            "separated": self.separated,
+            "concatenated": None if joined is None else joined.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+def evaluate(
+    sessions: Sequence[EmbeddingSession],
+    dataset: Dataset,
+    ranks: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Embed the test part with every session and search it as the data set's protocol does.
+
+    Args:
+        sessions: one model, or the members of an ensemble (its embeddings are joined).
+        dataset: where it has a gallery, its queries search that; otherwise each test image
+            searches all the others.
+        ranks: the K of R@K; None takes what the literature reports on this data set.
+        progress: called with the number of images embedded since the last call.
+
+    Raises:
+        UsageError: there is no session, or the data set has no test images.
+        DataError: an image cannot be read.
+    """
+    if not sessions or not len(dataset.test):
+        raise UsageError("evaluation needs at least one model and one test image")
+    ranks = tuple(ranks or dataset.recall_ranks)
+    names = _names(sessions)
+    parts = {
+        name: _embed_parts(s, dataset, progress) for name, s in zip(names, sessions, strict=True)
+    }
+    models = {name: _metrics(found, dataset, ranks) for name, found in parts.items()}
+    figures = [found.to_dict() for found in models.values()]
+    joined = None if len(parts) == 1 else _metrics(_join(list(parts.values())), dataset, ranks)
+    return Evaluation(
+        dataset=dataset.name,
+        fingerprint=dataset.test.fingerprint(),
+        images=len(dataset.test),
+        classes=len(np.unique(dataset.test.labels)),
+        models=models,
+        separated={key: float(np.mean([f[key] for f in figures])) for key in figures[0]},
+        concatenated=joined,
+        notes=dataset.notes,
+    )
+
+
+def embed_images(
+    session: EmbeddingSession, images: LabelledImages, progress: Progress | None = None
+) -> np.ndarray:
+    """Return the embeddings of a part in its order, float32 `(n, D)`, decoding in parallel."""
+    spec = session.info.require_preprocessing()
+    found = [np.zeros((0, session.info.embedding_dim), np.float32)]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for start in range(0, len(images), BATCH):
+            indices = range(start, min(start + BATCH, len(images)))
+            pixels = list(pool.map(lambda index: fit_image(images.image(index), spec), indices))
+            found.append(session.embed(np.stack(pixels)))
+            if progress is not None:
+                progress(len(pixels))
+    return np.concatenate(found)
+
+
+def _embed_parts(
+    session: EmbeddingSession, dataset: Dataset, progress: Progress | None
+) -> tuple[np.ndarray, ...]:
+    parts = (dataset.test,) if dataset.query is None else (dataset.query, dataset.part("gallery"))
+    return tuple(embed_images(session, part, progress) for part in parts)
+
+
+def _metrics(
+    embeddings: tuple[np.ndarray, ...], dataset: Dataset, ranks: Sequence[int]
+) -> RetrievalMetrics:
+    if dataset.query is None:
+        return retrieval_metrics(embeddings[0], dataset.test.labels, ranks=ranks)
+    query, gallery = embeddings
+    gallery_labels = dataset.part("gallery").labels
+    return retrieval_metrics(query, dataset.query.labels, gallery, gallery_labels, ranks)
+
+
+def _join(members: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """Concatenate the members' embeddings, each brought to unit length first."""
+    return tuple(
+        np.concatenate([unit_rows(embeddings) for embeddings in part], axis=1)
+        for part in zip(*members, strict=True)
+    )
+
+
+def _names(sessions: Sequence[EmbeddingSession]) -> list[str]:
+    """Return a name a session: the file's, or its whole path where two files share one."""
+    paths = [session.info.path for session in sessions]
+    plain = [path.name for path in paths]
+    names = plain if len(set(plain)) == len(plain) else [str(path) for path in paths]
+    if len(set(names)) != len(names):
+        raise UsageError("the same model file was given twice")
+    return names

@@ -1,0 +1,23 @@
+"""A gallery of embeddings to search: a faiss index that knows which model filled it.
+
+    gallery = build_gallery(session, reader, "flat")
+    write_gallery(gallery, Path("gallery"))
+    hits, warning = open_gallery("gallery").search(identity_of(session), queries, 10)
+
+Needs the extra `search`: faiss.
+"""
+
+from gsp_deploy.retrieval.gallery.build import KINDS, build_gallery
+from gsp_deploy.retrieval.gallery.identity import ModelIdentity, identity_of
+from gsp_deploy.retrieval.gallery.index import Gallery, Hit, open_gallery, write_gallery
+
+__all__ = [
+    "KINDS",
+    "Gallery",
+    "Hit",
+    "ModelIdentity",
+    "build_gallery",
+    "identity_of",
+    "open_gallery",
+    "write_gallery",
+]

@@ -1,0 +1,178 @@
+"""A gallery in memory and on disk: `index.faiss`, `files.json`, and `index.json` about them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+
+from gsp_deploy import __version__
+from gsp_deploy.base.files import sha256_of
+from gsp_deploy.base.schema import from_fields
+from gsp_deploy.bundle.files import new_folder
+from gsp_deploy.errors import ModelFileError, UsageError, reason_of
+from gsp_deploy.images.files import ImageFailure
+from gsp_deploy.metrics import unit_rows
+from gsp_deploy.retrieval.gallery.identity import ModelIdentity
+
+FORMAT_VERSION = 1
+MANIFEST = "index.json"
+INDEX = "index.faiss"
+FILES = "files.json"
+METRIC = "cosine"
+KIND = "gallery"
+
+
+Kind = Literal["flat", "hnsw", "ivf"]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What `index.json` holds beside its format."""
+
+    kind: Kind
+    metric: str
+    images: int
+    recall: float | None
+    identity: Mapping[str, Any]
+    sha256: Mapping[str, str]
+    made_by: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An image of the gallery that a query found: its place, its cosine, its file."""
+
+    rank: int
+    cosine: float
+    file: str
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Indexed embeddings and the files they are of.
+
+    Attributes:
+        index: faiss's index, inner product of unit vectors.
+        files: the images, in the index's order.
+        identity: the model that embedded them.
+        kind: `flat`, `hnsw` or `ivf`.
+        recall: share of the 10 true nearest neighbours that an approximate index finds, measured
+            when it was built; None for an exact one.
+        failures: images that could not be read when it was built.
+    """
+
+    index: Any
+    files: tuple[str, ...]
+    identity: ModelIdentity
+    kind: Kind
+    recall: float | None = None
+    failures: tuple[ImageFailure, ...] = ()
+
+    def search(
+        self, model: ModelIdentity, embeddings: np.ndarray, k: int
+    ) -> tuple[list[list[Hit]], str | None]:
+        """Return the `k` nearest images of each embedding, best first, and a warning or None.
+
+        Args:
+            model: what made the embeddings, as `identity_of` tells it of an open session.
+            embeddings: float32 `(n, D)`.
+            k: how many; no more than there are.
+
+        Raises:
+            UsageError: the model is another one, or `k` is below 1.
+        """
+        warning = self.identity.warn_or_refuse(model)
+        if k < 1:
+            raise UsageError(f"expected at least 1 result, got {k}")
+        cosines, places = self.index.search(unit_length(embeddings), min(k, len(self.files)))
+        hits = [
+            [
+                Hit(rank, float(cosine), self.files[place])
+                for rank, (cosine, place) in enumerate(zip(row, found, strict=True), 1)
+                if place >= 0  # an approximate index fills up with -1 what it does not find
+            ]
+            for row, found in zip(cosines, places, strict=True)
+        ]
+        return hits, warning
+
+
+def unit_length(embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings of length 1, as float32: their inner product is then their cosine."""
+    return unit_rows(np.ascontiguousarray(embeddings, dtype=np.float32))
+
+
+def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> None:
+    """Write a gallery, whole or not at all.
+
+    Raises:
+        UsageError: the folder exists and is not to be replaced, or is no gallery.
+        GspDeployError: it cannot be written.
+    """
+    with new_folder(folder, force=force, known_by=MANIFEST, kind=KIND) as fresh:
+        faiss.write_index(gallery.index, str(fresh / INDEX))
+        (fresh / FILES).write_text(json.dumps(gallery.files, indent=0) + "\n", encoding="utf-8")
+        about = _About(
+            kind=gallery.kind,
+            metric=METRIC,
+            images=len(gallery.files),
+            recall=gallery.recall,
+            identity=asdict(gallery.identity),
+            sha256={name: sha256_of(fresh / name) for name in (INDEX, FILES)},
+            made_by=f"gsp-deploy {__version__}, faiss {faiss.__version__}",
+        )
+        text = json.dumps({"format": FORMAT_VERSION, **asdict(about)}, indent=2)
+        (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
+    """Read what `write_gallery` wrote, its hashes checked.
+
+    faiss reads its file without suspicion: open galleries from whom you would run a program.
+
+    Raises:
+        ModelFileError: it is no gallery, or damaged.
+    """
+    source = Path(folder)
+    try:
+        about = _about(source)
+        for name in (INDEX, FILES):
+            if sha256_of(source / name) != about.sha256[name]:
+                raise ModelFileError(
+                    f"{source / name}: not the file that {MANIFEST} describes; index again"
+                )
+        files = json.loads((source / FILES).read_text(encoding="utf-8"))
+        index = faiss.read_index(str(source / INDEX))
+        identity = from_fields(ModelIdentity, about.identity)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{source}: the gallery is damaged ({reason_of(error)}); index again"
+        ) from error
+    found, wanted = (index.ntotal, len(files)), (about.images, about.images)
+    if found != wanted or index.d != identity.embedding_dim:
+        raise ModelFileError(
+            f"{source}: expected {about.images} embeddings of {identity.embedding_dim}-D, found "
+            f"{index.ntotal} of {index.d}-D for {len(files)} files; index again"
+        )
+    return Gallery(index, tuple(files), identity, about.kind, about.recall)
+
+
+def _about(folder: Path) -> _About:
+    """Read `index.json`; what does not fit raises ConfigError, a ValueError."""
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(
+            f"{folder}: not a gallery, since {MANIFEST} cannot be read; make one with "
+            "gsp-deploy index"
+        ) from error
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT_VERSION:
+        raise ModelFileError(f"{path}: not a gallery of format {FORMAT_VERSION}; index again")
+    return from_fields(_About, data)

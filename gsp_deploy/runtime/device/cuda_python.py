@@ -1,0 +1,228 @@
+"""The device through NVIDIA's cuda-python: wheels for every platform, the primary context."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+try:
+    from cuda.bindings import runtime as cudart
+except ModuleNotFoundError:  # cuda-python 12.6.0 has them at their old place only
+    from cuda import cudart
+
+from gsp_deploy.base.words import counted
+from gsp_deploy.errors import DeviceError, MissingCapabilityError
+from gsp_deploy.runtime.device.protocol import (
+    Device,
+    DeviceProperties,
+    Event,
+    Graph,
+    MemoryInfo,
+    Stream,
+    version_words,
+)
+
+_PCI_LENGTH = 32
+_NO_DEVICE = (
+    "cudaErrorInsufficientDriver",
+    "cudaErrorNoDevice",
+    "cudaErrorStubLibrary",
+    "cudaErrorSystemDriverMismatch",
+    "cudaErrorCompatNotSupportedOnDevice",
+)
+
+
+class CudaPythonDevice(Device):
+    """A device by `cuda.bindings.runtime`, in its primary context, which torch and CuPy share."""
+
+    def __init__(self, index: int = 0) -> None:
+        count = device_count()
+        if index >= count:
+            raise MissingCapabilityError(
+                f"cuda:{index} was asked for, but this machine has {counted(count, 'CUDA device')}"
+            )
+        self.index = index
+        self.api = f"cuda-python {_version()}"
+        with self.current():
+            _call(cudart.cudaFree, 0)  # makes the context, where errors are still plain to read
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        before = _call(cudart.cudaGetDevice)
+        _call(cudart.cudaSetDevice, self.index)
+        try:
+            yield
+        finally:
+            _call(cudart.cudaSetDevice, before)
+
+    def allocate(self, size: int) -> int:
+        return int(_call(cudart.cudaMalloc, size, wanted=f"{size:,} bytes on the device"))
+
+    def free(self, pointer: int) -> None:
+        _call(cudart.cudaFree, pointer)
+
+    def allocate_host(self, size: int) -> np.ndarray:
+        address = int(
+            _call(
+                cudart.cudaHostAlloc,
+                size,
+                cudart.cudaHostAllocDefault,
+                wanted=f"{size:,} bytes of page-locked host memory",
+            )
+        )
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def free_host(self, memory: np.ndarray) -> None:
+        _call(cudart.cudaFreeHost, memory.ctypes.data)
+
+    def copy_in(self, target: int, source: np.ndarray, stream: Stream) -> None:
+        self._copy(
+            target, source.ctypes.data, source.nbytes, stream, _kind("cudaMemcpyHostToDevice")
+        )
+
+    def copy_out(self, target: np.ndarray, source: int, stream: Stream) -> None:
+        self._copy(
+            target.ctypes.data, source, target.nbytes, stream, _kind("cudaMemcpyDeviceToHost")
+        )
+
+    def copy_within(self, target: int, source: int, size: int, stream: Stream) -> None:
+        self._copy(target, source, size, stream, _kind("cudaMemcpyDeviceToDevice"))
+
+    def _copy(self, target: int, source: int, size: int, stream: Stream, kind: Any) -> None:
+        _call(cudart.cudaMemcpyAsync, target, source, size, kind, stream)
+
+    def create_stream(self) -> Stream:
+        return _call(cudart.cudaStreamCreateWithFlags, cudart.cudaStreamNonBlocking)
+
+    def destroy_stream(self, stream: Stream) -> None:
+        _call(cudart.cudaStreamDestroy, stream)
+
+    def handle_of(self, stream: Stream) -> int:
+        return int(stream)
+
+    def synchronize(self, stream: Stream) -> None:
+        _call(cudart.cudaStreamSynchronize, stream)
+
+    def order(self, first: int, then: int) -> None:
+        event = _call(cudart.cudaEventCreateWithFlags, cudart.cudaEventDisableTiming)
+        try:
+            _call(cudart.cudaEventRecord, event, cudart.cudaStream_t(first))
+            _call(cudart.cudaStreamWaitEvent, cudart.cudaStream_t(then), event, 0)
+        finally:
+            _call(cudart.cudaEventDestroy, event)
+
+    def create_event(self, *, blocking: bool = False) -> Event:
+        flags = cudart.cudaEventBlockingSync if blocking else cudart.cudaEventDefault
+        return _call(cudart.cudaEventCreateWithFlags, flags)
+
+    def destroy_event(self, event: Event) -> None:
+        _call(cudart.cudaEventDestroy, event)
+
+    def record(self, event: Event, stream: Stream) -> None:
+        _call(cudart.cudaEventRecord, event, stream)
+
+    def wait(self, event: Event) -> None:
+        _call(cudart.cudaEventSynchronize, event)
+
+    def elapsed_ms(self, start: Event, end: Event) -> float:
+        return float(_call(cudart.cudaEventElapsedTime, start, end))
+
+    def spin(self) -> None:
+        _call(cudart.cudaSetDeviceFlags, cudart.cudaDeviceScheduleSpin)
+
+    def begin_capture(self, stream: Stream) -> None:
+        # Thread-local: other sessions may allocate meanwhile in their own threads.
+        mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _call(cudart.cudaStreamBeginCapture, stream, mode)
+
+    def end_capture(self, stream: Stream) -> Graph:
+        recorded = _call(cudart.cudaStreamEndCapture, stream)
+        try:
+            return _call(cudart.cudaGraphInstantiate, recorded, 0)
+        finally:
+            _call(cudart.cudaGraphDestroy, recorded)
+
+    def launch(self, graph: Graph, stream: Stream) -> None:
+        _call(cudart.cudaGraphLaunch, graph, stream)
+
+    def destroy_graph(self, graph: Graph) -> None:
+        _call(cudart.cudaGraphExecDestroy, graph)
+
+    def memory(self) -> MemoryInfo:
+        free, total = _call(cudart.cudaMemGetInfo)
+        return MemoryInfo(int(free), int(total))
+
+    def properties(self) -> DeviceProperties:
+        found = _call(cudart.cudaGetDeviceProperties, self.index)
+        return DeviceProperties(
+            name=_text(found.name),
+            compute_capability=f"{found.major}.{found.minor}",
+            multiprocessors=int(found.multiProcessorCount),
+            l2_bytes=int(found.l2CacheSize),
+            integrated=bool(found.integrated),
+            pci_bus_id=_text(_call(cudart.cudaDeviceGetPCIBusId, _PCI_LENGTH, self.index)),
+            driver=version_words(_call(cudart.cudaDriverGetVersion)),
+            runtime=version_words(_call(cudart.cudaRuntimeGetVersion)),
+        )
+
+    def close(self) -> None:
+        """Do nothing: the primary context belongs to the process."""
+
+
+def device_count() -> int:
+    """Return how many CUDA devices there are.
+
+    Raises:
+        MissingCapabilityError: there is none, or no driver that fits, in CUDA's words.
+    """
+    error, count = cudart.cudaGetDeviceCount()
+    if error.name in _NO_DEVICE or (error.name == "cudaSuccess" and count == 0):
+        name = "cudaErrorNoDevice" if error.name == "cudaSuccess" else error.name
+        raise MissingCapabilityError(
+            f"no usable CUDA device here ({name}: {_words(error)}); `gsp-deploy doctor` tells "
+            "what is missing"
+        )
+    _check(error, "cudaGetDeviceCount", "")
+    return int(count)
+
+
+def _kind(name: str) -> Any:
+    return getattr(cudart.cudaMemcpyKind, name)
+
+
+def _call(function: Any, *arguments: Any, wanted: str = "") -> Any:
+    """Call the runtime and return what it gives beside its error code: one value, or several."""
+    error, *values = function(*arguments)
+    _check(error, function.__name__, wanted)
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _check(error: Any, function: str, wanted: str) -> None:
+    if int(error) != 0:
+        asked = f" for {wanted}" if wanted else ""
+        raise DeviceError(f"{function}{asked} failed with {error.name}: {_words(error)}")
+
+
+def _words(error: Any) -> str:
+    _, words = cudart.cudaGetErrorString(error)
+    return _text(words)
+
+
+def _text(words: bytes | str) -> str:
+    if isinstance(words, str):
+        return words
+    return words.split(b"\0")[0].decode(errors="replace")
+
+
+def _version() -> str:
+    for package in ("cuda-bindings", "cuda-python"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "of an unknown version"

@@ -1,0 +1,143 @@
+"""Making one candidate and measuring it, by the exporter, the evaluation and the benchmark."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.base.files import sha256_of
+from gsp_deploy.benchmark import BenchmarkSettings
+from gsp_deploy.benchmark.inputs import example_inputs
+from gsp_deploy.benchmark.run import OUTPUTS
+from gsp_deploy.benchmark.timing import Latency, Rounds, interleave, ratio_quartiles
+from gsp_deploy.checkpoint import load_checkpoint
+from gsp_deploy.config import ModelConfig
+from gsp_deploy.data import Dataset
+from gsp_deploy.export import ExportedModel, ExportOptions, Source, export_onnx
+from gsp_deploy.export.quantisation import cache_path
+from gsp_deploy.model import EmbeddingModel
+from gsp_deploy.parity import open_rounding
+from gsp_deploy.retrieval.evaluation import evaluate
+from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
+from gsp_deploy.tuning.engines import engine_of
+from gsp_deploy.tuning.images import CalibrationImages
+from gsp_deploy.tuning.space import Candidate
+from gsp_deploy.tuning.study import Quality, Speed
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every candidate is made from and measured with.
+
+    Attributes:
+        checkpoint: the model.
+        config: of the model.
+        dataset: to score on.
+        calibration: for int8.
+        int8_drop: points of MAP@R that int8 may lose before layers stay in float32.
+        settings: of the benchmark.
+        engines: measure TensorRT engines built from the exports, and not ONNX Runtime.
+    """
+
+    checkpoint: Path
+    config: ModelConfig
+    dataset: Dataset
+    calibration: CalibrationImages
+    int8_drop: float
+    settings: BenchmarkSettings
+    engines: bool = False
+
+    def export(
+        self, candidate: Candidate, path: Path, sibling: Path | None = None
+    ) -> ExportedModel:
+        """Export a candidate; `sibling` is another of its precision and size, with int8's ranges.
+
+        Raises:
+            GspDeployError: it cannot be exported.
+        """
+        model = self._model(candidate)
+        spec = model.config.preprocessing
+        assert spec is not None  # `reference_of` refused a head alone
+        options = ExportOptions(
+            precision=candidate.precision, iterations=candidate.steps, max_drop=self.int8_drop
+        )
+        source = Source.of(self.checkpoint)
+        images = self.calibration.at(spec) if candidate.precision == "int8" else None
+        if images is not None and sibling is not None and cache_path(sibling).exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(cache_path(sibling), cache_path(path))
+        return export_onnx(model, path, options, source=source, quantisation=images)
+
+    def score(self, exported: ExportedModel) -> Quality:
+        """Search the test images among themselves, or as the data set's protocol says."""
+        chosen = self.settings
+        options = SessionOptions(chosen.device, chosen.threads, chosen.provider)
+        with open_rounding(self._artifact(exported.path), options) as session:
+            (found,) = evaluate([session], self.dataset, ranks=(1,)).models.values()
+            emulated = "emulated" in session.info.device
+        certificate = exported.manifest.certificate
+        return Quality(
+            sha256=sha256_of(exported.path),
+            solver_steps=None if certificate is None else certificate.steps,
+            map_at_r=100 * found.map_at_r,
+            recall_at_1=100 * found.recall_at[1],
+            emulated=emulated,
+            notes=tuple(_notes(exported.manifest)),
+        )
+
+    def time(self, model: Path, reference: Path, batches: tuple[int, ...]) -> dict[int, Speed]:
+        """Run a candidate and the reference, both exports, in turns by the benchmark's rounds."""
+        with self._open(reference, batches) as ours, self._open(model, batches) as candidate:
+            speeds = {batch: self._speed(ours, candidate, batch) for batch in batches}
+        if model != reference:
+            return speeds
+        # Against itself: 1 by definition, and the quartiles tell how noisy the machine is.
+        return {batch: replace(speed, ratio=1.0) for batch, speed in speeds.items()}
+
+    def _artifact(self, onnx: Path) -> Path:
+        """Return what is measured of an export."""
+        return engine_of(onnx, max(self.settings.batches)) if self.engines else onnx
+
+    def _open(self, onnx: Path, batches: tuple[int, ...]) -> EmbeddingSession:
+        settings = self.settings
+        return open_session(
+            self._artifact(onnx),
+            settings.device,
+            threads=settings.threads,
+            provider=settings.provider,
+            max_batch=max(batches),
+        )
+
+    def _speed(self, reference: EmbeddingSession, model: EmbeddingSession, batch: int) -> Speed:
+        tasks = [
+            partial(session.infer, example_inputs(session, batch, self.settings), OUTPUTS)
+            for session in (reference, model)
+        ]
+        theirs, ours = interleave(tasks, Rounds.of(self.settings)).T
+        low, ratio, high = ratio_quartiles(ours, theirs)
+        return Speed(ratio, low, high, reference_p50=Latency.of(theirs).p50)
+
+    def _model(self, candidate: Candidate) -> EmbeddingModel:
+        model = load_checkpoint(self.checkpoint)
+        assert model.config.preprocessing is not None
+        spec = candidate.preprocessing(model.config.preprocessing)
+        model.config = replace(model.config, preprocessing=spec)
+        return model
+
+
+def _notes(manifest: ExportManifest) -> list[str]:
+    record, certificate = manifest.quantisation, manifest.certificate
+    notes = []
+    if record is not None:
+        kept = len(record.float_layers)
+        notes.append(
+            f"{kept} of {record.layers} layers stay in fp32" if kept else "every layer in int8"
+        )
+        notes += record.notes
+    if certificate is not None and not certificate.is_converged:
+        error = 100 * certificate.worst_relative_weight_error
+        notes.append(f"the solver leaves the weights wrong by up to {error:.2g} % of their spread")
+    return notes
