@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from gsp_deploy.checkpoint import read_checkpoint
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -113,8 +115,21 @@ def test_the_wheel_says_how_to_run_it_and_what_it_needs(wheel: dict[str, bytes])
     extras = PYPROJECT["project"]["optional-dependencies"]
     for extra in extras:
         assert f"Provides-Extra: {extra}\n" in about["METADATA"]
-    assert "License-Expression: MIT\n" in about["METADATA"]
+    assert "License-Expression: MIT AND Apache-2.0\n" in about["METADATA"]
     assert "licenses/LICENSE" in about
+
+
+def test_every_shipped_checkpoint_has_a_card_and_its_licence(wheel: dict[str, bytes]) -> None:
+    shipped = [Path(name).stem for name in wheel if name.endswith(".safetensors")]
+    assert shipped
+    for name in shipped:
+        metadata = read_checkpoint(ROOT / "models" / f"{name}.safetensors").metadata
+        assert metadata is not None
+        card = wheel[f"gsp_deploy_models/{name}.md"].decode()
+        text = wheel[f"gsp_deploy_models/licenses/{name}.txt"].decode()
+        assert f"| licence | {metadata.provenance.license}" in card
+        title = {"MIT": "MIT License", "Apache-2.0": "Apache License"}
+        assert title[str(metadata.provenance.license)] in text
 
 
 def test_the_demo_runs_from_the_wheel_alone(wheel: dict[str, bytes], tmp_path: Path) -> None:
