@@ -1,8 +1,9 @@
-"""`gsp-deploy demo`: the whole way once, ending with what was proven and measured."""
+"""`gsp-deploy demo`: the whole chain once, ending with what was proven and measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,14 @@ from gsp_deploy_cli.tables import show
 if TYPE_CHECKING:
     from gsp_deploy.benchmark.report import ModelResult
     from gsp_deploy.demo import DemoReport
+    from gsp_deploy.engine.build import BuiltEngine
     from gsp_deploy.parity import ParityReport
+
+NEXT = (
+    ("export it", "gsp-deploy export model.safetensors -o model.onnx"),
+    ("prove it", "gsp-deploy check model.safetensors model.onnx --images photos/"),
+    ("on your GPU", "gsp-deploy build model.onnx -o model.engine"),
+)
 
 
 def demo(
@@ -27,7 +35,7 @@ def demo(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Deploy the shipped checkpoint: export, check, bench, embed. No GPU, no download."""
+    """Deploy the shipped checkpoint: export, check, bench, build, search. No GPU, no download."""
     from gsp_deploy.demo import run_demo
     from gsp_deploy.errors import GateError
 
@@ -55,7 +63,10 @@ def _document(report: DemoReport) -> dict[str, Any]:
         "artifacts": [str(export.path) for export in report.exports],
         "parity": [parity.to_dict() for parity in report.parity],
         "benchmark": report.benchmark.to_dict(),
+        "engine": None if report.engine is None else str(report.engine.path),
         "gallery": str(report.gallery),
+        "query": str(report.query),
+        "hits": [asdict(hit) for hit in report.hits],
         "report": str(report.page),
     }
 
@@ -81,8 +92,16 @@ def _report(report: DemoReport) -> None:
         show.note(f"note: {note}")
     show.out.print("w error: mixing weights, relative to their spread. x GAP: time relative to the")
     show.out.print("same network with average pooling, run in turns.")
+    if report.engine is not None:
+        show.table(
+            "Engine, built without a GPU and not run",
+            ["for", "precision", "layers", "size", "built in"],
+            [_engine_row(report.engine)],
+        )
     show.out.print()
     show.facts("Files", _files(report, titles))
+    show.out.print()
+    show.facts("Next, with your own checkpoint", NEXT)
 
 
 def _deployed(report: DemoReport) -> list[tuple[str, str]]:
@@ -105,10 +124,24 @@ def _files(report: DemoReport, titles: Sequence[str]) -> list[tuple[str, str]]:
     exported = zip(titles, report.exports, strict=True)
     return [
         *((title, str(export.path)) for title, export in exported),
-        ("embeddings", str(report.gallery)),
+        *(() if report.engine is None else (("engine", str(report.engine.path)),)),
+        ("gallery", str(report.gallery)),
         ("images", str(report.folder / "images")),
         ("benchmark", str(report.folder / "benchmark.json")),
         ("report", str(report.page)),
+    ]
+
+
+def _engine_row(engine: BuiltEngine) -> list[str]:
+    from gsp_deploy.engine.targets import sm_of
+
+    manifest = engine.manifest
+    return [
+        ", ".join(sm_of(capability) for capability in manifest.compute_capabilities),
+        manifest.precision.asked,
+        f"{manifest.layers}",
+        f"{manifest.plan_bytes / 2**20:.1f} MiB",
+        f"{manifest.build_seconds:.1f} s",
     ]
 
 

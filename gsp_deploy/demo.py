@@ -1,10 +1,10 @@
-"""The whole way once, on real images and without a GPU: export, check, bench, embed."""
+"""The whole chain once, on real images and without a GPU: export, build, check, bench, search."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -16,17 +16,25 @@ from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchma
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.data import Dataset, open_dataset
 from gsp_deploy.data.writing import write_tree
+from gsp_deploy.engine.api import installed_flavours
+from gsp_deploy.engine.build import BuiltEngine, build_engine
+from gsp_deploy.engine.options import BuildOptions
+from gsp_deploy.engine.targets import sm_of
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.export import ExportedModel, ExportOptions, Source, export_onnx
 from gsp_deploy.export.calibration import calibration_from_files
 from gsp_deploy.images.files import ImageReader, find_images, read_images
 from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_rounding
 from gsp_deploy.report import html_page, read_documents, take_pictures
-from gsp_deploy.retrieval.embedding import embed_files, write_table
+from gsp_deploy.retrieval.embedding import embed_files
+from gsp_deploy.retrieval.gallery import Hit, build_gallery, identity_of, write_gallery
 from gsp_deploy.runtime import open_session
 
 SHIPPED = "glyphs.safetensors"
 MARKER = "demo.json"
+# Compute capabilities that the engine is built for: RTX 30 and RTX 50 cards.
+ENGINE_TARGETS = ("8.6", "12.0")
+HITS = 5
 BATCHES = (1, 8)
 ROUNDS = 40
 
@@ -67,7 +75,10 @@ class DemoReport:
         exports: the artifacts, in the order of `ARTIFACTS`.
         parity: each artifact against the checkpoint.
         benchmark: all artifacts in one interleaved run.
-        gallery: the table of embeddings.
+        engine: a plan of TensorRT-RTX; None where TensorRT-RTX is not installed.
+        gallery: the folder of the searchable gallery, which holds every image but the query.
+        query: the image that was searched for.
+        hits: what the search found, the nearest first.
         page: everything above as one HTML page.
     """
 
@@ -78,7 +89,10 @@ class DemoReport:
     exports: tuple[ExportedModel, ...]
     parity: tuple[ParityReport, ...]
     benchmark: BenchmarkReport
+    engine: BuiltEngine | None
     gallery: Path
+    query: Path
+    hits: tuple[Hit, ...]
     page: Path
 
     @property
@@ -122,8 +136,10 @@ def run_demo(
     )
     benchmark = run_benchmark([export.path for export in exports], settings)
     benchmark.save(folder / "benchmark.json")
-    announce("embedding the gallery")
-    gallery = _embed(exports[0].path, images, folder / "gallery.npy")
+    engine = _build(exports[0].path, folder / "model.engine", announce)
+    announce("embedding the images into a gallery, and searching it")
+    query, *others = images
+    hits = _search(exports[0].path, query, others, folder)
     announce("writing the report")
     for artifact, report in zip(ARTIFACTS, parity, strict=True):
         write_document(folder / f"check-{Path(artifact.file).stem}.json", "check", report.to_dict())
@@ -136,7 +152,10 @@ def run_demo(
         exports,
         parity,
         benchmark,
-        gallery,
+        engine,
+        folder / "gallery",
+        query,
+        hits,
         page,
     )
 
@@ -195,11 +214,26 @@ def _check(
         return compare_files(reference, candidate, image_reader(reference, candidate, images))
 
 
-def _embed(model: Path, images: list[Path], output: Path) -> Path:
+def _build(onnx: Path, engine: Path, announce: Announce) -> BuiltEngine | None:
+    """Build a real plan for two GPUs if TensorRT-RTX is here; it needs no GPU for that."""
+    if "tensorrt-rtx" not in installed_flavours():
+        announce("no engine: TensorRT-RTX is not installed")
+        return None
+    announce(f"building an engine for {' and '.join(map(sm_of, ENGINE_TARGETS))}")
+    return build_engine(onnx, engine, BuildOptions(targets=ENGINE_TARGETS))
+
+
+def _search(model: Path, query: Path, others: list[Path], folder: Path) -> tuple[Hit, ...]:
+    """Fill a gallery with all images but the query, and search it once."""
     with open_session(model) as session:
-        assert session.info.preprocessing is not None
-        table = embed_files(session, ImageReader(images, session.info.preprocessing))
-    return write_table(table, output)[0]
+        spec = session.info.require_preprocessing()
+        gallery = build_gallery(session, ImageReader(others, spec))
+        table = embed_files(session, ImageReader([query], spec))
+        (hits,), _ = gallery.search(identity_of(session), table.embeddings, HITS)
+    write_gallery(gallery, folder / "gallery")
+    results = [{"query": str(query), "hits": [asdict(hit) for hit in hits]}]
+    write_document(folder / "search.json", "search", {"results": results})
+    return tuple(hits)
 
 
 def _write_page(

@@ -8,12 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gsp_deploy.artifact import read_sidecar
-from gsp_deploy.demo import ARTIFACTS, DemoReport, run_demo
+from gsp_deploy.artifact.engine_manifest import check_plan
+from gsp_deploy.demo import ARTIFACTS, ENGINE_TARGETS, HITS, DemoReport, run_demo
+from gsp_deploy.engine.api import installed_flavours
 from gsp_deploy.errors import UsageError
+from gsp_deploy.images.files import name_with_folder
+from gsp_deploy.retrieval.gallery import open_gallery
 from gsp_deploy_cli.main import main
 
 
@@ -43,11 +46,30 @@ def test_every_artifact_was_measured(report: DemoReport) -> None:
         assert all(result.pooling_cost is not None for result in model.batches)
 
 
-def test_the_gallery_has_a_row_an_image(report: DemoReport) -> None:
-    embeddings = np.load(report.gallery)
+def test_the_gallery_holds_every_image_but_the_query(report: DemoReport) -> None:
+    gallery = open_gallery(report.gallery)
     assert (report.images, report.classes) == (9, 3)
-    assert embeddings.shape == (9, report.exports[0].manifest.model.head.embedding_dim)
-    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    assert len(gallery.files) == 8
+    assert str(report.query) not in gallery.files
+
+
+def test_the_search_finds_images_and_the_page_shows_them(report: DemoReport) -> None:
+    assert len(report.hits) == HITS
+    cosines = [hit.cosine for hit in report.hits]
+    assert cosines == sorted(cosines, reverse=True)
+    page = report.page.read_text(encoding="utf-8")
+    assert '<section id="search">' in page
+    assert page.count(f'alt="{name_with_folder(report.hits[0].file)}"') >= 1
+
+
+def test_the_engine_is_a_real_plan_for_two_gpus(report: DemoReport) -> None:
+    if "tensorrt-rtx" not in installed_flavours():
+        assert report.engine is None
+        return
+    assert report.engine is not None
+    assert report.engine.manifest.compute_capabilities == ENGINE_TARGETS
+    assert report.engine.manifest.layers > 20
+    check_plan(report.engine.manifest, report.engine.path)
 
 
 def test_the_page_tells_of_every_artifact(report: DemoReport) -> None:

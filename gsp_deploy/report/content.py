@@ -15,7 +15,7 @@ from typing import ClassVar
 from markupsafe import Markup
 
 from gsp_deploy.report.figures import is_figure
-from gsp_deploy.report.neighbours import Strip
+from gsp_deploy.report.neighbours import Strip, Tile
 from gsp_deploy.report.panels import Panel
 
 
@@ -89,7 +89,16 @@ class Maps:
     kind: ClassVar[str] = "maps"
 
 
-Block = Table | Chart | Neighbours | Maps
+@dataclass(frozen=True)
+class Hits:
+    """Searches as pictures: in each, the query first and then what it found."""
+
+    searches: tuple[tuple[Tile, ...], ...]
+
+    kind: ClassVar[str] = "hits"
+
+
+Block = Table | Chart | Neighbours | Maps | Hits
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.report.checks import Check
 from gsp_deploy.report.evaluations import JOINED, Evaluated
 from gsp_deploy.report.names import shortest_names
+from gsp_deploy.report.searches import Searched, read_search
 
 T = TypeVar("T")
 
@@ -47,12 +48,14 @@ class Documents:
         checks: parity of one artifact each.
         benchmarks: latency of several models each.
         evaluations: retrieval metrics of one or several models each.
+        searches: queries of galleries, each with what it found.
     """
 
     artifacts: tuple[Artifact, ...] = ()
     checks: tuple[Check, ...] = ()
     benchmarks: tuple[BenchmarkReport, ...] = ()
     evaluations: tuple[Evaluated, ...] = ()
+    searches: tuple[Searched, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,6 +77,7 @@ class _Found:
     checks: list[Check] = field(default_factory=list)
     benchmarks: list[BenchmarkReport] = field(default_factory=list)
     evaluations: list[Evaluated] = field(default_factory=list)
+    searches: list[Searched] = field(default_factory=list)
 
 
 def read_documents(paths: Iterable[Path]) -> Documents:
@@ -94,12 +98,13 @@ def read_documents(paths: Iterable[Path]) -> Documents:
             raise DataError(f"{path}: no such file or folder")
         elif not _add(path, found):
             raise DataError(
-                f"{path}: expected a manifest, or what `check`, `evaluate` or `bench` print with "
-                "--json"
+                f"{path}: expected a manifest, or what `check`, `evaluate`, `bench` or `search` "
+                "print with --json"
             )
     if not any(vars(found).values()):
         raise DataError(
-            "nothing to report: no manifest, and no document of `check`, `bench` or `evaluate`"
+            "nothing to report: no manifest, and no document of `check`, `bench`, `evaluate` or "
+            "`search`"
         )
     return _ordered(_named(found))
 
@@ -113,6 +118,7 @@ def _named(found: _Found) -> Documents:
         tuple(replace(check, name=name) for check, name in zip(found.checks, checks, strict=True)),
         tuple(_with_short_names(report) for report in found.benchmarks),
         tuple(found.evaluations),
+        tuple(found.searches),
     )
 
 
@@ -146,6 +152,8 @@ def _add(path: Path, found: _Found) -> bool:
         found.checks.append(_read(Check.from_document, data, path))
     elif kind == "evaluate":
         found.evaluations.append(_read(Evaluated.from_document, data, path))
+    elif kind == "search":
+        found.searches += _read(read_search, data, path)
     elif kind == "bench":
         found.benchmarks.append(read_report(path))
     else:

@@ -52,6 +52,14 @@ def test_an_evaluation_is_read(tmp_path: Path) -> None:
     assert found.models["a.onnx"]["map_at_r"] == 0.25
 
 
+def test_a_search_is_read(tmp_path: Path) -> None:
+    hits = [{"rank": 1, "cosine": 0.75, "file": "a/2.png"}]
+    document = {"document": "search", "version": 1, "results": [{"query": "a/1.png", "hits": hits}]}
+    (tmp_path / "search.json").write_text(json.dumps(document))
+    (found,) = read_documents([tmp_path / "search.json"]).searches
+    assert (found.query, found.hits[0].file, found.hits[0].cosine) == ("a/1.png", "a/2.png", 0.75)
+
+
 def test_what_is_named_must_be_of_use(deployed: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a manifest"):
         read_documents([deployed / "thesis.json"])

@@ -13,6 +13,7 @@ from gsp_deploy.report.sections.images import kept, neighbours
 from gsp_deploy.report.sections.latency import latency
 from gsp_deploy.report.sections.parity import parity
 from gsp_deploy.report.sections.retrieval import retrieval
+from gsp_deploy.report.sections.search import search
 from gsp_deploy.report.sections.solver import solver
 from gsp_deploy.report.sections.sustained import sustained
 
@@ -25,6 +26,7 @@ def all_sections(documents: Documents, pictures: Pictures | None) -> list[Sectio
         parity(documents),
         retrieval(documents),
         neighbours(pictures),
+        search(documents),
         latency(documents),
         stages(documents),
         layers(documents),
