@@ -57,19 +57,14 @@ def build(
 ) -> None:
     """Build a TensorRT or TensorRT-RTX engine, its manifest beside it."""
     from gsp_deploy.artifact import refuse_model_overwrite
-    from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
+    from gsp_deploy.artifact.kind import ENGINE, require_kind
     from gsp_deploy.engine.build import build_engine
     from gsp_deploy.engine.preflight import read_preflight
     from gsp_deploy.engine.refit import refit_engine
     from gsp_deploy.engine.source import SourceOptions, onnx_of
-    from gsp_deploy.errors import UsageError
     from gsp_deploy_cli.tables.build import report, show_preflight
 
-    if output.suffix not in ENGINE_SUFFIXES:
-        endings = ", ".join(ENGINE_SUFFIXES)
-        raise UsageError(
-            f"{output}: expected an output ending in {endings}, so that it can be opened"
-        )
+    require_kind(output, ENGINE, what="an output")
     options = build_options(precision, target or (), shapes, builder, plan, pooling)
     wanted = SourceOptions(precision, pooling.form, shapes.dynamic_size, onnx)
     for file in (output, onnx):

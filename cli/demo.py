@@ -72,9 +72,9 @@ def _document(report: DemoReport) -> dict[str, Any]:
 
 
 def _report(report: DemoReport) -> None:
-    from gsp_deploy.demo import ARTIFACTS
+    from gsp_deploy.demo import VARIANTS
 
-    titles = [artifact.title for artifact in ARTIFACTS]
+    titles = [artifact.title for artifact in VARIANTS]
     show.out.print()
     show.facts("Deployed and proven", _deployed(report))
     show.out.print()

@@ -149,6 +149,7 @@ def export(
             "expected a checkpoint to export, or --from MODEL.onnx to rewrite, got neither"
         )
     from gsp_deploy.artifact import refuse_model_overwrite
+    from gsp_deploy.artifact.kind import ONNX, require_kind
     from gsp_deploy.export import ExportOptions, Source, export_onnx
 
     int8.check(precision, calibrate)
@@ -168,8 +169,7 @@ def export(
         calibration_method=int8.calibration_method or ExportOptions.calibration_method,  # type: ignore[arg-type]
         max_drop=ExportOptions.max_drop if int8.max_drop is None else int8.max_drop,
     )
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output}: expected an output ending in .onnx, so that it can be opened")
+    require_kind(output, ONNX, what="an output")
     refuse_model_overwrite(output, force)
     model = reference.load(checkpoint)
     options.check_against(model.config)

@@ -171,6 +171,7 @@ def tune(
 
 
 def _check_output(output: Path | None, has_limits: bool, force: bool) -> None:
+    from gsp_deploy.artifact.kind import ONNX, require_kind
     from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.errors import UsageError
 
@@ -178,8 +179,7 @@ def _check_output(output: Path | None, has_limits: bool, force: bool) -> None:
         return
     if not has_limits:
         raise UsageError("-o writes the one that is chosen; pass --max-latency or --max-drop")
-    if output.suffix != ".onnx":
-        raise UsageError(f"expected an output named .onnx, got {output.name!r}")
+    require_kind(output, ONNX, what="an output")
     refuse_overwrite(output, force)
 
 

@@ -21,8 +21,6 @@ ResizeMode = Literal["crop", "stretch"]
 DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20}
 
 FEATURES = "features"
-# What a file is called that a model can be built from again.
-CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth")
 # timm takes more than names: `hf-hub:` and `local-dir:` load what a checkpoint has no right to ask
 # for, and so does this option.
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import available_cores
 from gsp_deploy.base.files import write_document, write_text
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
@@ -21,7 +23,7 @@ from gsp_deploy.engine.build import BuiltEngine, build_engine
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.targets import sm_of
 from gsp_deploy.errors import CheckpointError, UsageError
-from gsp_deploy.export import ExportedModel, ExportOptions, Source, export_onnx
+from gsp_deploy.export import ExportOptions, Source, export_onnx
 from gsp_deploy.export.calibration import calibration_from_files
 from gsp_deploy.images.files import ImageReader, find_images, read_images
 from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_rounding
@@ -42,7 +44,7 @@ Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Variant:
     """One way to export the model, and what the demo calls it."""
 
     title: str
@@ -50,17 +52,17 @@ class Artifact:
     options: ExportOptions
 
 
-ARTIFACTS = (
-    Artifact("Newton, fp32", "model.onnx", ExportOptions(outputs=("attributes", "weights"))),
-    Artifact(
+VARIANTS = (
+    Variant("Newton, fp32", "model.onnx", ExportOptions(outputs=("attributes", "weights"))),
+    Variant(
         "paper's 100 steps",
         "model-paper.onnx",
         ExportOptions(outputs=("weights",), solver="fixed-point", iterations=100),
     ),
-    Artifact(
+    Variant(
         "Newton, fp16", "model-fp16.onnx", ExportOptions(outputs=("weights",), precision="fp16")
     ),
-    Artifact("Newton, uint8 in", "model-uint8.onnx", ExportOptions(include_preprocessing=True)),
+    Variant("Newton, uint8 in", "model-uint8.onnx", ExportOptions(include_preprocessing=True)),
 )
 
 
@@ -72,7 +74,7 @@ class DemoReport:
         folder: where everything lies.
         checkpoint: the model that was deployed.
         images: how many test images, of how many unseen classes.
-        exports: the artifacts, in the order of `ARTIFACTS`.
+        exports: the artifacts, in the order of `VARIANTS`.
         parity: each artifact against the checkpoint.
         benchmark: all artifacts in one interleaved run.
         engine: a plan of TensorRT-RTX; None where TensorRT-RTX is not installed.
@@ -86,7 +88,7 @@ class DemoReport:
     checkpoint: Path
     images: int
     classes: int
-    exports: tuple[ExportedModel, ...]
+    exports: tuple[Artifact[ExportManifest], ...]
     parity: tuple[ParityReport, ...]
     benchmark: BenchmarkReport
     engine: BuiltEngine | None
@@ -126,9 +128,7 @@ def run_demo(
     checkpoint = _copy_checkpoint(folder)
     announce("writing test images of unseen classes")
     images = _write_images(checkpoint, folder / "images", classes, images_per_class)
-    exports = tuple(
-        _export(checkpoint, folder, artifact, images, announce) for artifact in ARTIFACTS
-    )
+    exports = tuple(_export(checkpoint, folder, variant, images, announce) for variant in VARIANTS)
     parity = tuple(_check(checkpoint, export.path, images, announce) for export in exports)
     announce("benchmarking all artifacts in turns")
     settings = BenchmarkSettings(
@@ -141,8 +141,8 @@ def run_demo(
     query, *others = images
     hits = _search(exports[0].path, query, others, folder)
     announce("writing the report")
-    for artifact, report in zip(ARTIFACTS, parity, strict=True):
-        write_document(folder / f"check-{Path(artifact.file).stem}.json", "check", report.to_dict())
+    for variant, report in zip(VARIANTS, parity, strict=True):
+        write_document(folder / f"check-{Path(variant.file).stem}.json", "check", report.to_dict())
     page = _write_page(checkpoint, exports, images, folder)
     return DemoReport(
         folder,
@@ -196,14 +196,14 @@ def _write_images(
 
 
 def _export(
-    checkpoint: Path, folder: Path, artifact: Artifact, images: list[Path], announce: Announce
-) -> ExportedModel:
-    announce(f"exporting: {artifact.title}")
+    checkpoint: Path, folder: Path, variant: Variant, images: list[Path], announce: Announce
+) -> Artifact[ExportManifest]:
+    announce(f"exporting: {variant.title}")
     model = load_checkpoint(checkpoint)
     assert model.config.preprocessing is not None
     calibration = calibration_from_files(images[0].parents[1], model.config.preprocessing)
     source = Source.of(checkpoint)
-    return export_onnx(model, folder / artifact.file, artifact.options, calibration, source)
+    return export_onnx(model, folder / variant.file, variant.options, calibration, source)
 
 
 def _check(
@@ -237,7 +237,7 @@ def _search(model: Path, query: Path, others: list[Path], folder: Path) -> tuple
 
 
 def _write_page(
-    checkpoint: Path, exports: Sequence[ExportedModel], images: list[Path], folder: Path
+    checkpoint: Path, exports: Sequence[Artifact[ExportManifest]], images: list[Path], folder: Path
 ) -> Path:
     """Report what lies in the folder; the pictures show what half precision does to neighbours."""
     deployed = next(e.path for e in exports if e.manifest.precision == "fp16")

@@ -19,14 +19,13 @@ from gsp_deploy.artifact import (
     sidecar_path,
 )
 from gsp_deploy.artifact.engine_manifest import (
-    ENGINE_SUFFIXES,
     EngineManifest,
     check_plan,
     read_engine_sidecar,
 )
+from gsp_deploy.artifact.kind import CHECKPOINT, ENGINE, ONNX, endings, kind_of
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
 from gsp_deploy.base.files import sha256_of
-from gsp_deploy.config import CHECKPOINT_SUFFIXES
 from gsp_deploy.engine.machine import Machine, misfits
 from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 
@@ -65,27 +64,28 @@ def inspect_file(path: Path) -> Inspection:
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
-    if path.suffix == ".onnx":
-        kind, facts, warnings = _onnx(path)
-    elif path.suffix in CHECKPOINT_SUFFIXES:
-        kind, facts = _checkpoint(path)
-        warnings = ()
-    elif path.suffix in ENGINE_SUFFIXES:
-        kind, facts, warnings = _engine(path)
-    elif path.suffix == ".json" and path.with_suffix("").suffix in ENGINE_SUFFIXES:
-        manifest = read_engine_sidecar(path.with_suffix(""))
-        assert manifest is not None  # it is this very file
-        kind, facts, warnings = "manifest of an engine", _engine_facts(manifest), ()
-    elif path.suffix == ".json":
+    kind, facts, warnings = _read(path)
+    return Inspection(path, kind, path.stat().st_size, sha256_of(path), facts, warnings)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """Return what a file is in words, the facts in it, and what does not fit."""
+    readers = {ONNX: _onnx, CHECKPOINT: _checkpoint, ENGINE: _engine}
+    kind = kind_of(path)
+    if kind in readers:
+        return readers[kind](path)
+    if path.suffix == ".json" and kind_of(path.with_suffix("")) is ENGINE:
+        engine = read_engine_sidecar(path.with_suffix(""))
+        assert engine is not None  # it is this very file
+        return "manifest of an engine", _engine_facts(engine), ()
+    if path.suffix == ".json":
         export = read_sidecar(path.with_suffix(""))
         assert export is not None  # it is this very file
-        kind, facts, warnings = "manifest", _manifest(export), ()
-    else:
-        raise UsageError(
-            f"{path}: expected a .safetensors, .pt, .onnx, .engine or .json of ours, "
-            f"got {path.suffix or 'no suffix'}"
-        )
-    return Inspection(path, kind, path.stat().st_size, sha256_of(path), facts, warnings)
+        return "manifest", _manifest(export), ()
+    raise UsageError(
+        f"{path}: expected a model ending in {endings(*readers)}, or its .json, "
+        f"got {path.suffix or 'no suffix'}"
+    )
 
 
 def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
@@ -198,7 +198,7 @@ def _manifest(manifest: ExportManifest) -> dict[str, Any]:
     }
 
 
-def _checkpoint(path: Path) -> tuple[str, dict[str, Any]]:
+def _checkpoint(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     from gsp_deploy.checkpoint import read_checkpoint  # needs torch
 
     contents = read_checkpoint(path)
@@ -210,10 +210,7 @@ def _checkpoint(path: Path) -> tuple[str, dict[str, Any]]:
         ],
     }
     if contents.metadata is None:
-        return "state dict without settings", facts
+        return "state dict without settings", facts, ()
     provenance = {k: v for k, v in dataclasses.asdict(contents.metadata.provenance).items() if v}
-    return "checkpoint", {
-        "model": contents.metadata.model.to_dict(),
-        "provenance": provenance,
-        **facts,
-    }
+    described = {"model": contents.metadata.model.to_dict(), "provenance": provenance}
+    return "checkpoint", {**described, **facts}, ()

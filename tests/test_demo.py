@@ -12,7 +12,7 @@ import pytest
 
 from gsp_deploy.artifact import read_sidecar
 from gsp_deploy.artifact.engine_manifest import check_plan
-from gsp_deploy.demo import ARTIFACTS, ENGINE_TARGETS, HITS, DemoReport, run_demo
+from gsp_deploy.demo import ENGINE_TARGETS, HITS, VARIANTS, DemoReport, run_demo
 from gsp_deploy.engine.api import installed_flavours
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import name_with_folder
@@ -27,7 +27,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
 
 
 def test_the_folder_holds_every_artifact_with_its_manifest(report: DemoReport) -> None:
-    for artifact, exported in zip(ARTIFACTS, report.exports, strict=True):
+    for artifact, exported in zip(VARIANTS, report.exports, strict=True):
         assert exported.path == report.folder / artifact.file
         assert read_sidecar(exported.path) == exported.manifest
     assert report.exports[1].manifest.certificate.steps == 100
@@ -41,7 +41,7 @@ def test_float32_artifacts_equal_the_checkpoint(report: DemoReport) -> None:
 
 
 def test_every_artifact_was_measured(report: DemoReport) -> None:
-    assert [model.name for model in report.benchmark.models] == [a.file for a in ARTIFACTS]
+    assert [model.name for model in report.benchmark.models] == [a.file for a in VARIANTS]
     for model in report.benchmark.models:
         assert all(result.pooling_cost is not None for result in model.batches)
 
@@ -74,7 +74,7 @@ def test_the_engine_is_a_real_plan_for_two_gpus(report: DemoReport) -> None:
 
 def test_the_page_tells_of_every_artifact(report: DemoReport) -> None:
     page = report.page.read_text(encoding="utf-8")
-    assert all(f"{artifact.file}</th>" in page for artifact in ARTIFACTS)
+    assert all(f"{artifact.file}</th>" in page for artifact in VARIANTS)
     assert "What the pooling keeps" in page
 
 
@@ -124,7 +124,7 @@ def test_the_document_is_all_of_the_report(run, report: DemoReport) -> None:
     told = json.loads(out)
     assert (code, told["document"], told["classes"], told["images"]) == (0, "demo", 3, 9)
     assert all(Path(file).is_file() for file in (*told["artifacts"], told["report"]))
-    assert [parity["passed"] for parity in told["parity"]] == [True] * len(ARTIFACTS)
+    assert [parity["passed"] for parity in told["parity"]] == [True] * len(VARIANTS)
     assert told["benchmark"] == json.loads(json.dumps(report.benchmark.to_dict()))
 
 
@@ -134,7 +134,7 @@ def test_every_artifact_has_its_figures_in_both_tables_and_its_file(run, report)
     lines = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
     whole = "".join(out.split())
     for artifact, parity, model, export in zip(
-        ARTIFACTS, report.parity, report.benchmark.models, report.exports, strict=True
+        VARIANTS, report.parity, report.benchmark.models, report.exports, strict=True
     ):
         of_it = [line.removeprefix(artifact.title).split() for line in lines
                  if line.startswith(artifact.title)]  # fmt: skip
@@ -157,4 +157,4 @@ def test_a_failed_gate_ends_in_its_exit_code_after_the_tables(run, report: DemoR
     code, out, err = run(found=replace(report, parity=(failed, *report.parity[1:])))
     assert code == 3
     assert out.count("FAIL") == 1
-    assert err.splitlines()[-1] == f"error: parity gates failed for {ARTIFACTS[0].file}"
+    assert err.splitlines()[-1] == f"error: parity gates failed for {VARIANTS[0].file}"

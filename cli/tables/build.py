@@ -11,8 +11,8 @@ from gsp_deploy.base.words import counted
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
+    from gsp_deploy.artifact.artifact import Artifact
     from gsp_deploy.artifact.engine_manifest import EngineManifest, ShapeRange
-    from gsp_deploy.engine.build import BuiltEngine
     from gsp_deploy.engine.preflight import Preflight
 
 MIB = 1 << 20
@@ -27,7 +27,7 @@ def show_preflight(found: Preflight, low_memory: bool) -> None:
         show.note(f"note: {line}")
 
 
-def report(built: BuiltEngine, preflight: Preflight, json: bool) -> None:
+def report(built: Artifact[EngineManifest], preflight: Preflight, json: bool) -> None:
     """Print the manifest as a JSON document, or what matters of it as facts."""
     if json:
         show.document(

@@ -11,8 +11,8 @@ from gsp_deploy_cli.options.reference import settings_in_words
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
-    from gsp_deploy.artifact import QuantisationRecord, SolverCertificate
-    from gsp_deploy.export import ExportedModel
+    from gsp_deploy.artifact import ExportManifest, QuantisationRecord, SolverCertificate
+    from gsp_deploy.artifact.artifact import Artifact
 
 
 _POOLING = {
@@ -21,7 +21,7 @@ _POOLING = {
 }
 
 
-def report(exported: ExportedModel, json: bool) -> None:
+def report(exported: Artifact[ExportManifest], json: bool) -> None:
     """Print the manifest as a JSON document, or what matters of it as facts and tables."""
     manifest = exported.manifest
     if manifest.certificate is not None and not manifest.certificate.is_converged:
@@ -100,7 +100,7 @@ def _report_quantisation(record: QuantisationRecord) -> None:
         show.note(f"note: {note}")
 
 
-def check_drop(exported: ExportedModel) -> None:
+def check_drop(exported: Artifact[ExportManifest]) -> None:
     """Raise where int8 lost more than was allowed; the best attempt has been written."""
     from gsp_deploy.errors import GateError
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import HardwareCompatibility
+from gsp_deploy.artifact.kind import BUNDLE_MARK
 from gsp_deploy.base.schema import DocumentFormat, from_fields
 from gsp_deploy.bundle.files import check_inside, read_own_text
 from gsp_deploy.config import PreprocessingSpec
@@ -24,7 +25,7 @@ FORMAT = DocumentFormat(
     "the bundle's manifest",
     "package the model again with this version",
 )
-MANIFEST_NAME = "bundle.json"
+MANIFEST_NAME = BUNDLE_MARK
 
 BundleRuntime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gsp_deploy.artifact import (
     ExportManifest,
@@ -24,7 +24,6 @@ from gsp_deploy.artifact import (
 from gsp_deploy.base.files import sha256_of, write_text
 from gsp_deploy.base.schema import DocumentFormat, from_fields
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.engine.api import FLAVOURS, Flavour
 from gsp_deploy.errors import ConfigError, ModelFileError, brief
 
 FORMAT = DocumentFormat(
@@ -34,8 +33,8 @@ FORMAT = DocumentFormat(
     "the engine's manifest",
     "build the engine again with this version",
 )
-ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
-
+Flavour = Literal["tensorrt", "tensorrt-rtx"]
+FLAVOURS: tuple[str, ...] = get_args(Flavour)
 HardwareCompatibility = Literal["none", "ampere+", "same-capability"]
 
 _CAPABILITY = re.compile(r"\d{1,2}\.\d")
@@ -216,6 +215,20 @@ def read_engine_sidecar(engine: str | os.PathLike[str]) -> EngineManifest | None
     """
     text = sidecar_text(engine, "the engine's manifest")
     return None if text is None else EngineManifest.from_json(text, sidecar_path(engine))
+
+
+def read_checked_engine(engine: Path) -> EngineManifest | None:
+    """Return the manifest beside a plan, held against the plan; None where there is none.
+
+    Raises:
+        ModelFileError: the plan is missing, or is not the file that its manifest describes.
+    """
+    if not engine.is_file():
+        raise ModelFileError(f"{engine}: no such engine file")
+    manifest = read_engine_sidecar(engine)
+    if manifest is not None:
+        check_plan(manifest, engine)
+    return manifest
 
 
 def check_plan(manifest: EngineManifest, engine: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
+from gsp_deploy.artifact.kind import CHECKPOINT, ENGINE, ONNX, kind_of, require_kind
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.config import GSPConfig, ModelConfig
 from gsp_deploy.errors import GspDeployError, UsageError
@@ -63,7 +63,7 @@ def open_entrants(
             observe(f"opening {name}")
             session = stack.enter_context(open_with(path, settings.session_options(plugins)))
             config = model_config(session)
-            twin_file = folder / f"{index}{_twin_suffix(path)}"
+            twin_file = folder / f"{index}{require_kind(session.info.path).suffixes[0]}"
             no_twin = _write_twin(session, config, twin_file, settings)
             twin = None
             if no_twin is None:
@@ -86,17 +86,11 @@ def model_config(session: EmbeddingSession) -> ModelConfig | None:
     """Return what an open model is, as its file tells; None for a graph that is not ours."""
     if session.info.manifest is not None:
         return session.info.manifest.model
-    if session.info.path.suffix in (".onnx", *ENGINE_SUFFIXES):
+    if kind_of(session.info.path) is not CHECKPOINT:
         return None
     from gsp_deploy.runtime.torch_session import TorchSession
 
     return session.model.config if isinstance(session, TorchSession) else None
-
-
-def _twin_suffix(path: Path) -> str:
-    if path.suffix in ENGINE_SUFFIXES:
-        return ".engine"
-    return ".onnx" if path.suffix == ".onnx" else ".safetensors"
 
 
 def _write_twin(
@@ -110,13 +104,13 @@ def _write_twin(
     if not isinstance(config.head, GSPConfig):
         return f"its own pooling is {config.head.pooling}"
     try:
-        if target.suffix == ".engine":
+        if kind_of(target) is ENGINE:
             from gsp_deploy.benchmark.engine_twin import write_engine_twin
             from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
             assert isinstance(session, TensorRTSession)
             write_engine_twin(session.info.path, session.manifest, target)
-        elif target.suffix == ".onnx":
+        elif kind_of(target) is ONNX:
             from gsp_deploy.export.twin import write_twin
 
             write_twin(session.info.path, target)

@@ -7,7 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
-from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
+from gsp_deploy.artifact.kind import require_kind
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.runtime import open_with
@@ -36,12 +36,7 @@ def main() -> None:
 
 
 def _import_runtime(model: Path) -> None:
-    if model.suffix in ENGINE_SUFFIXES:
-        import gsp_deploy.runtime.engine_loading
-    elif model.suffix == ".onnx":
-        import gsp_deploy.runtime.onnx_session
-    else:
-        import gsp_deploy.runtime.torch_session  # noqa: F401
+    require_kind(model).prepare()
 
 
 def peak_memory_mb() -> float:

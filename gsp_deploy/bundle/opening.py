@@ -12,8 +12,8 @@ from gsp_deploy.artifact.bundle_manifest import (
     read_bundle_manifest,
 )
 from gsp_deploy.bundle.files import misfit
-from gsp_deploy.errors import GateError, MissingCapabilityError
-from gsp_deploy.runtime import EmbeddingSession, open_session
+from gsp_deploy.errors import GateError, MissingCapabilityError, UsageError
+from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,25 @@ def open_bundle(
     if found := misfit(Path(folder)):
         raise GateError(f"{folder}: {found}; copy the bundle again")
     return open_artifact(Path(folder), manifest, options or BundleOptions()).session
+
+
+def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
+    """Open a bundle with the options of any session; see `open_bundle`.
+
+    Raises:
+        UsageError: a provider or plugins are given, which the bundle chooses itself.
+    """
+    if options.provider is not None or options.plugins:
+        raise UsageError(f"{folder}: a bundle chooses its own provider and plugins; leave them out")
+    chosen = BundleOptions(
+        device=options.device,
+        threads=options.threads,
+        max_batch=options.max_batch,
+        allow_host_code=options.allow_host_code,
+        cuda_graphs=options.cuda_graphs,
+        cuda_api=options.cuda_api,
+    )
+    return open_bundle(folder, chosen)
 
 
 def open_artifact(folder: Path, manifest: BundleManifest, options: BundleOptions) -> Opened:

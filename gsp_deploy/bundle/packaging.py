@@ -13,11 +13,11 @@ from gsp_deploy import __version__
 from gsp_deploy.artifact import ExportManifest, sidecar_path
 from gsp_deploy.artifact.bundle_manifest import MANIFEST_NAME, BundledArtifact, BundleManifest
 from gsp_deploy.artifact.engine_manifest import (
-    ENGINE_SUFFIXES,
     EngineManifest,
     check_plan,
     read_engine_sidecar,
 )
+from gsp_deploy.artifact.kind import ENGINE, ONNX, require_kind
 from gsp_deploy.base.files import sha256_of, write_text
 from gsp_deploy.bundle.files import copy_file, new_folder, write_sums
 from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
@@ -170,16 +170,12 @@ def _write_contents(
 
 def _engine_of(path: Path, options: PackageOptions) -> EngineManifest | None:
     """Return the engine's manifest, or None for an ONNX model, having checked what goes with it."""
-    if path.suffix == ".onnx":
+    kind = require_kind(path, ONNX, ENGINE, hint="export a checkpoint first")
+    if kind is ONNX:
         for option, value in (("--onnx", options.onnx), ("--plugin", options.plugin)):
             if value is not None:
                 raise UsageError(f"{option} belongs to an engine, and {path} is none")
         return None
-    if path.suffix not in ENGINE_SUFFIXES:
-        raise UsageError(
-            f"{path}: expected a model ending in .onnx or {', '.join(ENGINE_SUFFIXES)}, got "
-            f"{path.suffix or 'no suffix'}; export a checkpoint first"
-        )
     if not path.is_file():
         raise ModelFileError(f"{path}: no such engine file")
     manifest = read_engine_sidecar(path)

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from gsp_deploy.artifact.kind import ONNX, kind_of
 from gsp_deploy.checkpoint.integrity import damaged_record, digest_of
 from gsp_deploy.checkpoint.metadata import DIGEST, METADATA_KEY, CheckpointMetadata, parse_header
 from gsp_deploy.errors import CheckpointError, brief, reason_of
@@ -85,7 +86,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
 def _check_kind(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
-    if path.suffix == ".onnx":
+    if kind_of(path) is ONNX:
         raise CheckpointError(
             f"{path}: an exported model and no checkpoint; `export --from` rewrites one, `build` "
             "takes it as it is"

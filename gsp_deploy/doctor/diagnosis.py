@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.artifact.engine_manifest import FLAVOURS
 from gsp_deploy.base.environment import Environment, can_import, package_versions
 from gsp_deploy.base.words import counted
 from gsp_deploy.doctor.needs import (
@@ -16,7 +17,7 @@ from gsp_deploy.doctor.needs import (
     needs_beside_packages,
     readiness,
 )
-from gsp_deploy.engine.api import FLAVOURS, WORDS, load_tensorrt
+from gsp_deploy.engine.api import WORDS, load_tensorrt
 from gsp_deploy.engine.plugins import describe_plugin
 from gsp_deploy.engine.preflight import read_preflight
 from gsp_deploy.errors import GspDeployError, reason_of

@@ -15,13 +15,12 @@ from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any
 
+from gsp_deploy.artifact.engine_manifest import FLAVOURS
 from gsp_deploy.base.environment import can_import
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief, reason_of
 
-Flavour = Literal["tensorrt", "tensorrt-rtx"]
-FLAVOURS: tuple[str, ...] = get_args(Flavour)
 WORDS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 OLDEST = (10, 3)
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from gsp_deploy.artifact import ExportManifest, TensorSpec, sidecar_path
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.engine_manifest import (
+    FLAVOURS,
     EngineManifest,
     PluginRecord,
     PrecisionSummary,
     ShapeRange,
     write_engine_sidecar,
 )
+from gsp_deploy.artifact.kind import ENGINE
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.base.files import replacing_together, sha256_of
-from gsp_deploy.engine.api import FLAVOURS, load_tensorrt
+from gsp_deploy.engine.api import load_tensorrt
 from gsp_deploy.engine.attempt import Job
 from gsp_deploy.engine.inspector import check_engine
 from gsp_deploy.engine.machine import Machine
@@ -34,14 +37,6 @@ from gsp_deploy.engine.targets import choose_targets
 from gsp_deploy.errors import UsageError
 
 
-@dataclass(frozen=True)
-class BuiltEngine:
-    """A plan on disk and its manifest."""
-
-    path: Path
-    manifest: EngineManifest
-
-
 def build_engine(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -49,7 +44,7 @@ def build_engine(
     flavour: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
     report: Report = lambda done, phase: None,
-) -> BuiltEngine:
+) -> Artifact[EngineManifest]:
     """Build a plan from an ONNX file and write it with its manifest beside it.
 
     The network is strongly typed: what computes in which type is settled in the ONNX file, and
@@ -101,7 +96,7 @@ def build_engine(
             notes=tuple(notes),
         )
         write_engine_sidecar(manifest, draft)
-    return BuiltEngine(path, manifest)
+    return Artifact(path, ENGINE, manifest)
 
 
 def _profiles(

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.artifact import sidecar_path
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     check_plan,
     read_engine_sidecar,
     write_engine_sidecar,
 )
+from gsp_deploy.artifact.kind import ENGINE
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.base.files import replacing_together, sha256_of
 from gsp_deploy.engine.api import TensorRT, load_tensorrt
-from gsp_deploy.engine.build import BuiltEngine
 from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
@@ -25,7 +26,7 @@ from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
 
 def refit_engine(
     engine: str | os.PathLike[str], source: str | os.PathLike[str], path: str | os.PathLike[str]
-) -> BuiltEngine:
+) -> Artifact[EngineManifest]:
     """Write a plan with the weights of an ONNX file in place of its own.
 
     Args:
@@ -57,7 +58,7 @@ def refit_engine(
             notes=(*manifest.notes, f"refitted from {engine.name}"),
         )
         write_engine_sidecar(described, draft)
-    return BuiltEngine(path, described)
+    return Artifact(path, ENGINE, described)
 
 
 def _refittable(engine: Path) -> EngineManifest:
@@ -85,7 +86,7 @@ def _refit(tensorrt: TensorRT, engine: Path, source: Path) -> bytes:
     refitter = module.Refitter(loaded, log)
     parser = module.OnnxParserRefitter(refitter, log)
     if not parser.refit_from_file(str(source)):
-        raise fail(f"finds in {source.name} not the weights that it needs")
+        raise fail(f"finds that {source.name} does not contain the weights that this engine needs")
     if missing := list(refitter.get_missing_weights()):
         raise GspDeployError(
             f"{engine}: {source.name} lacks {len(missing)} of its weights, {missing[0]} among them"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.kind import CHECKPOINT, ONNX, require_kind
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
-from gsp_deploy.config import CHECKPOINT_SUFFIXES
 from gsp_deploy.errors import ModelFileError, UsageError
 
 POOLINGS = ("unrolled", "plugin")
@@ -60,16 +60,11 @@ def onnx_of(
         raise ModelFileError(f"{source}: no such file")
     with tempfile.TemporaryDirectory(prefix="gsp-build-") as folder:
         made = options.keep or Path(folder) / options.name_for(source)
-        if source.suffix in CHECKPOINT_SUFFIXES:
+        if require_kind(source, ONNX, CHECKPOINT) is CHECKPOINT:
             tell(f"exporting {source.name}")
             yield _export(source, made, options)
-        elif source.suffix == ".onnx":
-            yield _rewrite(source, made, Path(folder), options, tell)
         else:
-            raise UsageError(
-                f"{source}: expected an .onnx or a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), "
-                f"got {source.suffix or 'no suffix'}"
-            )
+            yield _rewrite(source, made, Path(folder), options, tell)
 
 
 def _export(source: Path, target: Path, options: SourceOptions) -> Path:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gsp_deploy.config import CHECKPOINT_SUFFIXES, GSPConfig, ModelConfig
+from gsp_deploy.artifact.kind import CHECKPOINT, ONNX, kind_of
+from gsp_deploy.config import GSPConfig, ModelConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.runtime.session import SessionOptions
@@ -94,11 +95,11 @@ def _reader(
 ) -> Iterator[tuple[Reader, float | None]]:
     """Yield what gives the maps of a chunk of images, and mu."""
     path, manifest = session.info.path, session.info.manifest
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if kind_of(path) is CHECKPOINT:
         yield _from_checkpoint(session)
         return
     ratio = _transport_ratio(path, None if manifest is None else manifest.model)
-    if path.suffix != ".onnx":
+    if kind_of(path) is not ONNX:
         yield _from_outputs(session), ratio
         return
     with _inside(session) as read:

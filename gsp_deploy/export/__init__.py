@@ -17,7 +17,6 @@ from gsp_deploy.export.calibration import (
 from gsp_deploy.export.options import ExportOptions
 
 if TYPE_CHECKING:
-    from gsp_deploy.export.model_file import ExportedModel
     from gsp_deploy.export.onnx_model import Source, export_onnx
     from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
     from gsp_deploy.export.rewriting import rewrite_pooling
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Calibration",
     "ExportOptions",
-    "ExportedModel",
     "QuantisationImages",
     "Source",
     "calibration_from_files",
@@ -36,7 +34,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ExportedModel": "gsp_deploy.export.model_file",
     "QuantisationImages": "gsp_deploy.export.quantisation",
     "Source": "gsp_deploy.export.onnx_model",
     "export_onnx": "gsp_deploy.export.onnx_model",

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from gsp_deploy.artifact import ExportManifest, SolverCertificate
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.calibration import Calibration, default_calibration
@@ -24,7 +25,7 @@ from gsp_deploy.export.certificate import certify
 from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE, in_head
 from gsp_deploy.export.head import SolverPlan
-from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
+from gsp_deploy.export.model_file import read_model, write_model
 from gsp_deploy.export.options import BFLOAT16_OPSET
 from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
 
@@ -38,7 +39,7 @@ def convert_precision(
     target: str | os.PathLike[str],
     precision: str,
     calibration: Calibration | None = None,
-) -> ExportedModel:
+) -> Artifact[ExportManifest]:
     """Write a float32 export of ours in `fp16` or `bf16`.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,19 +10,13 @@ import onnx_ir as ir
 
 import gsp_deploy
 from gsp_deploy.artifact import METADATA_KEY, ExportManifest, sidecar_path, write_sidecar
+from gsp_deploy.artifact.artifact import Artifact
+from gsp_deploy.artifact.kind import ONNX
 from gsp_deploy.base.files import replacing_together, sha256_of
 from gsp_deploy.errors import GspDeployError, ModelFileError, reason_of
 
 # Protobuf ends at 2 GB; stay clear of it.
 EXTERNAL_DATA_BYTES = 1_900_000_000
-
-
-@dataclass(frozen=True)
-class ExportedModel:
-    """An ONNX file on disk and its manifest."""
-
-    path: Path
-    manifest: ExportManifest
 
 
 def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
@@ -49,7 +43,7 @@ def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
 
 def write_model(
     network: ir.Model, path: Path, manifest: ExportManifest, external_data: bool
-) -> ExportedModel:
+) -> Artifact[ExportManifest]:
     """Check the model as a whole, then move it, its data and its manifest into place.
 
     The weights go into a file beside it when asked to, and where protobuf could not hold them.
@@ -69,7 +63,7 @@ def write_model(
             raise GspDeployError(f"the exported graph is invalid: {reason_of(error)}") from error
         manifest = replace(manifest, sha256=sha256_of(draft))
         write_sidecar(manifest, draft)
-    return ExportedModel(path, manifest)
+    return Artifact(path, ONNX, manifest)
 
 
 def weight_bytes(network: ir.Model) -> int:

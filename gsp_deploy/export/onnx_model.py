@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from gsp_deploy.artifact import ExportManifest, SolverCertificate, TensorSpec
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import package_versions
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.checkpoint import read_metadata
@@ -19,7 +20,7 @@ from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.head import SolverPlan
-from gsp_deploy.export.model_file import ExportedModel, write_model
+from gsp_deploy.export.model_file import write_model
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.plugin_node import fold_pooling
 from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
@@ -49,7 +50,7 @@ def export_onnx(
     source: Source | None = None,
     quantisation: QuantisationImages | None = None,
     tell: Callable[[str], None] = lambda line: None,
-) -> ExportedModel:
+) -> Artifact[ExportManifest]:
     """Write the model as ONNX with its manifest beside it.
 
     The solver is certified on the calibration images (crops of photographs where none are

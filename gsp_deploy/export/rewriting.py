@@ -6,9 +6,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.pooling_node import PoolingForm
 from gsp_deploy.errors import UsageError
-from gsp_deploy.export.model_file import ExportedModel, read_model, write_model
+from gsp_deploy.export.model_file import read_model, write_model
 from gsp_deploy.export.plugin_node import drop_body, fold_pooling
 
 
@@ -17,7 +19,7 @@ def rewrite_pooling(
     target: str | os.PathLike[str],
     form: PoolingForm,
     external_data: bool = False,
-) -> ExportedModel:
+) -> Artifact[ExportManifest]:
     """Write an export of ours with its pooling in another form; what it computes stays the same.
 
     The manifest, its certificate included, is carried over: the solver is the same to the node.

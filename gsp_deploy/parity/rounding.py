@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from gsp_deploy.artifact.kind import ONNX, kind_of
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, implied_device, open_with
 
 _CPU = "CPU"
@@ -24,7 +25,7 @@ def open_rounding(
     source = Path(path)
     options = options or SessionOptions(implied_device([source]))
     session = open_with(source, options)
-    if source.suffix != ".onnx" or session.info.device != _CPU:
+    if kind_of(source) is not ONNX or session.info.device != _CPU:
         return session
     widened = _with_rounding(source)
     if widened is None:

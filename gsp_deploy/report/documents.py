@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gsp_deploy.artifact import ExportManifest
-from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES, EngineManifest
+from gsp_deploy.artifact.artifact import Artifact
+from gsp_deploy.artifact.engine_manifest import EngineManifest
+from gsp_deploy.artifact.kind import kind_of
 from gsp_deploy.benchmark import BenchmarkReport, read_report
 from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.report.checks import Check
@@ -21,22 +23,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A model file with its manifest: the path, what it is called here, and what it says."""
+class NamedArtifact(Artifact[ExportManifest | EngineManifest]):
+    """A model whose manifest was found, and what the report calls it."""
 
-    path: str
     name: str
-    manifest: ExportManifest | EngineManifest
-
-    @property
-    def engine(self) -> EngineManifest | None:
-        """Its manifest, where it is an engine."""
-        return self.manifest if isinstance(self.manifest, EngineManifest) else None
-
-    @property
-    def export(self) -> ExportManifest | None:
-        """The manifest of the ONNX file: itself, or what an engine was built from; None unknown."""
-        return self.manifest if isinstance(self.manifest, ExportManifest) else self.manifest.export
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Documents:
         searches: queries of galleries, each with what it found.
     """
 
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[NamedArtifact, ...] = ()
     checks: tuple[Check, ...] = ()
     benchmarks: tuple[BenchmarkReport, ...] = ()
     evaluations: tuple[Evaluated, ...] = ()
@@ -73,7 +63,7 @@ class Documents:
 
 @dataclass
 class _Found:
-    artifacts: list[Artifact] = field(default_factory=list)
+    artifacts: list[NamedArtifact] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     benchmarks: list[BenchmarkReport] = field(default_factory=list)
     evaluations: list[Evaluated] = field(default_factory=list)
@@ -111,7 +101,7 @@ def read_documents(paths: Iterable[Path]) -> Documents:
 
 def _named(found: _Found) -> Documents:
     """Call artifacts by the ends of their paths that tell them apart within their kind."""
-    artifacts = shortest_names([artifact.path for artifact in found.artifacts])
+    artifacts = shortest_names([str(artifact.path) for artifact in found.artifacts])
     checks = shortest_names([check.path for check in found.checks])
     return Documents(
         tuple(replace(a, name=name) for a, name in zip(found.artifacts, artifacts, strict=True)),
@@ -137,24 +127,21 @@ def _ordered(documents: Documents) -> Documents:
 
 def _add(path: Path, found: _Found) -> bool:
     """Read one file into `found`; return whether it is a document that a report shows."""
-    model = str(path).removesuffix(".json")
-    if model.endswith(".onnx"):
-        manifest = ExportManifest.from_json(_text(path), path)
-        found.artifacts.append(Artifact(model, path.stem, manifest))
-        return True
-    if model.endswith(ENGINE_SUFFIXES):
-        engine = EngineManifest.from_json(_text(path), path)
-        found.artifacts.append(Artifact(model, path.stem, engine))
+    model = path.with_suffix("")
+    kind = kind_of(model)
+    if kind is not None and kind.document is not None:
+        manifest = kind.parse_manifest(_text(path), path)
+        found.artifacts.append(NamedArtifact(model, kind, manifest, model.name))
         return True
     data = _json(path)
-    kind = data.get("document") if isinstance(data, dict) else None
-    if kind == "check":
+    document = data.get("document") if isinstance(data, dict) else None
+    if document == "check":
         found.checks.append(_read(Check.from_document, data, path))
-    elif kind == "evaluate":
+    elif document == "evaluate":
         found.evaluations.append(_read(Evaluated.from_document, data, path))
-    elif kind == "search":
+    elif document == "search":
         found.searches += _read(read_search, data, path)
-    elif kind == "bench":
+    elif document == "bench":
         found.benchmarks.append(read_report(path))
     else:
         return False

@@ -16,9 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES
-from gsp_deploy.config import CHECKPOINT_SUFFIXES
-from gsp_deploy.errors import MissingCapabilityError, UsageError
+from gsp_deploy.artifact.kind import kind_of, require_kind
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
 __all__ = [
@@ -45,10 +43,11 @@ def open_session(
     plugins: Sequence[str | os.PathLike[str]] = (),
     allow_host_code: bool = False,
 ) -> EmbeddingSession:
-    """Open a model file for embedding; its suffix tells the runtime.
+    """Open a model for embedding; its kind decides the runtime.
 
     Args:
-        path: `.safetensors`, `.pt` (PyTorch), `.onnx` (ONNX Runtime) or `.engine` (TensorRT).
+        path: `.safetensors`, `.pt` (PyTorch), `.onnx` (ONNX Runtime), `.engine` (TensorRT), or the
+            folder of a bundle.
         device: `cpu`, `cuda` or `cuda:N`; None is `cuda` for engines, `cpu` for the others.
         threads: threads of one inference on the CPU; None leaves it to the runtime.
         provider: ONNX Runtime's execution provider, such as `TensorrtExecutionProvider` or
@@ -62,7 +61,7 @@ def open_session(
         allow_host_code: for engines: load version-compatible ones, which carry host code.
 
     Raises:
-        UsageError: the suffix or an option is unknown.
+        UsageError: the kind or an option is unknown.
         ModelFileError, CheckpointError: the file is missing or damaged.
         MissingCapabilityError: this machine lacks the runtime, the device or the provider.
     """
@@ -83,39 +82,11 @@ def open_session(
 
 def open_with(path: str | os.PathLike[str], options: SessionOptions) -> EmbeddingSession:
     """Open a model file with options that are put together already; see `open_session`."""
-    source = Path(path)
-    try:
-        if source.suffix in ENGINE_SUFFIXES:
-            if options.device == "cpu":
-                raise UsageError(f"{source}: an engine runs on a GPU, not on cpu; leave out device")
-            from gsp_deploy.runtime.engine_loading import open_engine
-
-            return open_engine(source, options)
-        if source.suffix == ".onnx":
-            from gsp_deploy.runtime.onnx_session import OnnxSession
-
-            return OnnxSession(source, options)
-        if source.suffix in CHECKPOINT_SUFFIXES:
-            from gsp_deploy.runtime.torch_session import TorchSession
-
-            return TorchSession(source, options)
-    except ModuleNotFoundError as error:
-        raise MissingCapabilityError(
-            f"{source}: needs the package {error.name!r}, which is not installed: "
-            f"pip install 'gsp-deploy[{_extra_of(source)}]'"
-        ) from error
-    raise UsageError(
-        f"{source}: expected a model ending in .onnx, "
-        f"{', '.join((*ENGINE_SUFFIXES, *CHECKPOINT_SUFFIXES))}, got {source.suffix or 'no suffix'}"
-    )
+    session: EmbeddingSession = require_kind(path).open(Path(path), options)
+    return session
 
 
 def implied_device(models: Sequence[str | os.PathLike[str]]) -> str:
     """Return where models run if nothing else is said: `cuda` if one is an engine, else `cpu`."""
-    return "cuda" if any(Path(model).suffix in ENGINE_SUFFIXES for model in models) else "cpu"
-
-
-def _extra_of(source: Path) -> str:
-    if source.suffix in ENGINE_SUFFIXES:
-        return "gpu"
-    return "cpu" if source.suffix == ".onnx" else "train"
+    kinds = [kind_of(model) for model in models]
+    return "cuda" if any(kind is not None and kind.device == "cuda" for kind in kinds) else "cpu"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from gsp_deploy.artifact import ExportManifest, TensorSpec, read_sidecar
-from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES, EngineManifest, read_engine_sidecar
+from gsp_deploy.artifact.engine_manifest import EngineManifest, read_engine_sidecar
+from gsp_deploy.artifact.kind import ENGINE, ONNX, require_kind
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ModelFileError, UsageError
 
@@ -59,14 +60,10 @@ def served_model(path: Path) -> ServedModel:
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
-    if path.suffix in ENGINE_SUFFIXES:
-        return _engine(path)
-    if path.suffix == ".onnx":
-        return _onnx(path)
-    raise UsageError(
-        f"{path}: Triton takes .onnx or {', '.join(ENGINE_SUFFIXES)}, got "
-        f"{path.suffix or 'no suffix'}; export the checkpoint first"
+    kind = require_kind(
+        path, ONNX, ENGINE, what="a model for Triton", hint="export the checkpoint first"
     )
+    return _engine(path) if kind is ENGINE else _onnx(path)
 
 
 def _onnx(path: Path) -> ServedModel:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.benchmark.inputs import example_inputs
@@ -16,7 +17,7 @@ from gsp_deploy.benchmark.timing import Latency, Rounds, interleave, ratio_quart
 from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
-from gsp_deploy.export import ExportedModel, ExportOptions, Source, export_onnx
+from gsp_deploy.export import ExportOptions, Source, export_onnx
 from gsp_deploy.export.quantisation import cache_path
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.parity import open_rounding
@@ -52,7 +53,7 @@ class Workshop:
 
     def export(
         self, candidate: Candidate, path: Path, sibling: Path | None = None
-    ) -> ExportedModel:
+    ) -> Artifact[ExportManifest]:
         """Export a candidate; `sibling` is another of its precision and size, with int8's ranges.
 
         Raises:
@@ -71,7 +72,7 @@ class Workshop:
             shutil.copyfile(cache_path(sibling), cache_path(path))
         return export_onnx(model, path, options, source=source, quantisation=images)
 
-    def score(self, exported: ExportedModel) -> Quality:
+    def score(self, exported: Artifact[ExportManifest]) -> Quality:
         """Search the test images among themselves, or as the data set's protocol says."""
         chosen = self.settings
         options = SessionOptions(chosen.device, chosen.threads, chosen.provider)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gsp_deploy.artifact import read_sidecar
+from gsp_deploy.artifact import ExportManifest, read_sidecar
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.errors import GspDeployError
-from gsp_deploy.export import ExportedModel
 from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Study
@@ -77,7 +77,7 @@ class Progress:
             certified is not None and certified.solver_steps == candidate.steps
         )
 
-    def _export(self, candidate: Candidate) -> ExportedModel:
+    def _export(self, candidate: Candidate) -> Artifact[ExportManifest]:
         sibling = self.study.model_path(_certified(candidate))
         return self.workshop.export(candidate, self.study.model_path(candidate), sibling)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.artifact.kind import ONNX, kind_of
 from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
@@ -120,7 +121,7 @@ def _workshop(checkpoint: Path, dataset: Dataset, settings: TuningSettings) -> W
 
 
 def _config(checkpoint: Path) -> ModelConfig:
-    if checkpoint.suffix == ".onnx":
+    if kind_of(checkpoint) is ONNX:
         raise UsageError(
             f"{checkpoint}: tuning exports the model in many forms and starts from a checkpoint"
         )

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsp_deploy.artifact.artifact import Artifact
+from gsp_deploy.artifact.engine_manifest import EngineManifest
 from gsp_deploy.engine.api import TensorRT, installed_flavours, load_tensorrt
-from gsp_deploy.engine.build import BuiltEngine, build_engine
+from gsp_deploy.engine.build import build_engine
 from gsp_deploy.engine.machine import Machine, misfits
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.errors import UsageError
@@ -27,7 +29,9 @@ def tensorrt() -> TensorRT:
     return load_tensorrt()
 
 
-def build(onnx: Path, folder: Path, tensorrt: TensorRT, **options: object) -> BuiltEngine:
+def build(
+    onnx: Path, folder: Path, tensorrt: TensorRT, **options: object
+) -> Artifact[EngineManifest]:
     path = folder / f"model{len(list(folder.iterdir()))}.engine"
     return build_engine(onnx, path, BuildOptions(**options), tensorrt.flavour)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
-from gsp_deploy.artifact.engine_manifest import check_plan, read_engine_sidecar
+from gsp_deploy.artifact.artifact import Artifact
+from gsp_deploy.artifact.engine_manifest import EngineManifest, check_plan, read_engine_sidecar
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.config import BaselineConfig
 from gsp_deploy.engine.api import TensorRT
-from gsp_deploy.engine.build import BuiltEngine, build_engine
+from gsp_deploy.engine.build import build_engine
 from gsp_deploy.engine.network import parse_onnx
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.profiles import SizeRange, parse_size
@@ -49,7 +50,7 @@ def _mode(head: GSPConfig | BaselineConfig) -> str:
     return f"{head.pooling} with max residual" if head.max_residual else head.pooling
 
 
-def build(onnx: Path, folder: Path, *targets: str, **options: object) -> BuiltEngine:
+def build(onnx: Path, folder: Path, *targets: str, **options: object) -> Artifact[EngineManifest]:
     return build_engine(onnx, folder / "model.engine", BuildOptions(targets=targets, **options))
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gsp_deploy.artifact import TensorSpec
-from gsp_deploy.artifact.engine_manifest import ENGINE_SUFFIXES, EngineManifest, read_engine_sidecar
+from gsp_deploy.artifact.engine_manifest import EngineManifest, read_engine_sidecar
+from gsp_deploy.artifact.kind import ENGINE, kind_of
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import Rounds
 from gsp_deploy.errors import ModelFileError, UsageError
@@ -44,7 +45,7 @@ def measured(
         ModelFileError: there is no manifest beside the engine.
         UsageError: it is no engine, or takes no such batch or size.
     """
-    if engine.suffix not in ENGINE_SUFFIXES:
+    if kind_of(engine) is not ENGINE:
         raise UsageError(f"{engine}: trtexec measures engines, as `gsp-deploy build` makes them")
     manifest = read_engine_sidecar(engine)
     if manifest is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gsp_deploy.artifact.kind import ONNX, kind_of
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.parity.comparison import SMALLEST_SPREAD
@@ -59,7 +60,7 @@ def compare_layers(
         DataError: there is no image.
     """
     reference, candidate = Path(reference), Path(candidate)
-    if candidate.suffix != ".onnx":
+    if kind_of(candidate) is not ONNX:
         raise UsageError(
             f"the search along the graph needs an .onnx as the candidate, got {candidate}; "
             "a checkpoint can only be the reference"
@@ -142,7 +143,7 @@ def _reference_probe(
     emulate_fp16: bool,
 ) -> Probe:
     """Open the reference so that it gives what it has in common with the candidate's graph."""
-    if path.suffix != ".onnx":
+    if kind_of(path) is not ONNX:
         from gsp_deploy.parity.layers.torch_probe import TorchProbe  # needs torch
 
         return TorchProbe(path, graph, options)

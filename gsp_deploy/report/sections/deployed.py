@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.report.content import Section, Table
-from gsp_deploy.report.documents import Artifact, Documents
+from gsp_deploy.report.documents import Documents, NamedArtifact
 from gsp_deploy.report.figures import DASH
 
 _DIGITS = 12
@@ -22,7 +22,7 @@ def deployed(documents: Documents) -> Section | None:
     return Section("What was deployed", _models(documents.artifacts), (table,))
 
 
-def _row(artifact: Artifact) -> tuple[str, ...]:
+def _row(artifact: NamedArtifact) -> tuple[str, ...]:
     engine, export, manifest = artifact.engine, artifact.export, artifact.manifest
     form = "ONNX" if engine is None else f"{engine.flavour} {engine.tensorrt_version}"
     if export is not None and export.pooling_form != "unrolled":
@@ -45,13 +45,13 @@ def _sizes(inputs: Sequence[TensorSpec]) -> str:
     return ", ".join(f"{spec.dtype} {' × '.join(map(str, spec.shape))}" for spec in inputs)
 
 
-def _models(artifacts: Sequence[Artifact]) -> str:
+def _models(artifacts: Sequence[NamedArtifact]) -> str:
     """Name the models that the artifacts are of, and how they pool."""
     found = dict.fromkeys(_model(artifact) for artifact in artifacts if artifact.export)
     return "; ".join(found) + "." if found else ""
 
 
-def _model(artifact: Artifact) -> str:
+def _model(artifact: NamedArtifact) -> str:
     assert artifact.export is not None
     model = artifact.export.model
     if not isinstance(model.head, GSPConfig):

@@ -13,7 +13,7 @@ from gsp_deploy.report.charts.bars import lengths, stacked
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of, shade, square
 from gsp_deploy.report.charts.rows import Row
 from gsp_deploy.report.content import Block, Chart, Key, Section, Table, rows_from
-from gsp_deploy.report.documents import Artifact, Documents
+from gsp_deploy.report.documents import Documents, NamedArtifact
 from gsp_deploy.report.figures import DASH, aligned
 
 # Parts of an engine that are shown one by one; the others are summed.
@@ -153,7 +153,7 @@ def _by_part(label: str, profile: LayerProfile) -> list[Block]:
     ]
 
 
-def _by_type(engines: Sequence[Artifact], marks: dict[str, Mark]) -> list[Block]:
+def _by_type(engines: Sequence[NamedArtifact], marks: dict[str, Mark]) -> list[Block]:
     """Return how many layers give which element type, as a chart and a table."""
     found = [(a.name, a.engine.precision) for a in engines if a.engine is not None]
     types = sorted({dtype for _, precision in found for dtype in precision.layers})

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark import BenchmarkReport
 from gsp_deploy.report.content import Block, Section, Table
-from gsp_deploy.report.documents import Artifact, Documents
+from gsp_deploy.report.documents import Documents, NamedArtifact
 from gsp_deploy.report.figures import DASH
 
 _TEXT = "What the figures above hold for; on another machine they are others."
@@ -48,7 +48,7 @@ def _checked(documents: Documents) -> Table | None:
     return Table("The checks", ("runtime", "device"), tuple(found))
 
 
-def _origins(artifacts: Iterable[Artifact]) -> Table | None:
+def _origins(artifacts: Iterable[NamedArtifact]) -> Table | None:
     """Say what made the artifacts, of what."""
     exports = [(a.name, a.export) for a in artifacts if a.export is not None]
     rows = tuple(

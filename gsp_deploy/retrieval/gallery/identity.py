@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.kind import CHECKPOINT, kind_of
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.words import counted
-from gsp_deploy.config import CHECKPOINT_SUFFIXES
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime import EmbeddingSession
 
@@ -101,7 +101,7 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
     info, manifest = session.info, session.info.manifest
     spec = info.require_preprocessing()
     digest = sha256_of(info.path)
-    is_checkpoint = info.path.suffix in CHECKPOINT_SUFFIXES
+    is_checkpoint = kind_of(info.path) is CHECKPOINT
     source = digest if is_checkpoint else (manifest.source_sha256 if manifest else None)
     return ModelIdentity(
         file=info.path.name,
