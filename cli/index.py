@@ -32,7 +32,7 @@ def index(
     json: Json = False,
 ) -> None:
     """Embed images into a faiss index that remembers which model filled it."""
-    from gsp_deploy.bundle.files import refuse_to_replace
+    from gsp_deploy.base.folders import refuse_to_replace
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.gallery import build_gallery, identity_of, write_gallery
     from gsp_deploy.retrieval.gallery.build import check_kind

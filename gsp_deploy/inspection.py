@@ -23,6 +23,7 @@ from gsp_deploy.artifact.engine_manifest import (
     check_plan,
     read_engine_sidecar,
 )
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import CHECKPOINT, ENGINE, ONNX, endings, kind_of
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
 from gsp_deploy.base.files import sha256_of
@@ -38,7 +39,7 @@ class Inspection:
         path: the file.
         kind: what it is, in words.
         size: bytes.
-        sha256: hash of its bytes.
+        sha256: its `identity`: the hash of its bytes, and of what belongs to it.
         facts: sections of plain data: model, tensors, certificate, operators...
         warnings: what does not fit, such as a manifest of another file.
     """
@@ -65,7 +66,11 @@ def inspect_file(path: Path) -> Inspection:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     kind, facts, warnings = _read(path)
-    return Inspection(path, kind, path.stat().st_size, sha256_of(path), facts, warnings)
+    try:
+        digest = identity(path)
+    except ModelFileError as error:  # its weights are missing: the rest can still be shown
+        digest, warnings = sha256_of(path), tuple(dict.fromkeys([*warnings, str(error)]))
+    return Inspection(path, kind, path.stat().st_size, digest, facts, warnings)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import UsageError
 
 Given = TypeVar("Given", bound="str | Path | Iterable[str | Path] | None")
@@ -58,6 +59,7 @@ def existing_data(given: Given) -> Given:
 
 def check_readable(path: Path) -> None:
     """Raise `UsageError`, saying why, unless a file or folder is there and may be read."""
+    settle(path)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:

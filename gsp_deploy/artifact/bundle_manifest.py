@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import os
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from typing import Any, Literal, get_args
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import HardwareCompatibility
 from gsp_deploy.artifact.kind import BUNDLE_MARK
+from gsp_deploy.base.names import is_inside
 from gsp_deploy.base.schema import DocumentFormat, from_fields
-from gsp_deploy.bundle.files import check_inside, read_own_text
+from gsp_deploy.base.scratch import settle
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ConfigError, ModelFileError, brief
 
@@ -141,6 +143,7 @@ def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
         ModelFileError: there is none, or it is damaged.
     """
     path = Path(folder) / MANIFEST_NAME
+    settle(Path(folder))
     try:
         text = read_own_text(Path(folder), MANIFEST_NAME)
     except (OSError, UnicodeDecodeError) as error:
@@ -149,6 +152,32 @@ def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
             "make one with gsp-deploy package"
         ) from error
     return BundleManifest.from_json(text, path)
+
+
+def check_inside(name: object) -> None:
+    """Raise `ModelFileError` for a name that a hostile bundle would lead us out of it by."""
+    if not is_inside(name):
+        raise ModelFileError(f"expected the name of a file within the bundle, got {brief(name)}")
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether a path is a regular file, or a link to one that has contents.
+
+    What the system makes up while it is read, as below /proc, is a regular file of no size.
+    """
+    return path.is_file() and not (path.is_symlink() and path.stat().st_size == 0)
+
+
+def read_own_text(folder: Path, name: str) -> str:
+    """Return the text of a bundle's own file; a device or a pipe is not opened.
+
+    Raises:
+        OSError, UnicodeDecodeError: there is no such file, or it is no text.
+    """
+    path = folder / name
+    if not is_own_file(path):
+        raise FileNotFoundError(errno.ENOENT, "no file of the bundle's own", str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def _typed(data: Mapping[str, Any]) -> dict[str, Any]:

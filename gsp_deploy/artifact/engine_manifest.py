@@ -111,7 +111,7 @@ class EngineManifest:
 
     Attributes:
         plan_sha256, plan_bytes: the plan file.
-        onnx_name, onnx_sha256: the ONNX file that it was built from.
+        onnx_name, onnx_sha256: the ONNX file that it was built from, and its `identity`.
         flavour, tensorrt_version: what built it, and what can run it.
         cuda_version: of CUDA's runtime, or what TensorRT was made for; None if nothing tells.
         platform: such as `linux x86_64`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gsp_deploy.artifact.engine_manifest import EngineManifest
-from gsp_deploy.base.files import sha256_of
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.errors import ModelFileError
 
 
@@ -18,7 +18,7 @@ def onnx_of(engine: Path, manifest: EngineManifest | None) -> tuple[Path, Engine
     if manifest is None:
         raise ModelFileError(f"{engine} has no manifest that names its ONNX file")
     path = engine.with_name(manifest.onnx_name)
-    if not path.is_file() or sha256_of(path) != manifest.onnx_sha256:
+    if not path.is_file() or identity(path) != manifest.onnx_sha256:
         raise ModelFileError(
             f"{path.name}, which the engine was built from, is not beside it or has changed"
         )

@@ -41,7 +41,7 @@ class ExportManifest:
         provenance: licence, data and command of the weights, as the checkpoint tells them.
         external_data: name of the file beside the model that holds its weights, if there is one.
         quantisation: how the backbone came to int8; None for the other precisions.
-        sha256: hash of the model file; only in the sidecar.
+        sha256: `identity` of the model, its external data included; only in the sidecar.
     """
 
     model: ModelConfig

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 
 # The file by which a folder is known to be a bundle.
@@ -62,6 +63,7 @@ class Kind:
         """
         if self.device == "cuda" and options.device == "cpu":
             raise UsageError(f"{path}: {self.words} runs on a GPU, not on cpu; leave out device")
+        settle(path)
         try:
             return _named(self.opener)(path, options)
         except ModuleNotFoundError as error:
@@ -80,6 +82,7 @@ class Kind:
         Raises:
             ModelFileError, CheckpointError: the model is missing, or it or its manifest is damaged.
         """
+        settle(path)
         return _named(self.reader)(path)
 
     def parse_manifest(self, text: str, source: str | os.PathLike[str]) -> Any:

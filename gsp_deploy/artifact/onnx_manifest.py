@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gsp_deploy.artifact import METADATA_KEY, ExportManifest, check_described, read_sidecar
+from gsp_deploy.artifact.identity import weight_files
 from gsp_deploy.errors import ModelFileError, reason_of
 
 
@@ -14,10 +15,12 @@ def read_onnx_manifest(source: Path) -> ExportManifest | None:
     A Jetson needs no onnx package to build: the file beside the model is enough.
 
     Raises:
-        ModelFileError: the file is missing or damaged, or the manifest beside it is another's.
+        ModelFileError: the file or its weights are missing or damaged, or the manifest beside it
+            describes another file.
     """
     if not source.is_file():
         raise ModelFileError(f"{source}: no such model file")
+    weight_files(source)  # before anything else opens what the graph names
     beside = read_sidecar(source)
     if beside is not None:
         check_described(beside, source)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from gsp_deploy.artifact.export_manifest import ExportManifest
+from gsp_deploy.artifact.identity import identity, weight_files
 from gsp_deploy.base.files import refuse_overwrite, sha256_of, write_text
 from gsp_deploy.errors import ModelFileError, reason_of
 
@@ -42,11 +43,20 @@ def read_sidecar(model: str | os.PathLike[str]) -> ExportManifest | None:
 def check_described(manifest: ExportManifest, model: str | os.PathLike[str]) -> None:
     """Raise `ModelFileError` where the manifest beside a model describes another file."""
     path, beside = Path(model), sidecar_path(model)
-    if manifest.sha256 not in (None, sha256_of(path)):
+    if manifest.sha256 in (None, identity(path)):
+        return
+    files = [file.relative_to(path.parent).as_posix() for file in weight_files(path)]
+    if files and manifest.sha256 == sha256_of(path):
         raise ModelFileError(
-            f"{path} is not the file that {beside.name} describes (its SHA-256 differs): copy both "
-            f"again, together; if the model was changed on purpose, delete {beside.name}"
+            f"{path}: {beside.name} is of an earlier version, which did not hash the weights in "
+            f"{', '.join(files)}; export the model again, or delete {beside.name}"
         )
+    parts = " with ".join([path.name, *files])
+    raise ModelFileError(
+        f"{path} is not the file that {beside.name} describes (the SHA-256 of {parts} differs): "
+        f"copy all of them again, together; if the model was changed on purpose, delete "
+        f"{beside.name}"
+    )
 
 
 def sidecar_text(model: str | os.PathLike[str], what: str) -> str | None:

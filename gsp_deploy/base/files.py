@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.moves import move_together
 from gsp_deploy.base.scratch import scratch_beside
 from gsp_deploy.errors import UsageError
 
@@ -39,7 +39,8 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
     """Yield temporary paths for files of one folder that belong together, the main one last.
 
     They have the files' own names, and are moved when the block ends without an error: all of
-    them, or none. Only a crash of the machine between two moves can leave a mixture.
+    them, or none. A kill between two moves leaves the main file away, never an old one beside new
+    ones; the next run, or the next reader that calls `settle`, puts the new one there.
 
     Raises:
         OutputError: a file cannot be written.
@@ -51,7 +52,7 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
         yield fresh
         for file in fresh:
             flush_to_disk(file)
-        _move_all(fresh, targets, Path(tempfile.mkdtemp(dir=folder)))
+        move_together(folder.parent, [target.name for target in targets])
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -79,17 +80,3 @@ def flush_to_disk(path: Path) -> None:
     """Wait until a file's bytes are on the disk; a full disk may tell only now."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
-
-
-def _move_all(sources: Sequence[Path], targets: Sequence[Path], kept: Path) -> None:
-    """Move each source onto its target; where one cannot be moved, bring back what was there."""
-    with ExitStack() as undo:
-        for source, target in zip(sources[:-1], targets[:-1], strict=True):
-            if target.exists():
-                os.replace(target, kept / target.name)
-                undo.callback(os.replace, kept / target.name, target)
-            else:
-                undo.callback(target.unlink, missing_ok=True)
-            os.replace(source, target)
-        os.replace(sources[-1], targets[-1])  # a single file is never away for a moment
-        undo.pop_all()

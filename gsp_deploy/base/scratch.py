@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -12,9 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from gsp_deploy.base.moves import JOURNALS, NEW, OLD, finish, is_unfinished
 from gsp_deploy.errors import OutputError
 
 if sys.platform == "win32":  # without such locks nobody's folder is taken for left behind
+    _USER = 0
 
     def _hold(lock: TextIO, *, wait: bool) -> None:
         raise OSError
@@ -22,12 +25,16 @@ if sys.platform == "win32":  # without such locks nobody's folder is taken for l
 else:
     import fcntl
 
+    _USER = os.geteuid()
+
     def _hold(lock: TextIO, *, wait: bool) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-# What a folder of ours holds, and nothing else: what is being made, and whose it is.
-_FILES, _LOCK = "files", "lock"
+# What a folder of ours holds, and nothing else: what is being made, whose it is, and what is left
+# to be moved.
+_LOCK = "lock"
+_CONTENTS = frozenset({_LOCK, NEW, OLD}) | JOURNALS
 
 
 @contextmanager
@@ -35,25 +42,28 @@ def scratch_beside(target: Path) -> Iterator[Path]:
     """Yield an empty folder on the file system of `target`; it is gone when the block ends.
 
     It is `.NAME.xxxxxxxx/files`, whose owner holds a lock on `.NAME.xxxxxxxx/lock` for as long as
-    it lives. SIGKILL lets nobody tidy up, but it frees the lock: when the block ends without an
-    error, that is when the new output stands, what killed runs left beside it is removed.
+    it lives. SIGKILL lets nobody tidy up, but it frees the lock: what a killed run was amid moving
+    is put where it belongs before the block begins, and what killed runs left is removed when it
+    ends without an error, that is when the new output stands.
 
     Raises:
         OutputError: the system does not let the folder be made, or what stands in the block.
     """
     with refusals_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        settle(target)
         place, lock = _own_folder(target)
         try:
             with lock:
-                yield place / _FILES
+                yield place / NEW
                 remove_left_behind(target)
         finally:
-            try:
-                _remove(place)
-            except KeyboardInterrupt:
-                _remove(place)
-                raise
+            if not is_unfinished(place):  # or moving back failed, and the next run does it
+                try:
+                    _remove(place)
+                except KeyboardInterrupt:
+                    _remove(place)
+                    raise
 
 
 @contextmanager
@@ -74,16 +84,43 @@ def refusals_of(target: Path) -> Iterator[None]:
         raise
 
 
+def settle(target: Path) -> None:
+    """Put where they belong the files that a killed run was amid moving to `target`.
+
+    A reader calls it before it opens `target`, a writer before it writes. It trusts a folder that
+    this user made and whose owner has died, and leaves alone what it may not change.
+    """
+    for place in _scratch_folders(target):
+        if not is_unfinished(place):
+            continue
+        with suppress(OSError, ValueError, TypeError), _taken_over(place):
+            finish(place)
+            _remove(place)
+
+
 def remove_left_behind(target: Path) -> None:
     """Remove scratch folders of this target whose owner has died; others are not touched."""
     for place in _scratch_folders(target):
-        if place.is_symlink() or not _holds_what_ours_do(place):
+        if not _holds_what_ours_do(place):
             continue
         with suppress(OSError):
             place.rmdir()  # empty: its owner died before it locked it, or while tidying up
-        with suppress(OSError), (place / _LOCK).open("r+") as lock:
-            _hold(lock, wait=False)
+        with suppress(OSError), _taken_over(place):
             _remove(place)
+
+
+@contextmanager
+def _taken_over(place: Path) -> Iterator[None]:
+    """Hold the lock of a folder whose owner has died.
+
+    Raises:
+        OSError: its owner lives, it is another user's, or what is in it is not what ours hold.
+    """
+    if place.is_symlink() or place.stat().st_uid != _USER or not _holds_what_ours_do(place):
+        raise PermissionError(errno.EPERM, "not a folder of this user's", str(place))
+    with (place / _LOCK).open("r+") as lock:
+        _hold(lock, wait=False)
+        yield
 
 
 def _scratch_folders(target: Path) -> list[Path]:
@@ -114,7 +151,7 @@ def _locked(place: Path) -> TextIO:
     try:
         with suppress(OSError):  # a file system without locks: nobody takes it for left behind
             _hold(lock, wait=True)
-        (place / _FILES).mkdir()
+        (place / NEW).mkdir()
     except BaseException:
         lock.close()
         raise
@@ -124,13 +161,17 @@ def _locked(place: Path) -> TextIO:
 def _holds_what_ours_do(place: Path) -> bool:
     with suppress(OSError):
         found = {path.name for path in place.iterdir()}
-        return not found or {_LOCK} <= found <= {_LOCK, _FILES}
+        return not found or {_LOCK} <= found <= _CONTENTS
     return False
 
 
 def _remove(place: Path) -> None:
-    """Remove the folder, its lock last; what cannot be removed is left to the next run."""
-    shutil.rmtree(place / _FILES, ignore_errors=True)
+    """Remove the folder, its journal first, its lock last; the rest is left to the next run."""
+    with suppress(OSError):
+        for journal in JOURNALS:
+            (place / journal).unlink(missing_ok=True)
+    for folder in (NEW, OLD):
+        shutil.rmtree(place / folder, ignore_errors=True)
     with suppress(OSError):
         (place / _LOCK).unlink(missing_ok=True)
         place.rmdir()

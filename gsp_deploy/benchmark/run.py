@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.base.environment import Environment
-from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.copies import measure_copies
 from gsp_deploy.benchmark.entrants import Entrant, Observer, open_entrants
@@ -162,7 +162,7 @@ def _model_result(
     idle = figures.memory.get(entrant.session)
     return ModelResult(
         name=entrant.name,
-        sha256=sha256_of(info.path),
+        sha256=identity(info.path),
         file_bytes=info.path.stat().st_size,
         runtime=info.runtime,
         device=info.device,

@@ -1,40 +1,18 @@
-"""The files of a bundle: names that stay inside it, hashes, and a folder that appears whole."""
+"""The files of a bundle and their hashes."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from gsp_deploy.base.files import flush_to_disk, sha256_of, write_text
-from gsp_deploy.base.scratch import scratch_beside
-from gsp_deploy.errors import ModelFileError, UsageError, brief
+from gsp_deploy.artifact.bundle_manifest import check_inside, is_own_file, read_own_text
+from gsp_deploy.artifact.identity import SUMS_NAME
+from gsp_deploy.base.files import sha256_of, write_text
+from gsp_deploy.errors import ModelFileError, brief, reason_of
 
-SUMS_NAME = "SHA256SUMS"
 _HASH_LENGTH = 64
-
-
-def check_inside(name: object) -> None:
-    """Raise `ModelFileError` for a name that a hostile bundle would lead us out of it by."""
-    parts = name.split("/") if isinstance(name, str) else [""]
-    outside = {"", ".", ".."}.intersection(parts) or "\\" in str(name) or ":" in str(name)
-    if outside or PurePosixPath(str(name)).is_absolute():
-        raise ModelFileError(f"expected the name of a file within the bundle, got {brief(name)}")
-
-
-def read_own_text(folder: Path, name: str) -> str:
-    """Return the text of a bundle's own file; a link is not followed, a device is not opened.
-
-    Raises:
-        OSError, UnicodeDecodeError: there is no such file, or it is no text.
-    """
-    path = folder / name
-    if path.is_symlink() or not path.is_file():
-        raise FileNotFoundError(errno.ENOENT, "no file of the bundle's own", str(path))
-    return path.read_text(encoding="utf-8")
 
 
 def write_sums(folder: Path) -> None:
@@ -44,53 +22,43 @@ def write_sums(folder: Path) -> None:
 
 
 def misfit(folder: Path) -> str | None:
-    """Return the first thing about the files that is not as `SHA256SUMS` tells, or None.
+    """Return the first thing about the files that is not as `SHA256SUMS` says, or None.
 
-    Files are opened only after their names were found harmless: links, and names that lead out
-    of the folder, are never followed.
+    A file may be a link, as in a download cache: it leads to a regular file, and its contents are
+    hashed like any other's. A link to a folder is refused, since what is below it is not listed.
 
     Raises:
         ModelFileError: there is no `SHA256SUMS`, or it is not one.
     """
     sums = _read_sums(folder)
     for name, digest in sums.items():
-        path = folder / name
-        if any((folder / step).is_symlink() for step in _steps(name)):
-            return f"{name} is a link, which a bundle must not hold"
-        if not path.is_file():
-            return f"{name} is missing"
-        if sha256_of(path) != digest:
-            return f"{name} is not the file that was packaged (its SHA-256 differs)"
+        if fault := _linked_folder(folder, name) or _fault(folder / name, name, digest):
+            return fault
     for name in _files_below(folder):
-        if (folder / name).is_symlink():
-            return f"{name} is a link, which a bundle must not hold"
+        if fault := _linked_folder(folder, name):
+            return fault
         if name not in sums:
             return f"{name} is not in {SUMS_NAME}"
     return None
 
 
-@contextmanager
-def new_folder(folder: Path, *, force: bool, known_by: str, kind: str = "bundle") -> Iterator[Path]:
-    """Yield an empty folder that becomes `folder` when the block ends without an error.
+def _linked_folder(folder: Path, name: str) -> str | None:
+    for step in _steps(name):
+        if (folder / step).is_symlink() and (folder / step).is_dir():
+            return f"{step} is a link to a folder, which a bundle must not hold"
+    return None
 
-    Args:
-        folder: what it will be called.
-        force: replace a folder of that name, if it holds a file `known_by`.
-        known_by: what tells a folder of ours, so that nothing else is ever deleted.
-        kind: what such a folder is called.
 
-    Raises:
-        UsageError: it exists and is not to be replaced.
-        OutputError: it cannot be written.
-    """
-    refuse_to_replace(folder, force, known_by, kind)
-    with scratch_beside(folder) as outer:
-        fresh = outer / "fresh"
-        fresh.mkdir()
-        yield fresh
-        for name in _files_below(fresh):
-            flush_to_disk(fresh / name)
-        _replace_folder(fresh, folder, outer / "old")
+def _fault(path: Path, name: str, digest: str) -> str | None:
+    if not is_own_file(path):
+        return f"{name} is missing, or no plain file"
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        return f"{name} cannot be read ({reason_of(error)})"
+    if found != digest:
+        return f"{name} is not the file that was packaged (its SHA-256 differs)"
+    return None
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -98,32 +66,6 @@ def copy_file(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(0o644)
-
-
-def refuse_to_replace(folder: Path, force: bool, known_by: str, kind: str = "bundle") -> None:
-    """Raise `UsageError` as `new_folder` would, before any work is done."""
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if folder.is_dir() and not folder.is_symlink():
-        if not any(folder.iterdir()):
-            return
-        if (folder / known_by).is_file():
-            if force:
-                return
-            raise UsageError(f"{folder} exists; pass --force to replace it, or choose another name")
-    raise UsageError(f"{folder} exists and is no {kind}; choose another name")
-
-
-def _replace_folder(fresh: Path, folder: Path, old: Path) -> None:
-    existed = folder.exists()
-    if existed:
-        os.replace(folder, old)
-    try:
-        os.replace(fresh, folder)
-    except OSError:
-        if existed:
-            os.replace(old, folder)
-        raise
 
 
 def _read_sums(folder: Path) -> dict[str, str]:

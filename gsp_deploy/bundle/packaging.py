@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,11 @@ from gsp_deploy.artifact.engine_manifest import (
     check_plan,
     read_engine_sidecar,
 )
+from gsp_deploy.artifact.identity import SUMS_NAME, identity, weight_files
 from gsp_deploy.artifact.kind import ENGINE, ONNX, require_kind
 from gsp_deploy.base.files import sha256_of, write_text
-from gsp_deploy.bundle.files import copy_file, new_folder, write_sums
+from gsp_deploy.base.folders import new_folder
+from gsp_deploy.bundle.files import copy_file, write_sums
 from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
 from gsp_deploy.bundle.readme import licence_text, readme_text
 from gsp_deploy.config import PreprocessingSpec
@@ -202,7 +204,7 @@ def _onnx_of(engine: Path, manifest: EngineManifest, options: PackageOptions) ->
         )
     if not options.onnx.is_file():
         raise ModelFileError(f"{options.onnx}: no such model file")
-    if sha256_of(options.onnx) != manifest.onnx_sha256:
+    if identity(options.onnx) != manifest.onnx_sha256:
         raise UsageError(f"{engine} was not built from {options.onnx} (its SHA-256 differs)")
     return options.onnx
 
@@ -251,11 +253,21 @@ def _copies(prepared: ModelToPackage, plugin: Path | None) -> Iterator[tuple[Pat
     yield onnx, onnx.name
     if sidecar_path(onnx).is_file():
         yield sidecar_path(onnx), sidecar_path(onnx).name
-    data = prepared.export.external_data
-    if data is not None:
-        yield onnx.with_name(data), data
+    for file in weight_files(onnx):
+        yield file, _free_name(file.relative_to(onnx.parent).as_posix(), onnx)
     if prepared.engine is not None:
         yield model, model.name
         yield sidecar_path(model), sidecar_path(model).name
     if plugin is not None:
         yield plugin, plugin.name
+
+
+def _free_name(name: str, model: Path) -> str:
+    """Return the name that the graph gives its weights, unless the bundle itself needs it."""
+    taken = (MANIFEST_NAME, SUMS_NAME, "README.md", "LICENSE", sidecar_path(model).name)
+    if name in (*taken, *astuple(FILES)):
+        raise UsageError(
+            f"{model} keeps its weights in {name}, a name that a bundle needs for itself; "
+            "export the model again"
+        )
+    return name

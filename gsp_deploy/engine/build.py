@@ -18,6 +18,7 @@ from gsp_deploy.artifact.engine_manifest import (
     ShapeRange,
     write_engine_sidecar,
 )
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import ENGINE
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.base.files import replacing_together, sha256_of
@@ -123,7 +124,7 @@ def _manifest(
         plan_sha256="0" * 64,
         plan_bytes=len(plan.data),
         onnx_name=parsed.source.name,
-        onnx_sha256=sha256_of(parsed.source),
+        onnx_sha256=identity(parsed.source),
         flavour=parsed.tensorrt.flavour,  # type: ignore[arg-type]
         tensorrt_version=parsed.tensorrt.version,
         cuda_version=machine.cuda_version,

@@ -15,6 +15,7 @@ from gsp_deploy.artifact.engine_manifest import (
     read_engine_sidecar,
     write_engine_sidecar,
 )
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import ENGINE
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.base.files import replacing_together, sha256_of
@@ -52,7 +53,7 @@ def refit_engine(
             plan_sha256=sha256_of(draft),
             plan_bytes=len(plan),
             onnx_name=source.name,
-            onnx_sha256=sha256_of(source),
+            onnx_sha256=identity(source),
             export=export,
             options={**manifest.options, "strip_weights": False},
             notes=(*manifest.notes, f"refitted from {engine.name}"),

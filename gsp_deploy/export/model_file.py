@@ -11,8 +11,10 @@ import onnx_ir as ir
 import gsp_deploy
 from gsp_deploy.artifact import METADATA_KEY, ExportManifest, sidecar_path, write_sidecar
 from gsp_deploy.artifact.artifact import Artifact
+from gsp_deploy.artifact.external_data import without_links
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import ONNX
-from gsp_deploy.base.files import replacing_together, sha256_of
+from gsp_deploy.base.files import replacing_together
 from gsp_deploy.errors import GspDeployError, ModelFileError, reason_of
 
 # Protobuf ends at 2 GB; stay clear of it.
@@ -31,10 +33,13 @@ def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
-    try:
-        network = ir.load(path)
-    except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
-        raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
+    with without_links(path) as plain:
+        try:
+            network = ir.load(plain)
+            if plain != path:  # the copy ends with the block
+                ir.external_data.load_to_model(network)
+        except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
+            raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
     text = network.metadata_props.get(METADATA_KEY)
     if text is None:
         raise ModelFileError(f"{path}: not an export of gsp-deploy, it carries no manifest; {hint}")
@@ -61,7 +66,7 @@ def write_model(
             onnx.checker.check_model(str(draft), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise GspDeployError(f"the exported graph is invalid: {reason_of(error)}") from error
-        manifest = replace(manifest, sha256=sha256_of(draft))
+        manifest = replace(manifest, sha256=identity(draft))
         write_sidecar(manifest, draft)
     return Artifact(path, ONNX, manifest)
 

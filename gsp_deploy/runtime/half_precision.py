@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+from gsp_deploy.artifact.external_data import without_links
 from gsp_deploy.artifact.pooling_node import expand_pooling
 
 WIDE = TensorProto.FLOAT
@@ -36,7 +37,8 @@ def widen_float16(path: Path) -> bytes | None:
 
 
 def _widen_model(path: Path, narrow_type: int) -> bytes | None:
-    model = onnx.shape_inference.infer_shapes(expand_pooling(onnx.load(path)))
+    with without_links(path) as plain:
+        model = onnx.shape_inference.infer_shapes(expand_pooling(onnx.load(plain)))
     graph = model.graph
     narrow = _values_of_type(graph, narrow_type)
     if not narrow:

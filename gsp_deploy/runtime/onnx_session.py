@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from gsp_deploy.artifact import METADATA_KEY, ExportManifest, check_described, read_sidecar
+from gsp_deploy.artifact.identity import weight_files
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
@@ -20,6 +21,8 @@ class OnnxSession(EmbeddingSession):
 
     def __init__(self, path: Path, options: SessionOptions) -> None:
         manifest = _manifest_beside(path)
+        if path.is_file():
+            weight_files(path)  # before ONNX Runtime opens what the graph names
         _check_runnable(path, manifest)
         self._graph = OnnxGraph(path, options)
         super().__init__(_describe(path, self._graph, manifest), options)
@@ -81,13 +84,6 @@ def _check_runnable(path: Path, manifest: ExportManifest | None) -> None:
             f"{path} has the pooling as a bare node, which only TensorRT with the plugin can run; "
             "for ONNX Runtime export it without --bare"
         )
-    if manifest.external_data is not None:
-        data = path.with_name(manifest.external_data)
-        if not data.is_file():
-            raise ModelFileError(
-                f"{path} keeps its weights in {data.name}, which is missing beside it; "
-                "move both files together"
-            )
     check_described(manifest, path)
 
 

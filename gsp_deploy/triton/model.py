@@ -8,6 +8,7 @@ from typing import Literal
 
 from gsp_deploy.artifact import ExportManifest, TensorSpec, read_sidecar
 from gsp_deploy.artifact.engine_manifest import EngineManifest, read_engine_sidecar
+from gsp_deploy.artifact.identity import weight_files
 from gsp_deploy.artifact.kind import ENGINE, ONNX, require_kind
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ModelFileError, UsageError
@@ -25,7 +26,7 @@ class ServedModel:
         input, outputs: its tensors, the batch first.
         preprocessing: how an image becomes the input.
         max_batch: the largest batch that it can take; None where any size goes.
-        external_data: the file beside it that holds its weights.
+        weights: the files beside it that hold its weights.
         plugin: name of the plugin library that it needs.
         is_version_compatible: a plan that carries its own lean runtime.
     """
@@ -36,7 +37,7 @@ class ServedModel:
     outputs: tuple[TensorSpec, ...]
     preprocessing: PreprocessingSpec
     max_batch: int | None = None
-    external_data: Path | None = None
+    weights: tuple[Path, ...] = ()
     plugin: str | None = None
     is_version_compatible: bool = False
 
@@ -71,14 +72,13 @@ def _onnx(path: Path) -> ServedModel:
     if manifest is None:
         raise ModelFileError(f"{path}: its manifest {path.name}.json is missing; export it again")
     _check_batch(path, manifest.inputs[0], "export it without --static-batch")
-    external = manifest.external_data
     return ServedModel(
         path,
         "onnxruntime",
         manifest.inputs[0],
         manifest.outputs,
         _preprocessing(path, manifest),
-        external_data=None if external is None else path.with_name(external),
+        weights=weight_files(path),
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from gsp_deploy.bundle.files import new_folder
+from gsp_deploy.base.folders import new_folder
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
 from gsp_deploy.triton.configuration import (
@@ -128,8 +128,10 @@ def _write_model(folder: Path, config: str, served: ServedModel) -> None:
     version.mkdir(parents=True)
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     shutil.copyfile(served.path, version / served.file_name)
-    if served.external_data is not None:
-        shutil.copyfile(served.external_data, version / served.external_data.name)
+    for file in served.weights:
+        target = version / file.relative_to(served.path.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
 
 
 def _write_ensemble(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gsp_deploy.artifact.engine_manifest import EngineManifest, read_engine_sidecar
-from gsp_deploy.base.files import sha256_of
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.engine.build import build_engine
 from gsp_deploy.engine.machine import Machine
 from gsp_deploy.engine.options import BuildOptions
@@ -46,4 +46,4 @@ def engine_of(onnx: Path, largest_batch: int) -> Path:
 def _serves(manifest: EngineManifest, onnx: Path, largest_batch: int) -> bool:
     """Whether a plan is of this very file and takes batches of that size."""
     most = [shapes.max[0] for profile in manifest.profiles for shapes in profile.values()]
-    return max(most) >= largest_batch and manifest.onnx_sha256 == sha256_of(onnx)
+    return max(most) >= largest_batch and manifest.onnx_sha256 == identity(onnx)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.artifact import Artifact
-from gsp_deploy.base.files import sha256_of
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.run import OUTPUTS
@@ -81,7 +81,7 @@ class Workshop:
             emulated = "emulated" in session.info.device
         certificate = exported.manifest.certificate
         return Quality(
-            sha256=sha256_of(exported.path),
+            sha256=identity(exported.path),
             solver_steps=None if certificate is None else certificate.steps,
             map_at_r=100 * found.map_at_r,
             recall_at_1=100 * found.recall_at[1],

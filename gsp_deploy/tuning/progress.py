@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gsp_deploy.artifact import ExportManifest, read_sidecar
 from gsp_deploy.artifact.artifact import Artifact
-from gsp_deploy.base.files import sha256_of
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.space import Candidate
@@ -85,7 +85,7 @@ class Progress:
         """Return the file that was scored; it is made again where it is gone."""
         path = self.study.model_path(candidate)
         measured = self.study.qualities[candidate.name].sha256
-        if not path.exists() or sha256_of(path) != measured or read_sidecar(path) is None:
+        if not path.exists() or identity(path) != measured or read_sidecar(path) is None:
             self._export(candidate)
         return path
 

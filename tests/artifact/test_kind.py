@@ -64,7 +64,9 @@ def test_rows_refer_to_what_there_is(kind: Kind) -> None:
 
 
 def test_what_is_of_no_kind_is_refused_with_what_would_do() -> None:
-    with pytest.raises(UsageError, match=r"ending in \.onnx, \.engine, \.plan, \.trt, got \.txt; x"):
+    with pytest.raises(
+        UsageError, match=r"ending in \.onnx, \.engine, \.plan, \.trt, got \.txt; x"
+    ):
         require_kind("a.txt", ONNX, ENGINE, hint="x")
     with pytest.raises(UsageError, match="got no suffix"):
         open_session("model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from gsp_deploy.artifact.identity import SUMS_NAME
+from gsp_deploy.base.files import sha256_of
+from gsp_deploy.base.folders import refuse_to_replace
 from gsp_deploy.bundle import open_bundle, verify_bundle
-from gsp_deploy.bundle.files import SUMS_NAME, refuse_to_replace, sha256_of, write_sums
+from gsp_deploy.bundle.files import write_sums
 from gsp_deploy.errors import GateError, GspDeployError, ModelFileError
 
 
@@ -41,32 +45,51 @@ def moved_out(bundle: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["tiny.onnx", "tiny.onnx.json", "golden/images.npy", "README.md"])
-@pytest.mark.parametrize("relative", [False, True])
-def test_a_file_that_is_a_link(name: str, relative: bool, bundle: Path) -> None:
+def test_a_link_to_another_file(name: str, bundle: Path) -> None:
     outside = moved_out(bundle, name)
-    start = (bundle / name).parent
-    (bundle / name).symlink_to(os.path.relpath(outside, start) if relative else outside)
-    assert sha256_of(bundle / name)  # it leads somewhere
-    refused(bundle, f"{name} is a link")
+    outside.write_bytes(outside.read_bytes() + b" ")
+    (bundle / name).symlink_to(outside)
+    refused(bundle, f"{name} is not the file that was packaged")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "tiny.onnx", "/dev/zero", "/proc/self/environ"])
+def test_a_link_to_no_plain_file(target: str, bundle: Path) -> None:
+    moved_out(bundle, "tiny.onnx")
+    (bundle / "tiny.onnx").symlink_to(target)  # to itself, among others
+    refused(bundle, "tiny.onnx is missing, or no plain file")
 
 
 def test_a_folder_that_is_a_link(bundle: Path) -> None:
     (bundle / "golden").symlink_to(moved_out(bundle, "golden"))
-    refused(bundle, "is a link")
+    refused(bundle, "golden is a link to a folder")
+
+
+@pytest.mark.parametrize("target", ["/", ".", ".."])
+def test_a_linked_folder_more_than_was_packaged(target: str, bundle: Path) -> None:
+    (bundle / "more").symlink_to(target)
+    refused(bundle, "more is a link to a folder")
 
 
 @pytest.mark.parametrize("target", ["tiny.onnx", "../outside", "/dev/zero", "loop"])
 def test_a_link_more_than_was_packaged(target: str, bundle: Path) -> None:
     (bundle / "loop").symlink_to(target)
-    refused(bundle, "loop is a link")
+    refused(bundle, f"loop is not in {SUMS_NAME}")
 
 
 @pytest.mark.parametrize("name", ["bundle.json", SUMS_NAME])
-@pytest.mark.parametrize("target", ["outside", "/dev/zero", "nowhere"])
-def test_a_manifest_that_is_a_link(name: str, target: str, bundle: Path) -> None:
-    outside = moved_out(bundle, name)
-    (bundle / name).symlink_to(outside if target == "outside" else target)
+@pytest.mark.parametrize("target", ["/dev/zero", "nowhere", "/proc/self/environ"])
+def test_a_manifest_that_is_a_link_to_no_plain_file(name: str, target: str, bundle: Path) -> None:
+    moved_out(bundle, name)
+    (bundle / name).symlink_to(target)
     refused(bundle, f"{name} cannot be read")
+
+
+def test_a_file_that_may_not_be_read(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("gsp_deploy.bundle.files.sha256_of", deny)
+    refused(bundle, "cannot be read (")
 
 
 @pytest.mark.parametrize("name", ["bundle.json", SUMS_NAME])

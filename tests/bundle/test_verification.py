@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsp_deploy.artifact.bundle_manifest import check_inside
 from gsp_deploy.bundle import BundleManifest, BundleOptions, open_bundle, verify_bundle
-from gsp_deploy.bundle.files import check_inside, write_sums
+from gsp_deploy.bundle.files import write_sums
 from gsp_deploy.bundle.packaging import PackageOptions, package_model
 from gsp_deploy.bundle.verification import cosine_distances
 from gsp_deploy.errors import GateError, MissingCapabilityError, ModelFileError

@@ -187,8 +187,8 @@ def _damage_folders(folder: Path) -> None:
         content[-1] ^= 1
         (damaged / name).write_bytes(content)
     linked = Path(shutil.copytree(folder / "bundle", folder / "linked-bundle"))
-    (linked / "model.onnx").unlink()
-    (linked / "model.onnx").symlink_to(folder / "model.onnx")
+    shutil.rmtree(linked / "golden")
+    (linked / "golden").symlink_to(folder / "bundle" / "golden")
 
 
 def _images(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
+from gsp_deploy.artifact.external_data import without_links
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX, expand_pooling
 from gsp_deploy.errors import ModelFileError, reason_of
 
@@ -72,7 +73,8 @@ def load_graph(path: Path) -> onnx.ModelProto:
         ModelFileError: it is missing or no ONNX file.
     """
     try:
-        model = expand_pooling(onnx.load(path))
+        with without_links(path) as plain:
+            model = expand_pooling(onnx.load(plain))
         # Beyond what inference takes in memory, the types that the exporter wrote have to do.
         large = model.ByteSize() > LARGEST_PROTO
         return model if large else onnx.shape_inference.infer_shapes(model)

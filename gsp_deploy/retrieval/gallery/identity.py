@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import CHECKPOINT, kind_of
-from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime import EmbeddingSession
@@ -100,7 +100,7 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
     """
     info, manifest = session.info, session.info.manifest
     spec = info.require_preprocessing()
-    digest = sha256_of(info.path)
+    digest = identity(info.path)
     is_checkpoint = kind_of(info.path) is CHECKPOINT
     source = digest if is_checkpoint else (manifest.source_sha256 if manifest else None)
     return ModelIdentity(

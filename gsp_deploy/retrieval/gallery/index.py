@@ -14,8 +14,9 @@ import numpy as np
 
 from gsp_deploy import __version__
 from gsp_deploy.base.files import sha256_of
+from gsp_deploy.base.folders import new_folder
 from gsp_deploy.base.schema import from_fields
-from gsp_deploy.bundle.files import new_folder
+from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
@@ -140,6 +141,7 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
         ModelFileError: it is no gallery, or damaged.
     """
     source = Path(folder)
+    settle(source)
     try:
         about = _about(source)
         for name in (INDEX, FILES):

@@ -23,7 +23,16 @@ constexpr long long most_images = 1 << 16;  // of one batch: sizes in bytes stay
   throw Error(ErrorKind::bundle, where.string() + ": " + what);
 }
 
+// A regular file, or a link to one that has contents: what the system makes up while it is read,
+// as below /proc, is a regular file of no size.
+bool is_own_file(const fs::path& file) {
+  std::error_code missing;
+  if (!fs::is_regular_file(file, missing)) return false;
+  return !fs::is_symlink(file, missing) || fs::file_size(file, missing) > 0;
+}
+
 std::string read_text(const fs::path& file) {
+  if (!is_own_file(file)) fail(file, "cannot be read; is this a bundle?");
   return read_file(file, ErrorKind::bundle, "; is this a bundle?");
 }
 
@@ -38,15 +47,21 @@ bool is_inside(const std::string& name) {
          });
 }
 
-std::string file_name(const fs::path& folder, const Json& value) {
-  const std::string& name = value.string();
-  if (!is_inside(name)) fail(folder / manifest_name, "names '" + name + "', which leads out of it");
+// A file may be a link, as in a download cache; what is below a linked folder nobody has listed.
+void refuse_linked_folders(const fs::path& folder, const std::string& name) {
   fs::path step;
   std::error_code unreadable;  // then opening the file fails, and says so
   for (const fs::path& part : fs::path(name))
-    if (fs::is_symlink(folder / (step /= part), unreadable))
-      throw Error(ErrorKind::mismatch,
-                  step.generic_string() + " is a link, which a bundle must not hold");
+    if (fs::is_symlink(folder / (step /= part), unreadable) &&
+        fs::is_directory(folder / step, unreadable))
+      throw Error(ErrorKind::mismatch, step.generic_string() +
+                                           " is a link to a folder, which a bundle must not hold");
+}
+
+std::string file_name(const fs::path& folder, const Json& value) {
+  const std::string& name = value.string();
+  if (!is_inside(name)) fail(folder / manifest_name, "names '" + name + "', which leads out of it");
+  refuse_linked_folders(folder, name);
   return name;
 }
 
@@ -163,8 +178,8 @@ void check_hashes(const fs::path& folder) {
     const std::string name = line.substr(hash_length + 2);
     if (!is_inside(name)) fail(folder / sums_name, "names '" + name + "', which leads out of it");
     listed.insert(name);
-    if (fs::is_symlink(folder / name)) continue;  // refused below, as are those that nobody lists
-    if (!fs::is_regular_file(folder / name))
+    refuse_linked_folders(folder, name);
+    if (!is_own_file(folder / name))
       throw Error(ErrorKind::mismatch, name + " is missing, or no plain file");
     if (sha256_of(folder / name) != line.substr(0, hash_length))
       throw Error(ErrorKind::mismatch,
@@ -172,9 +187,9 @@ void check_hashes(const fs::path& folder) {
   }
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().lexically_relative(folder).generic_string();
-    if (entry.is_symlink())
-      throw Error(ErrorKind::mismatch, name + " is a link, which a bundle must not hold");
-    if (!entry.is_directory() && listed.count(name) == 0)
+    refuse_linked_folders(folder, name);
+    std::error_code circular;  // a link that leads nowhere is no folder, and not listed
+    if (!entry.is_directory(circular) && listed.count(name) == 0)
       throw Error(ErrorKind::mismatch, name + " is not in SHA256SUMS");
   }
 }

@@ -96,11 +96,11 @@ ATTEMPTS: tuple[Attempt, ...] = (
             "verify|@empty": (1, "not a bundle"),
             "verify|@model.onnx": (1, "not a bundle"),
             "verify|@damaged-bundle": (3, "its SHA-256 differs"),
-            "verify|@linked-bundle": (3, "is a link, which a bundle must not hold"),
+            "verify|@linked-bundle": (3, "golden is a link to a folder"),
             "serve|@none": MISSING,
             "serve|@empty": (1, "not a bundle"),
             "serve|@damaged-bundle": (3, "its SHA-256 differs"),
-            "serve|@linked-bundle": (3, "is a link, which a bundle must not hold"),
+            "serve|@linked-bundle": (3, "golden is a link to a folder"),
         },
     ),
     *crossed(

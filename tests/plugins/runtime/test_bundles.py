@@ -41,10 +41,22 @@ def shift_pixels(folder: Path) -> None:
     write_sums(folder)
 
 
-def link_model(folder: Path) -> None:
-    outside = folder.parent / "outside.onnx"
-    shutil.move(folder / "tiny.onnx", outside)
-    os.symlink(outside, folder / "tiny.onnx")
+def link_to(target: str, name: str = "tiny.onnx") -> Callable[[Path], None]:
+    def link(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.symlink(target, folder / name)
+
+    return link
+
+
+def link_all_files(folder: Path) -> None:
+    """Lay a bundle out as a download cache does: links into a folder of blobs."""
+    blobs = folder.parent / "blobs"
+    blobs.mkdir()
+    for index, path in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
+        blob = blobs / str(index)
+        shutil.move(path, blob)
+        os.symlink(os.path.relpath(blob, path.parent), path)
 
 
 def link_golden(folder: Path) -> None:
@@ -73,8 +85,13 @@ TAMPERINGS = {
     "changed": (lambda f: (f / "tiny.onnx").write_bytes(b"other"), 3, "is not the file that was"),
     "missing": (lambda f: (f / "tiny.onnx").unlink(), 3, "tiny.onnx is missing"),
     "added": (lambda f: (f / "more.so").write_bytes(b""), 3, "more.so is not in SHA256SUMS"),
-    "link": (link_model, 3, "is a link"),
-    "linked folder": (link_golden, 3, "is a link"),
+    "link to another file": (link_to("/etc/passwd"), 3, "is not the file that was"),
+    "link to nothing": (link_to("nowhere"), 3, "tiny.onnx is missing, or no plain file"),
+    "link to a device": (link_to("/dev/zero"), 3, "tiny.onnx is missing, or no plain file"),
+    "link to the system": (link_to("/proc/self/environ"), 3, "missing, or no plain file"),
+    "link to itself": (link_to("loop", "loop"), 3, "loop is not in SHA256SUMS"),
+    "sums on a device": (link_to("/dev/zero", "SHA256SUMS"), 1, "is this a bundle?"),
+    "linked folder": (link_golden, 3, "golden is a link to a folder, which a bundle must not"),
     "sums lead out": (lead_out, 1, "../../etc/passwd"),
     "no sums": (lambda f: (f / "SHA256SUMS").unlink(), 1, "is this a bundle?"),
     "golden": (shift_golden, 3, "cosine distance"),
@@ -153,10 +170,21 @@ def test_what_is_wrong_in_a_manifest_is_told_by_its_place(
 
 def test_a_link_is_told_by_its_own_name(sanitized: Build, bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "bundle")
-    os.symlink("/etc/passwd", tmp_path / "bundle" / "more.txt")
+    os.symlink("/etc", tmp_path / "bundle" / "more")
     done = sanitized.run("embed_images", f"{tmp_path}/bundle/", "--selftest")
     assert done.returncode == 3
-    assert done.stderr == "error: more.txt is a link, which a bundle must not hold\n"
+    assert done.stderr == "error: more is a link to a folder, which a bundle must not hold\n"
+
+
+def test_links_into_a_cache_are_files_like_others(
+    sanitized: Build, bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    link_all_files(folder)
+    done = sanitized.run("embed_images", folder, "--selftest")
+    assert done.returncode == 0, done.stderr
+    verify_bundle(folder).raise_on_failure()
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)

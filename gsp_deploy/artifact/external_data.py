@@ -1,0 +1,170 @@
+"""The files beside an ONNX graph that hold its weights: which the graph names, without onnx.
+
+ONNX calls them external data. A tensor whose `data_location` is EXTERNAL names its file in
+`external_data`, relative to the graph's folder. The graph is read as protobuf, field by field and
+only where such a tensor can be; no weights are parsed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gsp_deploy.base.names import is_inside
+from gsp_deploy.errors import ModelFileError, brief
+
+# Numbers of the fields of onnx.proto that lead to tensors, by message.
+_LEADS_TO: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+_KEY = b"location"
+_KEY_FIELD, _VALUE_FIELD = 1, 2
+_DEEPEST = 100  # as deep as protobuf itself reads
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_LONGEST_VARINT = 10
+
+_Data = bytes | mmap.mmap
+# A field: its number, and its bytes from start to end, or its value where it is a number.
+_Field = tuple[int, int, int, int]
+
+
+def external_data_of(model: Path) -> tuple[Path, ...]:
+    """Return the files that an ONNX graph keeps its weights in, sorted; none for most graphs.
+
+    A file may be a link, as in a download cache: what counts is that its name stays below the
+    graph's folder and that it leads to a regular file.
+
+    Raises:
+        ModelFileError: the graph is no whole protobuf, or a name leads out of its folder, or the
+            file is missing or is no regular one.
+        OSError: the graph cannot be read.
+    """
+    files = []
+    for name in _names_in(model):
+        if not is_inside(name):
+            raise ModelFileError(
+                f"{model}: its weights must be in a file below its own folder, and it names "
+                f"{brief(name)}; export it again"
+            )
+        file = model.parent / name
+        if not file.is_file():
+            raise ModelFileError(
+                f"{model} keeps its weights in {name}, which is missing beside it; "
+                "move both files together"
+            )
+        files.append(file)
+    return tuple(files)
+
+
+@contextmanager
+def without_links(model: Path) -> Iterator[Path]:
+    """Yield a path to the model whose weights are plain files beside it, not links.
+
+    onnx and onnx_ir refuse weights that are links, since they cannot know who made them. Where
+    there are any, as in a download cache, the model is copied for as long as the block lasts.
+
+    Raises:
+        ModelFileError: as `external_data_of` does.
+    """
+    files, folder = external_data_of(model), model.parent.resolve()
+    if all(file.resolve() == folder / file.relative_to(model.parent) for file in files):
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix="gsp-weights-") as copy:
+        for file in (model, *files):
+            target = Path(copy) / file.relative_to(model.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        yield Path(copy) / model.name
+
+
+def _names_in(model: Path) -> list[str]:
+    with model.open("rb") as stream:
+        if not stream.seek(0, 2):
+            return []  # mmap takes no empty file
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(_KEY) < 0:
+                return []
+            try:
+                return sorted(set(_locations(data, "model", 0, len(data), 0)))
+            except (ValueError, IndexError) as error:
+                raise ModelFileError(f"{model}: not a whole ONNX file ({error})") from error
+
+
+def _locations(data: _Data, message: str, start: int, end: int, depth: int) -> Iterator[str]:
+    """Yield the names in one message; what cannot hold one is passed over unread."""
+    if depth > _DEEPEST:
+        raise ValueError(f"messages are more than {_DEEPEST} deep")
+    if data.find(_KEY, start, end) < 0:
+        return
+    if message == "tensor":
+        yield from _tensor_locations(data, start, end)
+        return
+    inner = _LEADS_TO[message]
+    for number, wire, first, last in _fields(data, start, end):
+        if wire == _BYTES and number in inner:
+            yield from _locations(data, inner[number], first, last, depth + 1)
+
+
+def _tensor_locations(data: _Data, start: int, end: int) -> list[str]:
+    names, is_external = [], False
+    for number, wire, first, last in _fields(data, start, end):
+        if number == _DATA_LOCATION and wire == _VARINT:
+            is_external = first == _EXTERNAL
+        elif number == _EXTERNAL_DATA and wire == _BYTES:
+            key, value = b"", b""
+            for part, kind, low, high in _fields(data, first, last):
+                if kind == _BYTES and part == _KEY_FIELD:
+                    key = data[low:high]
+                elif kind == _BYTES and part == _VALUE_FIELD:
+                    value = data[low:high]
+            if key == _KEY:
+                names.append(value.decode("utf-8", errors="surrogateescape"))
+    return names if is_external else []
+
+
+def _fields(data: _Data, start: int, end: int) -> Iterator[_Field]:
+    """Yield number, wire type, and first and last byte, or the value twice, of each field."""
+    at = start
+    while at < end:
+        tag, at = _varint(data, at, end)
+        number, wire = tag >> 3, tag & 7
+        if wire == _VARINT:
+            value, at = _varint(data, at, end)
+            yield number, wire, value, value
+            continue
+        if wire == _BYTES:
+            size, at = _varint(data, at, end)
+        elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
+            size = 8 if wire == _EIGHT_BYTES else 4
+        else:
+            raise ValueError(f"a field of wire type {wire}")
+        if size > end - at:
+            raise ValueError("a field is longer than what holds it")
+        yield number, wire, at, at + size
+        at += size
+
+
+def _varint(data: _Data, at: int, end: int) -> tuple[int, int]:
+    """Return a number and where it ends."""
+    value = 0
+    for index in range(_LONGEST_VARINT):
+        if at >= end:
+            raise ValueError("it ends amid a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number of more than 10 bytes")
