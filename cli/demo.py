@@ -14,9 +14,9 @@ from gsp_deploy_cli.options.common import Force, Json
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
+    from gsp_deploy.artifact.artifact import Artifact
     from gsp_deploy.benchmark.report import ModelResult
     from gsp_deploy.demo import DemoReport
-    from gsp_deploy.engine.build import BuiltEngine
     from gsp_deploy.parity import ParityReport
 
 NEXT = (
@@ -132,7 +132,7 @@ def _files(report: DemoReport, titles: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _engine_row(engine: BuiltEngine) -> list[str]:
+def _engine_row(engine: Artifact) -> list[str]:
     from gsp_deploy.engine.targets import sm_of
 
     manifest = engine.manifest

@@ -19,7 +19,7 @@ from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.data import Dataset, open_dataset
 from gsp_deploy.data.writing import write_tree
 from gsp_deploy.engine.api import installed_flavours
-from gsp_deploy.engine.build import BuiltEngine, build_engine
+from gsp_deploy.engine.build import build_engine
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.targets import sm_of
 from gsp_deploy.errors import CheckpointError, UsageError
@@ -91,7 +91,7 @@ class DemoReport:
     exports: tuple[Artifact[ExportManifest], ...]
     parity: tuple[ParityReport, ...]
     benchmark: BenchmarkReport
-    engine: BuiltEngine | None
+    engine: Artifact | None
     gallery: Path
     query: Path
     hits: tuple[Hit, ...]
@@ -214,7 +214,7 @@ def _check(
         return compare_files(reference, candidate, image_reader(reference, candidate, images))
 
 
-def _build(onnx: Path, engine: Path, announce: Announce) -> BuiltEngine | None:
+def _build(onnx: Path, engine: Path, announce: Announce) -> Artifact | None:
     """Build a real plan for two GPUs if TensorRT-RTX is here; it needs no GPU for that."""
     if "tensorrt-rtx" not in installed_flavours():
         announce("no engine: TensorRT-RTX is not installed")
