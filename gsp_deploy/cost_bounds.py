@@ -1,0 +1,134 @@
+"""How far float32 can move a log-mass: a bound for every input, from the prototypes alone.
+
+Costs are computed about the nearest prototype k. With p^ the prototypes inside the unit ball and
+f^ = f / max(1, ||f||), the squared distances differ by what is linear in f^:
+
+    x_j = ||p^_j||^2 - 2 p^_j.f^,    k = argmin x,    c_j^2 = ||p^_k - f^||^2 + (x_j - x_k).
+
+The first term is summed from differences, so nothing cancels where a location is on a prototype,
+and the second is never below 0. What is left of the cancellation is in the costs of the *other*
+prototypes, which are at least about half the distance between two prototypes.
+
+The bounds hold for any order of summation, in the standard model of floating point: u = 2^-24,
+and n roundings in a row lose at most g(n) = n u / (1 - n u) of the sum of the magnitudes (Higham,
+Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Two assumptions: square roots,
+divisions, exp and log are good to 4 u, and equal prototypes have equal products p^.f^.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+UNIT_ROUNDOFF = 2.0**-24
+# What a square root, division, exp or log may lose, in units of u.
+_ELEMENTARY = 4
+# Takes in every product of two small errors.
+_SECOND_ORDER = 1.01
+# Costs are searched in intervals whose ends have this ratio, each bounded at its worse end.
+_RATIO = 1.01
+_LARGEST_COST = 2.0
+
+
+def log_mass_error_bound(entropy_weight: float, prototypes: np.ndarray) -> float:
+    """Return a bound on |delta l| of l = logsumexp_j(-gamma c_j), for every location.
+
+    It holds for all float32 embeddings f whose ||f||^2 is finite in float32, and takes in all that
+    is computed in float32 from f on: normalisation, costs, scores and their logsumexp. The error
+    of a cost weighs gamma times; the scores, the exponentials and their sum add their own.
+
+    Args:
+        entropy_weight: gamma.
+        prototypes: p `(M, D)`, inside the unit ball or not yet.
+    """
+    unit = _inside_unit_ball(prototypes)
+    farthest, entropy = _farthest_nearest(unit), float(np.log(len(unit)))
+    # The mean cost under the soft assignment is at most the least cost + log(M) / gamma.
+    typical = min(_LARGEST_COST, farthest + entropy / entropy_weight)
+    rounding = (_ELEMENTARY + 2) * UNIT_ROUNDOFF
+    scores = entropy_weight * (cost_error_bound(prototypes) + rounding * typical)
+    summed = _g(len(unit) + 2 * _ELEMENTARY)
+    logarithm = rounding * (max(entropy_weight * farthest, entropy) + entropy)
+    return _SECOND_ORDER * (scores + summed + logarithm)
+
+
+def cost_error_bound(prototypes: np.ndarray) -> float:
+    """Return a bound on |delta c| over all costs c_j = ||p^_j - f^|| and all embeddings f.
+
+    With D the length of an embedding and R = max ||p^_j||:
+
+    1. Rounding p^ to float32 moves a cost by at most u. Normalising f moves it by at most
+       (D / 2 + 5) u: the norm is the root of a sum of D squares, and then divides.
+    2. Each x_j is off by at most e = g(D + 4) (2 R + R^2). So k is the nearest up to 2 e in the
+       square: with rho = ||p^_k - f^||, rho^2 <= c_j^2 + 2 e for every j.
+    3. For j = k the square is a sum of D squares of differences: the root is off by at most
+       (g(D + 2) / 2 + 4 u) rho.
+    4. For the other j the square is off by at most s = 2 e + g(D + 6) rho^2 + 2 u c^2, and the
+       root of a square that is off by s is off by at most min(sqrt(s), s / (c + sqrt(c^2 - s))).
+    5. If p^_j is at distance d from p^_k, the triangle inequality with 2. gives
+       c_j >= (d^2 - 2 e) / (2 d). So the worst of 4. is over c from there to 2, with d the
+       smallest distance between two prototypes that are not equal.
+
+    At D = 64 and well separated prototypes (d near 1) the bound is 3e-5, where float32 rounds to
+    some 1e-7 as a rule. It grows as D u / d while d falls, and ends at sqrt(2 e), some 5e-3.
+    """
+    unit = _inside_unit_ball(prototypes)
+    dim, farthest = unit.shape[1], _farthest_nearest(unit)
+    normalising = (dim / 2 + _ELEMENTARY + 1) * UNIT_ROUNDOFF + UNIT_ROUNDOFF
+    nearest = (_g(dim + 2) / 2 + _ELEMENTARY * UNIT_ROUNDOFF) * farthest
+    separation = smallest_separation(unit)
+    others = 0.0 if separation is None else _worst_other(separation, unit)
+    return _SECOND_ORDER * (normalising + max(nearest, others))
+
+
+def smallest_separation(prototypes: np.ndarray) -> float | None:
+    """Return the smallest distance between two float32 prototypes `(M, D)` that are not equal."""
+    rounded = np.unique(_inside_unit_ball(prototypes).astype(np.float32), axis=0).astype(float)
+    if len(rounded) == 1:
+        return None
+    return min(
+        float(np.linalg.norm(rounded[row + 1 :] - rounded[row], axis=1).min())
+        for row in range(len(rounded) - 1)
+    )
+
+
+def _worst_other(separation: float, unit: np.ndarray) -> float:
+    """Return the worst of step 4 over the costs that step 5 leaves, interval by interval."""
+    dim, slack = unit.shape[1], 2 * _product_error(unit)
+    smallest = 0.1 * np.sqrt(slack)
+    least = max((separation**2 - slack) / (2 * separation), 0.0)
+    start = max(least, smallest)
+    count = int(np.ceil(np.log(_LARGEST_COST / start) / np.log(_RATIO)))
+    low = start * _RATIO ** np.arange(count)
+    low = low if least >= smallest else np.append(0.0, low)
+    high = np.append(low[1:], _LARGEST_COST)
+    squared = slack + _g(dim + 6) * (high**2 + slack) + 2 * UNIT_ROUNDOFF * high**2
+    root = low + np.sqrt(np.maximum(low**2 - squared, 0))
+    divided = np.divide(squared, root, out=np.full_like(root, np.inf), where=root > 0)
+    return float(np.minimum(np.sqrt(squared), divided).max())
+
+
+def _product_error(unit: np.ndarray) -> float:
+    """Return e of step 2."""
+    radius = float(np.linalg.norm(unit, axis=1).max())
+    return _SECOND_ORDER * _g(unit.shape[1] + 4) * (2 * radius + radius**2)
+
+
+def _farthest_nearest(unit: np.ndarray) -> float:
+    """Return a bound on how far a vector of the unit ball is from the prototype taken as nearest.
+
+    The least squared cost is at most their mean, ||f||^2 - 2 f.mean(p) + mean(||p||^2).
+    """
+    centre = float(np.linalg.norm(unit.mean(axis=0)))
+    mean = 1 + 2 * centre + float(np.square(unit).sum(axis=1).mean())
+    return min(_LARGEST_COST, float(np.sqrt(mean + 2 * _product_error(unit))))
+
+
+def _inside_unit_ball(vectors: np.ndarray) -> np.ndarray:
+    precise = np.asarray(vectors, dtype=np.float64)
+    inside: np.ndarray = precise / np.maximum(1, np.linalg.norm(precise, axis=1, keepdims=True))
+    return inside
+
+
+def _g(roundings: int) -> float:
+    """Return g(n), the most that n roundings in a row lose."""
+    return roundings * UNIT_ROUNDOFF / (1 - roundings * UNIT_ROUNDOFF)
