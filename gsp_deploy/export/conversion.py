@@ -113,7 +113,7 @@ def _certify(
         return None
     twin = network.clone()
     nodes = {node.name: node for node in twin.graph}
-    embeddings = nodes[f"{_IN_HEAD}product"].inputs[0]
+    embeddings = nodes[f"{_IN_HEAD}square"].inputs[0]
     assert embeddings is not None
     twin.graph.outputs.extend((embeddings, nodes[f"{_IN_HEAD}weights"].outputs[0]))
     kernel = network.graph.initializers[PROTOTYPE_KERNEL].const_value

@@ -1,7 +1,10 @@
 """The transport's costs as ONNX operators: how far each location is from each prototype.
 
-||p - f||^2 = ||p||^2 + ||f||^2 - 2 p.f, in float32 and at or above 0, the products p.f as one 1x1
-convolution whose kernel has the prototypes normalised and scaled. Maps are `(B, channels, H, W)`.
+With k the prototype nearest to f and x_j = ||p_j||^2 - 2 p_j.f, the squared cost is
+||p_k - f||^2 + (x_j - x_k), in float32: the first term from differences, the products p.f as one
+1x1 convolution whose kernel has the prototypes normalised and scaled. Where a location is on a
+prototype nothing cancels, no square is below 0, and NaN stays NaN in every runtime, because no
+maximum is taken. `gsp_deploy.cost_bounds` bounds the error. Maps are `(B, channels, H, W)`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, GraphScope
 
 # Holds -2 p, p being inside the unit ball, as the kernel `(M, D, 1, 1)` of a convolution.
 PROTOTYPE_KERNEL = f"{HEAD_SCOPE}/const/prototypes"
+# The same prototypes p as rows `(M, D)`.
+UNIT_PROTOTYPES = "unit_prototypes"
 # Up to here exp(-2 gamma), the smallest there is, is a normal float32 even with this to spare.
 LARGEST_PLAIN_ENTROPY_WEIGHT = 40.0
 
@@ -21,20 +26,35 @@ def write_scores(
     graph: GraphScope, embeddings: ir.Value, prototypes: np.ndarray, entropy_weight: float
 ) -> ir.Value:
     """Return -gamma c, `(B, M, H, W)`, for embeddings `(B, D, H, W)` and prototypes `(M, D)`."""
-    unit, one = _inside_unit_ball(prototypes), graph.constant("one", 1.0)
-    square = graph.reduce("ReduceSumSquare", embeddings, CHANNELS, name="square")
-    norm = graph.op("Sqrt", graph.op("Max", square, one, name="outer_square"), name="norm")
-    twice = graph.constant("prototypes", (-2 * unit).astype(np.float32)[:, :, None, None])
-    product = graph.op("Conv", embeddings, twice, name="product", kernel_shape=[1, 1])
-    product = graph.op("Div", product, norm, name="scaled_product")
-    inner = graph.op("Min", square, one, name="inner_square")
-    partial = graph.op("Add", product, inner, name="partial")
-    squares = np.square(unit).sum(1).astype(np.float32)
-    lengths = graph.constant("prototype_square", squares[:, None, None])
-    summed = graph.op("Add", partial, lengths, name="sum")
-    squared = graph.op("Max", summed, graph.constant("zero", 0.0), name="squared_cost")
+    unit = _inside_unit_ball(prototypes).astype(np.float32)
+    points = _inside_unit_ball_maps(graph, embeddings)
+    twice = graph.constant("prototypes", (-2 * unit)[:, :, None, None])
+    lengths = graph.constant("prototype_square", _square_sums(unit))
+    relative = graph.op("Conv", points, twice, lengths, name="product", kernel_shape=[1, 1])
+    beyond = _nearest_square(graph, points, relative, unit)
+    least = graph.reduce("ReduceMin", relative, CHANNELS, name="least_product")
+    apart = graph.op("Sub", relative, least, name="beyond_nearest")
+    squared = graph.op("Add", apart, beyond, name="squared_cost")
     cost = graph.op("Sqrt", squared, name="cost")
     return graph.op("Mul", cost, graph.constant("negative_gamma", -entropy_weight), name="scores")
+
+
+def _inside_unit_ball_maps(graph: GraphScope, embeddings: ir.Value) -> ir.Value:
+    """Return f / max(1, ||f||)."""
+    square = graph.reduce("ReduceSumSquare", embeddings, CHANNELS, name="square")
+    outer = graph.op("Max", square, graph.constant("one", 1.0), name="outer_square")
+    return graph.op("Div", embeddings, graph.op("Sqrt", outer, name="norm"), name="unit")
+
+
+def _nearest_square(
+    graph: GraphScope, points: ir.Value, relative: ir.Value, unit: np.ndarray
+) -> ir.Value:
+    """Return ||p_k - f||^2, `(B, 1, H, W)`, for the prototype k of the least relative square."""
+    index = graph.op("ArgMin", relative, name="nearest", axis=CHANNELS[0], keepdims=0)
+    rows = graph.op("Gather", graph.constant(UNIT_PROTOTYPES, unit), index, name="nearest_rows")
+    nearest = graph.op("Transpose", rows, name="nearest_prototype", perm=[0, 3, 1, 2])
+    offset = graph.op("Sub", points, nearest, name="offset")
+    return graph.reduce("ReduceSumSquare", offset, CHANNELS, name="nearest_square")
 
 
 def write_log_mass(graph: GraphScope, scores: ir.Value, entropy_weight: float) -> ir.Value:
@@ -55,6 +75,11 @@ def write_log_mass(graph: GraphScope, scores: ir.Value, entropy_weight: float) -
 def unit_prototypes(kernel: np.ndarray) -> np.ndarray:
     """Return the prototypes inside the unit ball, `(M, D)`, that `PROTOTYPE_KERNEL` was made of."""
     return kernel.reshape(len(kernel), -1) / np.float32(-2)  # exact: a power of two
+
+
+def _square_sums(unit: np.ndarray) -> np.ndarray:
+    """Return ||p||^2 `(M,)`, rounded once."""
+    return np.square(unit.astype(np.float64)).sum(axis=1).astype(np.float32)
 
 
 def _inside_unit_ball(vectors: np.ndarray) -> np.ndarray:

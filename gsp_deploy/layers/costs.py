@@ -1,4 +1,10 @@
-"""Costs between locations and prototypes: distances between vectors held inside the unit ball."""
+"""Costs between locations and prototypes: distances between vectors held inside the unit ball.
+
+||p||^2 + ||f||^2 - 2 p.f cancels where a location is on a prototype. So the squares are computed
+about the nearest prototype k: with x_j = ||p_j||^2 - 2 p_j.f they are ||p_k - f||^2 + (x_j - x_k),
+whose first term comes from differences and whose second is never below 0.
+`gsp_deploy.cost_bounds` bounds the error, for the export's graph and for the layer in float32.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from gsp_deploy.layers.precision import widest_dtype
 
 
 def inside_unit_ball(vectors: Tensor, dim: int) -> Tensor:
@@ -22,7 +30,8 @@ def prototype_costs(embeddings: Tensor, prototypes: Tensor) -> Tensor:
         embeddings: per-location embeddings f `(B, D, N)`.
         prototypes: p `(M, D)`.
     """
-    costs: Tensor = _Costs.apply(embeddings, inside_unit_ball(prototypes, dim=1))
+    precise = inside_unit_ball(prototypes.to(widest_dtype(prototypes)), dim=1)
+    costs: Tensor = _Costs.apply(embeddings, precise.to(embeddings.dtype))
     return costs
 
 
@@ -31,17 +40,24 @@ class _Costs(torch.autograd.Function):
 
     The embeddings are by far the largest tensor of the layer and memory is what bounds it, so the
     normalisation is applied to the product `(B, M, N)` and its gradient worked out by hand: the
-    normalised embeddings are never formed. Where a distance is 0 its gradient is 0.
+    normalised embeddings are not kept, and one tensor of their size is live at a time.
+
+    Where a distance is 0 its gradient is 0. Below the square root of the machine epsilon, where
+    the direction from one point to the other is rounding, the gradient falls to that linearly
+    (it is the gradient of Huber's smoothing of the distance) instead of growing with 1 / distance.
     """
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, anchors: Tensor) -> Tensor:
         squares = points.square().sum(dim=1, keepdim=True)  # (B, 1, N)
+        divisor = _divisor(squares)
         squared = torch.bmm(anchors.expand(len(points), -1, -1), points)  # (B, M, N)
-        squared *= -2 / _divisor(squares)
-        squared += squares.clamp(max=1)
+        squared *= -2 / divisor
         squared += anchors.square().sum(dim=1)[:, None]
-        costs = squared.clamp_(min=0).sqrt_()
+        least, nearest = squared.min(dim=1, keepdim=True)  # (B, 1, N)
+        squared -= least
+        squared += _squares_to_nearest(points, divisor, anchors, nearest)
+        costs = squared.sqrt_()
         ctx.save_for_backward(points, anchors, costs, squares)
         return costs
 
@@ -50,7 +66,8 @@ class _Costs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         points, anchors, costs, squares = ctx.saved_tensors
         divisor = _divisor(squares)
-        pull = torch.where(costs > 0, gradient / costs, torch.zeros_like(costs))  # (B, M, N)
+        floor = torch.finfo(costs.dtype).eps ** 0.5
+        pull = torch.where(costs == 0, 0, gradient / costs.clamp(min=floor))  # (B, M, N)
         along = _pull_along(pull, costs, squares, anchors)
         pull_on_points = pull / divisor
         to_points = points * along
@@ -60,6 +77,16 @@ class _Costs(torch.autograd.Function):
         # One product over all locations of the batch, not a (M, D) for every image to be summed.
         to_anchors.addmm_(_by_row(pull_on_points), _by_row(points).T, alpha=-1)
         return to_points, to_anchors
+
+
+def _squares_to_nearest(
+    points: Tensor, divisor: Tensor, anchors: Tensor, nearest: Tensor
+) -> Tensor:
+    """Return ||f / divisor - p_k||^2 `(B, 1, N)` for the anchors p_k of the indices `nearest`."""
+    batch, dim, _ = points.shape
+    columns = anchors.T.expand(batch, -1, -1)  # (B, D, M)
+    offsets = columns.gather(2, nearest.expand(-1, dim, -1))  # (B, D, N)
+    return offsets.neg_().addcdiv_(points, divisor).square_().sum(dim=1, keepdim=True)
 
 
 def _by_row(values: Tensor) -> Tensor:

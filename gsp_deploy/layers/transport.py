@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gsp_deploy.base.constants import SMALLEST_SLOPE
 from gsp_deploy.config import GSPConfig, Solver
+from gsp_deploy.layers.precision import widest_dtype
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,10 @@ def _settled(beta: Tensor, previous: Tensor) -> bool:
     return beta.device.type == "cpu" and torch.equal(beta, previous)
 
 
-def _solver_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
-
-
 class _MixingWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, log_mass: Tensor, problem: TransportProblem) -> Tensor:
-        precise = log_mass.to(_solver_dtype(log_mass))
+        precise = log_mass.to(widest_dtype(log_mass))
         # Shifting by the largest log-mass leaves the weights as they are and keeps beta small.
         peak = precise.amax(dim=1, keepdim=True)
         shifted = precise - peak
