@@ -188,7 +188,7 @@ def head_size(model: EmbeddingModel, **options: object) -> tuple[int, int]:
 
 
 # What the embedding may take, and each further output beside it.
-BUDGET = 40
+BUDGET = 44
 EXTRA = {"attributes": 5, "weights": 3}
 
 
