@@ -4,8 +4,9 @@ The node takes the 1x1 embedding's result and does the transport and the pooling
 
     inputs      embeddings (B, D, H, W); prototypes (M, D), float32, inside the unit ball;
                 with gmp and gem also the backbone's features (B, C, H, W)
-    outputs     pooled (B, D), with gmp and gem (B, C); then weights (B, H, W) and
-                attributes (B, M), those that its attributes ask for
+    outputs     pooled (B, D), with gmp and gem (B, C); then weights (B, H, W),
+                attributes (B, M), residual (B,) and with gap embedding_bound (B,), those that
+                its attributes ask for
 
 What comes after the pooling of features, and the max residual, stays in ordinary operators. The
 function of the same name in the file holds the unrolled form: a runtime that has no kernel for
@@ -53,7 +54,8 @@ class PoolingAttributes:
         power: p of `gem`.
         normalize: 1 to L2-normalise `pooled`; only with `gap`.
         output_weights, output_attributes: 1 to have that output.
-        output_type: element type of the outputs: `fp32`, `fp16` or `bf16`.
+        output_residual: 1 to have `residual` and, with `gap`, `embedding_bound`; float32 both.
+        output_type: element type of the other outputs: `fp32`, `fp16` or `bf16`.
     """
 
     pooling: str
@@ -66,6 +68,7 @@ class PoolingAttributes:
     normalize: int = 0
     output_weights: int = 0
     output_attributes: int = 0
+    output_residual: int = 0
     output_type: str = "fp32"
 
     def to_node(self) -> dict[str, Attribute]:

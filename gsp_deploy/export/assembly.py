@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 import gsp_deploy
+from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.export.backbone import export_backbone, head_parameters
 from gsp_deploy.export.graph import IR_VERSION, GraphScope
@@ -79,7 +80,7 @@ class Draft:
         found = write_head(graph, features, self.config.head, self.parameters, plan, outputs)
         if self.options.include_preprocessing and not self.config.is_head_only:
             _prepend_preprocessing(graph, self.config)
-        for name in ("embedding", *outputs):
+        for name in dict.fromkeys(("embedding", *outputs, *found)):
             graph.outputs.append(self._as_output(graph, found[name], name))
         graph.outputs.extend(_value(graph, name) for name in extra)
         _finish(network, self.options)
@@ -93,6 +94,8 @@ class Draft:
 
     def _as_output(self, graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
         low = LOW_PRECISION.get(self.options.io_precision)
+        if name in CERTIFICATES:
+            low = None
         if low is not None:
             value = _cast(graph, value, low, name)
         value.name = name

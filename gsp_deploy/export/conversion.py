@@ -113,7 +113,9 @@ def _certify(
         return None
     twin = network.clone()
     nodes = {node.name: node for node in twin.graph}
-    embeddings = nodes[f"{_IN_HEAD}square"].inputs[0]
+    # Files of earlier versions square the embeddings first of all, and take the root later.
+    first = nodes.get(f"{_IN_HEAD}length") or nodes[f"{_IN_HEAD}square"]
+    embeddings = first.inputs[0]
     assert embeddings is not None
     twin.graph.outputs.extend((embeddings, nodes[f"{_IN_HEAD}weights"].outputs[0]))
     kernel = network.graph.initializers[PROTOTYPE_KERNEL].const_value

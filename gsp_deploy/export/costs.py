@@ -22,15 +22,32 @@ UNIT_PROTOTYPES = "unit_prototypes"
 LARGEST_PLAIN_ENTROPY_WEIGHT = 40.0
 
 
+def write_lengths(graph: GraphScope, embeddings: ir.Value) -> ir.Value:
+    """Return ||f|| `(B, 1, H, W)`."""
+    return graph.reduce("ReduceL2", embeddings, CHANNELS, name="length")
+
+
 def write_scores(
-    graph: GraphScope, embeddings: ir.Value, prototypes: np.ndarray, entropy_weight: float
+    graph: GraphScope,
+    embeddings: ir.Value,
+    lengths: ir.Value,
+    prototypes: np.ndarray,
+    entropy_weight: float,
 ) -> ir.Value:
-    """Return -gamma c, `(B, M, H, W)`, for embeddings `(B, D, H, W)` and prototypes `(M, D)`."""
+    """Return -gamma c, `(B, M, H, W)`.
+
+    Args:
+        graph: where the operators go.
+        embeddings: f `(B, D, H, W)`.
+        lengths: ||f|| `(B, 1, H, W)`, as `write_lengths` returns them.
+        prototypes: p `(M, D)`.
+        entropy_weight: gamma.
+    """
     unit = _inside_unit_ball(prototypes).astype(np.float32)
-    points = _inside_unit_ball_maps(graph, embeddings)
+    points = _inside_unit_ball_maps(graph, embeddings, lengths)
     twice = graph.constant("prototypes", (-2 * unit)[:, :, None, None])
-    lengths = graph.constant("prototype_square", _square_sums(unit))
-    relative = graph.op("Conv", points, twice, lengths, name="product", kernel_shape=[1, 1])
+    squares = graph.constant("prototype_square", _square_sums(unit))
+    relative = graph.op("Conv", points, twice, squares, name="product", kernel_shape=[1, 1])
     beyond = _nearest_square(graph, points, relative, unit)
     least = graph.reduce("ReduceMin", relative, CHANNELS, name="least_product")
     apart = graph.op("Sub", relative, least, name="beyond_nearest")
@@ -39,11 +56,10 @@ def write_scores(
     return graph.op("Mul", cost, graph.constant("negative_gamma", -entropy_weight), name="scores")
 
 
-def _inside_unit_ball_maps(graph: GraphScope, embeddings: ir.Value) -> ir.Value:
+def _inside_unit_ball_maps(graph: GraphScope, embeddings: ir.Value, lengths: ir.Value) -> ir.Value:
     """Return f / max(1, ||f||)."""
-    square = graph.reduce("ReduceSumSquare", embeddings, CHANNELS, name="square")
-    outer = graph.op("Max", square, graph.constant("one", 1.0), name="outer_square")
-    return graph.op("Div", embeddings, graph.op("Sqrt", outer, name="norm"), name="unit")
+    norm = graph.op("Max", lengths, graph.constant("one", 1.0), name="norm")
+    return graph.op("Div", embeddings, norm, name="unit")
 
 
 def _nearest_square(

@@ -15,10 +15,11 @@ import onnx_ir as ir
 
 from gsp_deploy.base.constants import NORM_FLOOR
 from gsp_deploy.config import BaselineConfig, GSPConfig
-from gsp_deploy.export.costs import write_log_mass, write_scores
+from gsp_deploy.export.costs import write_lengths, write_log_mass, write_scores
 from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, LOCATIONS, GraphScope
 from gsp_deploy.export.pooling import average, embed_vector, peak, write_pooling
 from gsp_deploy.export.precision import as_type
+from gsp_deploy.export.residual import ResidualWriter, write_no_residual
 from gsp_deploy.export.transport import mixing_weights
 
 
@@ -61,7 +62,8 @@ def write_head(
         config: what the head computes.
         parameters: its trained numbers.
         plan: how the transport is solved.
-        outputs: `attributes` and `weights`, when wanted beside `embedding`.
+        outputs: `attributes`, `weights` and `residual`, when wanted beside `embedding`. With `gap`
+            the residual brings `embedding_bound` with it.
     """
     scope = GraphScope(graph, HEAD_SCOPE)
     writer = _HeadWriter(scope, features, parameters)
@@ -70,7 +72,8 @@ def write_head(
     else:
         found = writer.generalized_sum(config, plan, outputs)
     if config.normalize:
-        found["embedding"] = _l2_normalise(scope, found["embedding"])
+        norm = writer.floored_norm(found["embedding"])
+        found["embedding"] = scope.op("Div", found["embedding"], norm, name="embedding")
     return found
 
 
@@ -81,6 +84,7 @@ class _HeadWriter:
         self.graph = scope
         self.features = features
         self.parameters = parameters
+        self._norm: ir.Value | None = None
 
     def generalized_sum(
         self, config: GSPConfig, plan: SolverPlan, outputs: Collection[str]
@@ -88,13 +92,16 @@ class _HeadWriter:
         embeddings, features = self._embedded_maps(), self._as_float(self.features, "features")
         prototypes = self.parameters.prototypes
         assert prototypes is not None
-        scores = write_scores(self.graph, embeddings, prototypes, config.entropy_weight)
+        lengths = write_lengths(self.graph, embeddings)
+        scores = write_scores(self.graph, embeddings, lengths, prototypes, config.entropy_weight)
         weights = self._mixing_weights(scores, config, plan)
         found = {"embedding": self._pooled(config, embeddings, features, weights)}
         if "attributes" in outputs:
             found["attributes"] = self._attributes(scores, weights)
         if "weights" in outputs:
             found["weights"] = self._weight_map(weights)
+        if "residual" in outputs:
+            found |= self._residual(config, weights, lengths, found)
         return found
 
     def baseline(self, config: BaselineConfig) -> ir.Value:
@@ -118,6 +125,14 @@ class _HeadWriter:
             plan.steps,
             config.initial_scale or config.transport_ratio,
         )
+
+    def floored_norm(self, vector: ir.Value) -> ir.Value:
+        """Return the length of the head's vector `(B, D)`, at least `NORM_FLOOR`, `(B, 1)`."""
+        if self._norm is None:
+            floor = self.graph.constant("norm_floor", NORM_FLOOR)
+            norm = self.graph.reduce("ReduceL2", vector, CHANNELS, name="embedding_norm")
+            self._norm = self.graph.op("Max", norm, floor, name="floored_norm")
+        return self._norm
 
     def _embedded_maps(self) -> ir.Value:
         """Return f = W x + b, float32 `(B, D, H, W)`, from a product in the features' precision."""
@@ -175,6 +190,29 @@ class _HeadWriter:
         total = graph.reduce("ReduceSum", weights, LOCATIONS, name="kept_mass", keepdims=False)
         return graph.op("Div", summed, total, name="attributes")
 
+    def _residual(
+        self,
+        config: GSPConfig,
+        weights: ir.Value | None,
+        lengths: ir.Value,
+        found: dict[str, ir.Value],
+    ) -> dict[str, ir.Value]:
+        """Return the weights' error `(B,)` and, with `gap`, the bound on the embedding `(B,)`."""
+        names = ("residual", "embedding_bound") if config.pooling == "gap" else ("residual",)
+        if weights is None:
+            return {name: write_no_residual(self.graph, self.features, name) for name in names}
+        if config.pooling == "gap" and config.max_residual:
+            # From the map that a plugin's node puts out: it ends before the max residual.
+            told = found["weights"] if "weights" in found else self._weight_map(weights)
+            channel = self.graph.axes(CHANNELS)
+            weights = self.graph.op("Unsqueeze", told, channel, name="solved_weights")
+        writer = ResidualWriter(self.graph, weights)
+        certificates = {"residual": writer.residual()}
+        if config.pooling == "gap":
+            norm = self.floored_norm(found["embedding"])
+            certificates["embedding_bound"] = writer.embedding_bound(lengths, norm)
+        return certificates
+
     def _weight_map(self, weights: ir.Value | None) -> ir.Value:
         """Return the mixing weights as `(B, H, W)`."""
         graph = self.graph
@@ -183,6 +221,7 @@ class _HeadWriter:
             if self.features.shape is not None:  # inference loses open sizes at a convolution
                 batch, _, height, width = self.features.shape
                 told.shape = ir.Shape([batch, height, width])
+                told.dtype = ir.DataType.FLOAT
             return told
         shape = graph.op("Shape", self.features, name="feature_shape")
         kept = graph.constant("map_axes", np.array([0, *LOCATIONS], dtype=np.int64))
@@ -195,9 +234,3 @@ class _HeadWriter:
 
     def _constant(self, name: str, array: np.ndarray, dtype: ir.DataType) -> ir.Value:
         return self.graph.constant(name, as_type(array, dtype, f"{HEAD_SCOPE}/{name}"))
-
-
-def _l2_normalise(graph: GraphScope, embedding: ir.Value) -> ir.Value:
-    norm = graph.reduce("ReduceL2", embedding, CHANNELS, name="embedding_norm")
-    floored = graph.op("Max", norm, graph.constant("norm_floor", NORM_FLOOR), name="floored_norm")
-    return graph.op("Div", embedding, floored, name="embedding")

@@ -12,7 +12,7 @@ from gsp_deploy.errors import UsageError, brief
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 FloatPrecision = Literal["fp32", "fp16", "bf16"]
 CalibrationMethod = Literal["min-max", "percentile", "entropy"]
-OptionalOutput = Literal["attributes", "weights"]
+OptionalOutput = Literal["attributes", "weights", "residual"]
 
 DEFAULT_OPSET = 18
 # The first operator set whose Conv takes bfloat16.
@@ -33,7 +33,8 @@ class ExportOptions:
         dynamic_batch: leave the batch size open.
         dynamic_size: leave height and width open.
         include_preprocessing: take uint8 `(B, H, W, 3)` and normalise in the graph.
-        outputs: what to return beside `embedding`.
+        outputs: what to return beside `embedding`. `residual`, what an answer says of its own
+            error, brings `embedding_bound` with it where the pooling is `gap`.
         solver: `newton` (default) or the paper's `fixed-point`.
         iterations: solver steps; None searches the fewest that meet the tolerance (newton) or
             takes the checkpoint's own number (fixed-point).

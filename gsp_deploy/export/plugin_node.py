@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
@@ -24,6 +24,7 @@ from gsp_deploy.artifact.pooling_node import (
     PoolingForm,
     check_foldable,
 )
+from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import ModelFileError
 from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
@@ -66,11 +67,13 @@ class _Ends:
     pooled: ir.Value
     weights: ir.Value | None
     attributes: ir.Value | None
+    residual: ir.Value | None = None
+    embedding_bound: ir.Value | None = None
 
     @property
     def values(self) -> dict[str, ir.Value]:
-        found = {"pooled": self.pooled, "weights": self.weights, "attributes": self.attributes}
-        return {name: value for name, value in found.items() if value is not None}
+        """Return those that are there, in the order of the node's outputs."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 class _Folding:
@@ -119,18 +122,36 @@ class _Folding:
     def _ends(self) -> tuple[_Ends, str]:
         """Return where the node ends, and its outputs' type: behind the casts that end the graph.
 
-        One type serves all outputs, so the casts are taken in only where every output has one.
+        One type serves all outputs but the certificates, which stay float32, so the casts are
+        taken in only where every other output has one.
         """
-        ends = _Ends(self._pooled(), self._output("weights", "weight_map"),
-                     self._output("attributes", "attributes"))  # fmt: skip
-        casts = [_only_cast(value) for value in ends.values.values()]
-        types = {None if cast is None else cast.dtype for cast in casts}
+        ends = _Ends(
+            self._pooled(),
+            self._weights(),
+            self._output("attributes", "attributes"),
+            *(() if self._adds_max_residual else map(self._certificate, CERTIFICATES)),
+        )
+        casts = {n: _only_cast(v) for n, v in ends.values.items() if n not in CERTIFICATES}
+        types = {None if cast is None else cast.dtype for cast in casts.values()}
         for word, dtype in LOW_PRECISION.items():
             if types == {dtype}:
-                found = dict(zip(ends.values, casts, strict=True))
-                assert found["pooled"] is not None
-                return _Ends(found["pooled"], found.get("weights"), found.get("attributes")), word
+                lowered = {name: cast for name, cast in casts.items() if cast is not None}
+                return replace(ends, **lowered), word
         return ends, "fp32"
+
+    @property
+    def _adds_max_residual(self) -> bool:
+        """Whether the certificates are of a vector that the node does not end at."""
+        return self.head.pooling == "gap" and self.head.max_residual
+
+    def _weights(self) -> ir.Value | None:
+        """Return the map of weights where it is asked for, or what certifies them needs it."""
+        if self._adds_max_residual and "solved_weights" in self.nodes:
+            return self._result_of("weight_map")
+        return self._output("weights", "weight_map")
+
+    def _certificate(self, name: str) -> ir.Value | None:
+        return self._output(name, name)
 
     @property
     def _normalises(self) -> bool:
@@ -170,6 +191,7 @@ class _Folding:
             normalize=int(self._normalises),
             output_weights=int(ends.weights is not None),
             output_attributes=int(ends.attributes is not None),
+            output_residual=int(ends.residual is not None),
             output_type=output_type,
             **told,
         )

@@ -13,6 +13,7 @@ from gsp_deploy.base.constants import GEM_FLOOR, GEM_POWER, NORM_FLOOR
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.layers.costs import prototype_costs
+from gsp_deploy.layers.residual import embedding_bound, weight_residual
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights
 
 
@@ -24,11 +25,16 @@ class PoolingOutput(NamedTuple):
         attributes: share of the kept mass that goes to each prototype, `(B, M)`, sums to 1;
             None for the baselines.
         weights: mixing weights of the locations, `(B, H, W)`, mean 1; None for the baselines.
+        residual: mean absolute error of the weights, |mean w - 1|, `(B,)`; None for the baselines.
+        embedding_bound: with `gap`, a bound on the embedding's cosine distance to the exactly
+            solved one, `(B,)`; 1 or more says nothing. None for the other poolings.
     """
 
     embedding: Tensor
     attributes: Tensor | None
     weights: Tensor | None
+    residual: Tensor | None = None
+    embedding_bound: Tensor | None = None
 
 
 class GeneralizedSumPooling(nn.Module):
@@ -74,9 +80,14 @@ class GeneralizedSumPooling(nn.Module):
             weights = mixing_weights(torch.logsumexp(scores, dim=1), self.problem)  # (B, N)
             attributes = _attributes(scores, weights)
             embedding = self._pool(locations, embeddings, weights[:, None, :])
+            residual = weight_residual(weights)
+            bound = None
+            if self.config.pooling == "gap":
+                bound = embedding_bound(residual, embeddings, embedding)
             if self.config.normalize:
                 embedding = F.normalize(embedding, dim=1, eps=NORM_FLOOR)
-        return PoolingOutput(embedding, attributes, weights.unflatten(1, (height, width)))
+        maps = weights.unflatten(1, (height, width))
+        return PoolingOutput(embedding, attributes, maps, residual, bound)
 
     def scores(self, features: Tensor) -> Tensor:
         """Return -gamma c of each prototype at each location, `(B, M, H, W)`.

@@ -13,7 +13,7 @@ import torch
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint import load_checkpoint
-from gsp_deploy.config import GSPConfig
+from gsp_deploy.config import BaselineConfig, GSPConfig
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
@@ -85,14 +85,20 @@ def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> Ses
         if spec is None
         else ("batch", 3, spec.height, spec.width)
     )
-    has_plan = isinstance(config.head, GSPConfig)
     return SessionInfo(
         path=path,
         runtime=f"torch {torch.__version__}",
         device=options.device,
         precision="fp32",
         input=TensorSpec("images" if spec else "features", "float32", shape),
-        outputs=("embedding", "attributes", "weights") if has_plan else ("embedding",),
+        outputs=_outputs(config.head),
         embedding_dim=config.head.embedding_dim,
         preprocessing=spec,
     )
+
+
+def _outputs(head: GSPConfig | BaselineConfig) -> tuple[str, ...]:
+    if isinstance(head, BaselineConfig):
+        return ("embedding",)
+    bound = ("embedding_bound",) if head.pooling == "gap" else ()
+    return ("embedding", "attributes", "weights", "residual", *bound)

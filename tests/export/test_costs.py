@@ -8,7 +8,7 @@ import pytest
 from near_prototypes import near_prototypes
 
 from gsp_deploy.cost_bounds import log_mass_error_bound
-from gsp_deploy.export.costs import write_log_mass, write_scores
+from gsp_deploy.export.costs import write_lengths, write_log_mass, write_scores
 from gsp_deploy.export.graph import HEAD_SCOPE, IR_VERSION, GraphScope
 from gsp_deploy.export.trial_run import running
 from gsp_deploy.reference import exact_weights, log_mass_of
@@ -20,7 +20,8 @@ def log_mass_in_onnx(points: np.ndarray, prototypes: np.ndarray, gamma: float) -
     value = ir.Value(name="embeddings", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph = ir.Graph([value], [], nodes=[], opset_imports={"": 18}, name="costs")
     scope = GraphScope(graph, HEAD_SCOPE)
-    found = write_log_mass(scope, write_scores(scope, value, prototypes, gamma), gamma)
+    scores = write_scores(scope, value, write_lengths(scope, value), prototypes, gamma)
+    found = write_log_mass(scope, scores, gamma)
     found.dtype, found.shape = ir.DataType.FLOAT, ir.Shape(["batch", 1, 1, "locations"])
     graph.outputs.append(found)
     with running(ir.Model(graph, ir_version=IR_VERSION)) as network:

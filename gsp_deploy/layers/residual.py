@@ -1,0 +1,44 @@
+"""What an answer says of its own error, from the answer alone.
+
+All weights w_i(beta) = sigmoid(beta + l_i) / mu rise together with beta. So whatever beta a solver
+ended at, the errors w_i - w_i* share a sign, and
+
+    mean_i |w_i - w_i*| = |mean_i w_i - mean_i w_i*| = |mean_i w_i - 1|     exactly.
+
+With `gap` the pooled vector v = mean_i w_i f_i (+ what does not depend on w) is off by
+
+    ||v - v*|| <= mean_i |w_i - w_i*| ||f_i|| <= |mean w - 1| max_i ||f_i||.
+
+Let eps be that over ||v||. Where eps < 1, v* is in a ball about v that does not hold 0, and the
+angle t between the two is largest along a tangent: sin t <= eps. So their cosine distance is
+
+    1 - cos t <= 1 - sqrt(1 - eps^2) = eps^2 / (1 + sqrt(1 - eps^2)) <= eps^2.
+
+The bound is eps^2: below 1 a proof, while a value of 1 or more says nothing (a cosine distance is
+at most 2). Both hold for the numbers as they are: float32 adds its rounding, some 1e-7 of a weight.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gsp_deploy.base.constants import NORM_FLOOR
+from gsp_deploy.layers.transport import marginal_error
+
+
+def weight_residual(weights: Tensor) -> Tensor:
+    """Return the mean absolute error of weights `(B, N)`, |mean w - 1|, `(B,)`, no gradient."""
+    return marginal_error(weights.detach())
+
+
+def embedding_bound(residual: Tensor, embeddings: Tensor, pooled: Tensor) -> Tensor:
+    """Bound the cosine distance of the pooled vectors to the exactly solved ones, `(B,)`.
+
+    Args:
+        residual: of the weights, `(B,)`.
+        embeddings: per-location embeddings f `(B, D, N)`.
+        pooled: the vectors before their normalisation, `(B, D)`; at least 1e-12 long.
+    """
+    longest = embeddings.detach().norm(dim=1).amax(dim=1)
+    length = pooled.detach().norm(dim=1).clamp(min=NORM_FLOOR)
+    return (residual * longest / length).square()
