@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +22,10 @@ def embed(
     images: Images,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="A .npy, .npz or .parquet.")],
+    also: Annotated[
+        Literal["residual"] | None,
+        typer.Option(help="A column that says how far off each answer is (.npz, .parquet)."),
+    ] = None,
     batch: BatchSize = 32,
     strict: Strict = False,
     runtime: RuntimeOptions,
@@ -30,19 +35,33 @@ def embed(
     """Embed images in order; broken ones are left out and listed at the end."""
     from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.images.files import ImageReader, find_images
-    from gsp_deploy.retrieval.embedding import check_table_path, embed_files, ids_path, write_table
+    from gsp_deploy.retrieval.embedding import (
+        certificates_of,
+        check_table_path,
+        embed_files,
+        ids_path,
+        write_table,
+    )
 
-    check_table_path(output)
+    check_table_path(output, with_columns=also is not None)
     for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):
         refuse_overwrite(file, force)
     files = find_images(images)
     with runtime.open(model) as session:
+        columns = certificates_of(session) if also else ()
         reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
         with show.counting("embedding", len(files)) as advance:
-            table = embed_files(session, reader, advance)
+            table = embed_files(session, reader, advance, columns)
         written = write_table(table, output)
         ran_on = f"{session.info.runtime} {session.info.device}, {session.info.precision}"
     _report(table, written, ran_on, json)
+
+
+def _largest(table: EmbeddingTable, column: str) -> float | None:
+    """Return the column's largest value; None where there is none, or one is not a number."""
+    values = table.columns[column]
+    largest = float(values.max()) if len(values) else math.nan
+    return largest if math.isfinite(largest) else None
 
 
 def _report(table: EmbeddingTable, written: tuple[Path, ...], ran_on: str, json: bool) -> None:
@@ -57,9 +76,14 @@ def _report(table: EmbeddingTable, written: tuple[Path, ...], ran_on: str, json:
                 "embedding_dim": dim,
                 "runtime": ran_on,
                 "skipped": failures,
+                **{f"largest_{name}": _largest(table, name) for name in table.columns},
             },
         )
         return
     rows = [("embedded", f"{counted(count, 'image')}, {dim}-D"), ("runtime", ran_on)]
+    for name in table.columns:
+        largest = _largest(table, name)
+        told = "not a number" if largest is None else f"{largest:.1e}"
+        rows.append((f"largest {name.replace('_', ' ')}", told))
     show.facts(", ".join(str(path) for path in written), rows)
     show.skipped([failure.reason for failure in table.failures])

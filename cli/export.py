@@ -119,7 +119,8 @@ def export(
     ] = None,
     int8: Int8Options,
     also: Annotated[
-        list[str] | None, typer.Option("--also", help="Further outputs: attributes, weights.")
+        list[str] | None,
+        typer.Option("--also", help="Further outputs: attributes, weights, residual."),
     ] = None,
     include_preprocessing: Annotated[
         bool, typer.Option("--include-preprocessing", help="Take uint8 NHWC and normalise inside.")

@@ -49,6 +49,9 @@ class ServingLimits:
     max_body_mib: Annotated[int, limit_option(min=1, help="Size of a request's body, MiB.")] = 32
     max_megapixels: Annotated[float, limit_option(min=0.01, help="Size of one image.")] = 40.0
     decoders: Annotated[int, limit_option(help="Threads that decode images.")] = 2
+    residual_alert: Annotated[
+        float, limit_option(help="Residual above which an image counts as badly solved.")
+    ] = 1e-3
 
     def settings(self, max_batch: int, window_ms: float) -> ServingSettings:
         """Return the server's settings, in its own units."""
@@ -69,6 +72,7 @@ class ServingLimits:
             max_buffered_bytes=max(ServingSettings.max_buffered_bytes, body),
             max_pixels=round(self.max_megapixels * 1e6),
             decoders=self.decoders,
+            residual_alert=self.residual_alert,
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.base.files import replacing, replacing_together
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
 from gsp_deploy.images.files import ImageFailure, ImageReader
@@ -20,15 +21,22 @@ TABLE_SUFFIXES = (".npy", ".npz", ".parquet")
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embeddings float32 `(n, D)`, the files they come from, and the files left out."""
+    """Embeddings float32 `(n, D)`, the files they come from, and the files left out.
+
+    `columns` holds one further number per image, `(n,)` float32, by name.
+    """
 
     ids: tuple[str, ...]
     embeddings: np.ndarray
     failures: tuple[ImageFailure, ...] = ()
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def embed_files(
-    session: EmbeddingSession, reader: ImageReader, progress: Callable[[int], None] | None = None
+    session: EmbeddingSession,
+    reader: ImageReader,
+    progress: Callable[[int], None] | None = None,
+    columns: Sequence[str] = (),
 ) -> EmbeddingTable:
     """Embed every readable image of the reader, in order.
 
@@ -36,25 +44,55 @@ def embed_files(
         session: the model.
         reader: the images, decoded to the model's size.
         progress: called with the number of files dealt with since the last call.
+        columns: outputs with one number per image to keep beside the embedding; see
+            `certificates_of`.
     """
     ids: list[str] = []
-    found = [np.zeros((0, session.info.embedding_dim), np.float32)]
+    found: dict[str, list[np.ndarray]] = {}
+    found["embedding"] = [np.zeros((0, session.info.embedding_dim), np.float32)]
+    found |= {name: [np.zeros(0, np.float32)] for name in columns}
     done = 0
     for batch in reader:
-        found.append(session.embed(batch.images))
+        for name, values in session.run(batch.images, tuple(found)).items():
+            found[name].append(values)
         ids += batch.ids
         if progress is not None:
             progress(len(ids) + len(reader.failures) - done)
             done = len(ids) + len(reader.failures)
-    return EmbeddingTable(tuple(ids), np.concatenate(found), tuple(reader.failures))
+    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    embeddings = joined.pop("embedding")
+    return EmbeddingTable(tuple(ids), embeddings, tuple(reader.failures), joined)
 
 
-def check_table_path(path: Path) -> None:
-    """Raise `UsageError` for a table format that is not known, before any work is done."""
+def certificates_of(session: EmbeddingSession) -> tuple[str, ...]:
+    """Return the outputs in which a model says how far off it is, one number per image.
+
+    Raises:
+        UsageError: the model has none.
+    """
+    names = tuple(name for name in CERTIFICATES if name in session.info.outputs)
+    if not names:
+        raise UsageError(
+            f"{session.info.path} has no output residual; export it with --also residual, or "
+            "embed without --also"
+        )
+    return names
+
+
+def check_table_path(path: Path, with_columns: bool = False) -> None:
+    """Raise `UsageError` for a table format that is not known, before any work is done.
+
+    `.npy` holds embeddings alone, and so no further columns.
+    """
     if path.suffix not in TABLE_SUFFIXES:
         raise UsageError(
             f"{path}: expected an output ending in {', '.join(TABLE_SUFFIXES)}, "
             f"got {path.suffix or 'no suffix'}"
+        )
+    if with_columns and path.suffix == ".npy":
+        raise UsageError(
+            f"{path}: a .npy holds the embeddings alone; write .npz or .parquet, which have a "
+            "column for the residual"
         )
     if path.suffix == ".parquet":
         _parquet()
@@ -64,22 +102,24 @@ def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
     """Write the table and return the files written.
 
     `.npy` holds the embeddings, with the ids beside it in `<name>.ids.txt`, a line each; `.npz`
-    holds both as `ids` and `embeddings`; `.parquet` has the columns `id` and `embedding`.
+    holds both as `ids` and `embeddings`; `.parquet` has the columns `id` and `embedding`. The last
+    two hold the table's further columns by their names.
     """
-    check_table_path(path)
+    check_table_path(path, bool(table.columns))
     if path.suffix == ".parquet":
         _write_parquet(table, path)
         return (path,)
     if path.suffix == ".npz":
         with replacing(path) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, ids=np.asarray(table.ids, dtype=str), embeddings=table.embeddings)
+            arrays: dict[str, Any] = {**table.columns, "embeddings": table.embeddings}
+            np.savez(stream, ids=np.asarray(table.ids, dtype=str), **arrays)
         return (path,)
-    ids = ids_path(path)
-    with replacing_together(ids, path) as (fresh_ids, fresh):
+    beside = ids_path(path)
+    with replacing_together(beside, path) as (fresh_ids, fresh):
         _write_ids(table.ids, fresh_ids)
         with open(fresh, "wb") as stream:
             np.save(stream, table.embeddings)
-    return path, ids
+    return path, beside
 
 
 def ids_path(path: Path) -> Path:
@@ -103,11 +143,10 @@ def _write_parquet(table: EmbeddingTable, path: Path) -> None:
     names = [os.fsencode(name).decode(errors="replace") for name in table.ids]  # it is all UTF-8
     flat = arrow.array(table.embeddings.ravel())
     vectors = arrow.FixedSizeListArray.from_arrays(flat, table.embeddings.shape[1])
+    columns = {"id": arrow.array(names, arrow.string()), "embedding": vectors}
+    columns |= {name: arrow.array(values) for name, values in table.columns.items()}
     with replacing(path) as temporary:
-        parquet.write_table(
-            arrow.table({"id": arrow.array(names, arrow.string()), "embedding": vectors}),
-            temporary,
-        )
+        parquet.write_table(arrow.table(columns), temporary)
 
 
 def _parquet() -> tuple[Any, Any]:

@@ -104,6 +104,11 @@ class SessionInfo:
         return self.preprocessing
 
 
+def _export_name(output: str) -> str:
+    """Return what `export --also` calls an output: the bound comes with the residual."""
+    return "residual" if output == "embedding_bound" else output
+
+
 class EmbeddingSession(ABC):
     """An open model. Use it as a context manager, or call `close`.
 
@@ -141,7 +146,7 @@ class EmbeddingSession(ABC):
         if missing := [name for name in names if name not in self.info.outputs]:
             raise UsageError(
                 f"{self.info.path} has no output {missing[0]!r}, only "
-                f"{', '.join(self.info.outputs)}; export it with --also {missing[0]}"
+                f"{', '.join(self.info.outputs)}; export it with --also {_export_name(missing[0])}"
             )
         chunks = [self.infer(chunk, names) for chunk in self._chunks(self.prepare(images))]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}

@@ -156,7 +156,7 @@ class EmbeddingService:
         uploads = await uploads_in(body, request.headers, limits.queue_limit, limits.max_body_bytes)
         with self.admission.accept(len(uploads)):
             images = await self._in_thread(self._pixels, uploads, spec)
-            found = (await self._batcher.run(images, ("embedding",)))["embedding"]
+            found = await self._batcher.run(images, ("embedding",))
         accept = request.headers.get("accept", "")
         return await self._in_thread(
             embeddings_reply, self.name, self._session.info, uploads, found, accept

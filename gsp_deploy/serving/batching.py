@@ -17,6 +17,7 @@ from gsp_deploy.serving.limits import Admission
 from gsp_deploy.serving.metrics import Metrics
 from gsp_deploy.serving.settings import ServingSettings
 
+RESIDUAL = "residual"
 Outputs = Mapping[str, np.ndarray]
 
 
@@ -77,6 +78,8 @@ class Batcher:
 
     async def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Return outputs by name for images that `EmbeddingSession.prepare` has made.
+
+        A model's residual comes with whatever is asked for.
 
         Raises:
             GspDeployError: the session cannot run these images.
@@ -161,15 +164,18 @@ class Batcher:
         images = batch[0].images
         if len(batch) > 1:
             images = np.concatenate([job.images for job in batch])
+        outputs = batch[0].outputs
+        if RESIDUAL in self._session.info.outputs:
+            outputs = tuple(dict.fromkeys((*outputs, RESIDUAL)))
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._thread, self._session.run, images, batch[0].outputs
-        )
+        found = await loop.run_in_executor(self._thread, self._session.run, images, outputs)
         seconds, count = time.monotonic() - started, max(len(images), 1)
         self._metrics.inference_seconds.observe(seconds)
         self._metrics.batch_images.observe(len(images))
         self._metrics.images.inc(len(images))
+        if RESIDUAL in found:
+            self._metrics.observe_residuals(found[RESIDUAL], self._settings.residual_alert)
         self._admission.learn(count, seconds)
         return found
 

@@ -29,6 +29,8 @@ _LONGEST_SHAPE = 8
 _OUTPUT_SHAPES: dict[str, tuple[int | str, ...]] = {
     "attributes": ("batch", "prototypes"),
     "weights": ("batch", "height", "width"),
+    "residual": ("batch",),
+    "embedding_bound": ("batch",),
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -16,6 +19,7 @@ from gsp_deploy.runtime.session import SessionInfo
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -60,6 +64,17 @@ class Metrics:
             "gsp_accepted_images", "Images accepted, not answered yet.", registry=home
         )
         self.buffered = Gauge("gsp_buffered_bytes", "Bytes of request bodies held.", registry=home)
+        self.residuals = Histogram(
+            "gsp_residual",
+            "Mean absolute error of an image's mixing weights, where the model says it.",
+            buckets=_RESIDUALS,
+            registry=home,
+        )
+        self.badly_solved = Counter(
+            "gsp_badly_solved_images",
+            "Images whose residual was above the server's limit, or not a number.",
+            registry=home,
+        )
         self.model = Gauge(
             "gsp_model",
             "The model that is served.",
@@ -70,6 +85,14 @@ class Metrics:
     def describe_model(self, name: str, info: SessionInfo) -> None:
         """Set the labels that say what is served."""
         self.model.labels(name, info.precision, f"{info.runtime} {info.device}").set(1)
+
+    def observe_residuals(self, residuals: np.ndarray, limit: float) -> None:
+        """Count a batch's residuals `(n,)`; one that is not a number is badly solved."""
+        for residual in residuals.tolist():
+            if not residual <= limit:
+                self.badly_solved.inc()
+            if math.isfinite(residual):  # NaN would spoil the histogram's sum for good
+                self.residuals.observe(residual)
 
     def exposition(self) -> bytes:
         """Return all figures in Prometheus's text format."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from fastapi import Request, Response
@@ -21,17 +23,28 @@ log = logging.getLogger(__name__)
 
 
 def embeddings_reply(
-    model: str, info: SessionInfo, uploads: Sequence[Upload], embeddings: np.ndarray, accept: str
+    model: str,
+    info: SessionInfo,
+    uploads: Sequence[Upload],
+    found: Mapping[str, np.ndarray],
+    accept: str,
 ) -> Response:
-    """Return embeddings `(n, D)` in the files' order, as JSON or, where asked for, as .npy."""
+    """Return embeddings `(n, D)` in the files' order, as JSON or, where asked for, as .npy.
+
+    JSON has each image's residual too, where the model returns it; null is not a number.
+    """
+    embeddings = found["embedding"]
     if NPY in accept:
         stream = io.BytesIO()
         np.save(stream, embeddings, allow_pickle=False)
         return Response(stream.getvalue(), media_type=NPY)
-    items = [
+    items: list[dict[str, Any]] = [
         {"file": upload.name, "embedding": vector}
         for upload, vector in zip(uploads, embeddings.tolist(), strict=True)
     ]
+    if "residual" in found:
+        for item, residual in zip(items, found["residual"].tolist(), strict=True):
+            item["residual"] = residual if math.isfinite(residual) else None
     return JSONResponse(
         {
             "model": model,

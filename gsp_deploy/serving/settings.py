@@ -29,6 +29,8 @@ class ServingSettings:
         max_buffered_bytes: size of all bodies held at once; more get 503.
         max_pixels: pixels of one image, by its header, before anything of it is decoded.
         decoders: threads that decode images and parse requests.
+        residual_alert: residual (mean absolute error of an image's weights) above which an image
+            counts as badly solved, where the model has the output `residual`.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -46,6 +48,7 @@ class ServingSettings:
     max_buffered_bytes: int = 512 * MIB
     max_pixels: int = 40_000_000
     decoders: int = 2
+    residual_alert: float = 1e-3
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "queue_limit", "max_body_bytes", "max_pixels", "decoders"):
@@ -54,7 +57,7 @@ class ServingSettings:
         for name in ("window_ms", "linger_s", "drain_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("timeout_s", "head_s", "keep_alive_s"):
+        for name in ("timeout_s", "head_s", "keep_alive_s", "residual_alert"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.max_buffered_bytes < self.max_body_bytes:
