@@ -88,6 +88,9 @@ def _show_errors(report: ParityReport) -> None:
         rows.append(_error_row("weights / spread", weights.relative, report.ids))
         rows.append(_error_row("marginal, reference", weights.reference_marginal, report.ids))
         rows.append(_error_row("marginal, candidate", weights.candidate_marginal, report.ids))
+    for name, told in figures.certificates.items():
+        short = name.removeprefix("embedding_")
+        rows.append(_error_row(f"{short}, candidate", told, report.ids))
     show.table("errors by image", ["", "worst", "99 %", "median", "worst image"], rows)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class ParityFigures:
         retrieval: neighbours, and R@1 and MAP@R with labels.
         invariance: the candidate's dependence on its batch.
         notes: what was not compared, why, and what to do.
+        certificates: what the candidate says of its own error, by output.
     """
 
     outputs: tuple[OutputErrors, ...]
@@ -41,6 +42,7 @@ class ParityFigures:
     retrieval: RetrievalAgreement | None
     invariance: BatchInvariance
     notes: tuple[str, ...]
+    certificates: Mapping[str, Distribution] = field(default_factory=dict)
 
 
 def measure(
@@ -76,6 +78,7 @@ def measure(
         retrieval=retrieval,
         invariance=invariance,
         notes=(*paired.missing, *([obstacle] if obstacle else [])),
+        certificates={name: Distribution(v) for name, v in paired.certificates.items()},
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.normalisation import normalise
@@ -23,11 +24,14 @@ class PairedOutputs:
     Attributes:
         reference, candidate: outputs by name, `(n, ...)` each, of the names that both have.
         missing: a line for each output that only one side has: why, and what to do.
+        certificates: what the candidate says of its own error, `(n,)` by output; empty where it
+            says nothing.
     """
 
     reference: dict[str, np.ndarray]
     candidate: dict[str, np.ndarray]
     missing: tuple[str, ...]
+    certificates: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.reference["embedding"])
@@ -85,15 +89,19 @@ def run_both(
     spec = shared_preprocessing(reference, candidate)
     names = [name for name in COMPARABLE if name in reference.info.outputs]
     names = [name for name in names if name in candidate.info.outputs]
+    certificates = [name for name in CERTIFICATES if name in candidate.info.outputs]
     sides: tuple[list[dict[str, np.ndarray]], ...] = ([], [])
     for batch in batches:
-        for session, found in zip((reference, candidate), sides, strict=True):
-            found.append(session.run(prepared(session, batch, spec), names))
+        for session, found, more in zip(
+            (reference, candidate), sides, ([], certificates), strict=True
+        ):
+            found.append(session.run(prepared(session, batch, spec), [*names, *more]))
     if not sides[0]:
         raise DataError("a comparison needs at least one image, got none")
     first, second = (_joined(found, names) for found in sides)
     _check_shapes(first, second)
-    return PairedOutputs(first, second, tuple(_missing(reference, candidate)))
+    told = _joined(sides[1], certificates)
+    return PairedOutputs(first, second, tuple(_missing(reference, candidate)), told)
 
 
 def _joined(found: list[dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:

@@ -81,6 +81,7 @@ class ParityReport:
             "outputs": {errors.name: errors.to_dict() for errors in figures.outputs},
             "cosine_distance": figures.cosine.to_dict(),
             "weights": figures.weights and figures.weights.to_dict(),
+            "certificates": {name: told.to_dict() for name, told in figures.certificates.items()},
             "retrieval": figures.retrieval and figures.retrieval.to_dict(),
             "batch_invariance": figures.invariance.to_dict(),
             "notes": list(figures.notes),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gsp_deploy.artifact.kind import ONNX, kind_of
+from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.parity.comparison import SMALLEST_SPREAD
@@ -26,6 +27,15 @@ CHUNK = 2
 _DEFAULT_OPTIONS = SessionOptions()
 _SOLVER_STEP = re.compile(r"gsp/(?P<solver>newton|fixed_point)_\d+/(?P<value>.+)")
 _SOLVER_START = "gsp/beta"
+# Of two prototypes that are equally near either may be taken; what is said of the one that was is
+# no error, nor are certificates, which are noise around zero. What follows from them is compared.
+_UNSETTLED = frozenset(
+    f"gsp/{name}"
+    for name in (
+        *("nearest", "nearest_rows", "nearest_prototype", "offset", "nearest_square"),
+        *("beyond_nearest", "weight_excess", "pooled_error", "pooled_error_share", *CERTIFICATES),
+    )
+) | frozenset(CERTIFICATES)
 # The solver's unknown is a logit: an error of 0.01 in it is 1 % of a weight, however close to 0
 # the unknown itself comes.
 _LOGIT = re.compile(r"gsp/(.+/)?(beta|high)$")
@@ -162,7 +172,8 @@ def _comparable(graph: TracedGraph) -> list[str]:
     Inside a solver's step only its result is: once converged, the distance from the root and the
     side that it lies on are noise around zero, whatever the precision.
     """
-    steps = ((value.name, _SOLVER_STEP.match(value.name)) for value in graph.values)
+    settled = (value.name for value in graph.values if value.name not in _UNSETTLED)
+    steps = ((name, _SOLVER_STEP.match(name)) for name in settled)
     return [name for name, step in steps if step is None or step["value"] == "beta"]
 
 
