@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,19 @@ def test_files_are_embedded_in_order_and_broken_ones_listed(
     np.testing.assert_allclose(table.embeddings[4], expected, atol=1e-6)
     assert [failure.file.name for failure in table.failures] == ["3.png"]
     assert sum(seen) == 7
+
+
+def test_further_columns_go_where_there_is_room_for_them(
+    table: EmbeddingTable, tmp_path: Path
+) -> None:
+    residual = np.array([1e-7, 2e-3, np.nan], np.float32)
+    certified = replace(table, columns={"residual": residual})
+    write_table(certified, tmp_path / "out.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["residual"], residual)
+    write_table(certified, tmp_path / "out.parquet")
+    found = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert found.column_names == ["id", "embedding", "residual"]
+    np.testing.assert_array_equal(found["residual"].to_numpy(), residual)
+    with pytest.raises(UsageError, match=r"holds the embeddings alone; write \.npz or \.parquet"):
+        write_table(certified, tmp_path / "out.npy")
+    assert not (tmp_path / "out.npy").exists()

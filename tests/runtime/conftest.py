@@ -58,8 +58,11 @@ def head_export(
 def make_bench(head_export):
     """Return a function that puts the exported head on a bench, as an engine with some profiles."""
 
-    def build(*profiles: InputProfile, device=None, precision: str = "fp32", **engine) -> Bench:
-        path = head_export() if precision == "fp32" else head_export(io_precision=precision)
+    def build(
+        *profiles: InputProfile, device=None, precision: str = "fp32", outputs=None, **engine
+    ) -> Bench:
+        asked = {} if outputs is None else {"outputs": outputs}
+        path = head_export(**asked, **({} if precision == "fp32" else {"io_precision": precision}))
         return Bench(path, profiles or (profile(1, 4, 8),), device, **engine)
 
     return build

@@ -92,7 +92,9 @@ def test_no_images_have_empty_outputs_of_the_right_shape(images_session, head_se
     assert images_session.embed(empty).shape == (0, 8)
     found = head_session.run(np.zeros((0, 6, 3, 4), np.float32))
     shapes = {name: array.shape for name, array in found.items()}
-    assert shapes == {"embedding": (0, 5), "attributes": (0, 4), "weights": (0, 3, 4)}
+    always = {"embedding": (0, 5), "attributes": (0, 4), "weights": (0, 3, 4)}
+    assert {name: shapes[name] for name in always} == always
+    assert {shapes[name] for name in shapes.keys() - always.keys()} <= {(0,)}
 
 
 def test_a_fixed_batch_of_no_images(head_export) -> None:
@@ -155,7 +157,9 @@ def test_images_of_several_sizes_are_refused(images_session) -> None:
 
 
 def test_outputs_by_name(head_session, features) -> None:
-    assert set(head_session.run(features)) == {"embedding", "attributes", "weights"}
+    found = head_session.run(features)
+    assert tuple(found) == head_session.info.outputs
+    assert set(found) >= {"embedding", "attributes", "weights"}
     assert list(head_session.run(features, ("weights",))) == ["weights"]
     with pytest.raises(UsageError, match="no output 'logits', only embedding"):
         head_session.run(features, ("logits",))
@@ -243,3 +247,24 @@ def test_a_runtime_that_is_not_installed_is_named(
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert f"gsp-deploy[{extra}]" in ran.stdout
     assert package in ran.stdout
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_every_session_says_how_far_off_it_is(
+    runtime, head_export, head_checkpoint, features
+) -> None:
+    path = head_export(outputs=("residual",)) if runtime == "onnx" else head_checkpoint
+    with open_session(path) as session:
+        found = session.run(features, ("residual", "embedding_bound"))
+        nothing = session.run(features[:0], ("residual",))["residual"]
+    for values in found.values():
+        assert values.shape == (len(features),)
+        assert values.dtype == np.float32
+        assert values.max() < 1e-5
+    assert nothing.shape == (0,)
+
+
+def test_a_bound_comes_with_the_residual(head_export, features) -> None:
+    with open_session(head_export()) as session, pytest.raises(UsageError) as raised:
+        session.run(features, ("embedding_bound",))
+    assert str(raised.value).endswith("export it with --also residual")

@@ -67,3 +67,19 @@ def test_max_batch_limits_what_goes_through_at_once(make_bench, expected) -> Non
         assert {"run 3", "run 1"} == {line for line in bench.device.log if line.startswith("run")}
         with pytest.raises(UsageError, match="takes 3 images at once, got 4"):
             session.infer(maps(4), ALL)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_says_how_far_off_it_is(make_bench, expected, precision: str) -> None:
+    """Its certificates are float32 beside outputs of any precision; padding has none."""
+    bench = make_bench(profile(4, 4, 4), precision=precision, outputs=("weights", "residual"))
+    with bench.open() as session:
+        assert session.info.outputs == ("embedding", "weights", "residual", "embedding_bound")
+        types = {tensor.name: str(tensor.dtype) for tensor in session.engine.outputs}
+        assert types["residual"] == types["embedding_bound"] == "float32"
+        found = session.run(maps(7), ("residual", "embedding_bound"))
+    weights = expected.run(maps(7), ("weights",))["weights"]
+    error = np.abs(weights.mean(axis=(1, 2)) - 1)
+    np.testing.assert_allclose(found["residual"], error, atol=1e-6 if precision == "fp32" else 2e-3)
+    assert found["embedding_bound"].shape == (7,)
+    bench.nothing_is_left()

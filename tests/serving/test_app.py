@@ -10,11 +10,16 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+
+from gsp_deploy.errors import UsageError
+from gsp_deploy.serving import ServingSettings
 
 from .servers import POISON, SIDE, RunningServer, TellingSession, form, png
 
@@ -305,3 +310,58 @@ def wait_until(holds, seconds: float = 30.0) -> None:
 
 def test_the_openapi_document_is_there(server: RunningServer) -> None:
     assert "/embed" in json.loads(server.ask("GET", "/openapi.json").body)["paths"]
+
+
+class CertifiedSession(TellingSession):
+    """One that also says how far off it is: a thousandth of the first pixel, NaN for 200."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, outputs=("embedding", "residual", "embedding_bound"))
+
+    def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
+        embedding = super().infer(inputs, outputs)["embedding"]
+        residual = np.where(embedding[:, 0] == 200, np.nan, embedding[:, 0] / 1000)
+        residual = residual.astype(np.float32)
+        found = {"embedding": embedding, "residual": residual, "embedding_bound": residual**2}
+        return {name: found[name] for name in outputs}
+
+
+def test_each_image_has_its_residual_where_the_model_says_it(start) -> None:
+    server = start(CertifiedSession())
+    body, kind = form(("a", png(1)), ("b", png(200)), ("c", png(5)))
+    found = server.embed(body, Content_Type=kind).json["embeddings"]
+    assert [image["residual"] for image in found] == [pytest.approx(0.001), None,
+                                                      pytest.approx(0.005)]  # fmt: skip
+
+
+def test_badly_solved_images_are_counted_whatever_is_asked_for(start) -> None:
+    server = start(CertifiedSession(), residual_alert=0.004)
+    body, kind = form(("a", png(1)), ("b", png(200)), ("c", png(5)))
+    server.embed(body, Content_Type=kind)
+    server.infer({**infer_document(3, 9), "outputs": [{"name": "embedding"}]})
+    assert server.counted("gsp_badly_solved_images_total") == 3  # 200 is NaN, 5 and 9 are above
+    assert server.counted("gsp_residual_count") == 4  # NaN would spoil the sum
+    assert server.counted("gsp_residual_sum") == pytest.approx(0.018)
+    assert server.counted('gsp_residual_bucket{le="0.001"}') <= 1
+
+
+def test_a_model_without_a_residual_counts_none(server: RunningServer) -> None:
+    assert "residual" not in server.embed(png(7)).json["embeddings"][0]
+    assert server.counted("gsp_residual_count") == 0
+    assert server.counted("gsp_badly_solved_images_total") == 0
+
+
+def test_kserve_offers_the_residual_as_an_output(start) -> None:
+    server = start(CertifiedSession())
+    described = server.ask("GET", "/v2/models/m").json["outputs"]
+    assert {"name": "residual", "datatype": "FP32", "shape": [-1]} in described
+    asked = {**infer_document(3, 9), "outputs": [{"name": "residual"}]}
+    (tensor,) = server.infer(asked).json["outputs"]
+    assert tensor["shape"] == [2]
+    assert tensor["data"] == pytest.approx([0.003, 0.009])
+
+
+def test_an_alert_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="residual_alert must be above 0, got 0"):
+        ServingSettings(residual_alert=0.0)
