@@ -20,9 +20,12 @@ class InferenceBackend {
   virtual std::size_t min_batch() const = 0;
   virtual std::size_t max_batch() const = 0;
 
-  // Run `count` images, from host memory in the graph's element type to float32 (count, D).
-  // May be called from several threads at once.
-  virtual void run(const void* input, std::size_t count, float* out) const = 0;
+  // Whether the graph has the output `residual`, float32 (count).
+  virtual bool has_residual() const = 0;
+
+  // Run `count` images, from host memory in the graph's element type to float32 (count, D), and
+  // `residuals` (count) unless that is null. May be called from several threads at once.
+  virtual void run(const void* input, std::size_t count, float* out, float* residuals) const = 0;
 
   // The same with both on the GPU, ordered with a cudaStream_t.
   virtual void run_on_device(const void* input, std::size_t count, float* out, void* stream) const;

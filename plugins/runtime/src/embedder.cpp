@@ -63,23 +63,39 @@ struct Embedder::State {
 
   // Run any number of inputs that `fill(first, count, to)` writes in the graph's element type.
   template <typename Fill>
-  void run(std::size_t count, float* out, Fill fill) const {
+  void run(std::size_t count, float* out, float* residuals, Fill fill) const {
+    if (residuals != nullptr && !info.has_residual)
+      throw Error(ErrorKind::usage, artifact.file +
+                                        " has no output residual; export the model with --also "
+                                        "residual and package it again");
     const std::size_t least = backend->min_batch();  // a shorter batch is filled up to it
     std::vector<std::uint8_t> input(image_bytes * std::max(least, std::min(chunk, count)));
     std::vector<float> padded(least * info.embedding_dim);
+    std::vector<float> padded_residuals(residuals == nullptr ? 0 : least);
     for (std::size_t first = 0; first < count; first += chunk) {
       const std::size_t now = std::min(chunk, count - first);
       fill(first, now, input.data());
       float* to = out + first * info.embedding_dim;
       if (now >= least) {
-        backend->run(input.data(), now, to);
+        backend->run(input.data(), now, to, residuals == nullptr ? nullptr : residuals + first);
       } else {
         std::fill(input.begin() + static_cast<std::ptrdiff_t>(now * image_bytes), input.end(),
                   std::uint8_t{0});
-        backend->run(input.data(), least, padded.data());
+        backend->run(input.data(), least, padded.data(),
+                     residuals == nullptr ? nullptr : padded_residuals.data());
         std::copy_n(padded.begin(), now * info.embedding_dim, to);
+        if (residuals != nullptr) std::copy_n(padded_residuals.begin(), now, residuals + first);
       }
     }
+  }
+
+  void embed_images(const std::vector<Image>& images, float* out, float* residuals) const {
+    run(images.size(), out, residuals,
+        [&](std::size_t first, std::size_t now, std::uint8_t* to) {
+          for (std::size_t i = 0; i < now; ++i)
+            prepare(fit_image(images[first + i], info.preprocessing).pixels.data(),
+                    to + i * image_bytes);
+        });
   }
 
   // One image of the model's size, into the graph's element type.
@@ -145,6 +161,7 @@ Embedder Embedder::open(const std::filesystem::path& folder, const Options& opti
                  state->artifact.precision,
                  state->bundle.embedding_dim,
                  state->artifact.input_type == ElementType::uint8,
+                 state->backend->has_residual(),
                  unfit,
                  spec};
   return Embedder(std::move(state));
@@ -154,17 +171,27 @@ Embedder Embedder::open(const std::filesystem::path& folder, const Options& opti
 
 void Embedder::embed(const std::vector<Image>& images, std::vector<float>& out) const {
   std::vector<float> found(images.size() * state_->info.embedding_dim);
-  state_->run(
-      images.size(), found.data(), [&](std::size_t first, std::size_t count, std::uint8_t* to) {
-        for (std::size_t i = 0; i < count; ++i)
-          state_->prepare(fit_image(images[first + i], state_->info.preprocessing).pixels.data(),
-                          to + i * state_->image_bytes);
-      });
+  state_->embed_images(images, found.data(), nullptr);
   out = std::move(found);
 }
 
+void Embedder::embed(const std::vector<Image>& images, std::vector<float>& out,
+                     std::vector<float>& residuals) const {
+  std::vector<float> found(images.size() * state_->info.embedding_dim), errors(images.size());
+  // Of no images data() may be null, which would ask for no residuals.
+  if (errors.empty()) errors.reserve(1);
+  state_->embed_images(images, found.data(), errors.data());
+  out = std::move(found);
+  residuals = std::move(errors);
+}
+
 void Embedder::embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out) const {
-  state_->run(count, out, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
+  embed_pixels(pixels, count, out, nullptr);
+}
+
+void Embedder::embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out,
+                            float* residuals) const {
+  state_->run(count, out, residuals, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
     for (std::size_t i = 0; i < now; ++i)
       state_->prepare(pixels + (first + i) * state_->area * 3, to + i * state_->image_bytes);
   });
@@ -178,7 +205,7 @@ void Embedder::embed_normalised(const float* inputs, std::size_t count, float* o
   if (!std::all_of(inputs, inputs + count * size, [](float v) { return std::isfinite(v); }))
     throw Error(ErrorKind::usage,
                 "the inputs hold NaN or infinity; check how they were normalised");
-  state_->run(count, out, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
+  state_->run(count, out, nullptr, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
     const float* from = inputs + first * size;
     if (state_->artifact.input_type == ElementType::float32) {
       std::memcpy(to, from, now * size * sizeof(float));

@@ -14,7 +14,7 @@
 namespace gsp {
 namespace {
 
-constexpr const char* output_name = "embedding";
+constexpr const char* output_names[] = {"embedding", "residual"};
 
 // Load the library and keep it for the life of the process: it does not survive being unloaded.
 // Linking to it would tie this library to one release, by the version of its symbols.
@@ -81,18 +81,20 @@ class OnnxRuntimeBackend final : public InferenceBackend {
     session_ = make(api_.ReleaseSession, [&](OrtSession** made) {
       return api_.CreateSession(env_.get(), name_.c_str(), settings.get(), made);
     });
+    has_residual_ = has_output(output_names[1]);
   }
 
   std::string runtime() const override {
     return std::string("onnxruntime ") + base_.GetVersionString();
   }
   std::string device() const override { return "cpu"; }
+  bool has_residual() const override { return has_residual_; }
   std::size_t min_batch() const override { return artifact_.fixed_batch.value_or(1); }
   std::size_t max_batch() const override {
     return artifact_.fixed_batch.value_or(std::numeric_limits<std::size_t>::max());
   }
 
-  void run(const void* input, std::size_t count, float* out) const override {
+  void run(const void* input, std::size_t count, float* out, float* residuals) const override {
     std::vector<std::int64_t> shape = shape_;
     shape[0] = static_cast<std::int64_t>(count);
     const auto tensor = make(api_.ReleaseValue, [&](OrtValue** made) {
@@ -102,10 +104,14 @@ class OnnxRuntimeBackend final : public InferenceBackend {
     });
     const char* input_name = artifact_.input_name.c_str();
     const OrtValue* inputs = tensor.get();
-    const auto result = make(api_.ReleaseValue, [&](OrtValue** made) {
-      return api_.Run(session_.get(), nullptr, &input_name, &inputs, 1, &output_name, 1, made);
-    });
-    copy_out(result.get(), count * dim_, out);
+    OrtValue* results[] = {nullptr, nullptr};
+    OrtStatus* status = api_.Run(session_.get(), nullptr, &input_name, &inputs, 1, output_names,
+                                 residuals == nullptr ? 1 : 2, results);
+    const Owned<OrtValue> embedding(results[0], api_.ReleaseValue);
+    const Owned<OrtValue> residual(results[1], api_.ReleaseValue);
+    check(status);
+    copy_out(embedding.get(), count * dim_, out);
+    if (residuals != nullptr) copy_out(residual.get(), count, residuals);
   }
 
  private:
@@ -122,6 +128,21 @@ class OnnxRuntimeBackend final : public InferenceBackend {
     T* made = nullptr;
     check(create(&made));
     return Owned<T>(made, release);
+  }
+
+  bool has_output(const std::string& wanted) const {
+    OrtAllocator* allocator = nullptr;
+    std::size_t count = 0;
+    check(api_.GetAllocatorWithDefaultOptions(&allocator));
+    check(api_.SessionGetOutputCount(session_.get(), &count));
+    for (std::size_t i = 0; i < count; ++i) {
+      char* name = nullptr;
+      check(api_.SessionGetOutputName(session_.get(), i, allocator, &name));
+      const bool found = wanted == name;
+      check(api_.AllocatorFree(allocator, name));
+      if (found) return true;
+    }
+    return false;
   }
 
   ONNXTensorElementDataType element_type() const {
@@ -144,14 +165,14 @@ class OnnxRuntimeBackend final : public InferenceBackend {
     check(api_.GetTensorMutableData(result, &data));
     if (count != wanted)
       throw Error(ErrorKind::runtime,
-                  name_ + ": its embedding is not of the length that bundle.json says");
+                  name_ + ": an output is not of the length that bundle.json says");
     if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
       std::copy_n(static_cast<const float*>(data), count, out);
     } else if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16) {
       std::transform(static_cast<const std::uint16_t*>(data),
                      static_cast<const std::uint16_t*>(data) + count, out, from_half);
     } else {
-      throw Error(ErrorKind::runtime, name_ + ": expected an embedding of float32 or float16");
+      throw Error(ErrorKind::runtime, name_ + ": expected outputs of float32 or float16");
     }
   }
 
@@ -162,6 +183,7 @@ class OnnxRuntimeBackend final : public InferenceBackend {
   std::size_t dim_;
   std::size_t image_bytes_;
   std::vector<std::int64_t> shape_;
+  bool has_residual_ = false;
   Owned<OrtEnv> env_;  // outlives the session
   Owned<OrtMemoryInfo> memory_;
   Owned<OrtSession> session_;

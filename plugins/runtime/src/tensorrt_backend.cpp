@@ -130,11 +130,13 @@ class TensorRTBackend final : public InferenceBackend {
   std::size_t min_batch() const override { return min_batch_; }
   std::size_t max_batch() const override { return shape_.max_batch; }
 
-  void run(const void* input, std::size_t count, float* out) const override {
+  bool has_residual() const override { return shape_.has_residual; }
+
+  void run(const void* input, std::size_t count, float* out, float* residuals) const override {
     const Lease slot(*this);
-    if (!half_output_) return slot->run(input, count, out);
+    if (!half_output_) return slot->run(input, count, out, residuals);
     std::vector<std::uint16_t> halves(count * dim_);
-    slot->run(input, count, halves.data());
+    slot->run(input, count, halves.data(), residuals);
     std::transform(halves.begin(), halves.end(), out, from_half);
   }
 
@@ -204,6 +206,7 @@ class TensorRTBackend final : public InferenceBackend {
     shape_.input_dims = fitting(dims, bundle.preprocessing, artifact);
     shape_.input_bytes = input_bytes(bundle, artifact);
     shape_.output_bytes = dim_ * bytes_of(output_type, artifact.file);
+    describe_further_outputs(artifact);
     min_batch_ = batch_at(input, nvinfer1::OptProfileSelector::kMIN);
     shape_.max_batch = std::max(
         min_batch_,
@@ -216,6 +219,30 @@ class TensorRTBackend final : public InferenceBackend {
       throw Error(ErrorKind::bundle,
                   artifact.file + ": its input is not of the type that bundle.json says");
     free_.reserve(static_cast<std::size_t>(options.contexts));
+  }
+
+  // An engine runs only where every output of it has memory.
+  void describe_further_outputs(const Artifact& artifact) {
+    for (int i = 0; i < engine_->getNbIOTensors(); ++i) {
+      const char* name = engine_->getIOTensorName(i);
+      if (engine_->getTensorIOMode(name) != nvinfer1::TensorIOMode::kOUTPUT ||
+          shape_.output_name == name)
+        continue;
+      if (std::string("residual") == name &&
+          engine_->getTensorDataType(name) == nvinfer1::DataType::kFLOAT) {
+        shape_.has_residual = true;
+        continue;
+      }
+      const nvinfer1::Dims dims = engine_->getTensorShape(name);
+      std::size_t bytes = bytes_of(engine_->getTensorDataType(name), artifact.file);
+      for (int d = 1; d < dims.nbDims; ++d) {
+        if (dims.d[d] < 0)
+          throw Error(ErrorKind::bundle, artifact.file + ": its output " + name +
+                                             " is of an open size; export it with a fixed one");
+        bytes *= static_cast<std::size_t>(dims.d[d]);
+      }
+      shape_.unread.emplace_back(name, bytes);
+    }
   }
 
   // The batch at one end of the profile, or the one that is fixed.

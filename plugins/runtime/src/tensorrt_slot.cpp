@@ -16,18 +16,26 @@ TensorRTSlot::TensorRTSlot(nvinfer1::ICudaEngine& engine, const EngineShape& sha
     : shape_(shape),
       device_input_(device_buffer(shape.input_bytes * shape.max_batch)),
       device_output_(device_buffer(shape.output_bytes * shape.max_batch)),
+      device_residual_(device_buffer(sizeof(float) * shape.max_batch)),
       pinned_input_(pinned_buffer(shape.input_bytes * shape.max_batch)),
       pinned_output_(pinned_buffer(shape.output_bytes * shape.max_batch)),
+      pinned_residual_(pinned_buffer(sizeof(float) * shape.max_batch)),
       context_(engine.createExecutionContext()) {
   check(context_ != nullptr, "make an execution context; is there memory left on the GPU?");
   check(context_->setTensorAddress(shape.input_name.c_str(), device_input_.get()), "set the input");
   check(context_->setTensorAddress(shape.output_name.c_str(), device_output_.get()),
         "set the output");
+  if (shape.has_residual)
+    check(context_->setTensorAddress("residual", device_residual_.get()), "set the residual");
+  for (const auto& [name, bytes] : shape.unread) {
+    unread_.push_back(device_buffer(bytes * shape.max_batch));
+    check(context_->setTensorAddress(name.c_str(), unread_.back().get()), "set an output");
+  }
 }
 
 TensorRTSlot::~TensorRTSlot() { static_cast<void>(cudaStreamSynchronize(stream_.get())); }
 
-void TensorRTSlot::run(const void* input, std::size_t count, void* output) {
+void TensorRTSlot::run(const void* input, std::size_t count, void* output, float* residuals) {
   const std::size_t in = count * shape_.input_bytes, out = count * shape_.output_bytes;
   std::memcpy(pinned_input_.get(), input, in);
   check_cuda(cudaMemcpyAsync(device_input_.get(), pinned_input_.get(), in, cudaMemcpyHostToDevice,
@@ -37,8 +45,14 @@ void TensorRTSlot::run(const void* input, std::size_t count, void* output) {
   check_cuda(cudaMemcpyAsync(pinned_output_.get(), device_output_.get(), out,
                              cudaMemcpyDeviceToHost, stream_.get()),
              "copy from the GPU");
+  if (residuals != nullptr)
+    check_cuda(cudaMemcpyAsync(pinned_residual_.get(), device_residual_.get(),
+                               count * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
+               "copy from the GPU");
   check_cuda(cudaStreamSynchronize(stream_.get()), "finish an inference");
   std::memcpy(output, pinned_output_.get(), out);
+  if (residuals != nullptr)
+    std::memcpy(residuals, pinned_residual_.get(), count * sizeof(float));
 }
 
 void TensorRTSlot::run_on_device(const void* input, std::size_t count, void* output,

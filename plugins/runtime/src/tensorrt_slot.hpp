@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cuda_memory.hpp"
 
@@ -17,6 +19,9 @@ struct EngineShape {
   nvinfer1::Dims input_dims;  // of one image; the batch is dimension 0
   std::size_t input_bytes;    // of one image
   std::size_t output_bytes;   // of one embedding
+  bool has_residual;          // float32, one per image
+  // The other outputs, which an engine writes whether they are wanted or not, and their bytes.
+  std::vector<std::pair<std::string, std::size_t>> unread;
   std::size_t max_batch;
   bool use_graphs;
 };
@@ -29,7 +34,7 @@ class TensorRTSlot {
   TensorRTSlot& operator=(const TensorRTSlot&) = delete;
 
   // Host memory to host memory; returns when the result is there.
-  void run(const void* input, std::size_t count, void* output);
+  void run(const void* input, std::size_t count, void* output, float* residuals);
 
   // GPU memory to GPU memory, ordered with `stream`; returns at once.
   void run_on_device(const void* input, std::size_t count, void* output, cudaStream_t stream);
@@ -43,8 +48,9 @@ class TensorRTSlot {
   const EngineShape& shape_;
   CudaStream stream_ = make_stream();
   CudaEvent ready_ = make_event();
-  DeviceBuffer device_input_, device_output_;
-  PinnedBuffer pinned_input_, pinned_output_;
+  DeviceBuffer device_input_, device_output_, device_residual_;
+  PinnedBuffer pinned_input_, pinned_output_, pinned_residual_;
+  std::vector<DeviceBuffer> unread_;
   std::unique_ptr<nvinfer1::IExecutionContext> context_;
   std::size_t batch_ = 0;     // the context's batch size
   bool may_capture_ = false;  // it ran once with that size, and no graph of it was tried

@@ -7,6 +7,7 @@
 //   probe open BUNDLE...      the model's name or the error, a line for each; no hashes are checked
 //   probe sha256 FILE         hash
 //   probe half                all 65536 values there and back
+//   probe residual BUNDLE FILE...   each image's residual, a line for each, or the error
 //   probe threads BUNDLE N    N threads on one Embedder against one thread, then moves it
 #include <cmath>
 #include <cstdio>
@@ -97,6 +98,20 @@ std::string open(const std::string& bundle) {
   return gsp::Embedder::open(bundle, options).info().model;
 }
 
+void residual(const Words& words) {
+  gsp::Options options;
+  options.max_batch = 2;
+  const auto embedder = gsp::Embedder::open(words.at(0), options);
+  std::vector<gsp::Image> images;
+  for (std::size_t i = 1; i < words.size(); ++i) images.push_back(gsp::decode_image(words[i]));
+  std::vector<float> alone, found, residuals;
+  embedder.embed(images, alone);
+  embedder.embed(images, found, residuals);
+  require(found == alone, "a residual changes no embedding");
+  require(residuals.size() == images.size(), "one residual per image");
+  for (const float value : residuals) std::printf("%.9g\n", static_cast<double>(value));
+}
+
 void half(const Words&) {
   for (unsigned bits = 0; bits < 65536; ++bits) {
     const float value = gsp::from_half(static_cast<std::uint16_t>(bits));
@@ -177,6 +192,8 @@ int main(int argc, char** argv) {
       std::puts(gsp::sha256_of(words.at(0)).c_str());
     else if (what == "half")
       half(words);
+    else if (what == "residual")
+      residual(words);
     else if (what == "threads")
       threads(words);
     else

@@ -131,3 +131,32 @@ def test_an_empty_variable_names_no_runtime(library: Build, bundle: Path) -> Non
     done = library.run("embed_images", bundle, "--selftest", GSP_ONNXRUNTIME_LIBRARY="")
     assert done.returncode in (0, 4)  # as this machine has one in the loader's path or not
     assert done.returncode == 0 or "(libonnxruntime.so.1: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"dynamic_batch": False}, {"precision": "fp16", "io_precision": "fp16"}],
+    ids=lambda value: "-".join(value),
+)
+def test_each_images_residual_is_pythons(
+    options, library: Build, photographs, bundle_of: Callable[..., Path]
+) -> None:
+    bundle = bundle_of(outputs=("weights", "residual"), iterations=1, solver="newton", **options)
+    images = photographs[:5]
+    found = np.array(
+        [float(line) for line in library.lines("tests/probe", "residual", bundle, *images)]
+    )
+    with open_bundle(bundle) as session:
+        pixels = np.stack([load_image(f, session.info.preprocessing) for f in images])
+        expected = session.run(pixels, ("residual",))["residual"]
+    assert expected.max() > 1e-6  # one step leaves something to report
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-3)
+
+
+def test_a_model_without_a_residual_says_how_to_get_one(
+    library: Build, bundle: Path, photographs
+) -> None:
+    done = library.run("tests/probe", "residual", bundle, photographs[0])
+    assert done.returncode == 1
+    assert "export the model with --also residual" in done.stderr
+    assert done.stderr.count("\n") == 1

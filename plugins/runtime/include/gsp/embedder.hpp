@@ -54,6 +54,7 @@ struct Info {
   std::string precision;  // fp32, fp16, bf16, int8
   std::size_t embedding_dim = 0;
   bool takes_pixels = false;  // the graph normalises by itself
+  bool has_residual = false;  // the model was exported with --also residual
   std::string fallback;       // why the first artifact was left out; empty if it was not
   Preprocessing preprocessing;
 };
@@ -81,6 +82,13 @@ class GSP_API Embedder {
   // Embed `count` images of the model's size: pixels is uint8 (count, height, width, 3),
   // out has room for count * embedding_dim values.
   void embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out) const;
+
+  // The same with each image's residual, the mean absolute error of its mixing weights: one value
+  // per image, NaN where the image's own answer is. Throws Error(usage) when the model has none.
+  void embed(const std::vector<Image>& images, std::vector<float>& out,
+             std::vector<float>& residuals) const;
+  void embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out,
+                    float* residuals) const;
 
   // Embed inputs that were normalised already: float32 (count, 3, height, width).
   // Throws Error(usage) when the graph takes pixels, or a value is NaN or infinite.
