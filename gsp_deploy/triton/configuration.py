@@ -77,7 +77,7 @@ def network_config(
         "default_model_filename": model.file_name,
         "max_batch_size": batch,
         "input": [_tensor(model.input)],
-        "output": [_tensor(output) for output in model.outputs],
+        "output": [_network_output(output) for output in model.outputs],
         "dynamic_batching": _batching(batch, options),
         "instance_group": [_instances("gpu" if is_plan else options.placement, is_plan, options)],
         "optimization": _plan_optimisation() if is_plan else _pinned(),
@@ -140,7 +140,13 @@ def pixels_of(network_input: TensorSpec) -> TensorSpec:
 def _tensor(spec: TensorSpec) -> Mapping[str, Field]:
     """Return a tensor without its batch, which `max_batch_size` stands for; open sizes are -1."""
     dims = [size if isinstance(size, int) else -1 for size in spec.shape[1:]]
-    return {"name": spec.name, "data_type": Word(_TYPES[spec.dtype]), "dims": dims}
+    return {"name": spec.name, "data_type": Word(_TYPES[spec.dtype]), "dims": dims or [1]}
+
+
+def _network_output(spec: TensorSpec) -> Mapping[str, Field]:
+    """Return an output; one number per image is (batch, 1) to clients, who need some dimension."""
+    reshape: dict[str, Field] = {} if len(spec.shape) > 1 else {"reshape": {}}
+    return {**_tensor(spec), **reshape}
 
 
 def _batching(batch: int, options: TritonOptions) -> Mapping[str, Field]:

@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from PIL import Image
 from tritonclient.grpc import model_config_pb2 as schema
 
-from gsp_deploy import PreprocessingSpec, open_session
+from gsp_deploy import PreprocessingSpec, load_checkpoint, open_session
 from gsp_deploy.artifact import TensorSpec, read_sidecar, write_sidecar
 from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
@@ -27,6 +27,7 @@ from gsp_deploy.artifact.engine_manifest import (
 )
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.export import ExportOptions, export_onnx
 from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.triton import GoldenVectors, TritonOptions, write_triton_repository
@@ -271,6 +272,28 @@ def test_a_plan_is_run_by_the_tensorrt_backend(tiny_export: str, tmp_path: Path)
     assert f"--backend-config=tensorrt,plugins={plugin}" in text
     assert (made.folder / plugin.removeprefix("/models/")).read_bytes() == b"library"
     assert "--backend-config=tensorrt,version-compatible=true" in text
+
+
+def test_one_number_per_image_has_a_dimension_for_clients(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Triton refuses dims without any; a reshape to none is how it takes a graph's (batch,)."""
+    model, options = load_checkpoint(tiny_checkpoint), ExportOptions(outputs=("residual",))
+    path = export_onnx(model, tmp_path / "m.onnx", options).path
+    folder = tmp_path / "repository"
+    with open_session(path) as session:
+        write_triton_repository(path, folder, golden(), TritonOptions())
+        names = [name for name in session.info.outputs if name != "embedding"]
+    for file in folder.glob("*/config.pbtxt"):
+        parsed = config_of(folder, file.parent.name)
+        told = {output.name: output for output in parsed.output if output.name in names}
+        for output in told.values():
+            assert list(output.dims) == [1]
+            # An ensemble passes on what its models give, and has no reshape of its own.
+            assert output.HasField("reshape") == (parsed.platform != "ensemble")
+            assert list(output.reshape.shape) == []
+        if "network" in parsed.name or parsed.platform == "ensemble":
+            assert set(told) == {"residual", "embedding_bound"}
 
 
 def test_what_triton_cannot_serve_is_refused(tiny_export, tiny_checkpoint, tmp_path: Path) -> None:
