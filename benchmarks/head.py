@@ -21,7 +21,8 @@ from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
 from gsp_deploy.benchmark.timing import MILLISECONDS, Rounds, interleave
 from gsp_deploy.export import export_onnx
 from gsp_deploy.export.backbone import head_parameters
-from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
+from gsp_deploy.export.head import HeadParameters, write_head
+from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.export.twin import average_pooling_of
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.session import SessionOptions

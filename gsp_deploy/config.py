@@ -12,13 +12,15 @@ from typing import Any, Literal, get_args
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.errors import ConfigError, brief
 
-Solver = Literal["fixed-point", "newton"]
+Solver = Literal["fixed-point", "newton", "certified"]
 PoolingMode = Literal["gap", "gmp", "gem"]
 BaselineMode = Literal["gap", "gmp", "gem", "gap+gmp"]
 Interpolation = Literal["bilinear", "bicubic"]
 ResizeMode = Literal["crop", "stretch"]
 
-DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20}
+DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20, "certified": 3}
+# One third-order step alone would take thousands of points before it.
+FEWEST_CERTIFIED_STEPS = 2
 
 FEATURES = "features"
 # timm takes more than names: `hf-hub:` and `local-dir:` load what a checkpoint has no right to ask
@@ -37,8 +39,12 @@ class GSPConfig:
         num_prototypes: M, learnable prototypes.
         transport_ratio: mu in (0, 1], the share of mass that is kept; 1 is average pooling.
         entropy_weight: gamma > 0, sharpness of the smoothed transport.
-        iterations: solver steps; None means 100 for `fixed-point`, 20 for `newton`.
-        solver: `fixed-point` is the paper's iteration, `newton` the bracketed root search.
+        iterations: solver steps; None means 100 for `fixed-point`, 20 for `newton`, 3 for
+            `certified`.
+        solver: `fixed-point` is the paper's iteration, `newton` the bracketed root search,
+            `certified` the sweep and steps whose error is bounded for every input. None means
+            `certified`, or `fixed-point` if `iterations` is given: a number of steps without a
+            solver is the paper's.
         pooling: how the weighted locations are reduced: mean, max, or generalised mean.
         max_residual: add W . max_i x_i (the TensorFlow reference's `augment_max_pool`).
         normalize: L2-normalise the embedding.
@@ -56,7 +62,7 @@ class GSPConfig:
     transport_ratio: float = 0.3
     entropy_weight: float = 5.0
     iterations: int | None = None
-    solver: Solver = "fixed-point"
+    solver: Solver = None  # type: ignore[assignment]  # __post_init__ fills it in
     pooling: PoolingMode = "gap"
     max_residual: bool = False
     normalize: bool = True
@@ -64,12 +70,20 @@ class GSPConfig:
     initial_scale: float | None = None
 
     def __post_init__(self) -> None:
+        if self.solver is None:
+            chosen = "certified" if self.iterations is None else "fixed-point"
+            object.__setattr__(self, "solver", chosen)
         _one_of("solver", self.solver, get_args(Solver))
         _one_of("pooling", self.pooling, get_args(PoolingMode))
         if self.iterations is None:
             object.__setattr__(self, "iterations", DEFAULT_ITERATIONS[self.solver])
         for name in ("in_channels", "embedding_dim", "num_prototypes", "iterations"):
             _positive_integer(name, getattr(self, name))
+        if self.solver == "certified" and self.steps < FEWEST_CERTIFIED_STEPS:
+            raise ConfigError(
+                f"iterations must be at least {FEWEST_CERTIFIED_STEPS} with solver certified, "
+                f"got {self.iterations}"
+            )
         _number("transport_ratio", self.transport_ratio, above=0, at_most=1)
         _number("entropy_weight", self.entropy_weight, above=0)
         if self.initial_scale is not None:

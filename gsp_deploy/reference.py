@@ -9,6 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 BISECTIONS = 80
+# A share k = w mu lies in [0, 1], and float32's sigmoid gives it to some 1e-7. Where the shares of
+# an image spread over less than this, an error over the spread would measure that rounding (2e-5
+# of it and more) and no solver's convergence.
+SMALLEST_SHARE_SPREAD = 4e-3
 
 
 def exact_weights(log_mass: np.ndarray, ratio: float) -> np.ndarray:
@@ -27,6 +31,27 @@ def exact_weights(log_mass: np.ndarray, ratio: float) -> np.ndarray:
         too_high = _sigmoid(middle + log_mass).mean(axis=1, keepdims=True) > ratio
         low, high = np.where(too_high, low, middle), np.where(too_high, middle, high)
     return _sigmoid(0.5 * (low + high) + log_mass) / ratio
+
+
+def relative_weight_error(weights: np.ndarray, exact: np.ndarray, ratio: float) -> np.ndarray:
+    """Return each image's worst |w - w*| over the spread of its exact weights, `(B,)`.
+
+    The mean weight is 1 whatever the image, and where gamma is small all weights are close to it:
+    what they say is their spread, max w* - min w*. A spread below `SMALLEST_SHARE_SPREAD` / mu
+    counts as that, because it is rounding.
+
+    Args:
+        weights: to judge, `(B, ...)`; an image with a weight that is not finite has the error inf.
+        exact: what they should be, of the same shape.
+        ratio: mu.
+    """
+    exact = np.asarray(exact, dtype=np.float64).reshape(len(exact), -1)
+    found = np.asarray(weights, dtype=np.float64).reshape(exact.shape)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(found - exact).max(axis=1)
+    spread = np.maximum(np.ptp(exact, axis=1), SMALLEST_SHARE_SPREAD / ratio)
+    relative: np.ndarray = np.where(np.isnan(error), np.inf, error / spread)
+    return relative
 
 
 def log_mass_of(

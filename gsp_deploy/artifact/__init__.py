@@ -12,6 +12,7 @@ from gsp_deploy.artifact.evidence import (
     QuantisationRecord,
     QuantisationTrial,
     SolverCertificate,
+    WeightGuarantee,
 )
 from gsp_deploy.artifact.export_manifest import (
     METADATA_KEY,
@@ -39,6 +40,7 @@ __all__ = [
     "QuantisationTrial",
     "SolverCertificate",
     "TensorSpec",
+    "WeightGuarantee",
     "check_described",
     "read_sidecar",
     "refuse_model_overwrite",

@@ -7,26 +7,55 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsp_deploy.base.schema import from_fields
+from gsp_deploy.base.words import counted
 
 # Relative weight error below which a solver counts as converged.
 CONVERGED = 1e-3
 
 
 @dataclass(frozen=True)
-class SolverCertificate:
-    """What was measured of an exported solver on calibration images, against a float64 root.
+class WeightGuarantee:
+    """What is proved of an exported solver for every input, and never measured on images.
 
     Attributes:
-        solver: `newton`, `fixed-point`, or `exact` for a transport ratio of 1.
+        weight_error: a bound on |w - w*| for any input, weights having mean 1: method, and rounding
+            to float32 in costs, solver and weights.
+        solver_error: the part of it that is left if the log-masses are exact.
+        method_error: a bound on the worst weight error relative to the image's spread of weights,
+            in exact arithmetic.
+        log_mass_range: max l - min l over all inputs, from the entropy weight and the prototypes.
+        log_mass_error: what rounding of the costs to float32 moves a log-mass by at most.
+        locations: the largest number of locations that `weight_error` holds for.
+    """
+
+    weight_error: float
+    solver_error: float
+    method_error: float
+    log_mass_range: float
+    log_mass_error: float
+    locations: int
+
+
+@dataclass(frozen=True)
+class SolverCertificate:
+    """What is known of an exported solver: measured on images, and where there is one, a proof.
+
+    What was measured is against a float64 root, on the calibration images and on no others.
+
+    Attributes:
+        solver: `certified`, `newton`, `fixed-point`, or `exact` for a transport ratio of 1.
         steps: unrolled solver steps.
-        tolerance: the bound on `worst_relative_weight_error` that chose the steps; None when
-            the steps were asked for and not searched.
+        tolerance: the bound on the error relative to the spread that chose the steps; None when
+            the steps were asked for.
         images: how many calibration images were used.
         calibration: where they came from.
         worst_marginal_error: max over images of |mean_i w_i - 1|.
         worst_weight_error: max over images and locations of |w - w*|, weights having mean 1.
         worst_relative_weight_error: the same divided by the image's spread max w* - min w*, or by
             4e-3 / mu where that is more: less of a spread is rounding to float32.
+        grid_points: points of the sweep of `certified`; 0 for the others.
+        guarantee: what holds for every input; None where nothing is proved, so that the figures
+            above are all there is.
     """
 
     solver: str
@@ -37,11 +66,51 @@ class SolverCertificate:
     worst_marginal_error: float
     worst_weight_error: float
     worst_relative_weight_error: float
+    grid_points: int = 0
+    guarantee: WeightGuarantee | None = None
 
     @property
     def is_converged(self) -> bool:
-        """Whether the weights are the transport problem's, to a thousandth of their spread."""
+        """Whether the weights are the transport problem's, to a thousandth of their spread.
+
+        A guarantee of the method says so for every input, the measurement for its images alone.
+        """
         return self.worst_relative_weight_error <= CONVERGED
+
+    @property
+    def steps_in_words(self) -> str:
+        """Return the solver and its steps, such as `certified, 29 points and 2 steps`."""
+        steps = counted(self.steps, "step")
+        if self.grid_points:
+            return f"{self.solver}, {counted(self.grid_points, 'point')} and {steps}"
+        return f"{self.solver}, {steps}"
+
+    @property
+    def guarantee_in_words(self) -> str:
+        """Return what is proved for every input, or that nothing is."""
+        if self.guarantee is None:
+            return f"none: measured on {counted(self.images, 'image')}"
+        proved = self.guarantee
+        return (
+            f"weights within {proved.weight_error:.1e} for any input, float32 rounding included; "
+            f"the method within {proved.method_error:.1e} of their spread"
+        )
+
+    @property
+    def measured_in_words(self) -> str:
+        """Return what was measured, and on what."""
+        return (
+            f"weights within {self.worst_weight_error:.1e}, {self.worst_relative_weight_error:.1e} "
+            f"of their spread; measured on {counted(self.images, 'image')} ({self.calibration})"
+        )
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> SolverCertificate:
+        """Build the certificate from the plain data of a manifest."""
+        fields = dict(data)
+        if fields.get("guarantee") is not None:
+            fields["guarantee"] = from_fields(WeightGuarantee, fields["guarantee"])
+        return from_fields(cls, fields)
 
 
 @dataclass(frozen=True)

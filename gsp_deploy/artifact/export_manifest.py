@@ -32,7 +32,7 @@ class ExportManifest:
         opset: version of the ONNX operator set.
         inputs, outputs: tensors of the graph.
         includes_preprocessing: the graph takes uint8 `(B, H, W, 3)` and normalises it itself.
-        certificate: proof of the solver; None for the baselines.
+        certificate: what is proved and what was measured of the solver; None for the baselines.
         pooling_form: how the pooling is written: `unrolled` into standard operators, `plugin` for
             one node with the unrolled form as its body, `plugin-bare` for the node alone.
         kept_in_float32: operators that the precision's conversion left in float32, and why.
@@ -98,7 +98,7 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
     for name in ("inputs", "outputs"):
         fields[name] = tuple(from_fields(TensorSpec, tensor) for tensor in fields[name])
     if fields.get("certificate") is not None:
-        fields["certificate"] = from_fields(SolverCertificate, fields["certificate"])
+        fields["certificate"] = SolverCertificate.from_data(fields["certificate"])
     if fields.get("quantisation") is not None:
         fields["quantisation"] = QuantisationRecord.from_data(fields["quantisation"])
     return fields

@@ -47,8 +47,9 @@ class PoolingAttributes:
 
     Attributes:
         pooling: `gap`, `gmp` or `gem`.
-        solver: `newton` or `fixed-point`.
+        solver: `certified`, `newton` or `fixed-point`.
         iterations: solver steps.
+        grid_points: points of the sweep of `certified`; 0 for the others.
         transport_ratio, entropy_weight: mu below 1, and gamma.
         initial_scale: t(0) of the fixed-point iteration; 0 means mu.
         power: p of `gem`.
@@ -63,6 +64,7 @@ class PoolingAttributes:
     iterations: int
     transport_ratio: float
     entropy_weight: float
+    grid_points: int = 0
     initial_scale: float = 0.0
     power: float = 3.0
     normalize: int = 0

@@ -82,7 +82,7 @@ def _head_config(
             f"got {tuple(weight.shape)} and {tuple(prototypes.shape)}"
         )
     known = {**REFERENCE_SETTINGS, "pooling": "gem" if "power" in tensors else "gmp", **settings}
-    if settings.get("solver") == "newton" and "iterations" not in settings:
+    if settings.get("solver") not in (None, "fixed-point") and "iterations" not in settings:
         known["iterations"] = None
     return GSPConfig(
         in_channels=weight.shape[1],

@@ -46,7 +46,7 @@ def load_checkpoint(
         transport_ratio: mu; the authors' is 0.3.
         entropy_weight: gamma; the authors' is 0.1.
         iterations: solver steps; the authors' are 100.
-        solver: `fixed-point`, the authors', or `newton`.
+        solver: `fixed-point`, the authors', `newton` or `certified`.
         pooling: `gap`, `gmp` or `gem`; the authors' is `gmp`, or `gem` where there is a `power`.
         max_residual: add the embedding of the maxima, as the authors' TensorFlow layer may.
         normalize: L2-normalise the embedding, as the authors do.

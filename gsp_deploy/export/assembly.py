@@ -13,10 +13,11 @@ from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.export.backbone import export_backbone, head_parameters
 from gsp_deploy.export.graph import IR_VERSION, GraphScope
-from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
+from gsp_deploy.export.head import HeadParameters, write_head
 from gsp_deploy.export.opset import downgrade_to_17
 from gsp_deploy.export.options import BFLOAT16_OPSET, ExportOptions
 from gsp_deploy.export.precision import FLOAT, LOW_PRECISION, lower_precision
+from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.images.normalisation import affine
 from gsp_deploy.model import EmbeddingModel
 

@@ -1,4 +1,4 @@
-"""The images on which an exported solver is certified."""
+"""The images on which an exported solver is measured."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError
+from gsp_deploy.export.head import HeadParameters
 from gsp_deploy.images.files import evenly_spaced, find_images, read_images
 from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.images.preprocessing import fit_image
@@ -24,7 +25,7 @@ _PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Inputs to certify on.
+    """Inputs to measure on.
 
     Attributes:
         inputs: uint8 images `(n, H, W, 3)`, or float32 features `(n, C, h, w)` of a head alone.
@@ -64,18 +65,58 @@ def calibration_from_files(
     return Calibration(found.images, f"{len(found)} images of {Path(folder).name}", spec)
 
 
-def default_calibration(config: ModelConfig, count: int = DEFAULT_IMAGES) -> Calibration:
-    """Return random crops of photographs, or for a head alone seeded half-normal features."""
+def default_calibration(
+    config: ModelConfig, count: int = DEFAULT_IMAGES, near: HeadParameters | None = None
+) -> Calibration:
+    """Return random crops of photographs, or for a head alone seeded features.
+
+    Features are half-normal; with `near`, a head's own numbers, every other map has locations near
+    its prototypes, where trained features are and where the transport is hardest.
+    """
     draw = np.random.default_rng(0)
     if config.preprocessing is None:
         shape = (count, config.head.in_channels, _HEAD_ONLY_SIZE, _HEAD_ONLY_SIZE)
         features = np.abs(draw.standard_normal(shape)).astype(np.float32)
-        return Calibration(features, f"{count} random feature maps, seed 0", None)
+        source = f"{count} random feature maps, seed 0"
+        if near is not None and near.prototypes is not None:
+            features[1::2] = features_near(near, len(features[1::2]), _HEAD_ONLY_SIZE, draw)
+            source = f"{count} random feature maps, every other one near the prototypes, seed 0"
+        return Calibration(features, source, None)
     photographs = _photographs()
     crops = [_crop(photographs[i % len(photographs)], draw) for i in range(count)]
     images = np.stack([fit_image(crop, config.preprocessing) for crop in crops])
     source = f"{count} crops of scikit-image photographs, seed 0"
     return Calibration(images, source, config.preprocessing)
+
+
+def features_near(
+    parameters: HeadParameters, count: int, size: int, draw: np.random.Generator
+) -> np.ndarray:
+    """Return features `(count, C, size, size)` whose embeddings are near prototypes in part.
+
+    In each map 5 to 80 % of the locations have an embedding at a cosine of 0.3 to 1 to one of the
+    prototypes, as far as the 1x1 embedding reaches them; the others have random directions.
+    """
+    prototypes = parameters.prototypes
+    assert prototypes is not None
+    unit = prototypes / np.maximum(np.linalg.norm(prototypes, axis=1, keepdims=True), 1e-12)
+    total = size * size
+    wanted = _unit(draw.standard_normal((count, total, unit.shape[1])))
+    for locations in wanted:
+        near = draw.random(total) < draw.uniform(0.05, 0.8)
+        cosine = draw.uniform(0.3, 1.0, (total, 1))
+        target = unit[draw.integers(0, len(unit), total)]
+        mixed = cosine * target + np.sqrt(1 - cosine**2) * locations
+        locations[near] = mixed[near]
+    bias = 0.0 if parameters.embed_bias is None else parameters.embed_bias
+    features = (2 * wanted - bias) @ np.linalg.pinv(parameters.embed_weight).T  # (n, N, C)
+    maps: np.ndarray = features.swapaxes(1, 2).reshape(count, -1, size, size)
+    return maps.astype(np.float32)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit
 
 
 def _photographs() -> list[Image.Image]:

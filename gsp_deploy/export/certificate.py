@@ -1,6 +1,7 @@
-"""Finding the fewest solver steps that are enough, and measuring what the final graph does.
+"""Newton steps that are enough on images, and what the final graph does on them.
 
-Both run the real graph on ONNX Runtime and hold it against `gsp_deploy.reference` in float64.
+Both run the real graph on ONNX Runtime and hold it against `gsp_deploy.reference` in float64. They
+are measurements: what holds for every input is in `gsp_deploy.export.plan`.
 """
 
 from __future__ import annotations
@@ -11,22 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from gsp_deploy.artifact import SolverCertificate
+from gsp_deploy.artifact import SolverCertificate, WeightGuarantee
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.graph import HEAD_SCOPE, IR_VERSION, GraphScope
-from gsp_deploy.export.head import SolverPlan
-from gsp_deploy.export.transport import mixing_weights
+from gsp_deploy.export.transport import SolverPlan, mixing_weights
 from gsp_deploy.export.trial_run import running
-from gsp_deploy.reference import exact_weights, log_mass_of
+from gsp_deploy.reference import exact_weights, log_mass_of, relative_weight_error
 
 MOST_STEPS = 32
 CHUNK = 8
-# A location's kept share w mu lies in [0, 1], and float32's sigmoid gives it to some 1e-7. Where
-# the shares of an image spread over less than this, an error relative to the spread would measure
-# that rounding and no solver's convergence.
-SMALLEST_SPREAD = 4e-3
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,10 @@ class WeightErrors:
     @classmethod
     def between(cls, weights: np.ndarray, exact: np.ndarray, ratio: float) -> WeightErrors:
         """Compare weights `(B, N)` with the float64 solution of the same shape."""
-        error = np.abs(weights.astype(np.float64) - exact).max(axis=1)
-        spread = np.maximum(np.ptp(exact, axis=1), SMALLEST_SPREAD / ratio)
+        error = np.abs(weights.astype(np.float64) - exact)
         marginal = np.abs(weights.astype(np.float64).mean(axis=1) - 1)
-        return cls(float(marginal.max()), float(error.max()), float((error / spread).max()))
+        relative = relative_weight_error(weights, exact, ratio)
+        return cls(float(marginal.max()), float(error.max()), float(relative.max()))
 
 
 def fewest_steps(
@@ -52,8 +48,12 @@ def fewest_steps(
     prototypes: np.ndarray,
     calibration: Calibration,
     tolerance: float,
+    at_least: int,
 ) -> int:
     """Return the fewest Newton steps whose worst relative weight error is within `tolerance`.
+
+    That is a statement about the calibration images. So `at_least`, what other inputs are known to
+    need, is where the search starts.
 
     Args:
         probe: a graph with the per-location embeddings and the log-masses as its last outputs.
@@ -61,20 +61,21 @@ def fewest_steps(
         prototypes: p `(M, D)`.
         calibration: inputs to try on.
         tolerance: bound on the worst weight error relative to the image's spread of weights.
+        at_least: no fewer steps than this.
 
     Raises:
         GspDeployError: 32 steps in float32 do not reach it, or the embeddings overflow.
     """
     log_mass, exact = _against_exact(probe, config, prototypes, calibration)
-    best = np.inf
-    for steps in range(1, MOST_STEPS + 1):
+    best, most = np.inf, max(MOST_STEPS, at_least)
+    for steps in range(at_least, most + 1):
         weights = _solve(log_mass, config, steps)
         errors = WeightErrors.between(weights, exact, config.transport_ratio)
         best = min(best, errors.relative)
         if best <= tolerance:
             return steps
     raise GspDeployError(
-        f"up to {MOST_STEPS} Newton steps in float32 come within {best:.1e} of the exact weights, "
+        f"up to {most} Newton steps in float32 come within {best:.1e} of the exact weights, "
         f"not {tolerance:.1e} (costs cancel where a location lies on a prototype); "
         "pass a larger --tolerance"
     )
@@ -87,6 +88,7 @@ def certify(
     plan: SolverPlan,
     calibration: Calibration,
     tolerance: float | None,
+    guarantee: WeightGuarantee | None,
 ) -> SolverCertificate:
     """Measure the final graph's weights against the exact solution for its own embeddings.
 
@@ -97,6 +99,7 @@ def certify(
         plan: the solver that was unrolled.
         calibration: inputs to measure on.
         tolerance: what chose the number of steps, for the record.
+        guarantee: what is proved of the plan, for the record.
 
     Raises:
         GspDeployError: the embeddings overflow.
@@ -112,6 +115,8 @@ def certify(
         worst_marginal_error=errors.marginal,
         worst_weight_error=errors.absolute,
         worst_relative_weight_error=errors.relative,
+        grid_points=plan.grid_points,
+        guarantee=guarantee,
     )
 
 
@@ -175,9 +180,8 @@ def _solve(log_mass: np.ndarray, config: GSPConfig, steps: int) -> np.ndarray:
     shape = ir.Shape(["batch", 1, 1, "locations"])
     value = ir.Value(name="log_mass", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph = ir.Graph([value], [], nodes=[], opset_imports={"": 18}, name="solver")
-    weights = mixing_weights(
-        GraphScope(graph, HEAD_SCOPE), value, config.transport_ratio, "newton", steps, 1.0
-    )
+    scope, plan = GraphScope(graph, HEAD_SCOPE), SolverPlan("newton", steps)
+    weights = mixing_weights(scope, value, config.transport_ratio, plan, 1.0)
     weights.dtype, weights.shape = ir.DataType.FLOAT, shape
     graph.outputs.append(weights)
     with running(ir.Model(graph, ir_version=IR_VERSION)) as solver:

@@ -24,10 +24,10 @@ from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
 from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE, in_head
-from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.model_file import read_model, write_model
 from gsp_deploy.export.options import BFLOAT16_OPSET
 from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
+from gsp_deploy.export.transport import SolverPlan
 
 _IN_HEAD = f"{HEAD_SCOPE}/"
 _EMBED = f"{HEAD_SCOPE}/embed"
@@ -121,5 +121,5 @@ def _certify(
     kernel = network.graph.initializers[PROTOTYPE_KERNEL].const_value
     assert kernel is not None
     unit = unit_prototypes(kernel.numpy())
-    plan = SolverPlan(before.solver, before.steps)
-    return certify(twin, head, unit, plan, calibration, before.tolerance)
+    plan = SolverPlan(before.solver, before.steps, before.grid_points)
+    return certify(twin, head, unit, plan, calibration, before.tolerance, before.guarantee)

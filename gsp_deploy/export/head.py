@@ -20,7 +20,7 @@ from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, LOCATIONS, GraphScope
 from gsp_deploy.export.pooling import average, embed_vector, peak, write_pooling
 from gsp_deploy.export.precision import as_type
 from gsp_deploy.export.residual import ResidualWriter, write_no_residual
-from gsp_deploy.export.transport import mixing_weights
+from gsp_deploy.export.transport import SolverPlan, mixing_weights
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,6 @@ class HeadParameters:
     embed_bias: np.ndarray | None
     prototypes: np.ndarray | None = None
     power: float | None = None
-
-
-@dataclass(frozen=True)
-class SolverPlan:
-    """Which solver the graph unrolls, and for how many steps."""
-
-    solver: str
-    steps: int
 
 
 def write_head(
@@ -121,8 +113,7 @@ class _HeadWriter:
             self.graph,
             write_log_mass(self.graph, scores, config.entropy_weight),
             config.transport_ratio,
-            plan.solver,
-            plan.steps,
+            plan,
             config.initial_scale or config.transport_ratio,
         )
 

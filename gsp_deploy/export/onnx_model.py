@@ -13,17 +13,19 @@ from gsp_deploy.artifact import ExportManifest, SolverCertificate, TensorSpec
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import package_versions
 from gsp_deploy.base.files import sha256_of
+from gsp_deploy.bounds import newton_steps
 from gsp_deploy.checkpoint import read_metadata
-from gsp_deploy.config import GSPConfig
+from gsp_deploy.config import DEFAULT_ITERATIONS, GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
-from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.model_file import write_model
 from gsp_deploy.export.options import ExportOptions
+from gsp_deploy.export.plan import NOTHING_TO_SOLVE, certified_plan, guarantee_of, locations_of
 from gsp_deploy.export.plugin_node import fold_pooling
 from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
+from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.model import EmbeddingModel
 
 
@@ -53,8 +55,11 @@ def export_onnx(
 ) -> Artifact[ExportManifest]:
     """Write the model as ONNX with its manifest beside it.
 
-    The solver is certified on the calibration images (crops of photographs where none are
-    given); with `newton` and no `iterations` the fewest steps that meet the tolerance are taken.
+    The default solver, `certified`, takes its points and steps from the head alone, and the
+    manifest states what they guarantee for every input. Beside it stands what the graph's weights
+    were measured to be wrong by on the calibration images (crops of photographs if there are none).
+    `newton` without `iterations` takes as many steps as the hardest inputs known need, and more
+    where the calibration images do.
 
     int8 needs the images of `quantisation`, keeps the activation ranges in
     `<model>.calibration.json`, and calls `tell` with a line at each of its stages. Where the
@@ -63,8 +68,8 @@ def export_onnx(
     Args:
         model: what `load_checkpoint` returns.
         path: the `.onnx` file to write; its manifest goes to `<path>.json`.
-        options: precision, form and solver; None is float32 with certified Newton steps.
-        calibration: images to certify on.
+        options: precision, form and solver; None is float32 with the certified solver.
+        calibration: images to measure on.
         source: the checkpoint's hash and provenance, to be told by the manifest.
         quantisation: images to calibrate and to validate int8 on.
         tell: is called with a line at each stage of int8.
@@ -75,8 +80,8 @@ def export_onnx(
     """
     options = options or ExportOptions()
     options.check_against(model.config)
-    calibration = calibration or default_calibration(model.config)
     draft, record = Draft(model, options), None
+    calibration = calibration or default_calibration(model.config, near=draft.parameters)
     if options.precision == "int8":
         if quantisation is None:
             raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
@@ -97,29 +102,36 @@ def export_onnx(
 def _plan(
     draft: Draft, options: ExportOptions, calibration: Calibration
 ) -> tuple[SolverPlan, float | None]:
-    """Choose solver and steps; the second value is the tolerance when the steps were searched."""
+    """Choose solver and steps; the second value is the tolerance if it had a say in them."""
     head = draft.config.head
     if not isinstance(head, GSPConfig) or head.transport_ratio == 1:
-        return SolverPlan("exact", 0), None
+        return NOTHING_TO_SOLVE, None
+    tolerance = options.tolerance if options.iterations is None else None
+    if options.solver == "certified":
+        return certified_plan(head, draft.prototypes, options), tolerance
     if options.iterations is not None:
         return SolverPlan(options.solver, options.iterations), None
     if options.solver == "fixed-point":
-        steps = head.steps if head.solver == "fixed-point" else GSPConfig(1).steps
-        return SolverPlan("fixed-point", steps), None
+        own = head.steps if head.solver == "fixed-point" else DEFAULT_ITERATIONS["fixed-point"]
+        return SolverPlan("fixed-point", own), None
     probe = draft.assemble(SolverPlan("newton", 1), (), (draft.embeddings_name, "gsp/log_mass"))
-    steps = fewest_steps(probe, head, draft.prototypes, calibration, options.tolerance)
+    least = newton_steps(head.entropy_weight)
+    steps = fewest_steps(probe, head, draft.prototypes, calibration, options.tolerance, least)
     return SolverPlan("newton", steps), options.tolerance
 
 
 def _certificate(
     draft: Draft, plan: SolverPlan, tolerance: float | None, calibration: Calibration
 ) -> SolverCertificate | None:
-    if plan.solver == "exact":
+    if plan == NOTHING_TO_SOLVE:
         return None
-    head = draft.config.head
+    head, guarantee = draft.config.head, None
     assert isinstance(head, GSPConfig)
     twin = draft.assemble(plan, (), (draft.embeddings_name, "gsp/weights"))
-    return certify(twin, head, draft.prototypes, plan, calibration, tolerance)
+    if plan.solver == "certified" and draft.options.iterations is None:
+        locations = locations_of(twin.graph.outputs[-1])
+        guarantee = guarantee_of(plan, head, draft.prototypes, locations)
+    return certify(twin, head, draft.prototypes, plan, calibration, tolerance, guarantee)
 
 
 def _manifest(

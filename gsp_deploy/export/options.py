@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gsp_deploy.artifact.pooling_node import POOLING_FORMS, PoolingForm, check_foldable
+from gsp_deploy.bounds import DEFAULT_TOLERANCE
 from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
 from gsp_deploy.errors import UsageError, brief
 
@@ -35,9 +36,11 @@ class ExportOptions:
         include_preprocessing: take uint8 `(B, H, W, 3)` and normalise in the graph.
         outputs: what to return beside `embedding`. `residual`, what an answer says of its own
             error, brings `embedding_bound` with it where the pooling is `gap`.
-        solver: `newton` (default) or the paper's `fixed-point`.
-        iterations: solver steps; None searches the fewest that meet the tolerance (newton) or
-            takes the checkpoint's own number (fixed-point).
+        solver: `certified` (default), whose error is bounded for every input; `newton`; or the
+            paper's `fixed-point`.
+        iterations: solver steps; None takes what the tolerance needs (certified), what the hardest
+            inputs known need and no fewer than the calibration images do (newton), or the
+            checkpoint's own number (fixed-point). With a number nothing is guaranteed.
         tolerance: bound on the worst weight error relative to the spread of the weights.
         external_data: put the weights in a file of their own even below 2 GB.
         calibration_method: how int8 finds the ranges of activations: their extremes, all but
@@ -58,9 +61,9 @@ class ExportOptions:
     dynamic_size: bool = False
     include_preprocessing: bool = False
     outputs: tuple[OptionalOutput, ...] = ()
-    solver: Solver = "newton"
+    solver: Solver = "certified"
     iterations: int | None = None
-    tolerance: float = 1e-4
+    tolerance: float = DEFAULT_TOLERANCE
     external_data: bool = False
     pooling_form: PoolingForm = "unrolled"
     calibration_method: CalibrationMethod = "min-max"

@@ -185,6 +185,7 @@ class _Folding:
             pooling=self.head.pooling,
             solver=certificate.solver,
             iterations=certificate.steps,
+            grid_points=certificate.grid_points,
             transport_ratio=self.head.transport_ratio,
             entropy_weight=self.head.entropy_weight,
             initial_scale=self.head.initial_scale or 0.0,

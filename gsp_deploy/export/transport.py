@@ -1,4 +1,4 @@
-"""The two solvers as ONNX operators: branch-free, of fixed length, float32 throughout.
+"""The three solvers as ONNX operators: branch-free, of fixed length, float32 throughout.
 
 They mirror `gsp_deploy.layers.transport`, which says why each step is as it is. All tensors are
 `(B, 1, H, W)` for locations and `(B, 1, 1, 1)` for the one unknown of an image.
@@ -7,30 +7,124 @@ They mirror `gsp_deploy.layers.transport`, which says why each step is as it is.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from gsp_deploy.base.constants import SMALLEST_SLOPE
-from gsp_deploy.export.graph import LOCATIONS, GraphScope
+from gsp_deploy.bounds import third_order_error
+from gsp_deploy.export.graph import CHANNELS, LOCATIONS, GraphScope
+from gsp_deploy.float32_bounds import SMALLEST_DIVISOR, UNIT_ROUNDOFF
+
+
+@dataclass(frozen=True)
+class SolverPlan:
+    """Which solver the graph unrolls, and for how many steps.
+
+    `certified` also has the number of points of its sweep, and the range of log-masses that it was
+    planned for.
+    """
+
+    solver: str
+    steps: int
+    grid_points: int = 0
+    log_mass_range: float = 0.0
 
 
 def mixing_weights(
-    graph: GraphScope,
-    log_mass: ir.Value,
-    ratio: float,
-    solver: str,
-    steps: int,
-    initial_scale: float,
+    graph: GraphScope, log_mass: ir.Value, ratio: float, plan: SolverPlan, initial_scale: float
 ) -> ir.Value:
     """Write the solver for log-masses `(B, 1, H, W)`; return the weights, of the same shape."""
-    if solver == "newton":
+    if plan.solver == "certified":
+        log_mass, beta = _certified(graph, log_mass, ratio, plan)
+    elif plan.solver == "newton":
         peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
         log_mass = graph.op("Sub", log_mass, peak, name="shifted_log_mass")
-        beta = _newton(graph, log_mass, ratio, steps)
+        beta = _newton(graph, log_mass, ratio, plan.steps)
     else:
-        beta = _fixed_point(graph, log_mass, ratio, steps, initial_scale)
+        beta = _fixed_point(graph, log_mass, ratio, plan.steps, initial_scale)
     kept = graph.op("Sigmoid", graph.op("Add", beta, log_mass, name="logit"), name="kept")
     return graph.op("Mul", kept, graph.constant("inverse_ratio", 1 / ratio), name="weights")
+
+
+def _certified(
+    graph: GraphScope, log_mass: ir.Value, ratio: float, plan: SolverPlan
+) -> tuple[ir.Value, ir.Value]:
+    """Return the log-masses shifted to `logit mu - (max l - l)`, and beta for them.
+
+    Shifted like this the root lies in [0, R], R being the image's own max l - min l.
+    """
+    logit = graph.constant("logit_ratio", math.log(ratio) - math.log1p(-ratio))
+    peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
+    lowest = graph.reduce("ReduceMin", log_mass, LOCATIONS, name="lowest_log_mass")
+    width = graph.op("Sub", peak, lowest, name="bracket")
+    shift = graph.op("Sub", peak, logit, name="shift")
+    log_mass = graph.op("Sub", log_mass, shift, name="shifted_log_mass")
+    with graph.within("sweep") as inner:
+        beta = _sweep(inner, log_mass, width, ratio, plan.grid_points)
+    longest = plan.log_mass_range / (2 * (plan.grid_points + 1))
+    for step in range(1, plan.steps + 1):
+        # The last one stays open: a bound would turn NaN into a number on some runtimes.
+        limit = longest if step < plan.steps else None
+        with graph.within(f"certified_{step}") as inner:
+            beta = _third_order_step(inner, log_mass, beta, ratio, limit)
+        longest = third_order_error(longest)
+    return log_mass, beta
+
+
+def _sweep(
+    graph: GraphScope, log_mass: ir.Value, width: ir.Value, ratio: float, points: int
+) -> ir.Value:
+    """Return the middle of the cell of the root, `(B, 1, 1, 1)`; all points go along the channels.
+
+    With n of G points at or below the root the middle is (n + 1/2) / (G + 1) of the bracket: the
+    mean over the points of (G + 1/2) / (G + 1) where one is below, of 1/2 / (G + 1) where not.
+    """
+    ends = np.arange(1, points + 1, dtype=np.float64) / (points + 1)
+    shares = graph.constant("swept_shares", ends.astype(np.float32).reshape(1, -1, 1, 1))
+    swept = graph.op("Mul", width, shares, name="points")
+    kept = graph.op("Sigmoid", graph.op("Add", log_mass, swept, name="logit"), name="kept")
+    mean = graph.reduce("ReduceMean", kept, LOCATIONS, name="mean")
+    below = graph.op("LessOrEqual", mean, graph.constant("ratio", ratio), name="below_root")
+    counted = graph.constant("below_share", (points + 0.5) / (points + 1))
+    passed = graph.constant("above_share", 0.5 / (points + 1))
+    votes = graph.op("Where", below, counted, passed, name="votes")
+    middle = graph.reduce("ReduceMean", votes, CHANNELS, name="middle")
+    return graph.op("Mul", width, middle, name="beta")
+
+
+def _third_order_step(
+    graph: GraphScope, log_mass: ir.Value, beta: ir.Value, ratio: float, limit: float | None
+) -> ir.Value:
+    """Write one step, 17 nodes.
+
+    It is kept within `limit`. Without one its divisor is held above rounding instead, so that a
+    step among saturated locations stays short.
+    """
+    kept = graph.op("Sigmoid", graph.op("Add", log_mass, beta, name="logit"), name="kept")
+    beyond = graph.op("Sub", kept, graph.constant("ratio", ratio), name="beyond")
+    excess = graph.reduce("ReduceMean", beyond, LOCATIONS, name="excess")
+    squares = graph.op("Mul", kept, kept, name="squares")
+    slopes = graph.op("Sub", kept, squares, name="slopes")
+    mean_slope = graph.reduce("ReduceMean", slopes, LOCATIONS, name="mean_slope")
+    unit = graph.constant("unit_roundoff", UNIT_ROUNDOFF)
+    slope = graph.op("Max", mean_slope, unit, name="slope")
+    centred = graph.op("Sub", graph.constant("half", 0.5), kept, name="below_half")
+    bends = graph.op("Mul", slopes, centred, name="bends")
+    mean_bend = graph.reduce("ReduceMean", bends, LOCATIONS, name="mean_bend")
+    bend = graph.op("Div", mean_bend, slope, name="bend")
+    correction = graph.op("Mul", excess, bend, name="correction")
+    corrected = graph.op("Sub", slope, correction, name="corrected_slope")
+    if limit is None:
+        smallest = graph.constant("smallest_divisor", SMALLEST_DIVISOR)
+        corrected = graph.op("Max", corrected, smallest, name="divisor")
+        change = graph.op("Div", excess, corrected, name="change")
+    else:
+        change = graph.op("Div", excess, corrected, name="unlimited_change")
+        ends = [graph.constant(f"change_{end:.3e}", end) for end in (-limit, limit)]
+        change = graph.op("Clip", change, *ends, name="change")
+    return graph.op("Sub", beta, change, name="beta")
 
 
 def _newton(graph: GraphScope, log_mass: ir.Value, ratio: float, steps: int) -> ir.Value:

@@ -22,9 +22,10 @@ from gsp_deploy.artifact import METADATA_KEY, ExportManifest
 from gsp_deploy.config import BaselineConfig, GSPConfig
 from gsp_deploy.errors import ModelFileError
 from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope, in_head
-from gsp_deploy.export.head import HeadParameters, SolverPlan, write_head
+from gsp_deploy.export.head import HeadParameters, write_head
 from gsp_deploy.export.model_file import read_model
 from gsp_deploy.export.opset import downgrade_to_17
+from gsp_deploy.export.transport import SolverPlan
 
 EMBEDDING = "embedding"
 

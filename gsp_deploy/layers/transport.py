@@ -2,11 +2,13 @@
 
 With `l_i = logsumexp_j(-gamma c_ji)` the mixing weights are `w_i = sigmoid(beta + l_i) / mu`,
 where beta is the root of `mean_i sigmoid(beta + l_i) = mu`: one unknown, whatever the numbers of
-prototypes and locations are. Two solvers find it:
+prototypes and locations are. Three solvers find it:
 
 - `fixed-point`: the paper's iteration, `beta <- beta + log mu - log mean_i sigmoid(beta + l_i)`
   from `beta = log mu`, a fixed number of times. Linear convergence, slow for mu near 1.
 - `newton`: Newton's iteration on the same equation within a bracket. Quadratic convergence.
+- `certified`: one sweep over points of the bracket, then a few third-order steps from the cell that
+  holds the root. `gsp_deploy.bounds` proves how close it comes, for every input.
 
 The gradient is the implicit-function theorem on that scalar: it needs neither the iterates nor
 memory that grows with their number.
@@ -22,28 +24,38 @@ import torch
 from torch import Tensor
 
 from gsp_deploy.base.constants import SMALLEST_SLOPE
+from gsp_deploy.bounds import LAYER_TOLERANCE, log_mass_range, sweep_with_steps
 from gsp_deploy.config import GSPConfig, Solver
 from gsp_deploy.layers.precision import widest_dtype
 
 
 @dataclass(frozen=True)
 class TransportProblem:
-    """How much mass is kept, and which solver finds the scale, in how many steps."""
+    """How much mass is kept, and which solver finds the scale, in how many steps.
+
+    `points` is the number of points that `certified` sweeps; the other solvers have none.
+    """
 
     ratio: float
     solver: Solver
     steps: int
     initial_scale: float
+    points: int = 0
 
     @classmethod
     def of(cls, config: GSPConfig) -> TransportProblem:
         """Read the problem off a head's settings."""
-        start = config.initial_scale
+        start, points = config.initial_scale, 0
+        if config.solver == "certified":
+            # Prototypes move while they are trained: the range that holds for all of them.
+            widest = log_mass_range(config.entropy_weight)
+            points = sweep_with_steps(widest, LAYER_TOLERANCE, config.steps).points
         return cls(
             ratio=config.transport_ratio,
             solver=config.solver,
             steps=config.steps,
             initial_scale=config.transport_ratio if start is None else start,
+            points=points,
         )
 
 
@@ -66,6 +78,8 @@ def marginal_error(weights: Tensor) -> Tensor:
 
 def solve_log_scale(log_mass: Tensor, problem: TransportProblem) -> Tensor:
     """Return beta `(B, 1)` for log-masses `(B, N)`, in the precision that they come in."""
+    if problem.solver == "certified":
+        return _certified(log_mass, problem)
     if problem.solver == "newton":
         return _newton(log_mass, problem.ratio, problem.steps)
     return _fixed_point(log_mass, problem)
@@ -122,6 +136,36 @@ def _newton(log_mass: Tensor, ratio: float, steps: int) -> Tensor:
     return beta
 
 
+def _certified(log_mass: Tensor, problem: TransportProblem) -> Tensor:
+    """Sweep the bracket, then take third-order steps from the middle of the root's cell.
+
+    With r = (mu - m) / m' and k = m'' / m' a step is r / (1 + k r / 2). No step needs to be longer
+    than half a cell, so none is: where rounding is all that is left of m' it cannot run away.
+    """
+    logit = math.log(problem.ratio) - math.log1p(-problem.ratio)
+    low = logit - log_mass.amax(dim=1, keepdim=True)
+    cell = (logit - log_mass.amin(dim=1, keepdim=True) - low) / (problem.points + 1)
+    beta = low + cell * (_cells_below(log_mass, low, cell, problem) + 0.5)
+    half = 0.5 * cell
+    for _ in range(problem.steps):
+        kept = (beta + log_mass).sigmoid()
+        excess = (kept - problem.ratio).mean(dim=1, keepdim=True)
+        slopes = kept * (1 - kept)
+        slope = slopes.mean(dim=1, keepdim=True).clamp(min=SMALLEST_SLOPE)
+        bend = (slopes * (0.5 - kept)).mean(dim=1, keepdim=True) / slope
+        change = excess / (slope - excess * bend)
+        beta = beta - change.clamp(min=-half, max=half)
+    return beta
+
+
+def _cells_below(log_mass: Tensor, low: Tensor, cell: Tensor, problem: TransportProblem) -> Tensor:
+    """Count the swept points at which no more than mu is kept, `(B, 1)`."""
+    numbers = torch.arange(1, problem.points + 1, device=low.device, dtype=low.dtype)
+    kept = (low + cell * numbers)[:, :, None] + log_mass[:, None, :]  # (B, G, N)
+    below = kept.sigmoid().mean(dim=2) <= problem.ratio
+    return below.sum(dim=1, keepdim=True).to(low.dtype)
+
+
 def _settled(beta: Tensor, previous: Tensor) -> bool:
     """Whether further steps would change nothing. Elsewhere than on the CPU it would wait."""
     return beta.device.type == "cpu" and torch.equal(beta, previous)
@@ -151,6 +195,6 @@ class _MixingWeights(torch.autograd.Function):
 
 def _solve_shifted(shifted: Tensor, peak: Tensor, problem: TransportProblem) -> Tensor:
     """Return beta + peak. The fixed-point start is absolute, so it is solved unshifted."""
-    if problem.solver == "newton":
+    if problem.solver != "fixed-point":
         return solve_log_scale(shifted, problem)
     return solve_log_scale(shifted + peak, problem) + peak

@@ -64,7 +64,7 @@ class GspSection(Section):
     transport_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3
     entropy_weight: Positive = 5.0
     iterations: Count | None = None
-    solver: Solver = "newton"
+    solver: Solver | None = None
     pooling: PoolingMode = "gap"
     max_residual: bool = False
     initial_scale: Positive | None = None

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, open_session
 from gsp_deploy.export import ExportOptions
 from gsp_deploy.export.assembly import Draft
-from gsp_deploy.export.head import SolverPlan
+from gsp_deploy.export.transport import SolverPlan
 
 ERROR = 3e-6  # of float32 over the whole head, relative to the largest value
 BOTH = ("attributes", "weights")

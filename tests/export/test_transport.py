@@ -11,19 +11,22 @@ import pytest
 from scipy.special import expit
 
 from gsp_deploy.export.graph import GraphScope
-from gsp_deploy.export.transport import mixing_weights
+from gsp_deploy.export.transport import SolverPlan, mixing_weights
 from gsp_deploy.reference import exact_weights
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
 
 RATIOS = [0.05, 0.3, 0.7, 0.99]
 
 
-def write_solver(path: Path, ratio: float, solver: str, steps: int, scale: float = 1.0) -> Path:
+def write_solver(
+    path: Path, ratio: float, solver: str | SolverPlan, steps: int = 0, scale: float = 1.0
+) -> Path:
     """Write a graph from log-masses (batch, 1, 1, N) to the mixing weights."""
     shape = ir.Shape(["batch", 1, 1, "locations"])
     log_mass = ir.Value(name="log_mass", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph = ir.Graph([log_mass], [], nodes=[], opset_imports={"": 18}, name="solver")
-    weights = mixing_weights(GraphScope(graph, "gsp"), log_mass, ratio, solver, steps, scale)
+    plan = solver if isinstance(solver, SolverPlan) else SolverPlan(solver, steps)
+    weights = mixing_weights(GraphScope(graph, "gsp"), log_mass, ratio, plan, scale)
     weights.shape, weights.dtype = shape, ir.DataType.FLOAT
     graph.outputs.append(weights)
     ir.save(ir.Model(graph, ir_version=10), path)

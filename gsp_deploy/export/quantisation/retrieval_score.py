@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration
-from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.quantisation.images import QuantisationImages
+from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.export.trial_run import running
 from gsp_deploy.metrics import neighbour_overlap, neighbours, retrieval_metrics
 

@@ -10,13 +10,13 @@ import onnx_ir as ir
 from gsp_deploy.artifact import FloatLayer, QuantisationRecord, QuantisationTrial
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export.assembly import Draft
-from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.quantisation.graph import quantise_graph
 from gsp_deploy.export.quantisation.images import QuantisationImages
 from gsp_deploy.export.quantisation.layers import Layer, find_layers
 from gsp_deploy.export.quantisation.range_cache import cached_ranges
 from gsp_deploy.export.quantisation.ranges import Ranges
 from gsp_deploy.export.quantisation.retrieval_score import Judge, Score
+from gsp_deploy.export.transport import SolverPlan
 
 Tell = Callable[[str], None]
 

@@ -9,8 +9,8 @@ import torch
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.export.calibration import Calibration
-from gsp_deploy.export.head import SolverPlan
 from gsp_deploy.export.quantisation import QuantisationImages
+from gsp_deploy.export.transport import SolverPlan
 
 SIDE = 32
 SPEC = PreprocessingSpec(SIDE, SIDE)

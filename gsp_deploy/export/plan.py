@@ -1,0 +1,76 @@
+"""Which solver an export gets, how many points and steps, and what is proved of the choice.
+
+`certified` is planned from the entropy weight, the prototypes, the tolerance and float32 alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from gsp_deploy.artifact import WeightGuarantee
+from gsp_deploy.bounds import Sweep, check_reachable, log_mass_range, sweep_for
+from gsp_deploy.config import GSPConfig
+from gsp_deploy.export.options import ExportOptions
+from gsp_deploy.export.transport import SolverPlan
+from gsp_deploy.float32_bounds import (
+    MOST_LOCATIONS,
+    SolverSetting,
+    log_mass_error_bound,
+    reachable,
+    weight_error_bound,
+)
+
+NOTHING_TO_SOLVE = SolverPlan("exact", 0)
+
+
+def certified_plan(head: GSPConfig, prototypes: np.ndarray, options: ExportOptions) -> SolverPlan:
+    """Return points and steps that meet the tolerance for every input.
+
+    With `options.iterations` the steps are the user's own, and the points stay what they are.
+
+    Raises:
+        GspDeployError: no float32 result keeps the tolerance at this entropy weight.
+    """
+    widest = log_mass_range(head.entropy_weight, prototypes)
+    least = reachable(head.transport_ratio, widest)
+    check_reachable(least, options.tolerance, head.entropy_weight)
+    sweep = sweep_for(widest, options.tolerance)
+    return SolverPlan("certified", options.iterations or sweep.steps, sweep.points, widest)
+
+
+def guarantee_of(
+    plan: SolverPlan, head: GSPConfig, prototypes: np.ndarray, locations: int | None
+) -> WeightGuarantee:
+    """Return what holds of a certified plan's weights for every input.
+
+    Args:
+        plan: a `certified` one.
+        head: the head.
+        prototypes: p `(M, D)`.
+        locations: N of the graph; None where its size is open, for up to 1,024.
+    """
+    sweep, most = Sweep(plan.grid_points, plan.steps), locations or MOST_LOCATIONS
+    costs = log_mass_error_bound(head.entropy_weight, prototypes)
+
+    def bound(log_mass_error: float) -> float:
+        setting = SolverSetting(head.transport_ratio, plan.log_mass_range, log_mass_error, most)
+        return weight_error_bound(sweep, setting)
+
+    return WeightGuarantee(
+        weight_error=bound(costs),
+        solver_error=bound(0.0),
+        method_error=sweep.method_error(plan.log_mass_range),
+        log_mass_range=plan.log_mass_range,
+        log_mass_error=costs,
+        locations=most,
+    )
+
+
+def locations_of(maps: ir.Value) -> int | None:
+    """Return N of a value `(B, channels, H, W)`, or None where its size is open."""
+    sizes = () if maps.shape is None else maps.shape[2:]
+    known = [size for size in sizes if isinstance(size, int)]
+    return math.prod(known) if len(known) == 2 else None
