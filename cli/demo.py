@@ -155,7 +155,7 @@ def _model(report: DemoReport) -> str:
     model = f"{manifest.model.backbone} + GSP"
     if certificate is None:
         return model
-    return f"{model}, certified with {counted(certificate.steps, 'Newton step')}"
+    return f"{model}, {certificate.steps_in_words}"
 
 
 def _parity_row(title: str, parity: ParityReport) -> list[str]:

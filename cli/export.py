@@ -1,4 +1,4 @@
-"""`gsp-deploy export`: a checkpoint becomes ONNX, with a certificate of its solver."""
+"""`gsp-deploy export`: a checkpoint becomes ONNX, with a bound on its solver's error."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def export(
     ] = False,
     opset: Annotated[int | None, typer.Option(help="17 to 22. (default: 18, for bf16 22)")] = None,
     solver: Annotated[
-        str, typer.Option(help="newton, or fixed-point for the paper's iteration.")
-    ] = "newton",
+        str, typer.Option(help="certified, newton, or fixed-point for the paper's iteration.")
+    ] = "certified",
     iterations: Annotated[
         int | None,
         typer.Option(
-            help="Solver steps.  (default: newton the fewest within the tolerance, "
-            "fixed-point the checkpoint's own)"
+            help="Solver steps, without a guarantee.  (default: certified and newton what the "
+            "hardest inputs need, fixed-point the checkpoint's own)"
         ),
     ] = None,
     tolerance: Annotated[
@@ -112,7 +112,7 @@ def export(
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of images to certify on, and for int8 to find the ranges of activations "
+            help="Folder of images to measure on, and for int8 to find the ranges of activations "
             "on. (default: built-in photographs; int8 has none)",
             callback=existing_path,
         ),
@@ -138,7 +138,7 @@ def export(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write a checkpoint as ONNX, its solver certified on images."""
+    """Write a checkpoint as ONNX, with a bound on the solver's error for every input."""
     from gsp_deploy.errors import UsageError
 
     form = pooling_form(pooling, bare)

@@ -43,7 +43,7 @@ class Space:
 
     precision: Annotated[str | None, space_option(help="(default: fp32,fp16,bf16,int8)")] = None
     steps: Annotated[
-        str, space_option(help="Newton steps; certified: the fewest that the export certifies.")
+        str, space_option(help="Solver steps; certified: those that the export guarantees.")
     ] = "certified,1"
     size: Annotated[
         str | None,

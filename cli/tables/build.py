@@ -64,9 +64,9 @@ def rows_of(manifest: EngineManifest) -> list[tuple[str, str]]:
     if manifest.plugin is not None:
         rows.append(("plugin", f"{manifest.plugin.library}, ABI {manifest.plugin.abi}"))
     if (certificate := manifest.certificate) is not None:
-        rows.append(
-            ("solver", f"{certificate.solver}, {counted(certificate.steps, 'step')}, certified")
-        )
+        rows.append(("solver", certificate.steps_in_words))
+        rows.append(("guarantee", certificate.guarantee_in_words))
+        rows.append(("measured", certificate.measured_in_words))
     rows += [
         (
             "size",

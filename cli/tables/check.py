@@ -43,11 +43,24 @@ def _show_subject(report: ParityReport) -> None:
     rows = [
         ("reference", _running(report.reference)),
         ("candidate", _running(report.candidate)),
+        *_solver_facts(report.candidate),
         ("images", f"{len(report.ids):,}"),
         *_retrieval_facts(report.figures.retrieval),
         ("batching", f"sizes {sizes}, every position: {same}; leak {figure(batch.leak)}"),
     ]
     show.facts(f"{report.candidate.path.name} against {report.reference.path.name}", rows)
+
+
+def _solver_facts(info: SessionInfo) -> list[tuple[str, str]]:
+    """Return what the candidate's export proved and measured of its solver."""
+    certificate = None if info.manifest is None else info.manifest.certificate
+    if certificate is None:
+        return []
+    return [
+        ("solver", certificate.steps_in_words),
+        ("guarantee", certificate.guarantee_in_words),
+        ("measured", certificate.measured_in_words),
+    ]
 
 
 def _running(info: SessionInfo) -> str:

@@ -219,7 +219,7 @@ def _solver(entrant: Entrant) -> str | None:
     manifest, config = entrant.session.info.manifest, entrant.config
     if manifest is not None:
         found = manifest.certificate
-        return None if found is None else f"{found.solver}, {counted(found.steps, 'step')}"
+        return None if found is None else found.steps_in_words
     if config is None or not isinstance(config.head, GSPConfig):
         return None
     return f"{config.head.solver}, at most {counted(config.head.steps, 'step')}"

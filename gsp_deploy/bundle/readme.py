@@ -101,9 +101,8 @@ def _summary(manifest: BundleManifest, export: ExportManifest) -> str:
     proof = export.certificate
     if proof is not None:
         text += (
-            f" The pooling's solver ({proof.solver}, {proof.steps} steps) was certified on "
-            f"{proof.calibration}: weights within {proof.worst_relative_weight_error:.1e} of the "
-            "exact ones, relative to their spread."
+            f" The pooling's solver: {proof.steps_in_words}. "
+            f"Guarantee: {proof.guarantee_in_words}. Measured: {proof.measured_in_words}."
         )
     return text
 

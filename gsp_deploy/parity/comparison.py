@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from gsp_deploy.parity.distribution import Distribution, finite
+from gsp_deploy.reference import relative_weight_error
 
-# Weights that hardly differ from each other have no spread worth dividing by.
-SMALLEST_SPREAD = 1e-3
 _TINY = 1e-30
 
 
@@ -48,7 +47,8 @@ class MixingWeightErrors:
     it is held against the image's own spread.
 
     Attributes:
-        relative: each image's largest |w - w_ref| over its max w_ref - min w_ref (at least 1e-3).
+        relative: each image's largest |w - w_ref| over its max w_ref - min w_ref (at least
+            4e-3 / mu, see `gsp_deploy.reference.relative_weight_error`).
         spread: that max w_ref - min w_ref.
         reference_marginal, candidate_marginal: each image's |mean w - 1|, 0 when solved exactly.
     """
@@ -85,15 +85,16 @@ def cosine_distances(reference: np.ndarray, candidate: np.ndarray) -> Distributi
         return Distribution(0.5 * np.square(difference).sum(axis=1))
 
 
-def mixing_weight_errors(reference: np.ndarray, candidate: np.ndarray) -> MixingWeightErrors:
-    """Compare mixing weights, `(n, H, W)` of each side."""
+def mixing_weight_errors(
+    reference: np.ndarray, candidate: np.ndarray, ratio: float = 1.0
+) -> MixingWeightErrors:
+    """Compare mixing weights, `(n, H, W)` of each side, of a head that keeps the share `ratio`."""
     expected, came = _rows(reference), _rows(candidate)
     spread = np.ptp(expected, axis=1)
     with np.errstate(invalid="ignore"):
-        error = np.abs(came - expected).max(axis=1)
         marginals = [np.abs(side.mean(axis=1) - 1) for side in (expected, came)]
     return MixingWeightErrors(
-        relative=Distribution(error / np.maximum(spread, SMALLEST_SPREAD)),
+        relative=Distribution(relative_weight_error(came, expected, ratio)),
         spread=Distribution(spread),
         reference_marginal=Distribution(marginals[0]),
         candidate_marginal=Distribution(marginals[1]),

@@ -63,7 +63,7 @@ def measure(
     expected, came = paired.reference, paired.candidate
     embeddings = (expected["embedding"], came["embedding"])
     weights = (
-        mixing_weight_errors(expected["weights"], came["weights"])
+        mixing_weight_errors(expected["weights"], came["weights"], paired.transport_ratio)
         if "weights" in expected
         else None
     )

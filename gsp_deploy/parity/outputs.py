@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gsp_deploy.artifact.tensors import CERTIFICATES
-from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.config import GSPConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.runtime.session import EmbeddingSession
@@ -26,12 +26,14 @@ class PairedOutputs:
         missing: a line for each output that only one side has: why, and what to do.
         certificates: what the candidate says of its own error, `(n,)` by output; empty where it
             says nothing.
+        transport_ratio: mu of the head, 1 where neither side knows it.
     """
 
     reference: dict[str, np.ndarray]
     candidate: dict[str, np.ndarray]
     missing: tuple[str, ...]
     certificates: dict[str, np.ndarray] = field(default_factory=dict)
+    transport_ratio: float = 1.0
 
     def __len__(self) -> int:
         return len(self.reference["embedding"])
@@ -101,7 +103,8 @@ def run_both(
     first, second = (_joined(found, names) for found in sides)
     _check_shapes(first, second)
     told = _joined(sides[1], certificates)
-    return PairedOutputs(first, second, tuple(_missing(reference, candidate)), told)
+    missing, ratio = tuple(_missing(reference, candidate)), _transport_ratio(reference, candidate)
+    return PairedOutputs(first, second, missing, told, ratio)
 
 
 def _joined(found: list[dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
@@ -131,6 +134,13 @@ def _missing(reference: EmbeddingSession, candidate: EmbeddingSession) -> Iterat
         absent = all(name not in side.info.outputs for side, _ in sides)
         if absent and any(_has_transport(side) for side, _ in sides):
             yield f"{name} not compared: neither model returns them; export with --also {name}"
+
+
+def _transport_ratio(*sessions: EmbeddingSession) -> float:
+    """Return mu of the first head that is known to have one, 1 without any."""
+    manifests = (session.info.manifest for session in sessions)
+    heads = (manifest.model.head for manifest in manifests if manifest is not None)
+    return next((head.transport_ratio for head in heads if isinstance(head, GSPConfig)), 1.0)
 
 
 def _has_transport(session: EmbeddingSession) -> bool:

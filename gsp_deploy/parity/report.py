@@ -152,10 +152,12 @@ def _chunks(images: np.ndarray) -> Iterator[np.ndarray]:
     return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
 
 
-def _describe(info: SessionInfo) -> dict[str, str]:
+def _describe(info: SessionInfo) -> dict[str, Any]:
+    certificate = None if info.manifest is None else info.manifest.certificate
     return {
         "path": str(info.path),
         "runtime": info.runtime,
         "device": info.device,
         "precision": info.precision,
+        "solver": None if certificate is None else dataclasses.asdict(certificate),
     }

@@ -23,7 +23,7 @@ class Candidate:
 
     Attributes:
         precision: of the backbone.
-        steps: of the Newton solver; None for the fewest that the export certifies, and for heads
+        steps: of the solver; None for those that the export guarantees, and for heads
             without a solver.
         size: height of the input in pixels; the width keeps its proportion.
     """

@@ -20,7 +20,7 @@ from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
 UNATTRIBUTED = "unattributed"
-_STEP = re.compile(r"^gsp/(?P<solver>newton|fixed_point)_(?P<step>\d+)(?:/|$)")
+_STEP = re.compile(r"^gsp/(?P<solver>newton|fixed_point|certified)_(?P<step>\d+)(?:/|$)")
 _PART = re.compile(r"^gsp/(?P<part>[^/]+)")
 # What may stand before and after a node's name in a layer's: it must not be cut out of a longer.
 _WORD = r"[\w./]"

@@ -14,18 +14,18 @@ from gsp_deploy.artifact.kind import ONNX, kind_of
 from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.parity.comparison import SMALLEST_SPREAD
 from gsp_deploy.parity.layers.graph import TracedGraph, TracedValue, load_graph, trace
 from gsp_deploy.parity.layers.probes import OnnxProbe, Probe
 from gsp_deploy.parity.layers.report import LayerReport, NodeError
 from gsp_deploy.parity.outputs import COMPARABLE, shared_preprocessing
 from gsp_deploy.parity.tolerances import tolerances_for
+from gsp_deploy.reference import SMALLEST_SHARE_SPREAD
 from gsp_deploy.runtime import SessionOptions, open_with
 
 # Every inner value of a batch is in memory at once, of both models.
 CHUNK = 2
 _DEFAULT_OPTIONS = SessionOptions()
-_SOLVER_STEP = re.compile(r"gsp/(?P<solver>newton|fixed_point)_\d+/(?P<value>.+)")
+_SOLVER_STEP = re.compile(r"gsp/((?P<solver>newton|fixed_point|certified)_\d+|sweep)/(?P<value>.+)")
 _SOLVER_START = "gsp/beta"
 # Of two prototypes that are equally near either may be taken; what is said of the one that was is
 # no error, nor are certificates, which are noise around zero. What follows from them is compared.
@@ -170,16 +170,21 @@ def _comparable(graph: TracedGraph) -> list[str]:
     """Return the values worth comparing.
 
     Inside a solver's step only its result is: once converged, the distance from the root and the
-    side that it lies on are noise around zero, whatever the precision.
+    side of it are noise around zero, whatever the precision. Nor is anything inside the certified
+    solver: two precisions may sweep into neighbouring cells and still end at the same root.
     """
     settled = (value.name for value in graph.values if value.name not in _UNSETTLED)
     steps = ((name, _SOLVER_STEP.match(name)) for name in settled)
-    return [name for name, step in steps if step is None or step["value"] == "beta"]
+    return [
+        name
+        for name, step in steps
+        if step is None or (step["solver"] in ("newton", "fixed_point") and step["value"] == "beta")
+    ]
 
 
 def _solvers(graph: TracedGraph) -> set[str]:
     steps = (_SOLVER_STEP.match(value.name) for value in graph.values)
-    return {step["solver"] for step in steps if step}
+    return {step["solver"] for step in steps if step and step["solver"]}
 
 
 def _accumulate(reference: Probe, candidate: Probe, images: np.ndarray) -> dict[str, _RunningError]:
@@ -194,7 +199,7 @@ def _accumulate(reference: Probe, candidate: Probe, images: np.ndarray) -> dict[
 
 def _nothing_yet(name: str) -> _RunningError:
     if name in _CENTERED:
-        return _RunningError(centered=True, floor=SMALLEST_SPREAD)
+        return _RunningError(centered=True, floor=SMALLEST_SHARE_SPREAD)
     return _RunningError(floor=_LOGIT_SCALE if _LOGIT.match(name) else 0.0)
 
 
