@@ -1,6 +1,6 @@
 """What GSP adds to a whole network: ResNet-50 at 224 px on ONNX Runtime, against average pooling.
 
-Newton with the certified steps and the paper's 100 unrolled steps, each with its twin, all four
+the certified solver and the paper's 100 unrolled steps, each with its twin, all four
 networks in turns. Weights are random: what a network computes does not depend on them.
 """
 
@@ -21,7 +21,7 @@ from gsp_deploy.export import ExportOptions, export_onnx
 from gsp_deploy.model import feature_channels
 
 EXPORTS = {
-    "newton": ExportOptions(),
+    "certified": ExportOptions(),
     "unrolled": ExportOptions(solver="fixed-point", iterations=100),
 }
 
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
 def _export(backbone: str, size: int, folder: Path) -> list[Path]:
     torch.manual_seed(0)
     spec = PreprocessingSpec(size, size)
-    head = GSPConfig(feature_channels(backbone, {}, spec), solver="newton")
+    head = GSPConfig(feature_channels(backbone, {}, spec))
     model = EmbeddingModel(ModelConfig(backbone, head, spec)).eval()
     return [
         export_onnx(model, folder / f"{name}.onnx", options).path

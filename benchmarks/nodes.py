@@ -21,7 +21,8 @@ from gsp_deploy.export import ExportOptions, export_onnx
 
 EXPORTS = {
     "this package, fixed-point, 100 steps": ExportOptions(solver="fixed-point", iterations=100),
-    "this package, newton, certified": ExportOptions(),
+    "this package, newton, what the hardest inputs need": ExportOptions(solver="newton"),
+    "this package, certified": ExportOptions(),
 }
 
 

@@ -1,0 +1,154 @@
+"""How far the certified solver is off on inputs that were made against it, and what it promises.
+
+Log-masses of two to five values, 1 to 4,096 locations, gamma from 0.1 to 200, mu from 0.01 to 0.99,
+on ONNX Runtime in float32, against a bisection in float64; then hill-climbing from the worst.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+from conditions import conditions, publish
+
+from gsp_deploy.bounds import DEFAULT_TOLERANCE, Sweep, sweep_for
+from gsp_deploy.export.graph import GraphScope
+from gsp_deploy.export.transport import SolverPlan, mixing_weights
+from gsp_deploy.float32_bounds import SolverSetting, weight_error_bound
+from gsp_deploy.reference import exact_weights, relative_weight_error
+
+GAMMAS = (0.1, 1.0, 5.0, 20.0, 50.0, 100.0, 200.0)
+RATIOS = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
+LOCATIONS = (1, 2, 3, 16, 49, 196, 1024, 4096)
+MOST_VALUES = 200_000
+CLIMBS = 200
+
+
+def main() -> None:
+    """Draw `--problems` problems, climb from the worst ones, and print the worst of each gamma."""
+    asked = _arguments()
+    about = conditions(asked.threads, problems=asked.problems, seed=asked.seed)
+    results = [_search(gamma, asked) for gamma in GAMMAS]
+    columns = ("gamma", "points, steps", "problems", "worst / spread", "after climbing",
+               "worst share of the stated bound")  # fmt: skip
+    publish("adversarial", about, results, columns, [_row(r) for r in results], asked.json)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problems", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _search(gamma: float, asked: argparse.Namespace) -> dict[str, Any]:
+    draw = np.random.default_rng(asked.seed)
+    sweep = sweep_for(2 * gamma, DEFAULT_TOLERANCE)
+    cases = [(ratio, locations) for ratio in RATIOS for locations in LOCATIONS]
+    each = max(1, asked.problems // len(GAMMAS) // len(cases))
+    worst = climbed = share = 0.0
+    for ratio, locations in cases:
+        solver = _solver(gamma, ratio, sweep, asked.threads)
+        setting = SolverSetting(ratio, 2 * gamma, 0.0, locations)
+        stated = weight_error_bound(sweep, setting)
+        found: list[tuple[float, np.ndarray]] = []
+        for size in _chunks(each, locations):
+            log_mass = _groups(draw, gamma, locations, size)
+            absolute, relative = _errors(solver, log_mass, ratio)
+            share = max(share, float(absolute.max()) / stated)
+            found.append((float(relative.max()), log_mass[[relative.argmax()]]))
+        top, start = max(found, key=lambda one: one[0])
+        worst = max(worst, top)
+        if locations <= 196:
+            climbed = max(climbed, _climb(solver, start, ratio, gamma, draw))
+    return {
+        "gamma": gamma,
+        "points": sweep.points,
+        "steps": sweep.steps,
+        "problems": each * len(cases),
+        "worst": worst,
+        "climbed": climbed,
+        "share_of_bound": share,
+    }
+
+
+def _chunks(count: int, locations: int) -> list[int]:
+    size = max(1, MOST_VALUES // locations)
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
+def _solver(gamma: float, ratio: float, sweep: Sweep, threads: int) -> onnxruntime.InferenceSession:
+    shape = ir.Shape(["batch", 1, 1, "locations"])
+    log_mass = ir.Value(name="log_mass", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+    graph = ir.Graph([log_mass], [], nodes=[], opset_imports={"": 18}, name="solver")
+    plan = SolverPlan("certified", sweep.steps, sweep.points, 2 * gamma)
+    weights = mixing_weights(GraphScope(graph, "gsp"), log_mass, ratio, plan, 1.0)
+    weights.shape, weights.dtype = shape, ir.DataType.FLOAT
+    graph.outputs.append(weights)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
+    return onnxruntime.InferenceSession(model, options)
+
+
+def _groups(draw: np.random.Generator, gamma: float, locations: int, count: int) -> np.ndarray:
+    """Return log-masses `(count, locations)` of two to five values, as float32 holds them."""
+    kinds = int(draw.integers(2, 6))
+    values = -2 * gamma * draw.random((count, kinds)) * draw.uniform(0.05, 1)
+    if draw.random() < 0.4:
+        values = -2 * gamma * draw.integers(0, 2, (count, kinds)).astype(float)
+    which = draw.integers(0, kinds, (count, locations))
+    if draw.random() < 0.5:
+        alike = draw.integers(1, locations + 1, (count, 1))
+        which = np.where(np.arange(locations) < alike, 0, which)
+    return np.take_along_axis(values, which, axis=1).astype(np.float32).astype(np.float64)
+
+
+def _errors(
+    solver: onnxruntime.InferenceSession, log_mass: np.ndarray, ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
+    found = solver.run(None, {"log_mass": log_mass[:, None, None].astype(np.float32)})[0][:, 0, 0]
+    exact = exact_weights(log_mass, ratio)
+    absolute = np.abs(found.astype(np.float64) - exact).max(axis=1)
+    return absolute, relative_weight_error(found, exact, ratio)
+
+
+def _climb(
+    solver: onnxruntime.InferenceSession,
+    start: np.ndarray,
+    ratio: float,
+    gamma: float,
+    draw: np.random.Generator,
+) -> float:
+    best = np.repeat(start, 16, axis=0)
+    _, worst = _errors(solver, best, ratio)
+    for turn in range(CLIMBS):
+        size = 2 * gamma * 10 ** draw.uniform(-4, 0)
+        moved = draw.random(best.shape) < draw.choice([0.02, 0.3, 1.0])
+        by = draw.standard_normal(best.shape if turn % 2 else (len(best), 1))
+        tried = np.clip(best + size * moved * by, -2 * gamma, 0)
+        tried = tried.astype(np.float32).astype(np.float64)
+        _, came = _errors(solver, tried, ratio)
+        better = came > worst
+        best[better], worst[better] = tried[better], came[better]
+    return float(worst.max())
+
+
+def _row(result: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{result['gamma']:g}",
+        f"{result['points']}, {result['steps']}",
+        f"{result['problems']:,}",
+        f"{result['worst']:.1e}",
+        f"{result['climbed']:.1e}",
+        f"{result['share_of_bound']:.3f}",
+    )
+
+
+if __name__ == "__main__":
+    main()
