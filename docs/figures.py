@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
 from gsp_deploy import open_session
+from gsp_deploy.bounds import DEFAULT_TOLERANCE, sweep_for
 from gsp_deploy.data import open_dataset
 from gsp_deploy.explain import pooling_maps, write_map_panel
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights
@@ -32,6 +33,12 @@ STYLE = {
     "svg.hashsalt": "gsp-deploy",
 }
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 30, 50, 70, 100)
+SHARP = (5.0, 20.0, 100.0)
+SEARCHED = (
+    ("fixed-point", ORANGE, (1, 3, 10, 30, 100)),
+    ("newton", BLUE, (1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20)),
+    ("certified", RED, (1, 2, 3)),
+)
 
 
 def main() -> None:
@@ -40,6 +47,7 @@ def main() -> None:
     with mpl.rc_context(STYLE):
         save(one_equation(), "one-equation.svg")
         save(convergence(), "convergence.svg")
+        save(worst_case(), "worst-case.svg")
     draw_kept(FOLDER / "kept.png")
 
 
@@ -95,6 +103,55 @@ def convergence() -> Figure:
     rows[0].annotate("newton", (4.5, 3e-13), color=BLUE)
     rows[0].annotate("fixed-point", (22, 1e-4), color=ORANGE)
     return figure
+
+
+def worst_case() -> Figure:
+    """The worst weight error over its spread that a search finds, by solver and steps."""
+    figure = Figure(figsize=(7, 2.9), layout="constrained")
+    rows = figure.subplots(1, len(SHARP), sharey=True)
+    for axes, gamma in zip(rows, SHARP, strict=True):
+        sweep = sweep_for(2 * gamma, DEFAULT_TOLERANCE)
+        for solver, colour, counts in SEARCHED:
+            found = [climbed_error(gamma, solver, steps, sweep.points) for steps in counts]
+            axes.plot(counts, np.maximum(found, 1e-16), "o-", color=colour, markersize=3)
+        axes.axhline(sweep.method_error(2 * gamma), color=RED, linewidth=1, linestyle="--")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylim(1e-16, 10)
+        axes.set_xticks([1, 10, 100], ["1", "10", "100"])
+        axes.set_title(f"γ = {gamma:g}, {sweep.points} points", fontsize=11)
+        axes.set_xlabel("steps")
+    rows[0].set_ylabel("worst weight error / spread")
+    rows[0].annotate("certified", (1, 3e-15), color=RED)
+    rows[0].annotate("proved", (30, 1e-6), color=RED)
+    rows[0].annotate("newton", (9, 1e-12), color=BLUE)
+    rows[0].annotate("fixed-point", (8, 1e-2), color=ORANGE)
+    return figure
+
+
+def climbed_error(gamma: float, solver: str, steps: int, points: int, ratio: float = 0.3) -> float:
+    """Return the worst error over the spread that hill-climbing comes to, in float64."""
+    draw = np.random.default_rng(steps)
+    problem = TransportProblem(ratio, solver, steps, ratio, points)  # type: ignore[arg-type]
+
+    def errors(log_mass: np.ndarray) -> np.ndarray:
+        found = mixing_weights(torch.from_numpy(log_mass), problem).numpy()
+        exact = exact_weights(log_mass, ratio)
+        return np.abs(found - exact).max(axis=1) / np.maximum(np.ptp(exact, axis=1), 1e-3)
+
+    values = -2 * gamma * draw.random((128, 5))
+    values[::2] = -2 * gamma * draw.integers(0, 2, (64, 5))
+    best = np.take_along_axis(values, draw.integers(0, 5, (128, 12)), axis=1)
+    worst = errors(best)
+    for _ in range(40):
+        size = 2 * gamma * 10 ** draw.uniform(-4, 0)
+        moved = draw.random(best.shape) < draw.choice([0.1, 1.0])
+        tried = best + size * moved * draw.standard_normal(best.shape)
+        tried = np.clip(tried, -2 * gamma, 0)
+        came = errors(tried)
+        better = came > worst
+        best[better], worst[better] = tried[better], came[better]
+    return float(worst.max())
 
 
 def draw_kept(path: Path) -> None:

@@ -53,16 +53,16 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("Newton, fp32", "model.onnx", ExportOptions(outputs=("attributes", "weights"))),
+    Variant("certified, fp32", "model.onnx", ExportOptions(outputs=("attributes", "weights"))),
     Variant(
         "paper's 100 steps",
         "model-paper.onnx",
         ExportOptions(outputs=("weights",), solver="fixed-point", iterations=100),
     ),
     Variant(
-        "Newton, fp16", "model-fp16.onnx", ExportOptions(outputs=("weights",), precision="fp16")
+        "certified, fp16", "model-fp16.onnx", ExportOptions(outputs=("weights",), precision="fp16")
     ),
-    Variant("Newton, uint8 in", "model-uint8.onnx", ExportOptions(include_preprocessing=True)),
+    Variant("certified, uint8", "model-uint8.onnx", ExportOptions(include_preprocessing=True)),
 )
 
 

@@ -146,7 +146,8 @@ def test_every_artifact_has_its_figures_in_both_tables_and_its_file(run, report)
             assert math.isclose(float(shown), result.latency.p50, abs_tol=0.006)
         assert "".join(f"{artifact.title}{export.path}".split()) in whole  # a long path is folded
     steps = report.exports[0].manifest.certificate.steps
-    assert f"model small_cnn_s8 + GSP, certified with {steps} Newton steps" in lines
+    points = report.exports[0].manifest.certificate.grid_points
+    assert f"model small_cnn_s8 + GSP, certified, {points} points and {steps} steps" in lines
     assert "images 9 of 3 classes that it never saw" in lines
 
 

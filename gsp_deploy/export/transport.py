@@ -60,7 +60,7 @@ def _certified(
     lowest = graph.reduce("ReduceMin", log_mass, LOCATIONS, name="lowest_log_mass")
     width = graph.op("Sub", peak, lowest, name="bracket")
     shift = graph.op("Sub", peak, logit, name="shift")
-    log_mass = graph.op("Sub", log_mass, shift, name="shifted_log_mass")
+    log_mass = graph.op("Sub", log_mass, shift, name="logit_at_low_end")
     with graph.within("sweep") as inner:
         beta = _sweep(inner, log_mass, width, ratio, plan.grid_points)
     longest = plan.log_mass_range / (2 * (plan.grid_points + 1))

@@ -88,7 +88,8 @@ def test_the_readmes_python_works(packaged: PackagedBundle) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "(1, 8)\n"), done.stderr
     assert "test_resnet, 8-D embeddings" in text
-    assert "certified on" in text
+    assert "Guarantee: " in text
+    assert "measured on" in text
     assert verify_bundle(packaged.folder).passed  # it left nothing behind
 
 

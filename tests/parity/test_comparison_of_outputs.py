@@ -60,7 +60,9 @@ def test_weights_are_held_against_their_spread() -> None:
 def test_weights_without_spread_have_a_floor_to_be_held_against() -> None:
     reference = np.ones((1, 4, 4))
     errors = mixing_weight_errors(reference, reference + 1e-7)
-    assert errors.relative.maximum == pytest.approx(1e-4)
+    assert errors.relative.maximum == pytest.approx(1e-7 / 4e-3)
+    half = mixing_weight_errors(reference, reference + 1e-7, 0.5)
+    assert half.relative.maximum == pytest.approx(0.5e-7 / 4e-3)
 
 
 def test_marginal_errors_are_of_each_side() -> None:
