@@ -57,7 +57,7 @@ def _certified(
     """
     logit = graph.constant("logit_ratio", math.log(ratio) - math.log1p(-ratio))
     peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
-    lowest = graph.reduce("ReduceMin", log_mass, LOCATIONS, name="lowest_log_mass")
+    lowest = graph.reduce("ReduceMin", log_mass, LOCATIONS, name="least_log_mass")
     width = graph.op("Sub", peak, lowest, name="bracket")
     shift = graph.op("Sub", peak, logit, name="shift")
     log_mass = graph.op("Sub", log_mass, shift, name="logit_at_low_end")
