@@ -28,9 +28,9 @@ DEFAULT_TOLERANCE = 1e-4
 LAYER_TOLERANCE = 1e-9
 # The share of a tolerance that the method may use; the rest is for rounding.
 METHOD_SHARE = 0.25
-# With more points than this, one more step is cheaper than the points that it saves.
-MOST_POINTS_FOR_TWO_STEPS = 64
-FEWEST_STEPS, MOST_STEPS = 2, 3
+# One step takes thousands of points. A third would save half of them, but start further away, and
+# rounding among saturated locations would then count for ten times as much.
+STEPS = 2
 # From here on a third-order step is not proved to come closer.
 _LARGEST_DISTANCE = 2 * math.acosh(2)
 # Newton steps that an adversarial search could not exceed (1e-6 of the spread), by gamma.
@@ -84,23 +84,11 @@ def relative_error(distance: float, log_mass_range: float) -> float:
     return math.expm1(distance) / -math.expm1(-log_mass_range)
 
 
-def sweep_for(log_mass_range: float, tolerance: float) -> Sweep:
-    """Return the fewest points, and their steps, whose method error is a quarter of `tolerance`.
+def sweep_for(log_mass_range: float, tolerance: float, steps: int = STEPS) -> Sweep:
+    """Return the fewest points before `steps` steps whose method error is a quarter of `tolerance`.
 
-    It follows from the range of l and the tolerance alone, never from images.
+    They follow from the range of l and the tolerance alone, never from images.
     """
-    sweep = _fewest_points(log_mass_range, tolerance, FEWEST_STEPS)
-    if sweep.points > MOST_POINTS_FOR_TWO_STEPS:
-        sweep = _fewest_points(log_mass_range, tolerance, MOST_STEPS)
-    return sweep
-
-
-def sweep_with_steps(log_mass_range: float, tolerance: float, steps: int) -> Sweep:
-    """Return the fewest points that meet a quarter of `tolerance` with a given number of steps."""
-    return _fewest_points(log_mass_range, tolerance, steps)
-
-
-def _fewest_points(log_mass_range: float, tolerance: float, steps: int) -> Sweep:
     low, high = 0, 1
     while Sweep(high, steps).method_error(log_mass_range) > METHOD_SHARE * tolerance:
         low, high = high, 2 * high

@@ -32,7 +32,7 @@ SIGMOID_ERROR = 3 * UNIT_ROUNDOFF
 # mean slope below this is so near to rounding that a step is better too short than too long.
 SMALLEST_DIVISOR = 2.0**-18
 # A graph whose size is open is bounded for as many locations as this.
-MOST_LOCATIONS = 1024
+MOST_LOCATIONS = 256
 _LANES = 32
 
 
@@ -60,17 +60,6 @@ def weight_error_bound(sweep: Sweep, setting: SolverSetting) -> float:
     return min(1.0, share) / setting.ratio
 
 
-def log_mass_error_bound(entropy_weight: float, prototypes: np.ndarray) -> float:
-    """Return a bound on what rounding moves l, its costs being ||p||^2 + ||f||^2 - 2 p.f.
-
-    Sums of D products of at most 4 in all make the square wrong by e = 4 (D + 8) u, and so a cost
-    by up to the root of e where a location is on a prototype.
-    """
-    count, dim = prototypes.shape
-    cost = math.sqrt(4 * (dim + 8) * UNIT_ROUNDOFF)
-    return entropy_weight * (cost + 12 * UNIT_ROUNDOFF) + (count + 16) * UNIT_ROUNDOFF
-
-
 def reachable(ratio: float, log_mass_range: float) -> float:
     """Return the error over the weights' spread that rounding of logits alone can come to."""
     setting = SolverSetting(ratio, log_mass_range, 0.0, 1)
@@ -88,9 +77,12 @@ def _worst_of_mean(sweep: Sweep, setting: SolverSetting) -> float:
     error = _mean_error(setting)
     slopes = np.geomspace(1e-12, 0.25, 600)  # below it a share cannot move by more than N 1e-12
     amplification = min(setting.locations, math.exp(min(setting.log_mass_range, 700)))
-    shares = [slope * math.expm1(_final_distance(sweep, setting, error, slope)) for slope in slopes]
-    steps_between = slopes[1] / slopes[0]
-    return float(min(1.0, amplification * steps_between * max(shares)))
+    shares = [
+        min(0.25, amplification * slope) * math.expm1(_final_distance(sweep, setting, error, slope))
+        for slope in slopes
+    ]
+    between = slopes[1] / slopes[0]  # what a slope between two of these can add
+    return float(min(1.0, between * max(shares)))
 
 
 def _final_distance(sweep: Sweep, setting: SolverSetting, error: float, slope: float) -> float:

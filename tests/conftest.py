@@ -62,7 +62,9 @@ def tiny_export(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     from gsp_deploy.export import ExportOptions, export_onnx
 
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_onnx(load_checkpoint(tiny_checkpoint), path, ExportOptions(solver="newton", iterations=3))
+    export_onnx(
+        load_checkpoint(tiny_checkpoint), path, ExportOptions(solver="newton", iterations=3)
+    )
     return str(path)
 
 

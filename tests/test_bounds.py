@@ -16,7 +16,6 @@ from gsp_deploy.bounds import (
     newton_steps,
     relative_error,
     sweep_for,
-    sweep_with_steps,
     third_order_error,
 )
 from gsp_deploy.errors import GspDeployError
@@ -99,7 +98,7 @@ def test_a_sweep_has_the_fewest_points_that_meet_its_share_of_the_tolerance(
 
 
 def test_more_steps_need_fewer_points() -> None:
-    points = [sweep_with_steps(40.0, 1e-9, steps).points for steps in (1, 2, 3, 4)]
+    points = [sweep_for(40.0, 1e-9, steps).points for steps in (1, 2, 3, 4)]
     assert points == sorted(points, reverse=True)
     assert points[0] > 100 * points[2]
 

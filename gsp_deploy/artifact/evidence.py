@@ -92,8 +92,9 @@ class SolverCertificate:
             return f"none: measured on {counted(self.images, 'image')}"
         proved = self.guarantee
         return (
-            f"weights within {proved.weight_error:.1e} for any input, float32 rounding included; "
-            f"the method within {proved.method_error:.1e} of their spread"
+            f"weights within {proved.weight_error:.1e} for any input, float32 rounding included "
+            f"(up to {proved.locations:,} locations); the method within {proved.method_error:.1e} "
+            "of their spread"
         )
 
     @property

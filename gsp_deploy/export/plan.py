@@ -13,12 +13,12 @@ import onnx_ir as ir
 from gsp_deploy.artifact import WeightGuarantee
 from gsp_deploy.bounds import Sweep, check_reachable, log_mass_range, sweep_for
 from gsp_deploy.config import GSPConfig
+from gsp_deploy.cost_bounds import log_mass_error_bound
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.float32_bounds import (
     MOST_LOCATIONS,
     SolverSetting,
-    log_mass_error_bound,
     reachable,
     weight_error_bound,
 )
@@ -50,7 +50,7 @@ def guarantee_of(
         plan: a `certified` one.
         head: the head.
         prototypes: p `(M, D)`.
-        locations: N of the graph; None where its size is open, for up to 1,024.
+        locations: N of the graph; None where its size is open, for up to 256.
     """
     sweep, most = Sweep(plan.grid_points, plan.steps), locations or MOST_LOCATIONS
     costs = log_mass_error_bound(head.entropy_weight, prototypes)

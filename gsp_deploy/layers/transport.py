@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gsp_deploy.base.constants import SMALLEST_SLOPE
-from gsp_deploy.bounds import LAYER_TOLERANCE, log_mass_range, sweep_with_steps
+from gsp_deploy.bounds import LAYER_TOLERANCE, log_mass_range, sweep_for
 from gsp_deploy.config import GSPConfig, Solver
 from gsp_deploy.layers.precision import widest_dtype
 
@@ -49,7 +49,7 @@ class TransportProblem:
         if config.solver == "certified":
             # Prototypes move while they are trained: the range that holds for all of them.
             widest = log_mass_range(config.entropy_weight)
-            points = sweep_with_steps(widest, LAYER_TOLERANCE, config.steps).points
+            points = sweep_for(widest, LAYER_TOLERANCE, config.steps).points
         return cls(
             ratio=config.transport_ratio,
             solver=config.solver,
