@@ -1,0 +1,93 @@
+"""Ending a process by SIGKILL just before one of the system calls that name its outputs.
+
+Python raises an audit event before each such call. A hook counts those that name a path below the
+output, and kills the process at the one that was asked for: no moment is left to chance.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsp_deploy_cli import main as frame
+
+_CHANGES = frozenset(
+    {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
+)
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+@dataclass
+class _Kill:
+    """A hook that counts changes below `root`, and ends the process before number `at`."""
+
+    root: str
+    at: int | None
+    log: int
+    count: int = 0
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not _changes(event, arguments):
+            return
+        paths = [path for path in map(_path_of, arguments[:2]) if path.startswith(self.root)]
+        if not paths:
+            return
+        os.write(self.log, f"{event} {paths[0]}\n".encode(errors="replace"))
+        if self.count == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.count += 1
+
+
+def _changes(event: str, arguments: tuple[object, ...]) -> bool:
+    if event != "open":
+        return event in _CHANGES
+    mode, flags = arguments[1:3]
+    by_mode = isinstance(mode, str) and any(letter in mode for letter in "wax+")
+    return by_mode or (mode is None and isinstance(flags, int) and bool(flags & _WRITING))
+
+
+def _path_of(argument: object) -> str:
+    if isinstance(argument, (str, bytes, os.PathLike)):
+        return os.path.abspath(os.fsdecode(argument))
+    return ""
+
+
+def run_and_kill(
+    arguments: list[str], root: Path, log: Path, at: int | None, prepare: Callable[[], None]
+) -> int:
+    """Run a command in a fork of this process, and end it before change number `at`.
+
+    Args:
+        arguments: of `gsp-deploy`.
+        root: the folder of the outputs.
+        log: receives a line a change.
+        at: which change, from 0; None lets the command end.
+        prepare: is called in the fork first.
+
+    Returns:
+        The exit status, or the number of the signal below 0.
+    """
+    log.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            prepare()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            errors = os.open(log.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(errors, 2)
+            sys.argv = ["gsp-deploy", *arguments]
+            written = os.open(log, os.O_WRONLY | os.O_CREAT)
+            sys.addaudithook(_Kill(str(root), at, written))
+            frame.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
