@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,29 @@ class RunState:
 
 
 def save_state(state: RunState, path: Path) -> None:
-    """Write the state, whole or not at all."""
+    """Write the state, whole or not at all; equal states give equal bytes."""
     fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     fields["progress"] = dataclasses.asdict(state.progress)
     fields["best"] = None if state.best is None else vars(state.best)
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT_VERSION, **fields}, temporary)
+        torch.save(_plain({"format": FORMAT_VERSION, **fields}), temporary)
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy in which equal texts are one object and no tensors share memory.
+
+    Pickle writes an object once and refers to it from then on. What is shared depends on where the
+    state came from, a run or a file, and so would the bytes.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_plain(item) for item in value])
+    return value
 
 
 def load_state(path: Path) -> RunState | None:

@@ -123,8 +123,8 @@ CASES: Mapping[str, Case] = {
         ("b/golden/images.npy", "b/SHA256SUMS"),
     ),
     "export": Case(
-        "export|@model.onnx|--pooling|plugin|-o|>m.onnx|--force",
-        "export|@model.onnx|--pooling|plugin|--bare|--external-data|-o|>m.onnx|--force",
+        "export|--from|@model.onnx|--pooling|plugin|-o|>m.onnx|--force",
+        "export|--from|@model.onnx|--pooling|plugin|--bare|--external-data|-o|>m.onnx|--force",
         ("m.onnx.json", "m.onnx"),
     ),
     "build": Case(
@@ -134,8 +134,8 @@ CASES: Mapping[str, Case] = {
         build_with_a_double,
     ),
     "convert": Case(
-        "convert|@model.pt|--backbone|small_cnn_s8|-o|>c.safetensors|--force",
-        "convert|@model.pt|--backbone|small_cnn_s8|-o|>c.safetensors|--force",
+        "convert|@head.pt|-o|>c.safetensors|--force|--transport-ratio|0.3",
+        "convert|@head.pt|-o|>c.safetensors|--force|--transport-ratio|0.4",
     ),
     "explain": Case(
         "explain|@model.safetensors|@images/classes|-o|>maps|--force",

@@ -12,7 +12,7 @@ from gsp_deploy.training.records import Silence
 
 from .tiny import patches
 
-FILES = ("best.safetensors", "last.safetensors", "log.csv", "recipe.toml")
+FILES = ("best.safetensors", "last.safetensors", "log.csv", "recipe.toml", "state.pt")
 
 
 class Heard(Silence):

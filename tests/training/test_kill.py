@@ -18,7 +18,7 @@ from gsp_deploy.training.state import load_state
 
 from .tiny import patches, recipe_with
 
-COMPARED = ("best.safetensors", "last.safetensors", "log.csv", "recipe.toml")
+COMPARED = ("best.safetensors", "last.safetensors", "log.csv", "recipe.toml", "state.pt")
 KILLS = 6
 
 
@@ -95,8 +95,8 @@ def test_killed_at_random_moments(tmp_path, processes, workers):
     train(the_recipe(workers), folder, dataset=patches(), resume=True)
     expected = contents(tmp_path / "whole")
     found = contents(folder)
-    recipe_differs = found.pop("recipe.toml") != expected.pop("recipe.toml")
-    assert recipe_differs == bool(workers)  # it names its workers
+    for name in ("recipe.toml", "state.pt"):  # which names the workers; the state holds it too
+        assert (found.pop(name) != expected.pop(name)) == bool(workers)
     assert found == expected
 
 
