@@ -93,7 +93,7 @@ def settle(target: Path) -> None:
     for place in _scratch_folders(target):
         if not is_unfinished(place):
             continue
-        with suppress(OSError, ValueError, TypeError), _taken_over(place):
+        with suppress(OSError, ValueError, TypeError, RecursionError), _taken_over(place):
             finish(place)
             _remove(place)
 

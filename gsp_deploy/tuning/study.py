@@ -144,7 +144,8 @@ def open_study(
     study = Study(folder, dict(conditions), dict(given or {}))
     if start_over and study.path.exists():
         shutil.rmtree(folder / "models", ignore_errors=True)
-        study.path.unlink()
+        study.save()  # in place of the old one: a folder without any would be taken for another's
+        return study
     if not study.path.exists():
         if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
             raise UsageError(f"{folder} exists and holds no study; choose another folder")
