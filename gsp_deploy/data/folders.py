@@ -9,7 +9,7 @@ from pathlib import Path
 from gsp_deploy.data.images import Dataset
 from gsp_deploy.data.records import PARTS, Record, dataset_from_records, first_half_trains
 from gsp_deploy.errors import DataError
-from gsp_deploy.images.preprocessing import IMAGE_SUFFIXES
+from gsp_deploy.images.formats import readable_suffixes
 
 # A validation part judges when there is no test part, as many published trees have only that.
 _VALIDATION = ("val", "valid", "validation")
@@ -40,7 +40,7 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
     if not records:
         raise DataError(
             f"{folder}: expected a folder per class with images "
-            f"({', '.join(sorted(IMAGE_SUFFIXES))}) inside, found none"
+            f"({', '.join(sorted(readable_suffixes()))}) inside, found none"
         )
     return dataset_from_records(folder.name, folder, records)
 
@@ -98,7 +98,7 @@ def _class_folder_images(folder: Path) -> list[tuple[str, str]]:
         (path.relative_to(folder).as_posix(), class_folder.name)
         for class_folder in _subfolders(folder)
         for path in sorted(class_folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if path.suffix.lower() in readable_suffixes()
         and not path.name.startswith(".")
         and path.is_file()
     ]

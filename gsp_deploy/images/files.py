@@ -16,7 +16,8 @@ import numpy as np
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.images.preprocessing import IMAGE_SUFFIXES, load_image
+from gsp_deploy.images.formats import readable_suffixes
+from gsp_deploy.images.preprocessing import load_image
 
 MOST_THREADS = 8
 
@@ -154,7 +155,8 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found = [file for argument in arguments for file in _expand(argument)]
     if not found:
         raise DataError(
-            f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(arguments) or 'nothing'}"
+            f"no image in {', '.join(arguments) or 'nothing'} "
+            f"(suffixes: {', '.join(sorted(readable_suffixes()))})"
         )
     return list(dict.fromkeys(found))
 
@@ -217,4 +219,4 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    return file.suffix.lower() in readable_suffixes() and not file.name.startswith(".")

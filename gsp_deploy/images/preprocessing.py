@@ -11,9 +11,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, ImageSizeError, reason_of
+from gsp_deploy.images.formats import formats_sentence, readable_formats
 
 MAX_PIXELS = 64_000_000
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 
 _ORIENTATION = 0x0112  # the EXIF tag, and what turns its values upright
 _TURNS = {
@@ -48,7 +48,7 @@ def decode_image(
         source: the file's path, or a stream that can seek.
         name: what messages call it; a path's own name if left out.
         max_pixels: what the header may announce before anything is decoded.
-        formats: the formats that are tried, by Pillow's names; None tries all that it knows.
+        formats: the formats that are tried, by Pillow's names; None tries all that are read here.
 
     Raises:
         DataError: the file is missing, is no image, is damaged, or has floating-point pixels.
@@ -56,7 +56,7 @@ def decode_image(
     """
     name = str(source) if name is None else name
     try:
-        with Image.open(source, formats=formats) as image:
+        with Image.open(source, formats=formats or readable_formats()) as image:
             _check_size(image, name, max_pixels)
             _check_range(image, name)
             _spread_transparent_grey(image)
@@ -68,7 +68,7 @@ def decode_image(
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageSizeError(f"{name}: {error}; scale it down first") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: not an image that Pillow can read") from error
+        raise DataError(f"{name}: not an image ({formats_sentence()})") from error
     except Exception as error:  # Pillow's parsers raise whatever a damaged file leads them to
         raise DataError(f"{name}: damaged image ({reason_of(error)})") from error
 

@@ -14,8 +14,6 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, ImageSizeError, RequestError
 from gsp_deploy.images.preprocessing import decode_image, fit_image
 
-# What a stranger may send. Not among them: EPS, for which Pillow starts Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 RAW_TYPES = ("application/octet-stream", "binary/octet-stream")
 MULTIPART = "multipart/form-data"
 LONGEST_NAME = 100
@@ -63,7 +61,7 @@ def decode_uploads(
 
 def _pixels(upload: Upload, spec: PreprocessingSpec, max_pixels: int) -> np.ndarray:
     try:
-        image = decode_image(io.BytesIO(upload.content), upload.name, max_pixels, FORMATS)
+        image = decode_image(io.BytesIO(upload.content), upload.name, max_pixels)
     except ImageSizeError as error:
         raise RequestError(413, str(error)) from error
     except DataError as error:
