@@ -18,7 +18,8 @@ from skimage.transform import resize
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError
-from gsp_deploy.images.preprocessing import MAX_PIXELS, decode_image, fit_image, load_image
+from gsp_deploy.images.limits import MAX_PIXELS
+from gsp_deploy.images.preprocessing import decode_image, fit_image, load_image
 
 QUARTERS = np.zeros((20, 30, 3), np.uint8)
 QUARTERS[:10, :15] = (255, 0, 0)

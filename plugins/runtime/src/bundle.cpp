@@ -17,6 +17,7 @@ constexpr int format_version = 1;
 constexpr const char* manifest_name = "bundle.json";
 constexpr const char* sums_name = "SHA256SUMS";
 constexpr std::size_t hash_length = 64;
+constexpr std::uintmax_t most_text = 1 << 24;  // bytes of a manifest or of SHA256SUMS
 constexpr long long most_images = 1 << 16;  // of one batch: sizes in bytes stay far below 64 bits
 
 [[noreturn]] void fail(const fs::path& where, const std::string& what) {
@@ -33,7 +34,7 @@ bool is_own_file(const fs::path& file) {
 
 std::string read_text(const fs::path& file) {
   if (!is_own_file(file)) fail(file, "cannot be read; is this a bundle?");
-  return read_file(file, ErrorKind::bundle, "; is this a bundle?");
+  return read_file(file, ErrorKind::bundle, most_text, "; is this a bundle?");
 }
 
 bool is_plain(char c) { return static_cast<unsigned char>(c) >= ' ' && c != '\\'; }

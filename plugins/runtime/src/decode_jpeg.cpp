@@ -4,20 +4,15 @@
 
 #include <csetjmp>
 #include <cstring>
-#include <string_view>
 
 #include "decode.hpp"
+#include "jpeg_stream.hpp"
 #include "orientation.hpp"
 
 namespace gsp {
 namespace {
 
-constexpr int app1 = JPEG_APP0 + 1;
-constexpr int most_scans = 100;  // of a progressive file, each a pass over all pixels; 10 are usual
-constexpr std::string_view exif_marker{"Exif\0\0", 6};
-constexpr std::string_view xmp_marker{"http://ns.adobe.com/xap/1.0/\0", 29};
-
-// libjpeg reports errors by a callback that must not return: it jumps back into read_jpeg, past
+// libjpeg reports errors by a callback that must not return: it jumps back into read_pixels, past
 // frames of C only. What has a destructor lives in its caller's frame.
 struct Failure {
   jpeg_error_mgr manager;  // first, so that libjpeg's pointer to it is a pointer to this
@@ -43,11 +38,6 @@ boolean truncated(j_decompress_ptr info) {
   fail_with(reinterpret_cast<j_common_ptr>(info), "it ends too early");
 }
 
-void count_scans(j_common_ptr info) {
-  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > most_scans)
-    fail_with(info, "it has too many scans");
-}
-
 void nothing(j_decompress_ptr) {}
 
 void skip(j_decompress_ptr info, long count) {
@@ -55,20 +45,6 @@ void skip(j_decompress_ptr info, long count) {
   if (static_cast<std::size_t>(count) > info->src->bytes_in_buffer) truncated(info);
   info->src->next_input_byte += count;
   info->src->bytes_in_buffer -= static_cast<std::size_t>(count);
-}
-
-int orientation_of(const jpeg_decompress_struct& info) {
-  int found = 0;
-  for (const auto* marker = info.marker_list; marker != nullptr; marker = marker->next) {
-    const std::string_view data(reinterpret_cast<const char*>(marker->data), marker->data_length);
-    if (marker->marker != app1) continue;
-    if (data.substr(0, exif_marker.size()) == exif_marker) {
-      if (const int exif = exif_orientation(data); exif != 0) return exif;
-    } else if (data.substr(0, xmp_marker.size()) == xmp_marker && found == 0) {
-      found = xmp_orientation(data.substr(xmp_marker.size()));
-    }
-  }
-  return found;
 }
 
 // Inks are stored inverted, as Adobe does: what is stored is how much light is left.
@@ -80,11 +56,9 @@ void inks_to_rgb(const std::uint8_t* cmyk, int width, std::uint8_t* rgb) {
 struct Reader {
   jpeg_decompress_struct info{};
   jpeg_source_mgr source{};
-  jpeg_progress_mgr progress{};
   Failure failure{};
   Image image;
   std::vector<std::uint8_t> line;
-  int orientation = 0;
 
   Reader() { info.err = jpeg_std_error(&failure.manager); }
   Reader(const Reader&) = delete;
@@ -92,15 +66,12 @@ struct Reader {
   ~Reader() { jpeg_destroy_decompress(&info); }
 };
 
-bool read_jpeg(const Encoded& encoded, Reader& reader) {
+bool read_pixels(Reader& reader) {
   jpeg_decompress_struct& info = reader.info;
   if (setjmp(reader.failure.back) != 0) return false;
   jpeg_create_decompress(&info);
   info.src = &reader.source;
-  info.progress = &reader.progress;
-  jpeg_save_markers(&info, app1, 0xffff);
   jpeg_read_header(&info, TRUE);
-  encoded.check_size(info.image_width, info.image_height);
   const bool inks = info.num_components == 4;
   info.out_color_space = inks ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&info);
@@ -116,26 +87,26 @@ bool read_jpeg(const Encoded& encoded, Reader& reader) {
     jpeg_read_scanlines(&info, &into, 1);
     if (inks) inks_to_rgb(reader.line.data(), image.width, to);
   }
-  reader.orientation = orientation_of(info);
   return true;
 }
 
 }  // namespace
 
 Image decode_jpeg(const Encoded& encoded) {
+  const JpegStream stream = read_jpeg(encoded);
+  encoded.check_size(stream.width, stream.height);
   Reader reader;
   reader.failure.manager.error_exit = fail;
   reader.failure.manager.emit_message = stay_silent;
-  reader.source.next_input_byte = encoded.bytes;
-  reader.source.bytes_in_buffer = encoded.size;
+  reader.source.next_input_byte = reinterpret_cast<const JOCTET*>(stream.pixels.data());
+  reader.source.bytes_in_buffer = stream.pixels.size();
   reader.source.init_source = nothing;
   reader.source.fill_input_buffer = truncated;
   reader.source.skip_input_data = skip;
   reader.source.resync_to_restart = jpeg_resync_to_restart;
   reader.source.term_source = nothing;
-  reader.progress.progress_monitor = count_scans;
-  if (!read_jpeg(encoded, reader)) encoded.damaged(reader.failure.message);
-  return upright(std::move(reader.image), reader.orientation);
+  if (!read_pixels(reader)) encoded.damaged(reader.failure.message);
+  return upright(std::move(reader.image), stated_orientation(stream.exif, stream.xmp));
 }
 
 }  // namespace gsp

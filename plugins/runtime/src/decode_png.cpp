@@ -1,127 +1,96 @@
-#include <png.h>
-
-#include <csetjmp>
-#include <cstring>
-#include <string_view>
-
 #include "decode.hpp"
 #include "orientation.hpp"
+#include "png_rows.hpp"
 
 namespace gsp {
 namespace {
 
-// libpng reports errors by a callback that must not return: it jumps back into read_png, past
-// frames of C only.
-struct Reader {
-  const std::uint8_t* at;
-  std::size_t left;
-  std::jmp_buf back;
-  char message[128] = {};
-};
+using Byte = std::uint8_t;
 
-void fail(png_structp png, png_const_charp message) {
-  auto* reader = static_cast<Reader*>(png_get_error_ptr(png));
-  std::strncpy(reader->message, message, sizeof reader->message - 1);
-  std::longjmp(reader->back, 1);
+Byte on_white(unsigned value, unsigned alpha) {
+  return static_cast<Byte>((value * alpha + 255 * (255 - alpha) + 127) / 255);
 }
 
-void stay_silent(png_structp, png_const_charp) {}
-
-void read_bytes(png_structp png, png_bytep to, std::size_t count) {
-  auto* reader = static_cast<Reader*>(png_get_io_ptr(png));
-  if (count > reader->left) png_error(png, "it ends too early");
-  std::memcpy(to, reader->at, count);
-  reader->at += count;
-  reader->left -= count;
-}
-
-// Rows as libpng gives them: 1 to 4 channels, of 1 byte or (grey only) 2.
-struct Rows {
-  int channels = 0;
-  int bytes = 1;
-  std::vector<std::uint8_t> data;
-  std::vector<png_bytep> starts;
-  int width = 0, height = 0, orientation = 0;
-};
-
-int orientation_of(png_structp png, png_infop info) {
-  png_uint_32 size = 0;
-  png_bytep exif = nullptr;
-  if (png_get_eXIf_1(png, info, &size, &exif) != 0)
-    if (const int found = exif_orientation({reinterpret_cast<const char*>(exif), size}); found != 0)
-      return found;
-  png_textp texts = nullptr;
-  const int count = png_get_text(png, info, &texts, nullptr);
-  for (int i = 0; i < count; ++i)
-    if (std::strcmp(texts[i].key, "XML:com.adobe.xmp") == 0) return xmp_orientation(texts[i].text);
-  return 0;
-}
-
-bool read_png(const Encoded& encoded, png_structp png, png_infop info, Reader& reader, Rows& rows) {
-  if (setjmp(reader.back) != 0) return false;
-  png_set_read_fn(png, &reader, read_bytes);
-  png_set_user_limits(png, 0x7fffffff, 0x7fffffff);  // check_size limits the product
-  png_read_info(png, info);
-  rows.width = static_cast<int>(png_get_image_width(png, info));
-  rows.height = static_cast<int>(png_get_image_height(png, info));
-  encoded.check_size(rows.width, rows.height);
-  const bool grey16 =
-      png_get_color_type(png, info) == PNG_COLOR_TYPE_GRAY && png_get_bit_depth(png, info) == 16;
-  if (grey16) {
-    rows.bytes = 2;
-  } else {
-    png_set_strip_16(png);
-    png_set_expand(png);  // palettes, less than 8 bits, and transparency as an alpha channel
+// Writes the RGB of one pixel, given its samples.
+class Colours {
+ public:
+  explicit Colours(const PngStream& stream)
+      : header_(stream.header), hole_(stream.transparency.has_value()) {
+    if (header_.colour == PngColour::palette)
+      fill_palette(*stream.palette, stream.transparency.value_or(""));
+    else if (hole_)
+      for (std::size_t i = 0; i < header_.channels(); ++i)
+        wanted_[i] = big_endian_16(*stream.transparency, 2 * i) & ((1u << header_.depth) - 1);
   }
-  png_set_interlace_handling(png);
-  png_read_update_info(png, info);
-  rows.channels = png_get_channels(png, info);
-  const std::size_t row = png_get_rowbytes(png, info);
-  rows.data.resize(row * static_cast<std::size_t>(rows.height));
-  rows.starts.resize(static_cast<std::size_t>(rows.height));
-  for (std::size_t y = 0; y < rows.starts.size(); ++y) rows.starts[y] = &rows.data[y * row];
-  png_read_image(png, rows.starts.data());
-  png_read_end(png, info);
-  rows.orientation = orientation_of(png, info);
-  return true;
-}
 
-std::uint8_t on_white(unsigned value, unsigned alpha) {
-  return static_cast<std::uint8_t>((value * alpha + 255 * (255 - alpha) + 127) / 255);
-}
-
-Image to_rgb(const Rows& rows) {
-  Image image{rows.width, rows.height, {}};
-  const auto count = static_cast<std::size_t>(rows.width) * static_cast<std::size_t>(rows.height);
-  image.pixels.resize(count * 3);
-  const std::uint8_t* from = rows.data.data();
-  const bool colour = rows.channels >= 3, transparent = rows.channels % 2 == 0;
-  for (std::size_t i = 0; i < count; ++i, from += rows.channels * rows.bytes) {
-    for (int c = 0; c < 3; ++c) {
-      unsigned value = from[colour ? c : 0];
-      if (rows.bytes == 2) value = (from[0] * 256u + from[1] + 128) / 257;  // to the nearest
-      image.pixels[i * 3 + static_cast<std::size_t>(c)] =
-          transparent ? on_white(value, from[rows.channels - 1]) : static_cast<std::uint8_t>(value);
+  void write(const Byte* from, Byte* to) const {
+    switch (header_.colour) {
+      case PngColour::palette:
+        for (std::size_t c = 0; c < 3; ++c) to[c] = palette_[from[0]][c];
+        return;
+      case PngColour::grey:
+      case PngColour::colour: opaque(from, to); return;
+      default: veiled(from, to);
     }
   }
-  return image;
-}
+
+ private:
+  unsigned whole(const Byte* from, std::size_t channel) const {
+    return header_.depth == 16 ? from[2 * channel] * 256u + from[2 * channel + 1] : from[channel];
+  }
+
+  // Grey of 16 bits goes to the nearest of 8; other channels of 16 bits give their high byte.
+  Byte eight_bits(const Byte* from, std::size_t channel) const {
+    const unsigned value = whole(from, channel);
+    if (header_.depth < 8) return static_cast<Byte>(value * 255 / ((1u << header_.depth) - 1));
+    if (header_.depth == 8) return static_cast<Byte>(value);
+    return static_cast<Byte>(header_.colour == PngColour::grey ? (value + 128) / 257 : value >> 8);
+  }
+
+  void opaque(const Byte* from, Byte* to) const {
+    const std::size_t channels = header_.channels();
+    bool hole = hole_;
+    for (std::size_t c = 0; hole && c < channels; ++c) hole = whole(from, c) == wanted_[c];
+    for (std::size_t c = 0; c < 3; ++c)
+      to[c] = hole ? Byte{255} : eight_bits(from, channels == 3 ? c : 0);
+  }
+
+  void veiled(const Byte* from, Byte* to) const {
+    const std::size_t channels = header_.channels();
+    const unsigned alpha = eight_bits(from, channels - 1);
+    for (std::size_t c = 0; c < 3; ++c)
+      to[c] = on_white(eight_bits(from, channels == 4 ? c : 0), alpha);
+  }
+
+  // What is beyond the palette is black.
+  void fill_palette(std::string_view colours, std::string_view alphas) {
+    for (std::size_t i = 0; i < 256; ++i)
+      for (std::size_t c = 0; c < 3; ++c)
+        palette_[i][c] = on_white(3 * i < colours.size() ? byte_at(colours, 3 * i + c) : 0,
+                                  i < alphas.size() ? byte_at(alphas, i) : 255);
+  }
+
+  const PngHeader& header_;
+  bool hole_;
+  unsigned wanted_[3] = {};
+  Byte palette_[256][3] = {};
+};
 
 }  // namespace
 
 Image decode_png(const Encoded& encoded) {
-  Reader reader{encoded.bytes, encoded.size, {}};
-  struct Png {
-    png_structp png;
-    png_infop info = nullptr;
-    ~Png() { png_destroy_read_struct(&png, &info, nullptr); }
-  } made{png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, fail, stay_silent)};
-  if (made.png == nullptr) encoded.damaged("libpng does not start");
-  made.info = png_create_info_struct(made.png);
-  if (made.info == nullptr) throw std::bad_alloc();
-  Rows rows;
-  if (!read_png(encoded, made.png, made.info, reader, rows)) encoded.damaged(reader.message);
-  return upright(to_rgb(rows), rows.orientation);
+  const PngStream stream = read_png(encoded);
+  const PngHeader& header = stream.header;
+  encoded.check_size(header.width, header.height);
+  const std::vector<Byte> samples = png_samples(stream, encoded);
+  const std::size_t count = std::size_t{header.width} * header.height;
+  const std::size_t pixel = samples.size() / count;
+  Image image{static_cast<int>(header.width), static_cast<int>(header.height), {}};
+  image.pixels.resize(3 * count);
+  const Colours colours(stream);
+  for (std::size_t i = 0; i < count; ++i)
+    colours.write(&samples[i * pixel], &image.pixels[3 * i]);
+  return upright(std::move(image), stated_orientation(stream.exif(), stream.xmp));
 }
 
 }  // namespace gsp

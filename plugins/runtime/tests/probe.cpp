@@ -3,6 +3,7 @@
 //   probe fit HEIGHT WIDTH bilinear|bicubic crop|stretch CROP_RATIO FILE OUT   pixels as raw bytes
 //   probe json FILE...        "ok" or the error, a line for each
 //   probe image FILE...       "WxH" or the error, a line for each
+//   probe pixels FOLDER FILE...  as image; FOLDER/0, FOLDER/1, ... become the RGB of each file
 //   probe npy FILE...         shape and sum of a float32 or uint8 array, or the error of the second
 //   probe open BUNDLE...      the model's name or the error, a line for each; no hashes are checked
 //   probe sha256 FILE         hash
@@ -40,6 +41,12 @@ std::string read(const std::string& file) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
+void write_pixels(const gsp::Image& image, const std::string& file) {
+  std::ofstream(file, std::ios::binary)
+      .write(reinterpret_cast<const char*>(image.pixels.data()),
+             static_cast<std::streamsize>(image.pixels.size()));
+}
+
 void fit(const Words& words) {
   gsp::Preprocessing spec;
   spec.height = std::stoi(words.at(0));
@@ -48,10 +55,7 @@ void fit(const Words& words) {
       words.at(2) == "bicubic" ? gsp::Interpolation::bicubic : gsp::Interpolation::bilinear;
   spec.resize = words.at(3) == "stretch" ? gsp::ResizeMode::stretch : gsp::ResizeMode::crop;
   spec.crop_ratio = std::stod(words.at(4));
-  const gsp::Image image = gsp::fit_image(gsp::decode_image(words.at(5)), spec);
-  std::ofstream(words.at(6), std::ios::binary)
-      .write(reinterpret_cast<const char*>(image.pixels.data()),
-             static_cast<std::streamsize>(image.pixels.size()));
+  write_pixels(gsp::fit_image(gsp::decode_image(words.at(5)), spec), words.at(6));
 }
 
 // A line for each file: what `tell` returns, or the error.
@@ -71,9 +75,17 @@ std::string parse(const std::string& file) {
   return "ok";
 }
 
-std::string decode(const std::string& file) {
+std::string decode(const std::string& file, const std::string& out = "") {
   const gsp::Image image = gsp::decode_image(file);
+  if (!out.empty()) write_pixels(image, out);
   return std::to_string(image.width) + "x" + std::to_string(image.height);
+}
+
+void pixels(const Words& words) {
+  int index = 0;
+  tell_each({words.begin() + 1, words.end()}, [&](const std::string& file) {
+    return decode(file, words.at(0) + "/" + std::to_string(index++));
+  });
 }
 
 template <typename T>
@@ -183,7 +195,9 @@ int main(int argc, char** argv) {
     else if (what == "json")
       tell_each(words, parse);
     else if (what == "image")
-      tell_each(words, decode);
+      tell_each(words, [](const std::string& file) { return decode(file); });
+    else if (what == "pixels")
+      pixels(words);
     else if (what == "npy")
       tell_each(words, array);
     else if (what == "open")

@@ -99,7 +99,7 @@ def _cmake() -> str:
     for program in ("g++", "cmake"):
         if shutil.which(program) is None:
             lacking(program)
-    for header in ("jpeglib.h", "png.h"):
+    for header in ("jpeglib.h", "zlib.h"):
         if not any(Path("/usr").glob(f"include/{header}")) and not any(
             Path("/usr/include").glob(f"*/{header}")
         ):

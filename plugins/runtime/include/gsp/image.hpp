@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <gsp/api.hpp>
+#include <gsp/limits.hpp>
 #include <string>
 #include <vector>
 
@@ -34,11 +35,9 @@ struct Preprocessing {
   double crop_ratio = 1.0;
 };
 
-// Images of more pixels are refused before they are decoded.
-inline constexpr std::int64_t max_pixels = 64'000'000;
-
-// Decode a JPEG or PNG and turn it upright by its EXIF orientation. Transparency is laid on white,
-// 16 bits become 8. `name` is what errors call the image. Throws Error(image).
+// Decode a JPEG or PNG within the limits of limits.hpp and turn it upright by its metadata.
+// Transparency is laid on white, 16 bits become 8. `name` is what errors call the image.
+// Throws Error(image).
 GSP_API Image decode_image(const std::uint8_t* bytes, std::size_t size, const std::string& name);
 GSP_API Image decode_image(const std::filesystem::path& file);
 

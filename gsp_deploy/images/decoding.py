@@ -1,0 +1,156 @@
+"""From an image file to upright 8-bit RGB.
+
+JPEG and PNG are read by our own rules (`docs/image-decoding.md`), which the C++ library follows
+too; their pixels are Pillow's. Every other format is Pillow's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from gsp_deploy.errors import DataError, ImageSizeError, reason_of
+from gsp_deploy.images import jpeg, png, png_pixels
+from gsp_deploy.images.formats import formats_sentence, readable_formats
+from gsp_deploy.images.limits import MAX_FILE_BYTES, MAX_PIXELS
+from gsp_deploy.images.orientation import stated_orientation, upright
+from gsp_deploy.images.transparency import on_white
+
+_ORIENTATION = 0x0112
+
+
+def decode_image(
+    source: str | os.PathLike[str] | BinaryIO,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Return the image in a file as 8-bit RGB, turned upright by its metadata.
+
+    Of an animated file the first frame is taken. 16-bit greyscale is scaled to 8 bits. Metadata
+    that cannot be read counts as none.
+
+    Args:
+        source: the file's path, or a stream that can seek.
+        name: what messages call it; a path's own name if left out.
+        max_pixels: what the header may announce before anything is decoded.
+
+    Raises:
+        DataError: the file is missing, is no image, is damaged, or has floating-point pixels.
+        ImageSizeError: it is beyond `max_pixels`, or beyond the bytes that are read.
+    """
+    name = shown_name(source) if name is None else name
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            _check_file(source, name)
+            with open(source, "rb") as stream:
+                return _decode(stream, name, max_pixels)
+        return _decode(source, name, max_pixels)
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: no such file") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageSizeError(f"{name}: {error}; scale it down first") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: not an image ({formats_sentence()})") from error
+    except Exception as error:  # Pillow's parsers raise whatever a damaged file leads them to
+        raise DataError(f"{name}: damaged image ({reason_of(error)})") from error
+
+
+def shown_name(source: object) -> str:
+    """Return a file's name as text that can be printed, also where its bytes are no UTF-8."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsencode(source).decode("utf-8", "backslashreplace")
+    return str(source)
+
+
+def _check_file(path: str | os.PathLike[str], name: str) -> None:
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{name}: expected an image file, got a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{name}: expected an image file, got a pipe or a device")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageSizeError(
+            f"{name}: {status.st_size:,} bytes are beyond the limit of {MAX_FILE_BYTES:,}; "
+            "scale it down first"
+        )
+
+
+def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    start = stream.read(len(png.SIGNATURE))
+    stream.seek(-len(start), os.SEEK_CUR)
+    if start.startswith(jpeg.SIGNATURE):
+        photograph = jpeg.read_jpeg(stream.read())
+        _check_size(photograph.width, photograph.height, name, max_pixels)
+        image = jpeg.decode_jpeg(photograph)
+        return upright(image, stated_orientation(photograph.exif, photograph.xmp))
+    if start == png.SIGNATURE:
+        drawing = png.read_png(stream.read())
+        _check_size(drawing.header.width, drawing.header.height, name, max_pixels)
+        image = png_pixels.decode_png(drawing)
+        return upright(image, stated_orientation(drawing.exif, drawing.xmp))
+    with Image.open(stream, formats=readable_formats()) as image:
+        _check_size(image.width, image.height, name, max_pixels)
+        _check_range(image, name)
+        if image.format == "TIFF":
+            return _decode_tiff(image)
+        image.load()
+        exif, xmp = (_bytes_or_none(image.info.get(key)) for key in ("exif", "xmp"))
+        return upright(_to_rgb(image), stated_orientation(exif, xmp))
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if not width or not height:
+        raise ValueError("the image has no pixels")
+    if width * height > max_pixels:
+        raise ImageSizeError(
+            f"{name}: {width}x{height} is beyond the limit of "
+            f"{max_pixels:,} pixels; scale it down first"
+        )
+
+
+def _check_range(image: Image.Image, name: str) -> None:
+    """Refuse floating-point pixels: Pillow clips to 0..255, and makes 0..1 a black image."""
+    if image.mode == "F":
+        raise DataError(
+            f"{name}: floating-point pixels do not say what is white; save it in 8 or 16 bits"
+        )
+
+
+def _decode_tiff(image: Any) -> Image.Image:
+    """Decode without what Pillow does after loading: it reads all metadata, and fails on damage."""
+    image.load_end = lambda: None
+    image.load()
+    try:
+        stated = image.tag_v2.get(_ORIENTATION)  # a tag among those of the image itself
+        orientation = None if stated is None else int(stated)
+    except Exception:  # whatever a damaged tag leads to
+        orientation = 1
+    if orientation is None:
+        orientation = stated_orientation(None, _bytes_or_none(image.info.get("xmp")))
+    return upright(_to_rgb(image.copy()), orientation)  # a copy has the size that is stored
+
+
+def _bytes_or_none(value: object) -> bytes | None:
+    return value if isinstance(value, bytes) else None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit or 32-bit greyscale: Pillow's convert clips, so scale
+        values = np.asarray(image).astype(np.float64)
+        top = 65535 if values.max(initial=0) <= 65535 else values.max()
+        grey = np.round(values.clip(0) * (255 / max(top, 1))).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layers = np.asarray(image.convert("RGBA"))
+        return Image.fromarray(on_white(layers[:, :, :3], layers[:, :, 3]))
+    rgb = image.convert("RGB")
+    if not math.prod(rgb.size):
+        raise ValueError("the image has no pixels")
+    return rgb

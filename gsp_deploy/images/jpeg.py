@@ -1,0 +1,178 @@
+"""JPEG files: what the pixels need, without the metadata.
+
+A decoder is given the segments that pixels are made of and nothing else, so that no damage in
+EXIF, ICC or XMP reaches it. `docs/image-decoding.md` has the rules, and
+`plugins/runtime/src/jpeg_stream.cpp` is the same in C++.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from gsp_deploy.images.limits import MAX_SCANS
+from gsp_deploy.images.orientation import EXIF_PREFIX
+
+SIGNATURE = b"\xff\xd8\xff"
+
+_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+_NEXT = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_NEXT_AFTER_SCAN = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_EXIF_OR_XMP, _JFIF, _ADOBE = 0xE1, 0xE0, 0xEE
+_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a segment, which mean nothing here
+_METADATA = {*range(0xE0, 0xF0), 0xFE, 0xDC}
+_TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
+# Baseline, extended and progressive, by Huffman codes or arithmetic ones.
+_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_PROGRESSIVE = {0xC2, 0xCA}
+# Where these frequencies of a progressive file were not sent whole, libjpeg guesses them, each of
+# its versions in another way.
+_GUESSED = 10
+_NOTHING_SENT = 16
+
+
+@dataclass
+class JpegFile:
+    """What a JPEG file holds.
+
+    `pixels` is a JPEG stream of what the pixels need; `exif` and `xmp` are what was found before
+    the first scan, or None. `missing_bits` are what scans have not sent yet of a progressive
+    file's lowest frequencies, by channel and frequency.
+    """
+
+    width: int = 0
+    height: int = 0
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    parts: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
+    components: int = 0
+    progressive: bool = False
+    scans: int = 0
+    missing_bits: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def pixels(self) -> bytes:
+        """The stream for a decoder."""
+        return b"".join(self.parts)
+
+    @property
+    def in_one_scan(self) -> bool:
+        """Whether the first scan has all of the pixels."""
+        return not self.progressive and self.parts[-1][4] == self.components and self.scans == 1
+
+
+def read_jpeg(content: bytes) -> JpegFile:
+    """Find what the pixels need in a JPEG file.
+
+    Raises:
+        ValueError: the file is damaged, or of a kind of JPEG that is not read; the message says
+            which.
+    """
+    made = JpegFile()
+    at, in_scan = 2, False
+    while True:
+        match = (_NEXT_AFTER_SCAN if in_scan else _NEXT).search(content, at)
+        if match is None:
+            if made.scans == 0:
+                raise ValueError("it ends too early")
+            made.parts += [content[at:]] if in_scan else []
+            return made
+        if in_scan:
+            last = made.in_one_scan
+            made.parts.append(content[at : match.start()])
+            if last:
+                made.parts.append(b"\xff\xd9")
+                return made
+        marker, at = match[1][0], match.end()
+        if marker == _END:
+            if made.scans == 0:
+                raise ValueError("it has no pixels")
+            if any(made.missing_bits.values()):
+                raise ValueError("scans are missing")
+            made.parts.append(b"\xff\xd9")
+            return made
+        in_scan = marker == _SCAN
+        if marker not in _ALONE:
+            at = _take_segment(made, marker, content, at)
+
+
+def decode_jpeg(file: JpegFile) -> Image.Image:
+    """Return the pixels as 8-bit RGB, as they are stored."""
+    with Image.open(io.BytesIO(file.pixels), formats=("JPEG",)) as image:
+        return image.convert("RGB")
+
+
+def _take_segment(made: JpegFile, marker: int, content: bytes, at: int) -> int:
+    """Read the segment after a marker and return where it ends."""
+    length = int.from_bytes(content[at : at + 2], "big")
+    metadata = marker in _METADATA
+    if metadata:
+        length = max(length, 2)
+    end = at + length
+    if end > len(content) or at + 2 > len(content):
+        raise ValueError("it ends too early")
+    if length < 2:
+        raise ValueError(f"segment FF{marker:02X} has no length")
+    body = content[at + 2 : end]
+    if metadata:
+        if made.scans == 0:
+            _take_metadata(made, marker, body)
+        return end
+    if marker in _FRAMES:
+        _take_frame(made, marker, body)
+    elif marker == _SCAN:
+        _take_scan(made, body)
+    elif marker not in _TABLES:
+        raise ValueError(f"it is of a kind of JPEG that is not read, by its marker FF{marker:02X}")
+    made.parts.append(_segment(marker, body))
+    return end
+
+
+def _take_metadata(made: JpegFile, marker: int, body: bytes) -> None:
+    if marker == _EXIF_OR_XMP and body.startswith(EXIF_PREFIX):
+        # A block that is too long for one segment goes on in the next.
+        made.exif = body if made.exif is None else made.exif + body[len(EXIF_PREFIX) :]
+    elif marker == _EXIF_OR_XMP and body.startswith(_XMP_PREFIX):
+        made.xmp = body[len(_XMP_PREFIX) :]
+    elif (marker == _JFIF and body.startswith(b"JFIF\0") and len(body) >= 14) or (
+        marker == _ADOBE and body.startswith(b"Adobe") and len(body) >= 12
+    ):
+        made.parts.append(_segment(marker, body))  # these say what the colours mean
+
+
+def _take_frame(made: JpegFile, marker: int, body: bytes) -> None:
+    if made.components:
+        raise ValueError("it has two frames")
+    if len(body) < 6 or len(body) != 6 + 3 * body[5]:
+        raise ValueError("its frame is not whole")
+    if body[0] != 8:
+        raise ValueError(f"it has {body[0]} bits a sample, expected 8")
+    if body[5] not in (1, 3, 4):
+        raise ValueError(f"it has {body[5]} channels, expected 1, 3 or 4")
+    made.height, made.width = (int.from_bytes(body[i : i + 2], "big") for i in (1, 3))
+    made.components, made.progressive = body[5], marker in _PROGRESSIVE
+    if made.progressive:
+        channels = body[6::3]
+        made.missing_bits = {(c, i): _NOTHING_SENT for c in channels for i in range(_GUESSED)}
+
+
+def _take_scan(made: JpegFile, body: bytes) -> None:
+    if not made.components or not body:
+        raise ValueError("a scan comes before its frame")
+    if len(body) != 4 + 2 * body[0]:
+        raise ValueError("a scan's header is not whole")
+    channels, (first, last, bits) = body[1:-3:2], body[-3:]
+    for key in made.missing_bits:
+        if key[0] in channels and first <= key[1] <= last:
+            made.missing_bits[key] = bits & 15
+    made.scans += 1
+    if made.scans > MAX_SCANS:
+        raise ValueError(f"it has more than {MAX_SCANS} scans")
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return bytes((0xFF, marker)) + (len(body) + 2).to_bytes(2, "big") + body

@@ -1,0 +1,28 @@
+"""Transparent pixels are laid on white."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_ROWS_BYTES = 1 << 24  # of what is computed at once
+
+
+def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return `colour` over white, to the nearest of 255 steps.
+
+    Args:
+        colour: uint8 `(height, width, 3)`, or `(height, width, 1)` for grey.
+        alpha: uint8 `(height, width)`, 255 where the pixel is opaque.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
+    height, width = alpha.shape
+    out = np.empty((height, width, 3), np.uint8)
+    step = max(1, _ROWS_BYTES // (6 * width))
+    for row in range(0, height, step):
+        rows = slice(row, row + step)
+        opacity = alpha[rows, :, None].astype(np.uint16)
+        # At most 255 * 255 + 127, which 16 bits hold.
+        out[rows] = (colour[rows] * opacity + 255 * (255 - opacity) + 127) // 255
+    return out
