@@ -59,10 +59,10 @@ def exif_orientation(block: bytes) -> int | None:
     (entries,) = struct.unpack_from(order + "H", block, at)
     at += 2
     read = 0  # bytes of values outside their entries so far
-    for at in range(at, min(at + 12 * entries, len(block) - 11), 12):
-        tag, kind, count = struct.unpack_from(order + "HHL", block, at)
+    for entry in range(at, min(at + 12 * entries, len(block) - 11), 12):
+        tag, kind, count = struct.unpack_from(order + "HHL", block, entry)
         size = _SIZES.get(kind, 0) * count
-        start = at + 8
+        start = entry + 8
         if size > 4:
             (start,) = struct.unpack_from(order + "L", block, start)
             read += size

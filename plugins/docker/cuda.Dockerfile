@@ -6,7 +6,7 @@ ARG BASE=nvcr.io/nvidia/tensorrt:25.08-py3
 FROM ${BASE} AS native
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends cmake g++ libjpeg-dev libpng-dev pkg-config \
+ && apt-get install --yes --no-install-recommends cmake g++ libjpeg-dev zlib1g-dev pkg-config \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY pyproject.toml ./
@@ -29,10 +29,10 @@ COPY models models
 RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM ${BASE}
-# libjpeg and libpng for the C++ programs; TensorRT and CUDA are the base image's.
+# libjpeg and zlib for the C++ programs; TensorRT and CUDA are the base image's.
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends libjpeg-turbo8 libpng16-16 \
+ && apt-get install --yes --no-install-recommends libjpeg-turbo8 zlib1g \
  && rm -rf /var/lib/apt/lists/*
 # cuda-python's major version is that of the base image's CUDA. TensorRT's Python package comes with the
 # base image, so that the extra `gpu`, which would bring another, is not asked for.

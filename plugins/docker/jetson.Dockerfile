@@ -6,7 +6,7 @@ ARG BASE=nvcr.io/nvidia/l4t-jetpack:r36.4.0
 FROM ${BASE} AS native
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends cmake g++ libjpeg-dev libpng-dev pkg-config \
+ && apt-get install --yes --no-install-recommends cmake g++ libjpeg-dev zlib1g-dev pkg-config \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY pyproject.toml ./
@@ -33,10 +33,10 @@ COPY models models
 RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM ${BASE}
-# libjpeg and libpng for the C++ programs; TensorRT's Python package is JetPack's own.
+# libjpeg and zlib for the C++ programs; TensorRT's Python package is JetPack's own.
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends libjpeg-turbo8 libpng16-16 \
+ && apt-get install --yes --no-install-recommends libjpeg-turbo8 zlib1g \
       python3-libnvinfer python3-pip \
  && rm -rf /var/lib/apt/lists/*
 # cuda-python's version is that of JetPack's CUDA. The extra `gpu` would bring another TensorRT.
