@@ -60,7 +60,10 @@ def _report(output: Path, config: ModelConfig, json: bool) -> None:
         ("head", settings_in_words(config.head)),
     ]
     if spec := config.preprocessing:
-        images = f"{spec.width} x {spec.height}, {spec.resize}, crop ratio {spec.crop_ratio:g}"
+        images = (
+            f"{spec.width} x {spec.height}, {spec.resize}, crop ratio {spec.crop_ratio:g}, "
+            f"as {spec.pipeline}"
+        )
         rows += [("images", images), ("mean, std", f"{spec.mean}, {spec.std}")]
     show.facts(str(output), rows)
     show.note(

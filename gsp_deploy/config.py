@@ -17,6 +17,9 @@ PoolingMode = Literal["gap", "gmp", "gem"]
 BaselineMode = Literal["gap", "gmp", "gem", "gap+gmp"]
 Interpolation = Literal["bilinear", "bicubic"]
 ResizeMode = Literal["crop", "stretch"]
+Pipeline = Literal["torchvision", "timm", "opencv", "pillow"]
+# What a file means that was written before it could name its pipeline.
+UNNAMED_PIPELINE: Pipeline = "pillow"
 
 DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20, "certified": 3}
 # One third-order step alone would take thousands of points before it.
@@ -129,10 +132,15 @@ class PreprocessingSpec:
     Args:
         height, width: of the input, in pixels.
         mean, std: by channel, of values from 0 to 1; ImageNet's if left out.
-        interpolation: of the resizing, with antialiasing.
+        interpolation: of the resizing; antialiased, but not with the pipeline `opencv`.
         resize: `crop` resizes so that the image covers `size / crop_ratio` and cuts the centre
             out; `stretch` resizes to the size without regard for the aspect ratio.
         crop_ratio: share of the resized image's side that is kept, above 0, at most 1.
+        pipeline: whose pixels these are, to the pixel. `torchvision`: `Resize(size / crop_ratio)`
+            and `CenterCrop(size)`. `timm`: `timm.data.create_transform` for evaluation. `opencv`:
+            `cv2.resize` without antialiasing, both sides and the crop's start rounded as
+            Albumentations does. `pillow`: Pillow's resize with that rounding, which is what files
+            mean that do not name a pipeline.
 
     Raises:
         ConfigError: a value is outside its domain.
@@ -145,6 +153,7 @@ class PreprocessingSpec:
     interpolation: Interpolation = "bilinear"
     resize: ResizeMode = "crop"
     crop_ratio: float = 1.0
+    pipeline: Pipeline = "torchvision"
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -156,6 +165,16 @@ class PreprocessingSpec:
         _one_of("interpolation", self.interpolation, get_args(Interpolation))
         _one_of("resize", self.resize, get_args(ResizeMode))
         _number("crop_ratio", self.crop_ratio, above=0, at_most=1)
+        _one_of("pipeline", self.pipeline, get_args(Pipeline))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PreprocessingSpec:
+        """Build the settings from a file's, which keep their meaning if they name no pipeline.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value is outside its domain.
+        """
+        return from_fields(cls, {"pipeline": UNNAMED_PIPELINE, **data})
 
 
 @dataclass(frozen=True)
@@ -213,8 +232,8 @@ class ModelConfig:
         fields = dict(_mapping("model", data))
         fields["head"] = head_from_dict(_mapping("head", fields.get("head")))
         if fields.get("preprocessing") is not None:
-            fields["preprocessing"] = from_fields(
-                PreprocessingSpec, _mapping("preprocessing", fields["preprocessing"])
+            fields["preprocessing"] = PreprocessingSpec.from_dict(
+                _mapping("preprocessing", fields["preprocessing"])
             )
         fields["backbone_options"] = _mapping(
             "backbone_options", fields.get("backbone_options", {})

@@ -37,6 +37,13 @@ class ReferenceOptions:
             "(default: 1)"
         ),
     ] = None
+    pipeline: Annotated[
+        str | None,
+        reference_option(
+            help="Whose resizing and cropping: torchvision, timm, opencv, pillow. "
+            "(default: torchvision)"
+        ),
+    ] = None
     transport_ratio: Annotated[float | None, reference_option(help="mu. (default: 0.3)")] = None
     entropy_weight: Annotated[float | None, reference_option(help="gamma. (default: 0.1)")] = None
     pooling_mode: Annotated[
@@ -77,6 +84,7 @@ class ReferenceOptions:
         from gsp_deploy.config import PreprocessingSpec
 
         asked = {"mean": self.mean, "std": self.std, "crop_ratio": self.crop_ratio}
+        asked["pipeline"] = self.pipeline
         given = {name: value for name, value in asked.items() if value is not None}
         if self.image_size is None and not given:
             return None

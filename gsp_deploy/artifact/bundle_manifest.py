@@ -182,7 +182,7 @@ def read_own_text(folder: Path, name: str) -> str:
 
 def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(data)
-    fields["preprocessing"] = from_fields(PreprocessingSpec, fields["preprocessing"])
+    fields["preprocessing"] = PreprocessingSpec.from_dict(fields["preprocessing"])
     fields["golden"] = from_fields(Golden, fields["golden"])
     fields["artifacts"] = tuple(
         from_fields(

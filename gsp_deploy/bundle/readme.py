@@ -131,9 +131,14 @@ def _engine_note(engine: EngineManifest | None) -> str:
 
 def _resize_words(manifest: BundleManifest) -> str:
     spec = manifest.preprocessing
+    edges = "not antialiased" if spec.pipeline == "opencv" else "antialiased"
+    how = f"({spec.interpolation}, {edges})"
     if spec.resize == "stretch":
-        return f"stretched ({spec.interpolation}, antialiased)"
-    return f"resized ({spec.interpolation}, antialiased) and centre-cropped at {spec.crop_ratio:g}"
+        return f"stretched {how}"
+    return (
+        f"resized {how} and centre-cropped at {spec.crop_ratio:g}, "
+        f"rounded as the pipeline `{spec.pipeline}` does"
+    )
 
 
 def _extra(manifest: BundleManifest) -> str:

@@ -9,21 +9,27 @@ from PIL import Image
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.images.decoding import decode_image
+from gsp_deploy.images.geometry import crop_windows
+from gsp_deploy.images.opencv_resize import resize_like_opencv
+from gsp_deploy.images.pillow_resize import FILTERS, resize_like_whole
 
-__all__ = ["FILTERS", "decode_image", "fit_image", "load_image"]
-
-# The interpolations of a `PreprocessingSpec`, as Pillow has them.
-FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+__all__ = ["decode_image", "fit_image", "load_image"]
 
 
 def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
-    """Resize and crop an RGB image to the model's size: uint8 `(height, width, 3)`."""
-    box = None if spec.resize == "stretch" else _crop_box(image.size, spec)
-    resample = FILTERS[spec.interpolation]
-    return np.asarray(image.resize((spec.width, spec.height), resample, box=box))
+    """Resize and crop an RGB image to the model's size: uint8 `(height, width, 3)`.
+
+    The resized image is never made, only what the crop sees of it: that of a long thin image
+    would be huge.
+    """
+    across, down = crop_windows(image.size, spec)
+    if spec.pipeline == "opencv":
+        return resize_like_opencv(np.asarray(image), across, down, spec.interpolation)
+    if spec.pipeline == "pillow":
+        (left, right), (top, bottom) = across.span(image.width), down.span(image.height)
+        size, resample = (spec.width, spec.height), FILTERS[spec.interpolation]
+        return np.asarray(image.resize(size, resample, box=(left, top, right, bottom)))
+    return np.asarray(resize_like_whole(image, across, down, spec.interpolation))
 
 
 def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndarray:
@@ -34,22 +40,3 @@ def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndar
         ImageSizeError: it has more pixels than are decoded.
     """
     return fit_image(decode_image(path), spec)
-
-
-def _crop_box(
-    original: tuple[int, int], spec: PreprocessingSpec
-) -> tuple[float, float, float, float]:
-    """Return what the crop sees, in the image's own pixels: left, top, right, bottom.
-
-    The crop is centred on whole pixels of the resized image, which itself is never made: a long
-    thin image would be huge.
-    """
-    wanted = (spec.width, spec.height)
-    scale = max(wanted[0] / original[0], wanted[1] / original[1]) / spec.crop_ratio
-    near, far = [], []
-    for have, want in zip(original, wanted, strict=True):
-        resized = max(want, round(have * scale))
-        start = (resized - want) // 2
-        near.append(start * have / resized)
-        far.append(min((start + want) * have / resized, have))
-    return near[0], near[1], far[0], far[1]

@@ -11,6 +11,7 @@ from gsp_deploy.config import (
     BaselineMode,
     GSPConfig,
     Interpolation,
+    Pipeline,
     PoolingMode,
     PreprocessingSpec,
     ResizeMode,
@@ -96,6 +97,7 @@ class PreprocessingSection(Section):
     interpolation: Interpolation = "bilinear"
     resize: ResizeMode = "crop"
     crop_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    pipeline: Pipeline = "torchvision"
 
     def spec(self) -> PreprocessingSpec:
         """Return what the model's config holds."""

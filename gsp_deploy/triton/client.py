@@ -53,7 +53,7 @@ def answer(asked: argparse.Namespace) -> int:
     client, model = InferenceServerClient(asked.url), settings.pop("model")
     if asked.check:
         return check(client, model)
-    spec = PreprocessingSpec(**settings)
+    spec = PreprocessingSpec.from_dict(settings)
     pixels = [load_image(path, spec) for path in asked.images]
     batches = [
         embed(client, model, np.stack(pixels[start : start + asked.batch]))

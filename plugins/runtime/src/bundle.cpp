@@ -98,6 +98,13 @@ Preprocessing preprocessing_of(const Json& value) {
   spec.resize = one_of<ResizeMode>(value.at("resize"),
                                    {{"crop", ResizeMode::crop}, {"stretch", ResizeMode::stretch}});
   spec.crop_ratio = value.at("crop_ratio").number();
+  const Json* pipeline = value.find("pipeline");
+  spec.pipeline = pipeline == nullptr
+                      ? Pipeline::pillow
+                      : one_of<Pipeline>(*pipeline, {{"torchvision", Pipeline::torchvision},
+                                                     {"timm", Pipeline::timm},
+                                                     {"opencv", Pipeline::opencv},
+                                                     {"pillow", Pipeline::pillow}});
   const bool positive =
       std::all_of(spec.std.begin(), spec.std.end(), [](double s) { return s > 0; });
   if (!positive || spec.crop_ratio <= 0 || spec.crop_ratio > 1)

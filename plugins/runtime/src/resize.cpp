@@ -1,16 +1,15 @@
 // Resizing by convolution, as Pillow defines it: the filter is stretched by the scale when
 // shrinking (antialiasing), one axis after the other, each pass rounded to 8 bits.
+#include "resize.hpp"
+
 #include <algorithm>
 #include <cmath>
-#include <gsp/error.hpp>
-#include <gsp/image.hpp>
 
 namespace gsp {
 namespace {
 
 constexpr int fraction_bits = 22;  // of a weight, so that 8-bit sums fit 32 bits
 constexpr int channels = 3;
-constexpr double largest_side = 1e100;  // what a crop ratio next to 0 asks for is infinite
 
 struct Filter {
   double (*value)(double);
@@ -32,17 +31,31 @@ struct Taps {
   std::vector<std::int32_t> weights;
 };
 
-struct Span {
-  float begin, end;  // in source pixels; single precision, as Pillow takes its box
+// Where the centres of the output pixels are: begin + (first + i + 1/2) * scale.
+struct Grid {
+  double begin, first, scale;
 };
 
-std::vector<Taps> taps_for(int source, Span span, int wanted, const Filter& filter) {
-  const double scale = static_cast<double>(span.end - span.begin) / wanted;
+// The grid of the whole resized image, of which the window is a part.
+Grid whole_grid(int have, const Window& window) {
+  return {0, window.start, have / window.resized};
+}
+
+// The grid of the window alone, in single precision, as Pillow takes its box.
+Grid box_grid(int have, const Window& window) {
+  const auto begin = static_cast<float>(window.start * have / window.resized);
+  const auto end = static_cast<float>(
+      std::min<double>((window.start + window.size) * have / window.resized, have));
+  return {begin, 0, static_cast<double>(end - begin) / window.size};
+}
+
+std::vector<Taps> taps_for(int source, const Grid& grid, int wanted, const Filter& filter) {
+  const double scale = grid.scale;
   const double stretch = std::max(scale, 1.0);
   const double support = filter.support * stretch;
   std::vector<Taps> taps(static_cast<std::size_t>(wanted));
   for (std::size_t i = 0; i < taps.size(); ++i) {
-    const double centre = span.begin + (static_cast<double>(i) + 0.5) * scale;
+    const double centre = grid.begin + (grid.first + static_cast<double>(i) + 0.5) * scale;
     const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
     const int last = std::min(static_cast<int>(centre + support + 0.5), source);
     std::vector<double> weights;
@@ -76,17 +89,19 @@ void convolve(const std::uint8_t* source, std::size_t step, const Taps& taps, st
   }
 }
 
-bool is_whole(Span span, int source, int wanted) {
-  return source == wanted && span.begin == 0 && span.end == static_cast<float>(source);
+bool is_whole(const Window& window, int have) {
+  return window.size == have && window.resized == have;
 }
 
-Image resize_rows(const Image& image, Span across, int width, const Filter& filter) {
-  if (is_whole(across, image.width, width)) return image;
+Image resize_rows(const Image& image, const Window& across, const Grid& grid,
+                  const Filter& filter) {
+  if (is_whole(across, image.width)) return image;
+  const int width = across.size;
   const std::size_t row = static_cast<std::size_t>(image.width) * channels;
   Image out{width, image.height, {}};
   out.pixels.resize(static_cast<std::size_t>(width) * static_cast<std::size_t>(image.height) *
                     channels);
-  const auto taps = taps_for(image.width, across, width, filter);
+  const auto taps = taps_for(image.width, grid, width, filter);
   std::uint8_t* to = out.pixels.data();
   for (std::size_t start = 0; start < image.pixels.size(); start += row)
     for (const Taps& column : taps) {
@@ -96,12 +111,14 @@ Image resize_rows(const Image& image, Span across, int width, const Filter& filt
   return out;
 }
 
-Image resize_columns(const Image& image, Span down, int height, const Filter& filter) {
-  if (is_whole(down, image.height, height)) return image;
+Image resize_columns(const Image& image, const Window& down, const Grid& grid,
+                     const Filter& filter) {
+  if (is_whole(down, image.height)) return image;
+  const int height = down.size;
   const std::size_t row = static_cast<std::size_t>(image.width) * channels;
   Image out{image.width, height, {}};
   out.pixels.resize(row * static_cast<std::size_t>(height));
-  const auto taps = taps_for(image.height, down, height, filter);
+  const auto taps = taps_for(image.height, grid, height, filter);
   std::uint8_t* to = out.pixels.data();
   for (const Taps& line : taps)
     for (std::size_t column = 0; column < row; column += channels) {
@@ -112,53 +129,24 @@ Image resize_columns(const Image& image, Span down, int height, const Filter& fi
 }
 
 // Columns go first where the height shrinks much more than the width, as of Pillow 13; before that
-// rows always did. Both round to 8 bits in between, so they differ by 1 in some pixels.
-bool columns_first(const Image& image, int width, int height) {
+// rows always did. Both round to 8 bits in between, so the order shows.
+bool columns_first(const Image& image, double width, double height) {
   return height < image.height && image.height - height > 2 * (image.width - width);
-}
-
-Image resize(const Image& image, Span across, Span down, int width, int height,
-             const Filter& filter) {
-  if (columns_first(image, width, height))
-    return resize_rows(resize_columns(image, down, height, filter), across, width, filter);
-  return resize_columns(resize_rows(image, across, width, filter), down, height, filter);
-}
-
-// The part of one side that the centred crop sees. The crop lies on whole pixels of the resized
-// image, which itself is never made: that of a long thin image would be huge.
-Span cropped(int have, int want, double scale) {
-  const double resized = std::clamp<double>(std::nearbyint(have * scale), want, largest_side);
-  const double start = std::floor((resized - want) / 2);
-  const double end = std::min<double>((start + want) * have / resized, have);
-  return {static_cast<float>(start * have / resized), static_cast<float>(end)};
 }
 
 }  // namespace
 
-Image fit_image(const Image& image, const Preprocessing& spec) {
-  if (spec.width < 1 || spec.height < 1 || !(spec.crop_ratio > 0 && spec.crop_ratio <= 1))
-    throw Error(ErrorKind::usage,
-                "expected a model's size and a crop ratio above 0 and at most 1, got " +
-                    std::to_string(spec.width) + "x" + std::to_string(spec.height) + " and " +
-                    std::to_string(spec.crop_ratio));
-  const auto bytes =
-      static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) * channels;
-  if (image.width < 1 || image.height < 1 || image.pixels.size() != bytes)
-    throw Error(ErrorKind::usage, "expected an image of width x height RGB pixels, got " +
-                                      std::to_string(image.width) + "x" +
-                                      std::to_string(image.height) + " and " +
-                                      std::to_string(image.pixels.size()) + " bytes");
-  Span across{0, static_cast<float>(image.width)}, down{0, static_cast<float>(image.height)};
-  if (spec.resize == ResizeMode::crop) {
-    const double scale = std::max(static_cast<double>(spec.width) / image.width,
-                                  static_cast<double>(spec.height) / image.height) /
-                         spec.crop_ratio;
-    across = cropped(image.width, spec.width, scale);
-    down = cropped(image.height, spec.height, scale);
-  }
+Image resize_like_pillow(const Image& image, const Window& across, const Window& down,
+                         Interpolation interpolation, bool of_whole) {
   const Filter filter =
-      spec.interpolation == Interpolation::bilinear ? Filter{triangle, 1.0} : Filter{cubic, 2.0};
-  return resize(image, across, down, spec.width, spec.height, filter);
+      interpolation == Interpolation::bilinear ? Filter{triangle, 1.0} : Filter{cubic, 2.0};
+  const Grid columns = of_whole ? whole_grid(image.width, across) : box_grid(image.width, across);
+  const Grid rows = of_whole ? whole_grid(image.height, down) : box_grid(image.height, down);
+  const bool columns_are_first = of_whole ? columns_first(image, across.resized, down.resized)
+                                          : columns_first(image, across.size, down.size);
+  if (columns_are_first)
+    return resize_rows(resize_columns(image, down, rows, filter), across, columns, filter);
+  return resize_columns(resize_rows(image, across, columns, filter), down, rows, filter);
 }
 
 }  // namespace gsp

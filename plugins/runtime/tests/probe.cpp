@@ -1,6 +1,7 @@
 // What the Python tests look at the library through; each word is one function of it.
 //
-//   probe fit HEIGHT WIDTH bilinear|bicubic crop|stretch CROP_RATIO FILE OUT   pixels as raw bytes
+//   probe fit HEIGHT WIDTH bilinear|bicubic crop|stretch CROP_RATIO FILE OUT [PIPELINE]
+//                             pixels as raw bytes
 //   probe json FILE...        "ok" or the error, a line for each
 //   probe image FILE...       "WxH" or the error, a line for each
 //   probe pixels FOLDER FILE...  as image; FOLDER/0, FOLDER/1, ... become the RGB of each file
@@ -55,6 +56,11 @@ void fit(const Words& words) {
       words.at(2) == "bicubic" ? gsp::Interpolation::bicubic : gsp::Interpolation::bilinear;
   spec.resize = words.at(3) == "stretch" ? gsp::ResizeMode::stretch : gsp::ResizeMode::crop;
   spec.crop_ratio = std::stod(words.at(4));
+  const std::string pipeline = words.size() > 7 ? words[7] : "torchvision";
+  spec.pipeline = pipeline == "timm"     ? gsp::Pipeline::timm
+                  : pipeline == "opencv" ? gsp::Pipeline::opencv
+                  : pipeline == "pillow" ? gsp::Pipeline::pillow
+                                         : gsp::Pipeline::torchvision;
   write_pixels(gsp::fit_image(gsp::decode_image(words.at(5)), spec), words.at(6));
 }
 

@@ -21,6 +21,9 @@ struct Image {
 
 enum class Interpolation { bilinear, bicubic };
 enum class ResizeMode { crop, stretch };
+// Whose pixels these are, to the pixel: how sides and the crop's start are rounded. `opencv` does
+// not antialias; `pillow` is what bundles mean that do not name a pipeline.
+enum class Pipeline { torchvision, timm, opencv, pillow };
 
 // How an image becomes the network's input. `crop` resizes so that the image covers
 // size / crop_ratio and cuts the centre out; `stretch` ignores the aspect ratio. Then
@@ -33,6 +36,7 @@ struct Preprocessing {
   Interpolation interpolation = Interpolation::bilinear;
   ResizeMode resize = ResizeMode::crop;
   double crop_ratio = 1.0;
+  Pipeline pipeline = Pipeline::torchvision;
 };
 
 // Decode a JPEG or PNG within the limits of limits.hpp and turn it upright by its metadata.
@@ -41,8 +45,8 @@ struct Preprocessing {
 GSP_API Image decode_image(const std::uint8_t* bytes, std::size_t size, const std::string& name);
 GSP_API Image decode_image(const std::filesystem::path& file);
 
-// Resize and crop to the model's size: antialiased, in 8-bit fixed-point arithmetic.
-// Throws Error(usage) when the image is not whole.
+// Resize and crop to the model's size, in 8-bit fixed-point arithmetic.
+// Throws Error: usage when the image is not whole, runtime when there is not enough memory.
 GSP_API Image fit_image(const Image& image, const Preprocessing& spec);
 
 }  // namespace gsp

@@ -1,0 +1,92 @@
+"""Which part of an image a centred crop sees, to the pixel, as each pipeline rounds.
+
+`plugins/runtime/src/geometry.cpp` is the same in C++.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gsp_deploy.config import PreprocessingSpec
+
+_LARGEST_SIDE = 1e100  # what a crop ratio next to 0 asks for is infinite
+
+
+@dataclass(frozen=True)
+class Window:
+    """One side of a crop: from `start`, `size` pixels of a side that is resized to `resized`."""
+
+    resized: int
+    start: int
+    size: int
+
+    def span(self, have: int) -> tuple[float, float]:
+        """Return where it begins and ends in the image's own `have` pixels."""
+        begin, end = (place * have / self.resized for place in (self.start, self.start + self.size))
+        return begin, min(end, have)
+
+
+def crop_windows(original: tuple[int, int], spec: PreprocessingSpec) -> tuple[Window, Window]:
+    """Return what the crop sees of an image of `(width, height)`: across, and down."""
+    wanted = (spec.width, spec.height)
+    if spec.resize == "stretch":
+        return Window(spec.width, 0, spec.width), Window(spec.height, 0, spec.height)
+    sides = _RESIZED[spec.pipeline](original, wanted, spec.crop_ratio)
+    across, down = (
+        _centred(max(side, want), want, spec.pipeline)
+        for side, want in zip(sides, wanted, strict=True)
+    )
+    return across, down
+
+
+def _centred(resized: int, want: int, pipeline: str) -> Window:
+    left = resized - want
+    # torchvision's CenterCrop, which timm uses too, rounds half to even; others round down.
+    start = left // 2 if pipeline in ("opencv", "pillow") else _half_to_even(left)
+    return Window(resized, start, want)
+
+
+def _half_to_even(number: int) -> int:
+    """Return half of a number, as `round(number / 2)` but for any size."""
+    half, rest = divmod(number, 2)
+    return half + (rest and half % 2)
+
+
+def _torchvision(
+    original: tuple[int, int], wanted: tuple[int, int], ratio: float
+) -> tuple[int, int]:
+    """`Resize(round(size / ratio))`: one side is that, the other is truncated."""
+    return _truncated(original, [round(_quotient(want, ratio)) for want in wanted])
+
+
+def _timm(original: tuple[int, int], wanted: tuple[int, int], ratio: float) -> tuple[int, int]:
+    """`create_transform`: the size is rounded down; `ResizeKeepRatio` where it is no square."""
+    covered = [math.floor(_quotient(want, ratio)) for want in wanted]
+    if covered[0] == covered[1]:
+        return _truncated(original, covered)
+    scale = min(have / cover for have, cover in zip(original, covered, strict=True))
+    width, height = (round(have / scale) for have in original)
+    return width, height
+
+
+def _rounded(original: tuple[int, int], wanted: tuple[int, int], ratio: float) -> tuple[int, int]:
+    """Both sides are scaled alike and rounded to the nearest."""
+    scale = max(want / have for have, want in zip(original, wanted, strict=True)) / ratio
+    width, height = (round(min(have * scale, _LARGEST_SIDE)) for have in original)
+    return width, height
+
+
+def _truncated(original: tuple[int, int], covered: list[int]) -> tuple[int, int]:
+    """Return sides of the image's aspect that cover `covered`, the longer one truncated."""
+    (width, height), (across, down) = original, covered
+    if across * height >= down * width:
+        return across, across * height // width
+    return down * width // height, down
+
+
+def _quotient(want: int, ratio: float) -> float:
+    return min(want / ratio, _LARGEST_SIDE)
+
+
+_RESIZED = {"torchvision": _torchvision, "timm": _timm, "opencv": _rounded, "pillow": _rounded}

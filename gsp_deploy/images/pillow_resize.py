@@ -1,0 +1,56 @@
+"""Resizing with antialiasing, as Pillow does, of no more than a crop needs.
+
+`plugins/runtime/src/resize.cpp` is the same in C++.
+"""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from gsp_deploy.images.geometry import Window
+
+# The interpolations of a `PreprocessingSpec`, as Pillow has them.
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+# A side that is resized to more than this many times what is wanted of it is not made whole.
+_WASTE = 256
+
+
+def resize_like_whole(
+    image: Image.Image, across: Window, down: Window, interpolation: str
+) -> Image.Image:
+    """Return the crop of the resized image, as if that had been made whole and then cut.
+
+    Pillow resizes one axis after the other and rounds in between, so the order shows. It is
+    Pillow 13's for the whole image; before, rows always went first.
+    """
+    resample = FILTERS[interpolation]
+    if columns_first(image.size, (across.resized, down.resized)):
+        return _resize_width(_resize_height(image, down, resample), across, resample)
+    return _resize_height(_resize_width(image, across, resample), down, resample)
+
+
+def columns_first(original: tuple[int, int], resized: tuple[int, int]) -> bool:
+    """Whether Pillow 13 resizes the columns first: the height shrinks much more than the width."""
+    narrower, shorter = (have - size for have, size in zip(original, resized, strict=True))
+    return shorter > 0 and shorter > 2 * narrower
+
+
+def _resize_width(image: Image.Image, across: Window, resample: Image.Resampling) -> Image.Image:
+    end = across.start + across.size
+    if across.resized > _WASTE * across.size:
+        left, right = across.span(image.width)
+        return image.resize((across.size, image.height), resample, (left, 0, right, image.height))
+    whole = image.resize((across.resized, image.height), resample)
+    return whole.crop((across.start, 0, end, image.height))
+
+
+def _resize_height(image: Image.Image, down: Window, resample: Image.Resampling) -> Image.Image:
+    end = down.start + down.size
+    if down.resized > _WASTE * down.size:
+        top, bottom = down.span(image.height)
+        return image.resize((image.width, down.size), resample, (0, top, image.width, bottom))
+    whole = image.resize((image.width, down.resized), resample)
+    return whole.crop((0, down.start, image.width, end))
