@@ -90,6 +90,8 @@ Preprocessing preprocessing_of(const Json& value) {
   };
   spec.height = side("height");
   spec.width = side("width");
+  if (std::int64_t{spec.height} * spec.width > max_pixels)
+    throw Error(ErrorKind::bundle, "bundle.json: image size is out of range");
   spec.mean = triple(value.at("mean"));
   spec.std = triple(value.at("std"));
   spec.interpolation = one_of<Interpolation>(

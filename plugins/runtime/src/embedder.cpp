@@ -4,6 +4,7 @@
 #include <gsp/embedder.hpp>
 
 #include "backend.hpp"
+#include "guarded.hpp"
 #include "half.hpp"
 
 namespace gsp {
@@ -14,7 +15,7 @@ struct Affine {
   float scale, shift;
 };
 
-std::array<Affine, 3> affine(const Preprocessing& spec) {
+std::array<Affine, 3> affine_of(const Preprocessing& spec) {
   std::array<Affine, 3> made;
   for (std::size_t c = 0; c < 3; ++c)
     made[c] = {static_cast<float>(1 / (255 * spec.std[c])),
@@ -52,6 +53,13 @@ bool is_wanted(const Artifact& artifact, Backend backend) {
 }  // namespace
 
 struct Embedder::State {
+  static std::unique_ptr<State> open(const std::filesystem::path& folder, const Options& options);
+
+  void embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out,
+                    float* residuals) const;
+  void embed_normalised(const float* inputs, std::size_t count, float* out) const;
+  void embed_device(const void* input, std::size_t count, float* out, void* stream) const;
+
   Bundle bundle;
   Artifact artifact;
   std::unique_ptr<InferenceBackend> backend;
@@ -118,10 +126,28 @@ Embedder::~Embedder() = default;
 
 const Info& Embedder::info() const noexcept { return state_->info; }
 
-Embedder Embedder::open(const std::filesystem::path& folder, const Options& options) try {
+namespace {
+
+void check_pointers(const void* input, std::size_t count, const float* out) {
+  if (count != 0 && (input == nullptr || out == nullptr))
+    throw Error(ErrorKind::usage, "expected inputs and room for embeddings, got a null pointer");
+}
+
+void check(const Options& options) {
   if (options.max_batch < 1 || options.contexts < 1 || options.threads < 0 || options.device < 0)
     throw Error(ErrorKind::usage,
                 "max_batch and contexts must be at least 1, threads and device 0");
+}
+
+}  // namespace
+
+Embedder Embedder::open(const std::filesystem::path& folder, const Options& options) {
+  return guarded(ErrorKind::bundle, [&] { return Embedder(State::open(folder, options)); });
+}
+
+std::unique_ptr<Embedder::State> Embedder::State::open(const std::filesystem::path& folder,
+                                                       const Options& options) {
+  check(options);
   auto state = std::make_unique<State>();
   state->bundle = read_bundle(folder);
   if (options.verify_hashes) check_hashes(folder);
@@ -149,7 +175,7 @@ Embedder Embedder::open(const std::filesystem::path& folder, const Options& opti
                 !unfit.empty() ? unfit : "the bundle has no artifact of the backend asked for");
 
   const Preprocessing& spec = state->bundle.preprocessing;
-  state->affine = affine(spec);
+  state->affine = affine_of(spec);
   state->area = static_cast<std::size_t>(spec.height) * static_cast<std::size_t>(spec.width);
   state->image_bytes = input_bytes(state->bundle, state->artifact);
   state->chunk = std::max(state->backend->min_batch(),
@@ -164,25 +190,27 @@ Embedder Embedder::open(const std::filesystem::path& folder, const Options& opti
                  state->backend->has_residual(),
                  unfit,
                  spec};
-  return Embedder(std::move(state));
-} catch (const std::filesystem::filesystem_error& error) {  // such as a folder without permission
-  throw Error(ErrorKind::bundle, error.what());
+  return state;
 }
 
 void Embedder::embed(const std::vector<Image>& images, std::vector<float>& out) const {
-  std::vector<float> found(images.size() * state_->info.embedding_dim);
-  state_->embed_images(images, found.data(), nullptr);
-  out = std::move(found);
+  guarded(ErrorKind::runtime, [&] {
+    std::vector<float> found(images.size() * state_->info.embedding_dim);
+    state_->embed_images(images, found.data(), nullptr);
+    out = std::move(found);
+  });
 }
 
 void Embedder::embed(const std::vector<Image>& images, std::vector<float>& out,
                      std::vector<float>& residuals) const {
-  std::vector<float> found(images.size() * state_->info.embedding_dim), errors(images.size());
-  // Of no images data() may be null, which would ask for no residuals.
-  if (errors.empty()) errors.reserve(1);
-  state_->embed_images(images, found.data(), errors.data());
-  out = std::move(found);
-  residuals = std::move(errors);
+  guarded(ErrorKind::runtime, [&] {
+    std::vector<float> found(images.size() * state_->info.embedding_dim), errors(images.size());
+    // Of no images data() may be null, which would ask for no residuals.
+    if (errors.empty()) errors.reserve(1);
+    state_->embed_images(images, found.data(), errors.data());
+    out = std::move(found);
+    residuals = std::move(errors);
+  });
 }
 
 void Embedder::embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out) const {
@@ -191,23 +219,38 @@ void Embedder::embed_pixels(const std::uint8_t* pixels, std::size_t count, float
 
 void Embedder::embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out,
                             float* residuals) const {
-  state_->run(count, out, residuals, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
-    for (std::size_t i = 0; i < now; ++i)
-      state_->prepare(pixels + (first + i) * state_->area * 3, to + i * state_->image_bytes);
-  });
+  guarded(ErrorKind::runtime, [&] { state_->embed_pixels(pixels, count, out, residuals); });
 }
 
 void Embedder::embed_normalised(const float* inputs, std::size_t count, float* out) const {
-  if (state_->info.takes_pixels)
+  guarded(ErrorKind::runtime, [&] { state_->embed_normalised(inputs, count, out); });
+}
+
+void Embedder::embed_device(const void* input, std::size_t count, float* out, void* stream) const {
+  guarded(ErrorKind::runtime, [&] { state_->embed_device(input, count, out, stream); });
+}
+
+void Embedder::State::embed_pixels(const std::uint8_t* pixels, std::size_t count, float* out,
+                                   float* residuals) const {
+  check_pointers(pixels, count, out);
+  run(count, out, residuals, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
+    for (std::size_t i = 0; i < now; ++i)
+      prepare(pixels + (first + i) * area * 3, to + i * image_bytes);
+  });
+}
+
+void Embedder::State::embed_normalised(const float* inputs, std::size_t count, float* out) const {
+  if (info.takes_pixels)
     throw Error(ErrorKind::usage,
                 "this model takes pixels and normalises them itself; use embed_pixels");
-  const std::size_t size = state_->area * 3;
+  check_pointers(inputs, count, out);
+  const std::size_t size = area * 3;
   if (!std::all_of(inputs, inputs + count * size, [](float v) { return std::isfinite(v); }))
     throw Error(ErrorKind::usage,
                 "the inputs hold NaN or infinity; check how they were normalised");
-  state_->run(count, out, nullptr, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
+  run(count, out, nullptr, [&](std::size_t first, std::size_t now, std::uint8_t* to) {
     const float* from = inputs + first * size;
-    if (state_->artifact.input_type == ElementType::float32) {
+    if (artifact.input_type == ElementType::float32) {
       std::memcpy(to, from, now * size * sizeof(float));
     } else {
       std::transform(from, from + now * size, reinterpret_cast<std::uint16_t*>(to), to_half);
@@ -215,18 +258,18 @@ void Embedder::embed_normalised(const float* inputs, std::size_t count, float* o
   });
 }
 
-void Embedder::embed_device(const void* input, std::size_t count, float* out, void* stream) const {
-  const std::size_t chunk = state_->chunk;
-  const std::size_t least = state_->backend->min_batch(), rest = count % chunk;
+void Embedder::State::embed_device(const void* input, std::size_t count, float* out,
+                                   void* stream) const {
+  const std::size_t least = backend->min_batch(), rest = count % chunk;
   if (rest != 0 && rest < least)
     throw Error(ErrorKind::usage, "this engine takes batches of " + std::to_string(least) + " to " +
                                       std::to_string(chunk) + " images, and " +
                                       std::to_string(rest) +
                                       " would be left; pad the input on the GPU");
   for (std::size_t first = 0; first < count; first += chunk)
-    state_->backend->run_on_device(
-        static_cast<const std::uint8_t*>(input) + first * state_->image_bytes,
-        std::min(chunk, count - first), out + first * state_->info.embedding_dim, stream);
+    backend->run_on_device(static_cast<const std::uint8_t*>(input) + first * image_bytes,
+                           std::min(chunk, count - first), out + first * info.embedding_dim,
+                           stream);
 }
 
 }  // namespace gsp

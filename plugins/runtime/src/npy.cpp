@@ -1,10 +1,12 @@
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 #include <fstream>
 #include <gsp/error.hpp>
 #include <gsp/npy.hpp>
+#include <limits>
 #include <string>
+
+#include "guarded.hpp"
 
 namespace gsp {
 namespace {
@@ -12,12 +14,15 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char magic[] = "\x93NUMPY\x01";  // the terminating zero is the minor version
+constexpr std::size_t most_dimensions = 32;
 constexpr std::size_t preamble = 10;       // magic, version, and the header's length in 2 bytes
 
 [[noreturn]] void fail(const fs::path& file, const std::string& expected) {
   throw Error(ErrorKind::bundle,
               file.string() + ": not the array it should be, expected " + expected);
 }
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 // The text between a key and the next character of `ends`.
 std::string field(const std::string& header, const std::string& key, const char* ends,
@@ -30,17 +35,30 @@ std::string field(const std::string& header, const std::string& key, const char*
   return header.substr(start, end - start);
 }
 
+// The sizes of a tuple in Python's words: (), (3,), (2, 3). A sign, or anything else, is refused.
 std::vector<std::size_t> shape_of(const std::string& header, const fs::path& file) {
+  const char* const expected = "a shape of whole numbers";
   const std::string text = field(header, "shape", ")", file);
+  std::size_t at = 0;
+  const auto next = [&] {
+    while (at < text.size() && text[at] == ' ') ++at;
+    return at < text.size() ? text[at] : ')';
+  };
+  if (next() != '(') fail(file, expected);
   std::vector<std::size_t> shape;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (!std::isdigit(static_cast<unsigned char>(text[i]))) continue;
+  for (++at; next() != ')';) {
+    if (!is_digit(next())) fail(file, expected);
     std::size_t size = 0;
-    for (; i < text.size() && std::isdigit(static_cast<unsigned char>(text[i])); ++i) {
-      size = size * 10 + static_cast<std::size_t>(text[i] - '0');
+    for (; at < text.size() && is_digit(text[at]); ++at) {
+      size = size * 10 + static_cast<std::size_t>(text[at] - '0');
       if (size > std::size_t{1} << 32) fail(file, "smaller sizes");
     }
     shape.push_back(size);
+    if (shape.size() > most_dimensions) fail(file, "fewer dimensions");
+    if (next() == ',')
+      ++at;
+    else if (next() != ')')
+      fail(file, expected);
   }
   return shape;
 }
@@ -56,7 +74,8 @@ Array<T> read_npy(const fs::path& file, const std::string& descr) {
   if (!stream.read(reinterpret_cast<char*>(start), preamble) || std::memcmp(start, magic, 8) != 0)
     fail(file, "numpy's format 1.0");
   std::string header(start[8] + start[9] * 256u, '\0');
-  stream.read(header.data(), static_cast<std::streamsize>(header.size()));
+  if (!stream.read(header.data(), static_cast<std::streamsize>(header.size())))
+    fail(file, "a whole header");
   if (field(header, "descr", ",", file) != "'" + descr + "'") fail(file, "elements " + descr);
   if (field(header, "fortran_order", ",", file) != "False") fail(file, "C order");
 
@@ -77,13 +96,22 @@ Array<T> read_npy(const fs::path& file, const std::string& descr) {
 
 }  // namespace
 
-Array<float> read_npy_float32(const fs::path& file) { return read_npy<float>(file, "<f4"); }
-
-Array<std::uint8_t> read_npy_uint8(const fs::path& file) {
-  return read_npy<std::uint8_t>(file, "|u1");
+Array<float> read_npy_float32(const fs::path& file) {
+  return guarded(ErrorKind::bundle, [&] { return read_npy<float>(file, "<f4"); });
 }
 
-void write_npy(const fs::path& file, const float* values, std::size_t rows, std::size_t columns) {
+Array<std::uint8_t> read_npy_uint8(const fs::path& file) {
+  return guarded(ErrorKind::bundle, [&] { return read_npy<std::uint8_t>(file, "|u1"); });
+}
+
+namespace {
+
+void write_whole(const fs::path& file, const float* values, std::size_t rows,
+                 std::size_t columns) {
+  if (values == nullptr && rows != 0 && columns != 0)
+    throw Error(ErrorKind::usage, file.string() + ": expected values, got a null pointer");
+  if (columns != 0 && rows > std::numeric_limits<std::streamsize>::max() / sizeof(float) / columns)
+    throw Error(ErrorKind::usage, file.string() + ": expected fewer values than a file holds");
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" +
                        std::to_string(rows) + ", " + std::to_string(columns) + "), }";
   header.append(63 - (preamble + header.size()) % 64, ' ') += '\n';  // values start at 64 n bytes
@@ -102,6 +130,12 @@ void write_npy(const fs::path& file, const float* values, std::size_t rows, std:
     fs::remove(fresh, failed);
     throw Error(ErrorKind::runtime, file.string() + ": cannot be written");
   }
+}
+
+}  // namespace
+
+void write_npy(const fs::path& file, const float* values, std::size_t rows, std::size_t columns) {
+  guarded(ErrorKind::runtime, [&] { write_whole(file, values, rows, columns); });
 }
 
 }  // namespace gsp

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "bundle.hpp"
+#include "guarded.hpp"
 
 namespace gsp {
 namespace {
@@ -40,7 +41,9 @@ int worst_pixel_error(const Bundle& bundle, const Array<std::uint8_t>& images) {
 
 }  // namespace
 
-SelfTest self_test(const std::filesystem::path& folder, const Options& options) {
+namespace {
+
+SelfTest tested(const std::filesystem::path& folder, const Options& options) {
   const Embedder embedder = Embedder::open(folder, options);
   const Bundle bundle = read_bundle(folder);
   const auto images = read_npy_uint8(bundle.path(bundle.golden_images));
@@ -74,6 +77,12 @@ SelfTest self_test(const std::filesystem::path& folder, const Options& options) 
     result.worst_cosine_distance = std::max(result.worst_cosine_distance, distance);
   }
   return result;
+}
+
+}  // namespace
+
+SelfTest self_test(const std::filesystem::path& folder, const Options& options) {
+  return guarded(ErrorKind::bundle, [&] { return tested(folder, options); });
 }
 
 }  // namespace gsp

@@ -1,4 +1,4 @@
-// The one exception that the library throws on purpose.
+// The one exception that leaves the library.
 #pragma once
 
 #include <gsp/api.hpp>
@@ -16,11 +16,13 @@ enum class ErrorKind {
   runtime,   // ONNX Runtime, TensorRT or CUDA failed
 };
 
-// what() says in one line what was expected, what came and what to do next. Besides this only
-// std::bad_alloc leaves the library.
+// what() says in one line what was expected, what came and what to do next, in UTF-8: bytes of a
+// file's name that are none become question marks. Every public function throws this and nothing
+// else; memory that is not there is of kind `runtime`.
 class GSP_API Error : public std::runtime_error {
  public:
-  // Control characters of the message, which may quote a hostile file, become question marks.
+  // Control characters of the message, which may quote a hostile file, and what is no UTF-8 become
+  // question marks.
   Error(ErrorKind kind, const std::string& message);
   ErrorKind kind() const noexcept { return kind_; }
 

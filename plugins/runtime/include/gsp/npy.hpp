@@ -19,7 +19,7 @@ struct Array {
 GSP_API Array<float> read_npy_float32(const std::filesystem::path& file);
 GSP_API Array<std::uint8_t> read_npy_uint8(const std::filesystem::path& file);
 
-// Write (rows, columns) float32, whole or not at all. Throws Error(runtime).
+// Write (rows, columns) float32, whole or not at all. Throws Error: usage, runtime.
 GSP_API void write_npy(const std::filesystem::path& file, const float* values, std::size_t rows,
                        std::size_t columns);
 
