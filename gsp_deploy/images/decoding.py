@@ -63,9 +63,10 @@ def decode_image(
 
 
 def shown_name(source: object) -> str:
-    """Return a file's name as text that can be printed, also where its bytes are no UTF-8."""
+    """Return a file's name in one line of printable text, whatever bytes it is of."""
     if isinstance(source, (str, os.PathLike)):
-        return os.fsencode(source).decode("utf-8", "backslashreplace")
+        text = os.fsencode(source).decode("utf-8", "backslashreplace")
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return str(source)
 
 

@@ -1,0 +1,128 @@
+"""Damaged metadata never costs an image, in any format; names of files may be any bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_corpus import jpeg, metadata
+from PIL import Image, TiffImagePlugin
+
+from gsp_deploy.errors import DataError, ImageSizeError
+from gsp_deploy.images import decoding
+from gsp_deploy.images.decoding import decode_image
+from gsp_deploy.images.orientation import exif_orientation, upright
+
+PIXELS = jpeg.drawing()
+
+
+def encoded(kind: str, **options: object) -> bytes:
+    """Return the drawing as a lossless file of a format."""
+    stream = io.BytesIO()
+    more = {"lossless": True} if kind == "WEBP" else {}
+    Image.fromarray(PIXELS).save(stream, kind, **more, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", metadata.exif_blocks())
+def test_the_orientation_is_pillows_wherever_it_reads_the_block(name: str) -> None:
+    block, stated = metadata.exif_blocks()[name]
+    assert exif_orientation(block) == stated
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+    except (SyntaxError, struct.error):
+        return
+    pillow = exif.get(0x0112)
+    turned = pillow if pillow in range(2, 9) else 1
+    if not block.startswith(b"MM\0+"):  # a BigTIFF, which Pillow reads as if it were none
+        assert metadata.turn_of(stated) == turned
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", metadata.exif_blocks())
+@pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+def test_exif_of_any_kind_in_other_containers(kind: str, name: str) -> None:
+    block, stated = metadata.exif_blocks()[name]
+    found = decode_image(io.BytesIO(encoded(kind, exif=block)), "image")
+    expected = upright(Image.fromarray(PIXELS), metadata.turn_of(stated))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
+def test_a_profile_that_is_none(kind: str) -> None:
+    found = decode_image(io.BytesIO(encoded(kind, icc_profile=b"no profile")), "image")
+    np.testing.assert_array_equal(np.asarray(found), PIXELS)
+
+
+def test_a_comment_that_is_no_text() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(PIXELS).quantize(16).save(stream, "GIF", comment=bytes(range(256)))
+    assert decode_image(stream, "image").size == (21, 13)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(
+    ("damage", "compression"),
+    [
+        *((damage, None) for damage in ("exif", "xmp", "artist", "resolution", "none")),
+        *((damage, "tiff_lzw") for damage in ("exif", "xmp", "none")),  # libtiff writes no others
+    ],
+)
+def test_tags_of_a_tiff(damage: str, orientation: int, compression: str | None) -> None:
+    """A TIFF's own tags beside the pixels' are metadata too."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x0112] = orientation
+    tags[0x0132] = "2026:01:01 00:00:00"
+    if damage == "exif":
+        tags.tagtype[0x8769] = 4
+        tags[0x8769] = 0x7FFFFFF0  # a directory beyond the end
+    elif damage == "xmp":
+        tags.tagtype[0x02BC] = 7
+        tags[0x02BC] = b"\xff\xfe<x"
+    elif damage == "artist":
+        tags.tagtype[0x013B] = 7
+        tags[0x013B] = bytes(range(128, 256))
+    elif damage == "resolution":
+        tags.tagtype[0x011A] = 5
+        tags[0x011A] = TiffImagePlugin.IFDRational(0, 0)
+    content = encoded("TIFF", tiffinfo=tags, compression=compression)
+    found = decode_image(io.BytesIO(content), "image")
+    expected = upright(Image.fromarray(PIXELS), orientation)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe.jpg", b"caf\xe9.jpg", b"two\nlines.jpg", b"\x1b[1m.jpg"]
+)
+def test_names_are_any_bytes(name: bytes, tmp_path: Path) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    try:
+        Path(os.fsdecode(path)).write_bytes(jpeg.encoded())
+    except OSError:
+        pytest.skip("needs a file system that takes any bytes as a name")
+    assert decode_image(os.fsdecode(path)).size == (21, 13)
+    Path(os.fsdecode(path)).write_bytes(jpeg.encoded()[:40])
+    with pytest.raises(DataError, match="damaged") as caught:
+        decode_image(Path(os.fsdecode(path)))
+    assert str(caught.value).isprintable()
+    str(caught.value).encode()
+
+
+def test_only_plain_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match=r"pipe\.jpg: expected an image file, got a pipe"):
+        decode_image(tmp_path / "pipe.jpg")
+
+
+def test_a_file_of_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MAX_FILE_BYTES", 100)
+    (tmp_path / "large.jpg").write_bytes(jpeg.encoded())
+    with pytest.raises(ImageSizeError, match="bytes are beyond the limit of 100; scale it down"):
+        decode_image(tmp_path / "large.jpg")
