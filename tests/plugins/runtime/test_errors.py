@@ -112,14 +112,14 @@ def test_a_manifest_without_a_pipeline_is_read(
     assert library.lines("tests/probe", "open", folder) == [manifest["model"]]
 
 
-@pytest.mark.parametrize("reader", ["image", "npy", "json"])
+@pytest.mark.parametrize("reader", ["image", "npy"])
 def test_memory_that_is_not_there(reader: str, library: Build, tmp_path: Path) -> None:
     """A limit on memory stands for a machine that has less."""
     large = png.SIGNATURE + png.chunk(b"IHDR", png.header(8000, 7999, 6, 16))
     large += png.chunk(b"IDAT", b"\x78\x01" + bytes(5) * (1 << 22))
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (104857600,), }\n"
     array = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(100 << 20)
-    content = {"image": large, "npy": array, "json": b"[" + b"0," * 500_000 + b"0]"}[reader]
+    content = {"image": large, "npy": array}[reader]
     (tmp_path / "file").write_bytes(content)
     limit = 90 << 20
     done = subprocess.run(
@@ -128,7 +128,7 @@ def test_memory_that_is_not_there(reader: str, library: Build, tmp_path: Path) -
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "not enough memory" in done.stdout or "damaged" in done.stdout or done.stdout == "ok\n"
+    assert "not enough memory" in done.stdout or "it ends too early" in done.stdout
 
 
 def test_folders_that_may_not_be_read(library: Build, bundle: Path, tmp_path: Path) -> None:
