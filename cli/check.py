@@ -91,7 +91,7 @@ def check(
 
     if labels not in ("folder", "none"):
         raise UsageError(f"--labels expects folder or none, got {labels!r}")
-    files = find_images(images)
+    files = find_images(images, show.note)
     of_reference = replace(runtime, device=ref_device, provider=ref_provider)
     pair = _Pair(
         reference,

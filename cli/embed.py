@@ -46,7 +46,7 @@ def embed(
     check_table_path(output, with_columns=also is not None)
     for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):
         refuse_overwrite(file, force)
-    files = find_images(images)
+    files = find_images(images, show.note)
     with runtime.open(model) as session:
         columns = certificates_of(session) if also else ()
         reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)

@@ -47,7 +47,7 @@ def evaluate(
     from gsp_deploy.retrieval.evaluation import evaluate as run
 
     chosen = None if ranks is None else whole_numbers("--ranks", ranks)
-    dataset = open_dataset(data)
+    dataset = open_dataset(data).for_evaluation()
     with ExitStack() as stack:
         sessions = [stack.enter_context(runtime.open(model)) for model in models]
         notes = [note for session in sessions if (note := _other_data(session, data))]

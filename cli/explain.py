@@ -34,7 +34,7 @@ def explain(
     from gsp_deploy.explain import pooling_maps, write_map_panel
     from gsp_deploy.images.files import find_images, read_images
 
-    files = find_images(images)
+    files = find_images(images, show.note)
     panels = _panels(output, files[:limit])
     for panel in panels.values():
         refuse_overwrite(panel, force)

@@ -193,7 +193,7 @@ def _calibration(folder: Path | None, config: ModelConfig) -> Calibration | None
         raise UsageError(
             "a head alone is calibrated on features, not images; leave --calibrate out"
         )
-    return calibration_from_files(folder, config.preprocessing)
+    return calibration_from_files(folder, config.preprocessing, tell=show.note)
 
 
 def _quantisation_images(

@@ -40,7 +40,7 @@ def index(
 
     check_kind(kind)
     refuse_to_replace(output, force, MANIFEST, KIND)
-    files = [file.absolute() for file in find_images(images)]
+    files = [file.absolute() for file in find_images(images, show.note)]
     with runtime.open(model) as session:
         identity_of(session)  # before any image is decoded
         spec = session.info.preprocessing

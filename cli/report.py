@@ -98,7 +98,7 @@ def _pictures(reference: Path | None, model: Path | None, images: Path | None) -
         return None
     if reference is None or model is None or images is None:
         raise UsageError("pictures need all three of --reference, --model and --images")
-    files = find_images([images])
+    files = find_images([images], show.note)
     if len(files) > MOST_IMAGES:
         show.note(f"note: pictures are of the first {MOST_IMAGES:,} of {len(files):,} images")
     with ExitStack() as stack, show.status("comparing neighbours"):

@@ -57,7 +57,7 @@ def search(
         check_sheet_path(sheet)
         refuse_overwrite(sheet, force)
     opened = open_gallery(gallery)
-    files = find_images(queries)
+    files = find_images(queries, show.note)
     with runtime.open(model) as session:
         identity = identity_of(session)
         opened.identity.warn_or_refuse(identity)  # before anything is embedded

@@ -75,7 +75,7 @@ KINDS = (
     DatasetKind(
         "folder",
         "folder:PATH (or just PATH)",
-        "a folder per class; train/ and test/ sub-trees, or the first half of the classes trains",
+        "a folder per class; without train/ and test/ half of the classes trains",
         "a folder of images",
     ),
     DatasetKind(

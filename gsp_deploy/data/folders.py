@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.data.images import Dataset
 from gsp_deploy.data.records import PARTS, Record, dataset_from_records, first_half_trains
 from gsp_deploy.errors import DataError
 from gsp_deploy.images.formats import readable_suffixes
+from gsp_deploy.images.walking import walk_images
 
 # A validation part judges when there is no test part, as many published trees have only that.
 _VALIDATION = ("val", "valid", "validation")
@@ -19,45 +22,56 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
     """Read a tree with one folder a class; the folder's name is the class's.
 
     With `train/` and `test/` (or `val/`; or `query/` and `gallery/`) sub-trees these are the parts.
-    Without, the first half of the class folders in sorted order trains and the rest tests, the
-    zero-shot convention of the literature. Images may lie deeper inside a class folder; files of
-    other kinds and hidden files are passed over.
+    Without, the data set is `halved`: the first half of the class folders in sorted order trains
+    and the rest tests, the zero-shot convention of the literature. Images may be deeper inside a
+    class folder. What `walk_images` passes over, and images in no class folder, the notes count.
 
     Raises:
         DataError: the folder is missing, or no class folder in it holds an image.
     """
     folder = existing_folder(root)
-    trees = {child.name.lower(): child for child in _subfolders(folder)}
+    walk = walk_images(folder, readable_suffixes())
+    listed = [file.relative_to(folder).parts for file in walk.files]
+    trees = _trees(folder, listed)
     parts = _chosen_parts(set(trees))
-    if ("train" in parts and len(parts) > 1) or (trees and trees.keys() == parts.keys()):
+    has_parts = ("train" in parts and len(parts) > 1) or (trees and trees.keys() == parts.keys())
+    if has_parts:
+        chosen = {trees[tree]: part for tree, part in parts.items()}
         records = [
-            Record(f"{trees[tree].name}/{path}", class_name, part)
-            for tree, part in parts.items()
-            for path, class_name in _class_folder_images(trees[tree])
+            Record("/".join(path), path[1], chosen[path[0]])
+            for path in listed
+            if path[0] in chosen and len(path) > 2
         ]
     else:
-        records = first_half_trains(_class_folder_images(folder))
+        records = first_half_trains([("/".join(path), path[0]) for path in listed if len(path) > 1])
     if not records:
         raise DataError(
             f"{folder}: expected a folder per class with images "
             f"({', '.join(sorted(readable_suffixes()))}) inside, found none"
+            f"{f'; {walk.passed_over}' if walk.passed_over else ''}"
         )
-    return dataset_from_records(folder.name, folder, records)
+    notes = [str(walk.passed_over)] if walk.passed_over else []
+    if unused := len(listed) - len(records):
+        notes.append(
+            f"{counted(unused, 'image')} not used, because they are in no class folder of the "
+            f"{'parts ' + ', '.join(parts) if has_parts else 'data set'}"
+        )
+    return dataset_from_records(folder.name, folder, records, notes=notes, halved=not has_parts)
 
 
 def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     """Read a CSV with the columns `path`, `label` and, optionally, `split`.
 
     Paths are relative to the CSV's folder, or absolute. `split` is train, test (or val), query or
-    gallery; without that column the first half of the sorted labels trains. Further columns are
-    passed over.
+    gallery; without that column the data set is `halved`, and the first half of the sorted labels
+    trains. Further columns are passed over.
 
     Raises:
         DataError: the file is missing or is no such CSV (the line is named), or listed images are
             missing and `strict`.
     """
     table = Path(path).resolve()
-    records = _csv_records(table)
+    records, halved = _csv_records(table)
     notes = []
     splits = {record.part for record in records}
     if splits & {"test", "query", "gallery"} and (unused := splits & set(_VALIDATION)):
@@ -66,7 +80,9 @@ def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     kept = [
         record._replace(part=chosen[record.part]) for record in records if record.part in chosen
     ]
-    return dataset_from_records(table.stem, table.parent, kept, strict=strict, notes=notes)
+    return dataset_from_records(
+        table.stem, table.parent, kept, strict=strict, notes=notes, halved=halved
+    )
 
 
 def existing_folder(root: str | os.PathLike[str]) -> Path:
@@ -86,26 +102,21 @@ def _chosen_parts(splits: set[str]) -> dict[str, str]:
     return chosen
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
-    )
+def _trees(folder: Path, listed: Sequence[tuple[str, ...]]) -> dict[str, str]:
+    """Return the folders that hold images, by their names in lower case."""
+    trees: dict[str, str] = {}
+    for name in sorted({path[0] for path in listed if len(path) > 1}):
+        other = trees.setdefault(name.lower(), name)
+        if other != name and name.lower() in (*PARTS, *_VALIDATION):
+            raise DataError(f"{folder}: expected one {name.lower()} part, found {other} and {name}")
+    return trees
 
 
-def _class_folder_images(folder: Path) -> list[tuple[str, str]]:
-    """Return `(path below folder, class name)` of each image, classes and files sorted."""
-    return [
-        (path.relative_to(folder).as_posix(), class_folder.name)
-        for class_folder in _subfolders(folder)
-        for path in sorted(class_folder.rglob("*"))
-        if path.suffix.lower() in readable_suffixes()
-        and not path.name.startswith(".")
-        and path.is_file()
-    ]
+def _csv_records(table: Path) -> tuple[list[Record], bool]:
+    """Return the rows, and whether they are halved because the table has no column `split`.
 
-
-def _csv_records(table: Path) -> list[Record]:
-    """Return the rows with the split as written (in lower case) for the part."""
+    A row's part is its split as written, in lower case.
+    """
     try:
         with open(table, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -122,11 +133,11 @@ def _csv_records(table: Path) -> list[Record]:
         raise DataError(f"{table}: cannot be read as CSV in UTF-8 ({error})") from error
     pairs = [_path_and_label(table, line, row) for line, row in rows]
     if "split" not in columns:
-        return first_half_trains(pairs)
+        return first_half_trains(pairs), True
     return [
         Record(*pair, _split(table, line, row))
         for pair, (line, row) in zip(pairs, rows, strict=True)
-    ]
+    ], False
 
 
 def _path_and_label(table: Path, line: int, row: dict[str, str | None]) -> tuple[str, str]:

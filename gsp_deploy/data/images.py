@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,6 +144,18 @@ class LabelledImages:
             tuple(self.class_names[c] for c in wanted),
         )
 
+    def followed_by(self, other: LabelledImages) -> LabelledImages:
+        """Return both parts as one; they must share their source and have no class in common."""
+        if self.source is not other.source or set(self.class_names) & set(other.class_names):
+            raise DataError("expected two parts of one source without a class in common")
+        return LabelledImages(
+            self.source,
+            np.concatenate([self.positions, other.positions]),
+            self.ids + other.ids,
+            np.concatenate([self.labels, other.labels + self.num_classes]),
+            self.class_names + other.class_names,
+        )
+
     def fingerprint(self) -> str:
         """Return a SHA-256 over ids, labels, class names and the source's parameters.
 
@@ -167,6 +180,7 @@ class Dataset:
 
     Args:
         recall_ranks: the K of R@K that the literature reports on this data set.
+        halved: the data name no parts, so that by convention half of the classes trains.
         notes: what a reader of results should know: skipped files, classes with one image.
     """
 
@@ -176,6 +190,7 @@ class Dataset:
     query: LabelledImages | None = None
     gallery: LabelledImages | None = None
     recall_ranks: tuple[int, ...] = STANDARD_RANKS
+    halved: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -192,6 +207,18 @@ class Dataset:
             "gallery": self.gallery,
         }
         return {name: part for name, part in named.items() if part is not None}
+
+    def for_evaluation(self) -> Dataset:
+        """Return the data set as it is where nobody trains: of a halved one, every image tests."""
+        if not self.halved:
+            return self
+        return dataclasses.replace(
+            self,
+            train=self.train.subset([]),
+            test=self.train.followed_by(self.test),
+            halved=False,
+            notes=(*self.notes, "no train and test parts are named, so every image is tested"),
+        )
 
     def part(self, name: str) -> LabelledImages:
         """Return one part by name. Raises `UsageError` for one that the data set does not have."""

@@ -36,11 +36,13 @@ def dataset_from_records(
     recall_ranks: tuple[int, ...] = STANDARD_RANKS,
     strict: bool = True,
     notes: Iterable[str] = (),
+    halved: bool = False,
 ) -> Dataset:
     """Build a data set from listed files; classes are numbered in the order of the records.
 
     A listed image that is missing is refused, with the count and the first names; with
-    `strict=False` it is left out and counted in the data set's notes. Whether an image can be
+    `strict=False` it is left out and counted in the data set's notes. `halved` says that the parts
+    are a convention and not named in the data. Whether an image can be
     decoded is found out when it is read. A class with a single image is kept and noted.
 
     Raises:
@@ -61,7 +63,7 @@ def dataset_from_records(
                 "(from Python, strict=False leaves them out)"
             )
         all_notes.append(f"{message}; they are left out")
-    return _assemble(name, root, present, recall_ranks, all_notes)
+    return _assemble(name, root, present, recall_ranks, all_notes, halved)
 
 
 def first_half_trains(paths_and_classes: Sequence[tuple[str, str]]) -> list[Record]:
@@ -80,6 +82,7 @@ def _assemble(
     records: Sequence[Record],
     recall_ranks: tuple[int, ...],
     notes: list[str],
+    halved: bool,
 ) -> Dataset:
     source = ImageFiles(root, tuple(record.path for record in records))
     parts = np.array([record.part for record in records])
@@ -97,10 +100,12 @@ def _assemble(
         query = test.subset(np.flatnonzero(evaluated == "query"))
         gallery = test.subset(np.flatnonzero(evaluated == "gallery"))
         notes += _unmatched_note(query, gallery)
+    if halved:
+        notes += _single_image_note("", train.followed_by(test))
     else:
-        notes += _single_image_note("test", test)
-    notes += _single_image_note("training", train) + _shared_classes_note(train, test)
-    return Dataset(name, train, test, query, gallery, recall_ranks, tuple(notes))
+        notes += _single_image_note("test ", test) if query is None else []
+        notes += _single_image_note("training ", train) + _shared_classes_note(train, test)
+    return Dataset(name, train, test, query, gallery, recall_ranks, halved, tuple(notes))
 
 
 def _labelled(
@@ -128,7 +133,7 @@ def _single_image_note(part: str, images: LabelledImages) -> list[str]:
     single = [images.class_names[c] for c in np.flatnonzero(counts == 1)]
     if not single:
         return []
-    return [f"{len(single)} {part} class(es) have one image, which none matches: {_some(single)}"]
+    return [f"{len(single)} {part}class(es) have one image, which none matches: {_some(single)}"]
 
 
 def _unmatched_note(query: LabelledImages, gallery: LabelledImages) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +54,19 @@ class Calibration:
 
 
 def calibration_from_files(
-    folder: str | os.PathLike[str], spec: PreprocessingSpec, limit: int = DEFAULT_IMAGES
+    folder: str | os.PathLike[str],
+    spec: PreprocessingSpec,
+    limit: int = DEFAULT_IMAGES,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
     """Read up to `limit` images, evenly spaced over the sorted files below a folder.
+
+    `tell` is called with one line that counts what was passed over there.
 
     Raises:
         DataError: there is no readable image in it.
     """
-    found, _ = read_images(evenly_spaced(find_images([folder]), limit), spec)
+    found, _ = read_images(evenly_spaced(find_images([folder], tell), limit), spec)
     return Calibration(found.images, f"{len(found)} images of {Path(folder).name}", spec)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,6 +18,7 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.formats import readable_suffixes
 from gsp_deploy.images.preprocessing import load_image
+from gsp_deploy.images.walking import PassedOver, Walk, sort_out, walk_images
 
 MOST_THREADS = 8
 
@@ -140,24 +141,34 @@ def read_images(
     return ImageBatch(images, tuple(f for batch in batches for f in batch.files)), reader.failures
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def find_images(
+    paths: Iterable[str | os.PathLike[str]], tell: Callable[[str], None] = lambda line: None
+) -> list[Path]:
     """Return the image files that folders, files and glob patterns stand for.
 
-    The arguments keep their order; within a folder (searched to the bottom, linked folders
-    included) or a pattern (`**` crosses folders) files are sorted. A file that is named directly
-    is taken whatever its suffix; otherwise files that are no images and hidden ones are passed
-    over. What is found twice is returned once.
+    The arguments keep their order; within a folder (`walk_images` has the rules) or a pattern
+    (`**` crosses folders) files are sorted. A file that is named directly is taken whatever its
+    suffix. What is found twice is returned once.
+
+    Args:
+        paths: folders, files and patterns.
+        tell: is called with one line that counts what was passed over, by suffix and by folder.
 
     Raises:
         DataError: a path does not exist, or there is no image in any of them.
     """
     arguments = [os.fspath(path) for path in paths]
-    found = [file for argument in arguments for file in _expand(argument)]
+    walks = [_expand(argument) for argument in arguments]
+    passed_over = sum((walk.passed_over for walk in walks), PassedOver())
+    found = [file for walk in walks for file in walk.files]
     if not found:
         raise DataError(
             f"no image in {', '.join(arguments) or 'nothing'} "
             f"(suffixes: {', '.join(sorted(readable_suffixes()))})"
+            f"{f'; {passed_over}' if passed_over else ''}"
         )
+    if passed_over:
+        tell(str(passed_over))
     return list(dict.fromkeys(found))
 
 
@@ -189,34 +200,24 @@ def class_labels(files: Sequence[Path]) -> np.ndarray | None:
     return labels.astype(np.int64)
 
 
-def _expand(argument: str) -> list[Path]:
+def _expand(argument: str) -> Walk:
     path = Path(argument)
     if path.is_dir():
-        return _images_below(path)
+        return walk_images(path, readable_suffixes())
     if path.exists():
-        return [path]
+        return Walk((path,), PassedOver())
     if not glob.has_magic(argument):
         raise DataError(f"{argument}: no such file or folder")
     matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
     if not matches:
         raise DataError(f"{argument}: the pattern matches nothing")
-    nested = [_images_below(match) if match.is_dir() else [match] for match in matches]
-    return [file for group in nested for file in group if _is_image(file)]
-
-
-def _images_below(folder: Path) -> list[Path]:
-    """Walk a folder in sorted order; a link that leads back up is entered once."""
-    found, entered = [], set()
-    for current, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(current)
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(current, name) for name in names if _is_image(Path(name))]
-    return sorted(found)
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in readable_suffixes() and not file.name.startswith(".")
+    walks = [
+        walk_images(match, readable_suffixes())
+        if match.is_dir()
+        else sort_out([match], readable_suffixes())
+        for match in matches
+    ]
+    return Walk(
+        tuple(file for walk in walks for file in walk.files),
+        sum((walk.passed_over for walk in walks), PassedOver()),
+    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from gsp_deploy.base.environment import available_cores
 from gsp_deploy.data import Dataset, LabelledImages
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.preprocessing import fit_image
 from gsp_deploy.metrics import RetrievalMetrics, retrieval_metrics, unit_rows
 from gsp_deploy.runtime import EmbeddingSession
@@ -70,16 +70,18 @@ def evaluate(
     Args:
         sessions: one model, or the members of an ensemble (its embeddings are joined).
         dataset: where it has a gallery, its queries search that; otherwise each test image
-            searches all the others.
+            searches all the others. One that names no parts is searched whole.
         ranks: the K of R@K; None takes what the literature reports on this data set.
         progress: called with the number of images embedded since the last call.
 
     Raises:
         UsageError: there is no session, or the data set has no test images.
-        DataError: an image cannot be read.
+        DataError: the images are all of one class, or one cannot be read.
     """
+    dataset = dataset.for_evaluation()
     if not sessions or not len(dataset.test):
         raise UsageError("evaluation needs at least one model and one test image")
+    _refuse_one_class(dataset)
     ranks = tuple(ranks or dataset.recall_ranks)
     names = _names(sessions)
     parts = {
@@ -98,6 +100,16 @@ def evaluate(
         concatenated=joined,
         notes=dataset.notes,
     )
+
+
+def _refuse_one_class(dataset: Dataset) -> None:
+    searched = dataset.test if dataset.gallery is None else dataset.gallery
+    if len(np.unique(searched.labels)) < 2:
+        raise DataError(
+            f"{dataset.name}: expected images of two classes or more to search in, and all are of "
+            f"{searched.class_name(0)}; every answer would be right, so the metrics would mean "
+            "nothing"
+        )
 
 
 def embed_images(

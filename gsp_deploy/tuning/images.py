@@ -20,6 +20,21 @@ from gsp_deploy.export.quantisation import (
 FEWEST_CLASSES = 10
 
 
+def parts_for_tuning(dataset: Dataset, *, calibrates: bool) -> Dataset:
+    """Return the data set with the parts that tuning uses, where the data name none.
+
+    Where a folder of its own calibrates int8 (`calibrates` is false), every image is scored.
+    Otherwise what the model is scored on must not calibrate it: one half of the classes each.
+    """
+    if not dataset.halved or not calibrates:
+        return dataset.for_evaluation()
+    note = (
+        "no train and test parts are named: the first half of the classes calibrates int8, the "
+        "other half is scored; --calibrate FOLDER scores all"
+    )
+    return replace(dataset, halved=False, notes=(*dataset.notes, note))
+
+
 def scoring_images(dataset: Dataset, limit: int) -> Dataset:
     """Return the data set with about `limit` test images, those of evenly spaced classes.
 

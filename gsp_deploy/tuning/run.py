@@ -15,7 +15,7 @@ from gsp_deploy.data import Dataset
 from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.tuning.conditions import conditions_of, given_by
 from gsp_deploy.tuning.front import Point, front_of, points_of
-from gsp_deploy.tuning.images import CalibrationImages, scoring_images
+from gsp_deploy.tuning.images import CalibrationImages, parts_for_tuning, scoring_images
 from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.progress import Observer, Progress
 from gsp_deploy.tuning.settings import TuningSettings
@@ -87,6 +87,7 @@ def tune(
         GspDeployError: the reference itself cannot be exported.
     """
     space, settings = space or TuningSpace(), settings or TuningSettings()
+    dataset = parts_for_tuning(dataset, calibrates=settings.calibrate is None)
     workshop = _workshop(Path(checkpoint), dataset, settings)
     candidates = tuple(space.candidates(workshop.config))
     wants_int8 = any(candidate.precision == "int8" for candidate in candidates)

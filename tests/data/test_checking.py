@@ -57,7 +57,7 @@ def test_the_command_counts_names_and_fails(run, tree: Path) -> None:
     assert "unreadable  2 images" in out
     assert "train: " in err
     assert "a/1.png" in err
-    assert "1 test class(es) have one image" in err
+    assert "1 class(es) have one image" in err
     assert err.strip().splitlines()[-1].startswith("error: 2 images of ")
     code, out, _ = run("check", tree, "--json")
     document = json.loads(out)

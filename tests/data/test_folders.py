@@ -8,6 +8,7 @@ import pytest
 from gsp_deploy.data import open_dataset
 from gsp_deploy.data.folders import read_csv, read_folder
 from gsp_deploy.errors import DataError
+from gsp_deploy.images.files import find_images
 
 PutImage = Callable[[str], Path]
 
@@ -26,8 +27,63 @@ def test_the_first_half_of_the_class_folders_trains(tmp_path: Path, put_image: P
     assert dataset.test.ids == ("c/deep/z.PNG", "d/y.png")
     assert dataset.test.image(0).size == (6, 4)
     assert dataset.notes == (
-        "2 test class(es) have one image, which none matches: c, d",
-        "1 training class(es) have one image, which none matches: a",
+        "passed over 2 files: 1 .txt, 1 hidden; 1 folder: 1 .cache",
+        "3 class(es) have one image, which none matches: a, c, d",
+    )
+
+
+def test_copies_in_hidden_and_system_folders_are_no_images_of_a_class(
+    tmp_path: Path, put_image: PutImage
+) -> None:
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        put_image(name)
+        folder, file = name.split("/")
+        for hidden in (".ipynb_checkpoints", "@eaDir", "__MACOSX", "lost+found"):
+            put_image(f"{folder}/{hidden}/{file}")
+    put_image("@eaDir/a/1.png")
+    put_image("loose.png")
+    dataset = read_folder(tmp_path)
+    assert dataset.train.ids == ("cat/1.png", "cat/2.png")
+    assert dataset.test.ids == ("dog/1.png", "dog/2.png")
+    assert dataset.notes == (
+        "passed over 9 folders: 3 @eaDir, 2 .ipynb_checkpoints, 2 __MACOSX, 2 lost+found",
+        "1 image not used, because they are in no class folder of the data set",
+    )
+
+
+def test_the_readers_of_folders_find_the_same_images(tmp_path: Path, put_image: PutImage) -> None:
+    for name in ("b/1.png", "b/.x/2.png", "a/deep/@eaDir/3.png", "a/deep/4.png", "a/.5.png"):
+        put_image(name)
+    put_image("elsewhere.png").rename(tmp_path.parent / "linked.png")
+    (tmp_path / "a" / "6.png").symlink_to(tmp_path.parent / "linked.png")
+    (tmp_path / "c").symlink_to(tmp_path / "a")  # entered already: its images come once
+    dataset = read_folder(tmp_path)
+    found = [file.relative_to(tmp_path).as_posix() for file in find_images([tmp_path])]
+    assert found == ["a/6.png", "a/deep/4.png", "b/1.png"]
+    assert [*dataset.train.ids, *dataset.test.ids] == found
+
+
+def test_where_nobody_trains_all_images_of_a_plain_folder_are_tested(
+    tmp_path: Path, put_image: PutImage
+) -> None:
+    for name in ("a/1.png", "b/2.png", "c/3.png", "c/4.png"):
+        put_image(name)
+    judged = read_folder(tmp_path).for_evaluation()
+    assert len(judged.train) == 0
+    assert judged.test.ids == ("a/1.png", "b/2.png", "c/3.png", "c/4.png")
+    assert judged.test.labels.tolist() == [0, 1, 2, 2]
+    assert judged.test.class_names == ("a", "b", "c")
+    assert "no train and test parts are named, so every image is tested" in judged.notes
+
+
+def test_named_parts_stay_where_nobody_trains(tmp_path: Path, put_image: PutImage) -> None:
+    for name in ("train/a/1.png", "test/b/1.png", "extra/c/1.png"):
+        put_image(name)
+    judged = read_folder(tmp_path).for_evaluation()
+    assert judged.test.ids == ("test/b/1.png",)
+    assert (
+        "1 image not used, because they are in no class folder of the parts train, test"
+        in judged.notes
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from gsp_deploy import PreprocessingSpec
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.data import Dataset, LabelledImages, open_dataset
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.metrics import retrieval_metrics
 from gsp_deploy.retrieval.evaluation import embed_images, evaluate
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions
@@ -135,3 +135,23 @@ def test_a_built_in_set_goes_through(tmp_path: Path) -> None:
     found = evaluate([CornerColour("m.onnx", np.eye(3))], dataset)
     assert (found.images, found.classes) == (6, 3)
     assert found.fingerprint == dataset.test.fingerprint()
+
+
+def test_a_plain_folder_is_searched_whole(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        for number in range(2):
+            path = tmp_path / name / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (SIZE, SIZE), (80 * "abc".index(name), 20, 20 + number)).save(path)
+    found = evaluate([CornerColour("m", np.eye(3))], open_dataset(f"folder:{tmp_path}"))
+    assert (found.images, found.classes) == (6, 3)
+    assert found.models["m"].recall_at[1] == 1
+
+
+def test_images_of_one_class_are_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        path = tmp_path / "only" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (SIZE, SIZE)).save(path)
+    with pytest.raises(DataError, match=r"all are of only; every answer would be right"):
+        evaluate([CornerColour("m", np.eye(3))], open_dataset(f"folder:{tmp_path}"))

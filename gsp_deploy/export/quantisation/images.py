@@ -57,15 +57,17 @@ def quantisation_images(
         DataError, UsageError: there are no such images.
     """
     notes: list[str] = []
-    files = find_images([folder])
+    files = find_images([folder], notes.append)
     calibration, _ = _read_files(
         evenly_spaced(files, MOST_CALIBRATION_IMAGES), spec, Path(folder).name, notes
     )
     _note_too_few(calibration, notes)
     if validate is not None and not Path(validate).is_dir():
-        validation, labels = _read_part(open_dataset(validate).test, spec, validate)
+        validation, labels = _read_part(
+            open_dataset(validate).for_evaluation().test, spec, validate
+        )
     else:
-        found = files if validate is None else find_images([validate])
+        found = files if validate is None else find_images([validate], notes.append)
         chosen = [found[i] for i in _whole_classes(class_labels(found), len(found))]
         name = Path(folder if validate is None else validate).name
         validation, labels = _read_files(chosen, spec, name, notes)
