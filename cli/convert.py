@@ -36,15 +36,16 @@ def convert(
 ) -> None:
     """Write the authors' state dict as a checkpoint of ours, its settings inside."""
     from gsp_deploy.base.files import refuse_overwrite, sha256_of
-    from gsp_deploy.checkpoint import Provenance, read_checkpoint, save_checkpoint
+    from gsp_deploy.checkpoint import Provenance, check_runs, read_metadata, save_checkpoint
     from gsp_deploy.errors import UsageError
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: expected an output ending in .safetensors")
     refuse_overwrite(output, force)
-    if read_checkpoint(source).metadata is not None:
+    if read_metadata(source) is not None:
         raise UsageError(f"{source}: a checkpoint of ours already, which every command reads")
     model = reference.load(source)
+    check_runs(model, source)
     notes = f"converted from {source.name}, SHA-256 {sha256_of(source)}"
     save_checkpoint(model, output, Provenance(license, dataset, notes=notes))
     _report(output, model.config, json)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy import EmbeddingModel
@@ -21,6 +22,16 @@ class ReferenceOptions:
     """What the authors' state dict does not tell of its model."""
 
     backbone: Annotated[str | None, reference_option(help="timm architecture.")] = None
+    weights_key: Annotated[
+        str | None,
+        reference_option(
+            help="Which weights of a .pt, as state_dict_ema. (default: averaged before plain)"
+        ),
+    ] = None
+    prefix: Annotated[
+        str,
+        reference_option(help="Where several networks are in one state dict, how names begin."),
+    ] = ""
     image_size: Annotated[int | None, reference_option(help="Input side. (default: 224)")] = None
     mean: Annotated[
         tuple[float, float, float] | None,
@@ -77,6 +88,9 @@ class ReferenceOptions:
             pooling=self.pooling_mode,  # type: ignore[arg-type]
             max_residual=self.max_residual,
             normalize=self.normalize,
+            weights_key=self.weights_key,
+            prefix=self.prefix,
+            tell=lambda line: show.note(f"note: {line}"),
         )
 
     def _preprocessing(self) -> PreprocessingSpec | None:

@@ -15,12 +15,14 @@ from gsp_deploy.checkpoint.metadata import (
 )
 from gsp_deploy.checkpoint.reading import CheckpointContents, read_checkpoint, read_metadata
 from gsp_deploy.checkpoint.saving import save_checkpoint
+from gsp_deploy.checkpoint.trial import check_runs
 
 __all__ = [
     "METADATA_KEY",
     "CheckpointContents",
     "CheckpointMetadata",
     "Provenance",
+    "check_runs",
     "load_checkpoint",
     "parse_header",
     "read_checkpoint",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from gsp_deploy.base.words import counted
+from gsp_deploy.checkpoint.candidates import in_short, preferred
 from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError, flattened
 from gsp_deploy.model import EmbeddingModel
@@ -25,23 +28,24 @@ def read_reference_model(
     backbone: str | None,
     backbone_options: Mapping[str, Any],
     preprocessing: PreprocessingSpec | None,
+    prefix: str = "",
+    tell: Callable[[str], None] = lambda line: None,
 ) -> EmbeddingModel:
     """Build a model from a state dict that has the authors' names.
+
+    Where several heads or networks fit, those under `prefix` are taken; without one, those beside
+    each other, and averaged ones (EMA) before plain ones. `tell` is called with a line where there
+    was a choice, and with one about tensors that are not used.
 
     Raises:
         CheckpointError: there is no GSP head in it, shapes disagree, or the backbone's weights
             do not fit the named architecture.
         ConfigError: it has a backbone and none is named.
     """
-    prefix = _find_head(tensors, path)
-    head_tensors = {
-        name[len(prefix) :]: tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-        and name[len(prefix) :] in ("embed.weight", "embed.bias", "prototypes", "power")
-    }
+    place = _find_head(tensors, path, prefix, tell)
+    head_tensors = _head_at(place, tensors)
     head = _head_config(head_tensors, settings, path)
-    skipped = {prefix + name for name in (*head_tensors, *_TRAINING_ONLY)}
+    skipped = {place + name for name in (*head_tensors, *_TRAINING_ONLY)}
     rest = {name: tensor for name, tensor in tensors.items() if name not in skipped}
     if backbone is None and rest:
         raise ConfigError(
@@ -51,25 +55,51 @@ def read_reference_model(
     model = EmbeddingModel(_model_config(head, backbone, backbone_options, preprocessing))
     _load_head(model.head, head_tensors, path)
     if backbone is not None:
-        _load_backbone(model.backbone, rest, backbone, path)
+        used = _load_backbone(model.backbone, rest, backbone, path, prefix, _parent(place))
+        if unused := [name for name in rest if name not in used]:
+            tell(f"{counted(len(unused), 'tensor')} not used: {in_short(unused)}")
     return model
 
 
-def _find_head(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """Return the prefix under which both `prototypes` and `embed.weight` stand."""
+def _find_head(
+    tensors: Mapping[str, Tensor], path: Path, wanted: str, tell: Callable[[str], None]
+) -> str:
+    """Return the prefix under which both `prototypes` and `embed.weight` are."""
     prefixes = [
         name.removesuffix("prototypes")
         for name in tensors
         if name == "prototypes" or name.endswith(".prototypes")
     ]
     heads = [prefix for prefix in prefixes if f"{prefix}embed.weight" in tensors]
-    if len(heads) == 1:
-        return heads[0]
-    found = "none" if not heads else f"{len(heads)} ({', '.join(sorted(heads))})"
+    kept = [prefix for prefix in heads if prefix.startswith(wanted)] if len(heads) > 1 else heads
+    chosen = preferred({prefix: _head_at(prefix, tensors) for prefix in kept})
+    if chosen is not None:
+        if others := [prefix for prefix in kept if prefix != chosen]:
+            tell(
+                f"took the head under {chosen!r}; there are also {in_short(others)}, which "
+                "--prefix chooses"
+            )
+        return chosen
+    if heads:
+        under = f" of which {len(kept)} under {wanted!r}" if wanted else ""
+        raise CheckpointError(
+            f"{path}: expected one GSP head (`prototypes` beside `embed.weight`), "
+            f"found {len(heads)} ({in_short(sorted(heads))}){under}; choose one with --prefix"
+        )
     raise CheckpointError(
-        f"{path}: expected one GSP head (`prototypes` beside `embed.weight`), found {found}; "
-        f"the file's first names are {', '.join(list(tensors)[:4]) or 'missing'}"
+        f"{path}: expected one GSP head (`prototypes` beside `embed.weight`), found none; "
+        f"the file's first names are {', '.join(list(tensors)[:4])}"
     )
+
+
+def _head_at(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = ("embed.weight", "embed.bias", "prototypes", "power")
+    return {name: tensors[prefix + name] for name in names if prefix + name in tensors}
+
+
+def _parent(prefix: str) -> str:
+    """Return `encoder.` for `encoder.head.`, and nothing for `head.`."""
+    return "".join(re.findall(r"[^.]*\.", prefix)[:-1])
 
 
 def _head_config(
@@ -119,20 +149,41 @@ def _load_head(head: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
 
 
 def _load_backbone(
-    backbone: nn.Module, tensors: Mapping[str, Tensor], name: str, path: Path
-) -> None:
-    """Load the backbone's tensors from under whatever prefix they stand."""
+    backbone: nn.Module,
+    tensors: Mapping[str, Tensor],
+    name: str,
+    path: Path,
+    asked: str,
+    heads_parent: str,
+) -> set[str]:
+    """Load the backbone's tensors from under any prefix; return their names.
+
+    Where several prefixes hold all of them, those that the user asked for go first, then those
+    beside the head.
+    """
     wanted = backbone.state_dict()
     anchor = next(iter(wanted))
-    prefixes = {n.removesuffix(anchor) for n in tensors if n == anchor or n.endswith(f".{anchor}")}
-    for prefix in sorted(prefixes, key=len):
-        if all(f"{prefix}{key}" in tensors for key in wanted):
-            try:
-                backbone.load_state_dict({key: tensors[f"{prefix}{key}"] for key in wanted})
-            except RuntimeError as error:
-                raise CheckpointError(f"{path}: backbone {name}: {flattened(error)}") from error
-            return
-    raise CheckpointError(
-        f"{path}: expected the {len(wanted)} tensors of {name} (the first is {anchor!r}), "
-        f"found {len(tensors)} that do not fit; is it another architecture?"
-    )
+    prefixes = [n.removesuffix(anchor) for n in tensors if n == anchor or n.endswith(f".{anchor}")]
+    sets = {
+        prefix: {key: tensors[f"{prefix}{key}"] for key in wanted}
+        for prefix in prefixes
+        if all(f"{prefix}{key}" in tensors for key in wanted)
+    }
+    if not sets:
+        raise CheckpointError(
+            f"{path}: expected the {len(wanted)} tensors of {name} (the first is {anchor!r}), "
+            f"found {len(tensors)} that do not fit; is it another architecture?"
+        )
+    sets = {prefix: found for prefix, found in sets.items() if prefix.startswith(asked)} or sets
+    sets = {prefix: s for prefix, s in sets.items() if _parent(prefix) == heads_parent} or sets
+    chosen = preferred(sets)
+    if chosen is None:
+        raise CheckpointError(
+            f"{path}: expected the weights of one {name}, found {len(sets)} "
+            f"({in_short([repr(prefix) for prefix in sorted(sets)])}); choose one with --prefix"
+        )
+    try:
+        backbone.load_state_dict(sets[chosen])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: backbone {name}: {flattened(error)}") from error
+    return {chosen + key for key in wanted}

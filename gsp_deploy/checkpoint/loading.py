@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ def load_checkpoint(
     pooling: PoolingMode | None = None,
     max_residual: bool | None = None,
     normalize: bool | None = None,
+    weights_key: str | None = None,
+    prefix: str = "",
+    tell: Callable[[str], None] = warnings.warn,
 ) -> EmbeddingModel:
     """Load a checkpoint of ours, or the authors' state dict, as a model in eval mode on the CPU.
 
@@ -50,6 +54,12 @@ def load_checkpoint(
         pooling: `gap`, `gmp` or `gem`; the authors' is `gmp`, or `gem` where there is a `power`.
         max_residual: add the embedding of the maxima, as the authors' TensorFlow layer may.
         normalize: L2-normalise the embedding, as the authors do.
+        weights_key: which of several sets of weights in a `.pt` file is wanted, as
+            `state_dict_ema`; None takes averaged weights before plain ones, as timm does.
+        prefix: where a state dict has several heads or networks, how the names of those that are
+            wanted begin.
+        tell: is called with a line about each choice that was made, and about unused tensors;
+            left out, the line is a warning.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, or does not fit its config.
@@ -65,10 +75,19 @@ def load_checkpoint(
         "normalize": normalize,
     }
     given = {name: value for name, value in head_settings.items() if value is not None}
-    contents = read_checkpoint(path)
+    contents = read_checkpoint(path, weights_key)
+    for note in contents.notes:
+        tell(note)
     if contents.metadata is None:
         model = read_reference_model(
-            contents.tensors, Path(path), given, backbone, backbone_options or {}, preprocessing
+            contents.tensors,
+            Path(path),
+            given,
+            backbone,
+            backbone_options or {},
+            preprocessing,
+            prefix,
+            tell,
         )
     else:
         _refuse_backbone_options(path, backbone, backbone_options, preprocessing)

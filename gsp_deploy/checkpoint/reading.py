@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gsp_deploy.artifact.kind import ONNX, kind_of
+from gsp_deploy.checkpoint.candidates import choose_weights
 from gsp_deploy.checkpoint.integrity import damaged_record, digest_of
 from gsp_deploy.checkpoint.metadata import DIGEST, METADATA_KEY, CheckpointMetadata, parse_header
 from gsp_deploy.errors import CheckpointError, brief, reason_of
@@ -33,27 +34,40 @@ _WEIGHT_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class CheckpointContents:
-    """A checkpoint file as it is: its tensors and, when it is one of ours, what it says."""
+    """A checkpoint file as it is: its tensors and, when it is one of ours, what it says.
+
+    `notes` are lines about which of several sets of weights was taken.
+    """
 
     tensors: Mapping[str, Tensor]
     metadata: CheckpointMetadata | None
+    notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointContents:
+def read_checkpoint(
+    path: str | os.PathLike[str], weights_key: str | None = None
+) -> CheckpointContents:
     """Read a checkpoint file without building a model.
 
+    Args:
+        path: `.safetensors`, `.pt` or `.pth`.
+        weights_key: where a training script saved several sets of weights, the key of the one
+            that is wanted (`state_dict_ema`, `ema.module`); None takes averaged weights (EMA)
+            before plain ones, as timm does.
+
     Raises:
-        CheckpointError: the file is missing, damaged or hostile, or holds NaN or infinity.
+        CheckpointError: the file is missing, damaged or hostile, holds NaN or infinity, or holds
+            several sets of weights of which none is to be preferred.
             Damage of every bit is told where there is a digest (`save_checkpoint` writes one) or
             a checksum (PyTorch's archives have them); safetensors of others have neither.
     """
-    tensors, header = _read(Path(path))
+    tensors, header, notes = _read(Path(path), weights_key)
     metadata = None
     if header is not None:
         metadata = parse_header(header, path)
         _check_digest(tensors, header, path)
     _check_tensors(tensors, path)
-    return CheckpointContents(tensors, metadata)
+    return CheckpointContents(tensors, metadata, notes)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
@@ -73,14 +87,22 @@ def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
     return None if header is None else parse_header(header, path)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """Return the tensors and, for a checkpoint of ours, its metadata header."""
+def _read(
+    path: Path, weights_key: str | None
+) -> tuple[Mapping[str, Tensor], str | None, tuple[str, ...]]:
+    """Return the tensors, for a checkpoint of ours its metadata header, and what to say of both."""
     _check_kind(path)
     if path.suffix != SAFETENSORS:
-        return _read_state_dict(path), None
+        chosen = choose_weights(_read_pickled(path), weights_key, path)
+        return chosen.tensors, None, chosen.notes
+    if weights_key is not None:
+        raise CheckpointError(
+            f"{path}: a safetensors file holds one set of weights without a key; leave "
+            "--weights-key out, or choose among its names with --prefix"
+        )
     with _whole(path) as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        return tensors, _header(stream)
+        return tensors, _header(stream), ()
 
 
 def _check_kind(path: Path) -> None:
@@ -110,7 +132,7 @@ def _header(stream: Any) -> str | None:
     return header
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
+def _read_pickled(path: Path) -> Mapping[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a hostile file's protocol; the error says enough
@@ -127,12 +149,9 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path}: not as it was saved (the checksum of {brief(record)} differs); fetch or copy "
             "it again"
         )
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(data, Mapping) and isinstance(data.get(wrapper), Mapping):
-            data = data[wrapper]
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{path}: expected a state dict, got {type(data).__name__}")
-    return {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
+    return data
 
 
 def _check_digest(tensors: Mapping[str, Tensor], header: str, path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,124 @@
+"""Choosing among the sets of weights in one file: plain and averaged, student and teacher.
+
+The rule, as timm's own loader has it: averaged weights (EMA) go before plain ones. Where that
+leaves more than one set, nothing is guessed: the error names them all, and an option chooses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gsp_deploy.errors import CheckpointError
+
+# How deep a training script nests a state dict, with room to spare: {"model": {"state_dict": ...}}.
+_DEEPEST = 4
+# What an optimiser and its like keep: tensors that are no weights of the model.
+_OF_TRAINING = re.compile(r"(optim|sched|scaler|rng|callback|hyper_param|loops)", re.IGNORECASE)
+_AVERAGED = re.compile(r"(^|[._])ema([._]|$)", re.IGNORECASE)
+_USUAL = ("state_dict", "model_state_dict", "model")
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True)
+class ChosenWeights:
+    """The weights that were taken, and lines about the choice that the user should read."""
+
+    tensors: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def choose_weights(data: Mapping[Any, Any], weights_key: str | None, path: object) -> ChosenWeights:
+    """Return one set of weights of what a training script saved.
+
+    Args:
+        data: the file's contents; a set of weights is a mapping that holds tensors itself.
+        weights_key: the key of the set that is wanted, with dots where it is nested; None chooses
+            by the rule.
+        path: the file, for messages.
+
+    Raises:
+        CheckpointError: there is no set, none under the key, or several that the rule leaves.
+    """
+    found = dict(_sets("", data, 0))
+    if weights_key is not None:
+        if weights_key not in found:
+            raise CheckpointError(
+                f"{path}: expected weights under the key {weights_key!r}, and "
+                f"{_what_is_there(found, data)}"
+            )
+        return ChosenWeights(found[weights_key])
+    heads = {key: tensors for key, tensors in found.items() if _has_head(tensors)}
+    key = preferred(heads or found)
+    if key is None:
+        raise CheckpointError(
+            f"{path}: expected one set of weights, and {_what_is_there(found, data)}"
+            f"{'; choose one with --weights-key' if found else ''}"
+        )
+    others = [name for name in found if name != key]
+    if others:
+        note = (
+            f"took the weights under {_named(key)}; there are also those under "
+            f"{in_short([_named(name) for name in others])}, which --weights-key chooses"
+        )
+        return ChosenWeights(found[key], (note,))
+    if key not in ("", *_USUAL):
+        return ChosenWeights(found[key], (f"took the weights under {_named(key)}",))
+    return ChosenWeights(found[key])
+
+
+def preferred(candidates: Mapping[str, Mapping[str, Tensor]]) -> str | None:
+    """Return the only candidate, or the only averaged one, or the first of equal ones.
+
+    None where there is no such candidate.
+    """
+    averaged = [name for name in candidates if _AVERAGED.search(name)]
+    names = sorted(averaged or candidates, key=lambda name: (len(name), name))
+    if not names:
+        return None
+    first = candidates[names[0]]
+    return names[0] if all(_are_equal(first, candidates[name]) for name in names[1:]) else None
+
+
+def _sets(key: str, data: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield each mapping that holds tensors, by its dotted key, in the order of the file."""
+    tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
+    # A lone counter beside nested sets is no set itself: {"step": tensor(3), "model": {...}}.
+    if any(tensor.ndim for tensor in tensors.values()):
+        yield key, tensors
+    if depth < _DEEPEST:
+        for name, value in data.items():
+            if isinstance(value, Mapping) and not _OF_TRAINING.search(str(name)):
+                yield from _sets(f"{key}.{name}" if key else str(name), value, depth + 1)
+
+
+def _has_head(tensors: Mapping[str, Tensor]) -> bool:
+    return any(name == "prototypes" or name.endswith(".prototypes") for name in tensors)
+
+
+def _are_equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(tensor, second[name]) for name, tensor in first.items()
+    )
+
+
+def _what_is_there(found: Mapping[str, object], data: Mapping[Any, Any]) -> str:
+    if found:
+        return f"there are weights under {in_short([_named(key) for key in found])}"
+    keys = [str(key) for key in data]
+    return f"there are none: the file's keys are {in_short(keys)}" if keys else "the file is empty"
+
+
+def _named(key: str) -> str:
+    return key or "no key (the top level)"
+
+
+def in_short(names: Sequence[str]) -> str:
+    """Return the first few names of a list, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

@@ -1,0 +1,59 @@
+"""One image through a model: weights can fit every shape and still make a model that cannot run."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from gsp_deploy.errors import CheckpointError, flattened
+from gsp_deploy.model import EmbeddingModel
+
+_FEATURE_SIDE = 7
+
+
+@torch.inference_mode()
+def check_runs(model: EmbeddingModel, path: str | os.PathLike[str]) -> None:
+    """Embed one image of noise, or one feature map where the model is a head alone.
+
+    Args:
+        model: in eval mode.
+        path: the file that the weights are from, for messages.
+
+    Raises:
+        CheckpointError: the backbone yields no feature map `(1, C, height, width)`, the model
+            fails, or the embedding holds NaN or infinity.
+    """
+    inputs = _one_input(model)
+    size = "x".join(str(side) for side in inputs.shape[2:])
+    try:
+        features = model.features(inputs)
+        if features.ndim != 4:
+            raise CheckpointError(
+                f"{path}: backbone {model.config.backbone} yields {tuple(features.shape)} for one "
+                "image, and the pooling needs a feature map (1, channels, height, width); choose "
+                "a backbone that keeps one"
+            )
+        embedding = model(inputs).embedding
+    except CheckpointError:
+        raise
+    except Exception as error:  # a backbone raises whatever a size that it is not made for leads to
+        raise CheckpointError(
+            f"{path}: the model cannot embed an image of {size} ({flattened(error)}); pass the "
+            "--image-size that it was trained at"
+        ) from error
+    if not torch.isfinite(embedding).all():
+        raise CheckpointError(
+            f"{path}: the model embeds an image of {size} as NaN or infinity; are these the "
+            "weights of a run that diverged?"
+        )
+
+
+def _one_input(model: EmbeddingModel) -> Tensor:
+    draw = torch.Generator().manual_seed(0)
+    spec = model.config.preprocessing
+    if spec is None:
+        shape: tuple[int, ...] = (1, model.config.head.in_channels, _FEATURE_SIDE, _FEATURE_SIDE)
+        return torch.rand(shape, generator=draw)
+    return torch.randn((1, 3, spec.height, spec.width), generator=draw)

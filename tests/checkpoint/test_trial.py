@@ -1,0 +1,48 @@
+"""A model whose weights fit and that cannot embed an image is found out with one image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gsp_deploy.checkpoint import check_runs
+from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.errors import CheckpointError
+from gsp_deploy.model import EmbeddingModel
+
+
+def model_of(backbone: str, channels: int, side: int) -> EmbeddingModel:
+    torch.manual_seed(0)
+    spec = PreprocessingSpec(side, side)
+    return EmbeddingModel(ModelConfig(backbone, GSPConfig(channels, 8, 4), spec)).eval()
+
+
+def test_models_that_run_pass() -> None:
+    check_runs(model_of("test_resnet", 96, 40), "m.pt")
+    check_runs(EmbeddingModel(ModelConfig("features", GSPConfig(5, 8, 4), None)).eval(), "m.pt")
+
+
+def test_a_backbone_without_a_feature_map_is_refused() -> None:
+    model = model_of("test_vit", 64, 160)
+    with pytest.raises(CheckpointError, match=r"m.pt: backbone test_vit yields \(1, 101, 64\)"):
+        check_runs(model, "m.pt")
+
+
+def test_a_size_that_the_backbone_is_not_made_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("kernel size\ncannot be greater than the input")
+
+    model = model_of("test_resnet", 96, 40)
+    monkeypatch.setattr(model.backbone, "forward_features", fail)
+    with pytest.raises(CheckpointError, match=r"an image of 40x40 \(kernel size cannot.*--image-s"):
+        check_runs(model, "m.pt")
+
+
+def test_an_embedding_of_nan_is_refused() -> None:
+    model = model_of("test_resnet", 96, 40)
+    with torch.no_grad():
+        model.head.embed.weight.fill_(torch.finfo(torch.float32).max)
+    with pytest.raises(CheckpointError, match="as NaN or infinity"):
+        check_runs(model, "m.pt")
