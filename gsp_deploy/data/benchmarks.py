@@ -10,8 +10,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gsp_deploy.data.folders import existing_folder
+from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.data.images import Dataset
+from gsp_deploy.data.layouts import root_with
 from gsp_deploy.data.records import Record, dataset_from_records
 from gsp_deploy.errors import DataError
 
@@ -32,7 +33,7 @@ def read_cub(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
         DataError: an annotation file is missing or damaged, or listed images are missing
             (`strict`; otherwise they are left out and noted).
     """
-    folder = _root_with(root, "images.txt", "CUB_200_2011", _CUB_LAYOUT)
+    folder = root_with(root, ["images.txt"], _CUB_LAYOUT)
     labels_file = folder / "image_class_labels.txt"
     paths = {row[0]: row[1] for row in _rows(folder / "images.txt", 2, _CUB_LAYOUT)}
     classes = {row[0]: row[1] for row in _rows(labels_file, 2, _CUB_LAYOUT)}
@@ -55,7 +56,7 @@ def read_products(root: str | os.PathLike[str], *, strict: bool = True) -> Datas
     Raises:
         DataError: as `read_cub`.
     """
-    folder = _root_with(root, "Ebay_train.txt", "Stanford_Online_Products", _PRODUCTS_LAYOUT)
+    folder = root_with(root, ["Ebay_train.txt"], _PRODUCTS_LAYOUT)
     records = [
         Record(path, f"{path.split('/')[0].removesuffix('_final')}_{class_id}", part)
         for part in ("train", "test")
@@ -70,12 +71,11 @@ def read_in_shop(root: str | os.PathLike[str], *, strict: bool = True) -> Datase
     Raises:
         DataError: as `read_cub`.
     """
-    folder = existing_folder(root)
-    names = ("Eval/list_eval_partition.txt", "list_eval_partition.txt")
-    table = next((folder / name for name in names if (folder / name).is_file()), None)
-    if table is None:
-        raise DataError(f"{folder}: {names[0]} is missing; expected {_IN_SHOP_LAYOUT}")
-    images = folder / "Img" if (folder / "Img" / "img").is_dir() else folder
+    names = ("Eval/list_eval_partition.txt", "Anno/list_eval_partition.txt",
+             "list_eval_partition.txt")  # fmt: skip
+    folder = root_with(root, names, _IN_SHOP_LAYOUT)
+    table = next(folder / name for name in names if (folder / name).is_file())
+    images = _in_shop_images(folder)
     promised = "".join(_lines(table, _IN_SHOP_LAYOUT)[:1]).strip()
     rows = _rows(table, 3, _IN_SHOP_LAYOUT, skip=2)
     if promised != str(len(rows)):
@@ -96,18 +96,17 @@ def _by_item(row: Sequence[str]) -> tuple[str, str]:
     return row[1], row[0]
 
 
-def _root_with(root: str | os.PathLike[str], file: str, usual_name: str, layout: str) -> Path:
-    """Return the folder that holds `file`: `root` itself, or the usual name inside it."""
-    folder = existing_folder(root)
-    for candidate in (folder, folder / usual_name):
-        if (candidate / file).is_file():
+def _in_shop_images(folder: Path) -> Path:
+    """Return the folder that the listed paths `img/...` are below."""
+    for candidate in (folder / "Img", folder, folder.parent / "Img", folder.parent):
+        if (candidate / "img").is_dir():
             return candidate
-    raise DataError(f"{folder}: {file} is missing; expected {layout}")
+    return folder
 
 
 def _lines(path: Path, layout: str) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_regular_text(path).splitlines()
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing; expected {layout}") from error
     except (OSError, UnicodeDecodeError) as error:

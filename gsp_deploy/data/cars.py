@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import scipy.io
-
-from gsp_deploy.data.folders import existing_folder
 from gsp_deploy.data.images import Dataset
+from gsp_deploy.data.layouts import missing, root_with
+from gsp_deploy.data.matlab import read_matlab
 from gsp_deploy.data.records import Record, dataset_from_records
 from gsp_deploy.errors import DataError
 
@@ -21,6 +19,12 @@ _LAYOUT = (
     "cars_annos.mat beside car_ims/, or cars_train/ and cars_test/ with devkit/cars_train_annos.mat"
     ", devkit/cars_meta.mat and cars_test_annos_withlabels.mat"
 )
+_WHOLE, _TRAIN, _TEST = (
+    "cars_annos.mat", "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
+)  # fmt: skip
+_UNLABELLED = "cars_test_annos.mat"
+# Where mirrors put the devkit's files, below the folder that holds the images.
+_DEVKITS = ("devkit", "car_devkit/devkit", "car_devkit", "")
 
 
 class _Car(NamedTuple):
@@ -31,15 +35,19 @@ class _Car(NamedTuple):
 def read_cars(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     """Read Cars196: classes 1 to 98 train, 99 to 196 test, from either published layout.
 
-    The classification split into cars_train/ and cars_test/ plays no part here.
+    Mirrors nest both: below `stanford_cars/`, or with the images in `cars_train/cars_train/`. The
+    classification split into cars_train/ and cars_test/ plays no part here.
 
     Raises:
-        DataError: an annotation file is missing or damaged, or listed images are missing
-            (`strict`; otherwise they are left out and noted).
+        DataError: an annotation file is missing or damaged, the images are those of the other
+            layout, or listed images are missing (`strict`; otherwise they are left out and noted).
     """
-    folder = existing_folder(root)
-    whole = folder / "cars_annos.mat"
-    cars, names = _read_whole(whole) if whole.is_file() else _read_devkit(folder)
+    marks = [*(f"{kit}/{_TRAIN}" if kit else _TRAIN for kit in _DEVKITS), _WHOLE]
+    folder = root_with(root, marks, _LAYOUT)
+    if (folder / _WHOLE).is_file() and not _has_devkit(folder):
+        cars, names = _read_whole(folder)
+    else:
+        cars, names = _read_devkit(folder)
     records = [
         Record(
             car.path,
@@ -51,51 +59,69 @@ def read_cars(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     return dataset_from_records("cars", folder, records, strict=strict)
 
 
-def _read_whole(path: Path) -> tuple[list[_Car], list[str]]:
-    contents = _load(path)
+def _has_devkit(folder: Path) -> bool:
+    """Whether the other layout is there as well, and the images are its own."""
+    kit = all(any((folder / kit / name).is_file() for kit in _DEVKITS) for name in (_TRAIN, _TEST))
+    return kit and not (folder / "car_ims").is_dir()
+
+
+def _read_whole(folder: Path) -> tuple[list[_Car], list[str]]:
+    if not (folder / "car_ims").is_dir() and (folder / "cars_train").is_dir():
+        raise DataError(
+            f"{folder}: {_WHOLE} lists the images of car_ims/, and there are cars_train/ and "
+            f"cars_test/, which number them otherwise; add car_ims/, or put {_TRAIN} and {_TEST} "
+            "and cars_meta.mat into devkit/"
+        )
+    path = folder / _WHOLE
+    contents = read_matlab(path, ("relative_im_path", "class"))
     return _cars(path, contents, "relative_im_path", ""), _class_names(path, contents)
 
 
 def _read_devkit(folder: Path) -> tuple[list[_Car], list[str]]:
-    train = _find(folder, "cars_train_annos.mat")
-    test = _find(folder, "cars_test_annos_withlabels.mat")
-    meta = _find(folder, "cars_meta.mat")
-    cars = _cars(train, _load(train), "fname", "cars_train/")
-    cars += _cars(test, _load(test), "fname", "cars_test/")
-    return cars, _class_names(meta, _load(meta))
+    train, test, meta = _find(folder, _TRAIN), _find(folder, _TEST), _find(folder, "cars_meta.mat")
+    cars = []
+    for path, images in ((train, "cars_train"), (test, "cars_test")):
+        contents = read_matlab(path, ("fname", "class"))
+        cars += _cars(path, contents, "fname", _nested(folder, images))
+    return cars, _class_names(meta, read_matlab(meta, ()))
+
+
+def _nested(folder: Path, name: str) -> str:
+    """Return the folder of the images with its slash: Kaggle's is twice as deep."""
+    return f"{name}/{name}/" if (folder / name / name).is_dir() else f"{name}/"
 
 
 def _find(folder: Path, name: str) -> Path:
-    for path in (folder / "devkit" / name, folder / name):
-        if path.is_file():
-            return path
-    raise DataError(f"{folder}: {name} is missing; expected {_LAYOUT}")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return scipy.io.loadmat(str(path), simplify_cells=True)
-    # A damaged file makes scipy raise what it happens to trip over, zlib.error and TypeError too.
-    except Exception as error:
+    for kit in _DEVKITS:
+        if (folder / kit / name).is_file():
+            return folder / kit / name
+    if name == _TEST and any((folder / kit / _UNLABELLED).is_file() for kit in _DEVKITS):
         raise DataError(
-            f"{path}: not a MATLAB file that scipy can read ({error}); unpack the archive again"
-        ) from error
+            f"{folder}: {_UNLABELLED} does not say the classes of the test images; "
+            f"put {_TEST} beside it"
+        )
+    raise missing(folder, name, _LAYOUT)
 
 
 def _cars(path: Path, contents: dict[str, Any], path_field: str, prefix: str) -> list[_Car]:
-    try:
-        annotations = np.atleast_1d(contents["annotations"])
-        return [_Car(int(each["class"]), prefix + str(each[path_field])) for each in annotations]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    cars = []
+    for entry in contents.get("annotations", []):
+        number, name = entry.get("class"), entry.get(path_field)
+        if not isinstance(number, int) or not isinstance(name, str):
+            break
+        cars.append(_Car(number, prefix + name))
+    if not cars or len(cars) != len(contents["annotations"]):
         raise DataError(
-            f"{path}: expected annotations with {path_field} and class, could not find {error}"
-        ) from error
+            f"{path}: expected annotations with {path_field} and class, of {len(cars) + 1} or more "
+            "images; unpack the archive again"
+        )
+    return cars
 
 
 def _class_names(path: Path, contents: dict[str, Any]) -> list[str]:
     if "class_names" not in contents:
         raise DataError(f"{path}: expected the variable class_names, which is missing")
-    return [str(name) for name in np.atleast_1d(contents["class_names"])]
+    return list(contents["class_names"])
 
 
 def _name_of(car: _Car, names: Sequence[str], folder: Path) -> str:

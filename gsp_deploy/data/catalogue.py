@@ -16,6 +16,7 @@ from gsp_deploy.data.benchmarks import (
     read_in_shop,
     read_products,
 )
+from gsp_deploy.data.cars import read_cars
 from gsp_deploy.data.folders import read_csv, read_folder
 from gsp_deploy.data.images import STANDARD_RANKS, Dataset
 from gsp_deploy.errors import MissingCapabilityError, UsageError
@@ -139,16 +140,10 @@ def _open_fashion(options: str) -> Dataset:
     return fashion_dataset(_settings(FashionSettings, "fashion", options))
 
 
-def _read_cars(path: Path, strict: bool) -> Dataset:
-    with _optional_packages():
-        from gsp_deploy.data.cars import read_cars
-    return read_cars(path, strict=strict)
-
-
 _BUILT_IN: dict[str, Callable[[str], Dataset]] = {"glyphs": _open_glyphs, "fashion": _open_fashion}
 _READERS: dict[str, Callable[[Path, bool], Dataset]] = {
     "cub": lambda path, strict: read_cub(path, strict=strict),
-    "cars": _read_cars,
+    "cars": lambda path, strict: read_cars(path, strict=strict),
     "sop": lambda path, strict: read_products(path, strict=strict),
     "inshop": lambda path, strict: read_in_shop(path, strict=strict),
     "folder": lambda path, strict: read_folder(path),

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from gsp_deploy.base.inputs import require_regular
 from gsp_deploy.base.words import counted
 from gsp_deploy.data.images import Dataset
 from gsp_deploy.data.records import PARTS, Record, dataset_from_records, first_half_trains
@@ -118,6 +119,7 @@ def _csv_records(table: Path) -> tuple[list[Record], bool]:
     A row's part is its split as written, in lower case.
     """
     try:
+        require_regular(table)
         with open(table, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             columns = reader.fieldnames or []

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
+_MOST_DIMS = 8
+# A gzip file does not say how much it unpacks to; the family's largest is 188 MB.
+_MOST_BYTES = 1 << 30
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -21,20 +27,30 @@ def read_idx(path: Path) -> np.ndarray:
         DataError: the file is missing, damaged, or holds something other than unsigned bytes.
     """
     try:
-        raw = path.read_bytes()
-        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with open_regular(path) as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            return _array(path, gzip.open(raw) if packed else raw)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); install it again") from error
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTE:
-        raise DataError(f"{path}: expected an IDX file of unsigned bytes, got {data[:4]!r}")
-    header = 4 + 4 * data[3]
-    if len(data) < header:
+
+
+def _array(path: Path, stream: IO[bytes]) -> np.ndarray:
+    """Read the header, then no more than it promises and one byte."""
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _UNSIGNED_BYTE or head[3] > _MOST_DIMS:
+        raise DataError(f"{path}: expected an IDX file of unsigned bytes, got {head!r}")
+    sizes = stream.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
         raise DataError(f"{path}: the file ends within its header; install it again")
-    shape = struct.unpack(f">{data[3]}I", data[4:header])
-    if len(data) - header != np.prod(shape, dtype=np.int64):
+    shape = struct.unpack(f">{head[3]}I", sizes)
+    promised = math.prod(shape)
+    data = stream.read(min(promised, _MOST_BYTES) + 1)
+    if len(data) != promised:
         raise DataError(
-            f"{path}: expected {shape} bytes of content, got {len(data) - header}; install it again"
+            f"{path}: expected {shape} bytes of content, got "
+            f"{'more' if len(data) > promised else len(data)}; install it again"
         )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)

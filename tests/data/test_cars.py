@@ -78,3 +78,57 @@ def test_cars_names_what_is_missing_or_damaged(tmp_path: Path, put_image: PutIma
     save_annotations(whole, "relative_im_path", rows, class_names=NAMES)
     with pytest.raises(DataError, match="class 197, but 196 classes have names"):
         open_dataset(f"cars:{tmp_path}")
+
+
+def put_devkit(root: Path, put_image: PutImage, images: str, kit: str) -> None:
+    """Write two images of each half and their tables, as the devkit's layout has them."""
+    for half, labels in (("train", (1, 150)), ("test", (2, 151))):
+        for number in (1, 2):
+            put_image(f"{root.name}/{images.format(half)}/{number:05d}.jpg")
+        name = "cars_train_annos.mat" if half == "train" else "cars_test_annos_withlabels.mat"
+        rows = [(f"{number:05d}.jpg", c) for number, c in zip((1, 2), labels, strict=True)]
+        save_annotations(root / kit / name, "fname", rows)
+    scipy_io.savemat(root / kit / "cars_meta.mat", {"class_names": NAMES})
+
+
+@pytest.mark.parametrize(
+    ("images", "kit"),
+    [
+        ("cars_{0}", "devkit"),
+        ("cars_{0}/cars_{0}", "devkit"),
+        ("cars_{0}/cars_{0}", "car_devkit/devkit"),
+    ],
+)
+def test_mirrors_of_the_devkit_layout(
+    tmp_path: Path, put_image: PutImage, images: str, kit: str
+) -> None:
+    put_devkit(tmp_path / "stanford_cars", put_image, images, kit)
+    for place in (tmp_path, tmp_path / "stanford_cars"):
+        dataset = open_dataset(f"cars:{place}")
+        assert dataset.train.ids == (
+            f"{images.format('train')}/00001.jpg",
+            f"{images.format('test')}/00001.jpg",
+        )
+        assert len(dataset.test) == 2
+        assert dataset.test.image(0).size == (6, 4)
+
+
+def test_the_tables_of_one_layout_with_the_images_of_the_other(
+    tmp_path: Path, put_image: PutImage
+) -> None:
+    rows = [(f"car_ims/{number:06d}.jpg", 1) for number in range(1, 5)]
+    save_annotations(tmp_path / "cars_annos.mat", "relative_im_path", rows, class_names=NAMES)
+    for half in ("train", "test"):
+        put_image(f"cars_{half}/cars_{half}/00001.jpg")
+    with pytest.raises(DataError, match=r"lists the images of car_ims/, and there are cars_train/"):
+        open_dataset(f"cars:{tmp_path}")
+
+
+def test_test_images_without_labels_are_told_from_missing_tables(
+    tmp_path: Path, put_image: PutImage
+) -> None:
+    root = tmp_path / "stanford_cars"
+    put_devkit(root, put_image, "cars_{0}", "devkit")
+    (root / "devkit/cars_test_annos_withlabels.mat").rename(root / "devkit/cars_test_annos.mat")
+    with pytest.raises(DataError, match=r"cars_test_annos\.mat does not say the classes"):
+        open_dataset(f"cars:{tmp_path}")
