@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from gsp_deploy.base.inputs import NotRegularError, require_regular
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import UsageError
 
@@ -66,6 +67,11 @@ def check_readable(path: Path) -> None:
         raise UsageError(f"{path}: no such file or folder") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        try:
+            require_regular(path)
+        except NotRegularError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
     entering = os.X_OK if stat.S_ISDIR(mode) else 0
     if not os.access(path, os.R_OK | entering):
         raise UsageError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")

@@ -97,8 +97,12 @@ class ReferenceOptions:
         """Return what the images go through, or None where nothing is said of it."""
         from gsp_deploy.config import PreprocessingSpec
 
-        asked = {"mean": self.mean, "std": self.std, "crop_ratio": self.crop_ratio}
-        asked["pipeline"] = self.pipeline
+        asked = {
+            "mean": self.mean,
+            "std": self.std,
+            "crop_ratio": self.crop_ratio,
+            "pipeline": self.pipeline,
+        }
         given = {name: value for name, value in asked.items() if value is not None}
         if self.image_size is None and not given:
             return None

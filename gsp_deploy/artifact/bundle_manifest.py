@@ -70,6 +70,8 @@ class BundledArtifact:
         for name in (self.file, self.plugin):
             if name is not None:
                 check_inside(name)
+        if self.fixed_batch is not None and self.fixed_batch < 1:
+            raise ConfigError(f"fixed_batch must be at least 1, got {self.fixed_batch}")
         if not 0 <= self.max_cosine_distance < math.inf:
             raise ConfigError(
                 f"max_cosine_distance must be at least 0, got {self.max_cosine_distance}"
@@ -121,6 +123,8 @@ class BundleManifest:
         object.__setattr__(self, "artifacts", tuple(self.artifacts))
         if not self.artifacts:
             raise ConfigError("a bundle has at least one artifact")
+        if self.embedding_dim < 1:
+            raise ConfigError(f"embedding_dim must be at least 1, got {self.embedding_dim}")
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON with sorted keys."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.base.moves import move_together
 from gsp_deploy.base.scratch import scratch_beside
 from gsp_deploy.errors import UsageError
@@ -68,8 +69,8 @@ def write_document(path: Path, kind: str, data: Mapping[str, Any], version: int 
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as stream:
+    """Return the SHA-256 of a file's bytes, in hexadecimal; a pipe or a device is not opened."""
+    with open_regular(path) as stream:
         digest = hashlib.sha256()
         while block := stream.read(1 << 20):
             digest.update(block)

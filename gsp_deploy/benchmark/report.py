@@ -14,6 +14,7 @@ import numpy as np
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.base.environment import Environment
 from gsp_deploy.base.files import write_document
+from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.benchmark.gpu.result import GpuResult, read_nested
 from gsp_deploy.benchmark.settings import BenchmarkSettings
@@ -191,7 +192,7 @@ def read_report(path: Path) -> BenchmarkReport:
         UsageError: the file is missing, damaged, or no such document.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_regular_text(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot read it ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy.artifact.bundle_manifest import Golden
+from gsp_deploy.base.inputs import read_array
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
-from gsp_deploy.errors import DataError
+from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.images.files import evenly_spaced, find_images
 from gsp_deploy.images.preprocessing import decode_image, fit_image
 
@@ -82,21 +83,24 @@ def read_golden(folder: Path, golden: Golden) -> tuple[np.ndarray, np.ndarray]:
         DataError: they are damaged, or do not belong together.
     """
     try:
-        images = np.load(folder / golden.images, allow_pickle=False)
-        embeddings = np.load(folder / golden.embeddings, allow_pickle=False)
+        images = read_array(folder / golden.images)
+        embeddings = read_array(folder / golden.embeddings)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"{folder}: the golden arrays are damaged; copy the bundle again"
+            f"{folder}: the golden arrays are damaged ({reason_of(error)}); copy the bundle again"
         ) from error
     if (
         images.ndim != 4
+        or images.dtype != np.uint8
+        or embeddings.dtype != np.float32
         or embeddings.ndim != 2
         or len(images) != len(embeddings)
         or not len(images)
     ):
         raise DataError(
-            f"{folder}: expected golden images (n, H, W, 3) and embeddings (n, D), "
-            f"got {images.shape} and {embeddings.shape}"
+            f"{folder}: expected golden images (n, H, W, 3) of uint8 and embeddings (n, D) of "
+            f"float32, got {images.shape} of {images.dtype} and {embeddings.shape} of "
+            f"{embeddings.dtype}"
         )
     return images, embeddings
 

@@ -15,7 +15,7 @@ from gsp_deploy.base.words import counted
 from gsp_deploy.bundle.files import misfit
 from gsp_deploy.bundle.golden import read_golden
 from gsp_deploy.bundle.opening import BundleOptions, Opened, open_artifact
-from gsp_deploy.errors import GateError, GspDeployError
+from gsp_deploy.errors import GateError, GspDeployError, brief
 from gsp_deploy.images.preprocessing import load_image
 
 # Pixels of the golden photograph may differ by rounding alone.
@@ -83,7 +83,11 @@ def verify_bundle(
     opened = open_artifact(path, manifest, options)
     with opened.session:
         info = opened.session.info
-        checks = (files, _pixels(path, manifest), _embeddings(path, manifest, opened))
+        checks: tuple[BundleCheck, ...]
+        if found := _misdescribed(manifest, opened):
+            checks = (files, BundleCheck("manifest", found, False))
+        else:
+            checks = (files, _pixels(path, manifest), _embeddings(path, manifest, opened))
         return BundleReport(
             path, checks, opened.artifact.file, f"{info.runtime} {info.device}", opened.fallback
         )
@@ -95,6 +99,22 @@ def cosine_distances(found: np.ndarray, golden: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
         return 1 - (one * other).sum(axis=1) / norms
+
+
+def _misdescribed(manifest: BundleManifest, opened: Opened) -> str | None:
+    """Return the first thing that the manifest says of the model and that is not so, or None."""
+    info, artifact = opened.session.info, opened.artifact
+    first = info.input.shape[0]
+    said_and_found = (
+        ("embedding_dim", manifest.embedding_dim, info.embedding_dim),
+        ("precision", artifact.precision, info.precision),
+        ("input", str(artifact.input), str(info.input)),
+        ("fixed_batch", artifact.fixed_batch, first if isinstance(first, int) else None),
+    )
+    for name, said, found in said_and_found:
+        if said != found:
+            return f"{name} is {brief(said)} in the manifest, and the model has {brief(found)}"
+    return None
 
 
 def _pixels(folder: Path, manifest: BundleManifest) -> BundleCheck:

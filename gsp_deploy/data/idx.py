@@ -7,7 +7,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,14 +30,17 @@ def read_idx(path: Path) -> np.ndarray:
         with open_regular(path) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            return _array(path, gzip.open(raw) if packed else raw)
+            if not packed:
+                return _array(path, raw)
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                return _array(path, unpacked)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); install it again") from error
 
 
-def _array(path: Path, stream: IO[bytes]) -> np.ndarray:
+def _array(path: Path, stream: BinaryIO | gzip.GzipFile) -> np.ndarray:
     """Read the header, then no more than it promises and one byte."""
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _UNSIGNED_BYTE or head[3] > _MOST_DIMS:

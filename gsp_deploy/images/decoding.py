@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from gsp_deploy.base.inputs import NotRegularError, open_regular
 from gsp_deploy.errors import DataError, ImageSizeError, reason_of
 from gsp_deploy.images import jpeg, png, png_pixels
 from gsp_deploy.images.formats import formats_sentence, readable_formats
@@ -46,14 +46,16 @@ def decode_image(
     name = shown_name(source) if name is None else name
     try:
         if isinstance(source, (str, os.PathLike)):
-            _check_file(source, name)
-            with open(source, "rb") as stream:
+            with open_regular(source) as stream:
+                _check_length(os.fstat(stream.fileno()).st_size, name)
                 return _decode(stream, name, max_pixels)
         return _decode(source, name, max_pixels)
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
+    except NotRegularError as error:
+        raise DataError(f"{name}: {error.strerror}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageSizeError(f"{name}: {error}; scale it down first") from error
     except UnidentifiedImageError as error:
@@ -70,15 +72,10 @@ def shown_name(source: object) -> str:
     return str(source)
 
 
-def _check_file(path: str | os.PathLike[str], name: str) -> None:
-    status = os.stat(path)
-    if stat.S_ISDIR(status.st_mode):
-        raise DataError(f"{name}: expected an image file, got a directory")
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{name}: expected an image file, got a pipe or a device")
-    if status.st_size > MAX_FILE_BYTES:
+def _check_length(length: int, name: str) -> None:
+    if length > MAX_FILE_BYTES:
         raise ImageSizeError(
-            f"{name}: {status.st_size:,} bytes are beyond the limit of {MAX_FILE_BYTES:,}; "
+            f"{name}: {length:,} bytes are beyond the limit of {MAX_FILE_BYTES:,}; "
             "scale it down first"
         )
 

@@ -12,6 +12,7 @@ from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.engine_manifest import EngineManifest
 from gsp_deploy.artifact.kind import kind_of
+from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.benchmark import BenchmarkReport, read_report
 from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.report.checks import Check
@@ -159,7 +160,7 @@ def _read(reader: Callable[[Mapping[str, Any]], T], data: Mapping[str, Any], pat
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read it ({reason_of(error)})") from error
 

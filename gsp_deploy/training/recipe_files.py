@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.data import KINDS, kind_of
 from gsp_deploy.errors import ConfigError, brief, reason_of
 from gsp_deploy.training.recipe import TAGGED, Recipe, parse_recipe
@@ -98,7 +99,7 @@ def _read(path: Path, came_from: tuple[Path, ...]) -> tuple[Tables, Tables]:
 
 def _text(path: Path, came_from: tuple[Path, ...]) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular_text(path)
     except FileNotFoundError as error:
         where = f" that {came_from[-1].name} extends" if came_from else ""
         names = ", ".join(sorted(file.stem for file in _shipped().glob("*.toml")))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.base.files import write_text
+from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.benchmark.reliability import NOISY
 from gsp_deploy.errors import ConfigError, UsageError
@@ -183,7 +184,7 @@ def _is_foreign(path: Path) -> bool:
 
 def _read(study: Study) -> Study:
     try:
-        data: Any = json.loads(study.path.read_text(encoding="utf-8"))
+        data: Any = json.loads(read_regular_text(study.path))
         if (data["document"], data["version"]) != (DOCUMENT, VERSION):
             raise ConfigError(f"it is {data['document']!r} of version {data['version']!r}")
         return Study(

@@ -14,7 +14,7 @@ from gsp_deploy.bundle import BundleManifest, BundleOptions, open_bundle, verify
 from gsp_deploy.bundle.files import write_sums
 from gsp_deploy.bundle.packaging import PackageOptions, package_model
 from gsp_deploy.bundle.verification import cosine_distances
-from gsp_deploy.errors import GateError, MissingCapabilityError, ModelFileError
+from gsp_deploy.errors import DataError, GateError, MissingCapabilityError, ModelFileError
 
 
 def test_a_sound_bundle_passes(bundle: Path) -> None:
@@ -51,8 +51,6 @@ def test_golden_arrays_are_never_unpickled(pickled: bool, bundle: Path, tmp_path
     content = np.array([Evil()], dtype=object) if pickled else np.zeros((3, 8), np.float32)
     np.save(bundle / "golden/embeddings.npy", content, allow_pickle=True)
     write_sums(bundle)
-    from gsp_deploy.errors import DataError
-
     with pytest.raises(DataError):
         verify_bundle(bundle)
     assert not (tmp_path / "owned").exists()
@@ -69,6 +67,59 @@ def test_an_embedding_that_is_off_is_told(bundle: Path) -> None:
     report = verify_bundle(bundle)
     assert [check.passed for check in report.checks] == [True, True, False]
     assert f"worst cosine distance {worst.max():.1e}, allowed is 1e-05" in report.checks[2].found
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0, True), (1, True), (2, False)])
+def test_pixels_may_differ_by_one_and_no_more(off: int, passes: bool, bundle: Path) -> None:
+    path = bundle / "golden/images.npy"
+    images = np.load(path)
+    place = tuple(np.argwhere((images[0] > 9) & (images[0] < 240))[0])
+    images[(0, *place)] += off
+    np.save(path, images)
+    write_sums(bundle)
+    check = verify_bundle(bundle).checks[1]
+    assert (check.passed, check.found) == (
+        passes,
+        f"golden photograph off by {off} of 255, allowed is 1",
+    )
+
+
+def test_an_array_that_promises_more_than_its_file_holds(bundle: Path) -> None:
+    path = bundle / "golden/images.npy"
+    header = {"descr": "|u1", "fortran_order": False, "shape": (1_000_000_000_000, 1, 1, 3)}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+    write_sums(bundle)
+    with pytest.raises(DataError, match=r"damaged \(the header promises 3,000,000,000,000 bytes"):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"embedding_dim": -1}, "embedding_dim must be at least 1, got -1"),
+        ({"embedding_dim": 9}, "embedding_dim is 9 in the manifest, and the model has 8"),
+        ({"fixed_batch": -3}, "fixed_batch must be at least 1, got -3"),
+        ({"fixed_batch": 4}, "fixed_batch is 4 in the manifest, and the model has None"),
+        ({"precision": "evil"}, "precision is 'evil' in the manifest, and the model has 'fp32'"),
+        ({"input": {"shape": [-1, 3, 8, 8]}}, "must be at least 0, got (-1, 3, 8, 8)"),
+        ({"input": {"shape": ["batch", 3, 8, 8]}}, "input is"),
+    ],
+)
+def test_a_manifest_that_says_what_the_model_is_not(change, said: str, bundle: Path) -> None:
+    path = bundle / "bundle.json"
+    told = json.loads(path.read_text())
+    artifact = told["artifacts"][0]
+    for name, value in change.items():
+        if name in told:
+            told[name] = value
+        else:
+            artifact[name] = {**artifact[name], **value} if name == "input" else value
+    path.write_text(json.dumps(told))
+    write_sums(bundle)
+    with pytest.raises((GateError, ModelFileError)) as caught:
+        verify_bundle(bundle).raise_on_failure()
+    assert said in str(caught.value)
 
 
 def test_an_embedding_of_zeros_passes_no_gate(bundle: Path) -> None:

@@ -90,6 +90,23 @@ def test_a_missing_path_is_a_usage_error_in_one_wording(
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
+# Where a file is read: the others search folders, which pipes are passed over in.
+SEARCHED = ("folder:", "cub:", "csv:", "--calibrate {gone}")
+
+
+@pytest.mark.parametrize("command", [c for c in NAMED if not any(w in c for w in SEARCHED)])
+def test_a_pipe_is_refused_before_it_is_opened(
+    command: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch, run_here
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    os.mkfifo(tmp_path / "gone.onnx")
+    places = {"gone": "gone.onnx", "model": tiny_checkpoint, "folder": "here"}
+    outcome = run_here(*(word.format(**places) for word in command.split()))
+    said = "error: gone.onnx: expected a regular file, and this is a pipe\n"
+    assert outcome == (2, "", said)
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_every_path_that_is_read_is_looked_at_first(command) -> None:
     name = command.__name__

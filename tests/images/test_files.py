@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -170,3 +171,13 @@ def test_settings_below_one_are_refused(options: dict[str, int]) -> None:
 def test_labels_come_from_a_folder_per_class(files: list[str], labels: list[int] | None) -> None:
     found = class_labels([Path("root", file) for file in files])
     assert (None if found is None else found.tolist()) == labels
+
+
+@pytest.mark.parametrize("way", ["named", "pattern"])
+def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path, way: str) -> None:
+    write_image(tmp_path / "1.png")
+    os.mkfifo(tmp_path / "2.png")
+    if way == "pattern":
+        assert find_images([f"{tmp_path}/*.png"]) == [tmp_path / "1.png"]
+    with pytest.raises(DataError, match=r"2\.png: expected a regular file, and this is a pipe"):
+        load_image(tmp_path / "2.png", SPEC)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from gsp_deploy.base.files import write_text
+from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.quantisation.ranges import SETTINGS, Ranges, calibrate_ranges
 
@@ -60,7 +61,7 @@ def _key(backbone: ir.Model, calibration: Calibration, method: str) -> str:
 def _read(cache: Path, key: str) -> Ranges | None:
     """Return the ranges that a cache holds under this key, or None."""
     try:
-        document = json.loads(cache.read_text(encoding="utf-8"))
+        document = json.loads(read_regular_text(cache))
         if (document["format"], document["key"]) != (FORMAT_VERSION, key):
             return None
         pairs = document["ranges"].items()

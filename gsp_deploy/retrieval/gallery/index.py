@@ -15,9 +15,10 @@ import numpy as np
 from gsp_deploy import __version__
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.folders import new_folder
+from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.base.scratch import settle
-from gsp_deploy.errors import ModelFileError, UsageError, reason_of
+from gsp_deploy.errors import ModelFileError, UsageError, brief, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
 from gsp_deploy.retrieval.gallery.identity import ModelIdentity
@@ -149,7 +150,7 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
                 raise ModelFileError(
                     f"{source / name}: not the file that {MANIFEST} describes; index again"
                 )
-        files = json.loads((source / FILES).read_text(encoding="utf-8"))
+        files = _file_names(json.loads(read_regular_text(source / FILES)))
         index = faiss.read_index(str(source / INDEX))
         identity = from_fields(ModelIdentity, about.identity)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -165,11 +166,30 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
     return Gallery(index, tuple(files), identity, about.kind, about.recall)
 
 
+def _file_names(data: object) -> list[str]:
+    """Return what `files.json` holds, or raise where that is no list of file names."""
+    if not isinstance(data, list):
+        raise TypeError(f"{FILES} must be a list of file names, got {brief(data)}")
+    for name in data:
+        if not isinstance(name, str) or not name or "\0" in name or not _has_bytes(name):
+            raise ValueError(f"{FILES} must hold file names, got {brief(name)}")
+    return data
+
+
+def _has_bytes(name: str) -> bool:
+    """Whether a file system could have such a name: lone surrogates stand for single bytes."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _about(folder: Path) -> _About:
     """Read `index.json`; what does not fit raises ConfigError, a ValueError."""
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_regular_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{folder}: not a gallery, since {MANIFEST} cannot be read; make one with "

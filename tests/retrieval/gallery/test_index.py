@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,6 +144,33 @@ def test_damaged_galleries_are_named(name, damage, flat: Gallery, tmp_path: Path
     with pytest.raises(ModelFileError, match="gallery") as caught:
         open_gallery(tmp_path / "gallery")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"0": "a"}, "text", [1], [None], [["a"]], [{}], [""], ["a\0b"], ["\ud800"], [True], 3, None],
+)
+def test_file_names_of_another_type_are_one_line(names, flat: Gallery, tmp_path: Path) -> None:
+    """The hash is right: whoever wrote the gallery meant it so."""
+    write_gallery(flat, tmp_path / "gallery")
+    count = len(flat.files)
+    file, about = tmp_path / "gallery" / "files.json", tmp_path / "gallery" / "index.json"
+    file.write_text(json.dumps(names * count if isinstance(names, list) else names))
+    told = json.loads(about.read_text())
+    told["sha256"]["files.json"] = sha256_of(file)
+    about.write_text(json.dumps(told))
+    with pytest.raises(ModelFileError, match=r"is damaged \(files\.json must .*; index again") as e:
+        open_gallery(tmp_path / "gallery")
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["index.json", "index.faiss", "files.json"])
+def test_a_pipe_in_a_gallery_is_not_opened(name: str, flat: Gallery, tmp_path: Path) -> None:
+    write_gallery(flat, tmp_path / "gallery")
+    (tmp_path / "gallery" / name).unlink()
+    os.mkfifo(tmp_path / "gallery" / name)
+    with pytest.raises(ModelFileError, match="gallery"):
+        open_gallery(tmp_path / "gallery")
 
 
 @pytest.mark.parametrize(
