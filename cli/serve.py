@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy_cli.options.access import AccessOptions
 from gsp_deploy_cli.options.common import Json
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_path
@@ -48,12 +49,26 @@ class ServingLimits:
     ] = 30.0
     max_body_mib: Annotated[int, limit_option(min=1, help="Size of a request's body, MiB.")] = 32
     max_megapixels: Annotated[float, limit_option(min=0.01, help="Size of one image.")] = 40.0
-    decoders: Annotated[int, limit_option(help="Threads that decode images.")] = 2
+    max_request_megapixels: Annotated[
+        float, limit_option(min=0.01, help="Size of all images of a request.")
+    ] = 160.0
+    decode_seconds: Annotated[
+        float, limit_option(help="Time to decode the images of a request.")
+    ] = 10.0
+    decoders: Annotated[int, limit_option(help="Processes that decode images.")] = 2
+    write_seconds: Annotated[
+        float, limit_option(help="Time that a client may leave an answer unread.")
+    ] = 10.0
+    max_reply_mib: Annotated[int, limit_option(min=1, help="Size of a reply, MiB.")] = 64
+    max_connections: Annotated[
+        int, limit_option(help="Connections open at once; more get 503.")
+    ] = 2048
+
     residual_alert: Annotated[
         float, limit_option(help="Residual above which an image counts as badly solved.")
     ] = 1e-3
 
-    def settings(self, max_batch: int, window_ms: float) -> ServingSettings:
+    def settings(self, max_batch: int, window_ms: float, access: AccessOptions) -> ServingSettings:
         """Return the server's settings, in its own units."""
         from gsp_deploy.serving import ServingSettings
         from gsp_deploy.serving.settings import MIB
@@ -70,8 +85,16 @@ class ServingLimits:
             drain_s=self.drain_seconds,
             max_body_bytes=body,
             max_buffered_bytes=max(ServingSettings.max_buffered_bytes, body),
+            max_reply_bytes=self.max_reply_mib * MIB,
             max_pixels=round(self.max_megapixels * 1e6),
+            max_request_pixels=round(max(self.max_request_megapixels, self.max_megapixels) * 1e6),
+            decode_s=self.decode_seconds,
             decoders=self.decoders,
+            write_s=self.write_seconds,
+            max_connections=self.max_connections,
+            requests_per_second=access.requests_per_second,
+            burst=access.burst,
+            tls=access.tls(),
             residual_alert=self.residual_alert,
         )
 
@@ -82,9 +105,7 @@ def serve(
         typer.Argument(help="A model file, or a bundle made by `package`.", callback=existing_path),
     ],
     *,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all. There is no authentication.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     name: Annotated[
         str | None, typer.Option(help="The model's name in URLs. (default: the file's or folder's)")
@@ -94,6 +115,7 @@ def serve(
         float, typer.Option(help="How long an image waits for others to join its batch.")
     ] = 2.0,
     limits: ServingLimits,
+    access: AccessOptions,
     allow_fallback: Annotated[
         bool,
         typer.Option("--allow-fallback", help="Of a bundle, take the ONNX if the engine is unfit."),
@@ -101,25 +123,34 @@ def serve(
     runtime: RuntimeOptions,
     json: Json = False,
 ) -> None:
-    """Serve a model: KServe v2 under /v2, image files at /embed, Prometheus at /metrics."""
+    """Serve a model: KServe v2 under /v2, image files at /embed, Prometheus at /metrics.
+
+    With --api-key-file, every request but those to the health endpoints needs a key, as
+    `Authorization: Bearer KEY`. Without it, everybody who reaches the address can use the model.
+    """
     from gsp_deploy.serving import EmbeddingService, address_of, listen
     from gsp_deploy.serving import serve as run
 
-    settings = limits.settings(max_batch, window_ms)
+    settings, keys = limits.settings(max_batch, window_ms, access), access.keys()
     called = _checked_name(name or model.resolve().stem)
     _check_runtime(model, runtime, allow_fallback)
     with (
         listen(host, port) as listener,
         _opened(model, runtime, max_batch, allow_fallback) as session,
     ):
-        service = EmbeddingService(session, called, settings)
-        info, url = session.info, address_of(listener)
+        service = EmbeddingService(session, called, settings, keys)
+        info, url = session.info, address_of(listener, "https" if settings.tls else "http")
         if json:
             show.document("serve", {"url": url, "model": called, "runtime": info.runtime})
         show.note(f"serving {called} ({info.precision}, {info.runtime} {info.device}) at {url}")
         show.note(f"image files: {url}/embed; KServe: {url}/v2/models/{called}/infer")
+        if not keys:
+            show.note(
+                f"there is no authentication: everybody who reaches {url} can use the model; "
+                "pass --api-key-file to ask for a key"
+            )
         run(service, listener, settings, show.note)
-    show.note("stopped; every accepted request was answered")
+    show.note("stopped; every accepted request was answered, none was dropped")
 
 
 def _check_runtime(model: Path, runtime: RuntimeOptions, allow_fallback: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gsp_deploy.data.folders import existing_folder
 from gsp_deploy.errors import DataError
-from gsp_deploy.images.preprocessing import IMAGE_SUFFIXES
+from gsp_deploy.images.formats import readable_suffixes
 
 # Archives, and mirrors of them, wrap a data set in one or two folders.
 _DEEPEST = 2
@@ -99,6 +99,6 @@ def _holds_classes(folder: Path) -> bool:
     with_images = [
         child
         for child in children[:_FEWEST_CLASSES]
-        if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in _file_names(child))
+        if any(Path(name).suffix.lower() in readable_suffixes() for name in _file_names(child))
     ]
     return len(with_images) >= _FEWEST_CLASSES

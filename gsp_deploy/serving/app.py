@@ -8,26 +8,35 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gsp_deploy import __version__
-from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import RequestError
 from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.serving import kserve
 from gsp_deploy.serving.batching import Batcher
 from gsp_deploy.serving.deadline import Work, answer_in_time
+from gsp_deploy.serving.decoders import Decoders
+from gsp_deploy.serving.documentation import TITLE, openapi
+from gsp_deploy.serving.gate import Gate
+from gsp_deploy.serving.keys import ApiKeys
 from gsp_deploy.serving.limits import Admission
 from gsp_deploy.serving.metrics import CONTENT_TYPE, Metrics
-from gsp_deploy.serving.replies import embeddings_reply, http_refusal, refusal
+from gsp_deploy.serving.rates import RateLimit
+from gsp_deploy.serving.replies import (
+    JsonResponse,
+    embeddings_reply,
+    http_refusal,
+    refusal,
+    wants_npy,
+)
+from gsp_deploy.serving.routes import ROUTES
 from gsp_deploy.serving.settings import ServingSettings
-from gsp_deploy.serving.uploads import Upload, decode_uploads, uploads_in
-
-SERVER_NAME = "gsp-deploy"
+from gsp_deploy.serving.uploads import RAW_TYPES, images_in
 
 T = TypeVar("T")
 
@@ -35,15 +44,27 @@ T = TypeVar("T")
 class EmbeddingService:
     """One model behind HTTP: owns the limits, the batching and the figures, not the session.
 
+    Args:
+        session: the model.
+        name: what it is called in URLs.
+        settings: the limits.
+        keys: API keys of which a request must carry one; without any, everybody is let in.
+
     Attributes:
-        app: the ASGI application.
+        app: the ASGI application, its gate around it.
         admission: what is accepted now; set `is_draining` to take nothing new.
         is_ready: the model has been warmed up.
         is_leaving: the server is about to stop: no longer ready, and each answer closes its
             connection.
     """
 
-    def __init__(self, session: EmbeddingSession, name: str, settings: ServingSettings) -> None:
+    def __init__(
+        self,
+        session: EmbeddingSession,
+        name: str,
+        settings: ServingSettings,
+        keys: ApiKeys | None = None,
+    ) -> None:
         self.name = name
         self.is_ready = self.is_leaving = False
         self.metrics = Metrics()
@@ -52,38 +73,41 @@ class EmbeddingService:
         self._session = session
         self._settings = settings
         self._batcher = Batcher(session, settings, self.metrics, self.admission)
-        self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="decode")
-        self.app = self._application()
+        self._decoders = Decoders(settings, session.info.preprocessing, self.metrics)
+        self._threads = ThreadPoolExecutor(settings.decoders, thread_name_prefix="request")
+        per_second = settings.requests_per_second
+        rate = None if per_second is None else RateLimit(per_second, settings.burst)
+        self._keys = keys or ApiKeys()
+        self.app = Gate(self._application(), self._keys, rate, self.metrics)
 
     def _application(self) -> FastAPI:
         # No page of documentation: it would load scripts from elsewhere. /openapi.json stays.
         app = FastAPI(
-            title=SERVER_NAME,
-            version=__version__,
             docs_url=None,
             redoc_url=None,
+            openapi_url=None,
+            redirect_slashes=False,
             lifespan=self._lifespan,
         )
-        app.get("/v2")(self._server_metadata)
-        app.get("/v2/health/live")(self._live)
-        app.get("/v2/health/ready")(self._ready)
-        for model in ("/v2/models/{model}", f"/v2/models/{{model}}/versions/{kserve.VERSION}"):
-            app.get(model)(self._model_metadata)
-            app.get(f"{model}/ready")(self._model_ready)
-            app.post(f"{model}/infer")(self._infer)
-        app.post("/embed")(self._embed)
-        app.get("/metrics")(self._metrics)
+        for route in ROUTES:
+            app.add_api_route(
+                route.path, getattr(self, f"_{route.handler}"), methods=[route.method]
+            )
         app.exception_handler(HTTPException)(http_refusal)
         return app
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        async with self._batcher:
+        async with self._decoders, self._batcher:
             await asyncio.to_thread(self._warm_up)
             self.is_ready = True
             yield
             self.is_ready = False
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def finish(self) -> None:
+        """Wait for the batch under way, if the server was ended amid one; then close the model."""
+        self._batcher.finish()
 
     def _warm_up(self) -> None:
         """Run the smallest and the largest batch, so that the first client does not wait."""
@@ -95,23 +119,28 @@ class EmbeddingService:
         for batch in (1, self._settings.max_batch):
             self._session.run(np.zeros((batch, *sizes), dtype))
 
-    async def _server_metadata(self) -> dict[str, Any]:
-        return kserve.server_metadata(SERVER_NAME, __version__)
+    async def _openapi(self) -> Response:
+        return JsonResponse(openapi(self.name, self._session.info, bool(self._keys)))
+
+    async def _server_metadata(self) -> Response:
+        return JsonResponse(kserve.server_metadata(TITLE, __version__))
 
     async def _live(self) -> Response:
         return Response()
 
     async def _ready(self) -> Response:
-        takes_work = self.is_ready and not self.is_leaving
+        # A light image that waits for half of its time says that those to come will wait in vain.
+        keeps_up = self._decoders.longest_wait < self._settings.timeout_s / 2
+        takes_work = self.is_ready and not self.is_leaving and keeps_up
         return Response(status_code=200 if takes_work else 503)
 
     async def _model_ready(self, model: str) -> Response:
         self._check_name(model)
         return await self._ready()
 
-    async def _model_metadata(self, model: str) -> dict[str, Any]:
+    async def _model_metadata(self, model: str) -> Response:
         self._check_name(model)
-        return kserve.model_metadata(self.name, self._session.info)
+        return JsonResponse(kserve.model_metadata(self.name, self._session.info))
 
     async def _metrics(self) -> Response:
         return Response(self.metrics.exposition(), media_type=CONTENT_TYPE)
@@ -137,37 +166,47 @@ class EmbeddingService:
         return response
 
     async def _infer_body(self, request: Request, body: bytes) -> Response:
-        info, header_length = self._session.info, request.headers.get(kserve.HEADER_LENGTH)
-        asked = await self._in_thread(kserve.parse_infer, body, header_length, info)
+        header_length, most = request.headers.get(kserve.HEADER_LENGTH), self._settings.queue_limit
+        asked = await self._in_thread(
+            kserve.parse_infer, body, header_length, self._session.info, most
+        )
         with self.admission.accept(max(len(asked.images), 1)):
             images = await self._in_thread(self._session.prepare, asked.images)
             found = await self._batcher.run(images, asked.output_names)
+        kserve.check_finite(found, asked.output_names)
+        binary = {output.name: output.binary for output in asked.outputs}
+        kserve.check_reply_size(found, binary, self._settings.max_reply_bytes)
         headers, content = await self._in_thread(kserve.write_infer, asked, self.name, found)
         return Response(content, headers=headers)
 
     async def _embed_body(self, request: Request, body: bytes) -> Response:
-        spec, limits = self._session.info.preprocessing, self._settings
-        if spec is None:
+        if self._session.info.preprocessing is None:
             raise RequestError(
                 400,
                 f"{self.name} takes no image files: it does not say how they are prepared; send "
                 f"tensors to /v2/models/{self.name}/infer",
             )
-        uploads = await uploads_in(body, request.headers, limits.queue_limit, limits.max_body_bytes)
-        with self.admission.accept(len(uploads)):
-            images = await self._in_thread(self._pixels, uploads, spec)
+        kind = request.headers.get("content-type", RAW_TYPES[0])
+        with self.admission.accept(images_in(body, kind)):
+            decoded = await self._decoders.decode(body, kind)
+            images = await self._in_thread(self._session.prepare, decoded.images)
             found = await self._batcher.run(images, ("embedding",))
-        accept = request.headers.get("accept", "")
+        kserve.check_finite(found, ("embedding",))
+        as_npy = wants_npy(request.headers.get("accept", ""))
+        limit = self._settings.max_reply_bytes
+        kserve.check_reply_size(found, {"embedding": as_npy}, limit)
         return await self._in_thread(
-            embeddings_reply, self.name, self._session.info, uploads, found, accept
+            embeddings_reply,
+            self.name,
+            self._session.info,
+            decoded.names,
+            found,
+            as_npy,
         )
 
-    def _pixels(self, uploads: list[Upload], spec: PreprocessingSpec) -> np.ndarray:
-        return self._session.prepare(decode_uploads(uploads, spec, self._settings.max_pixels))
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, function, *arguments)
+        return await loop.run_in_executor(self._threads, function, *arguments)
 
     def _check_name(self, model: str) -> None:
         if model != self.name:

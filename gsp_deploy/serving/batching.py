@@ -74,7 +74,11 @@ class Batcher:
             await asyncio.gather(self._loop_task, return_exceptions=True)
         for job in self._waiting:
             job.answer.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self.finish)
+
+    def finish(self) -> None:
+        """Wait for the batch under way, and run no other."""
+        self._thread.shutdown(cancel_futures=True)
 
     async def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Return outputs by name for images that `EmbeddingSession.prepare` has made.

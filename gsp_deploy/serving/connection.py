@@ -1,36 +1,69 @@
-"""A connection that a slow or silent client cannot hold for ever."""
+"""Connections that no client can hold for ever, and no more of them than the process can take."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+# Bytes a second that a client has to read: an answer of N bytes has N / SLOWEST_READ more seconds.
+SLOWEST_READ = 1 << 16
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    b"Connection: close\r\nContent-Length: 59\r\n\r\n"
+    b'{"error": "the server has too many connections; try later"}'
+)
+
+log = logging.getLogger("gsp_deploy.serving")
+
 
 class BoundedConnection(H11Protocol):
-    """HTTP/1.1 whose client has `head_s` seconds where it is the client's turn.
+    """HTTP/1.1 whose client has a bounded time where it is the client's turn.
 
-    That is from connecting, or from the first byte after a pause, to the end of a request's head;
-    and from an answer to the end of a body that the answer did not wait for. However many bytes
-    come, the time does not begin anew; then the connection is cut. A body that is waited for is
-    bounded by the request's own time, and a pause between two requests by uvicorn's keep-alive.
+    The client has `head_s` seconds from connecting, or from the first byte after a pause, to the
+    end of a request's head; and from an answer to the end of a body that the answer did not wait
+    for. However many bytes come, the time does not begin anew; then the connection is cut. A body
+    that is waited for is bounded by the request's own time, and a pause between two requests by
+    uvicorn's keep-alive.
+
+    An answer that the client does not read is bounded too: from the first byte that the system
+    cannot take, the client has `write_s` seconds, and one more for every `SLOWEST_READ` bytes.
+
+    With `most` connections open, a new one gets 503 and is closed.
     """
 
-    def __init__(self, *args: Any, head_s: float, **settings: Any) -> None:
+    def __init__(
+        self, *args: Any, head_s: float, write_s: float, most: int, **settings: Any
+    ) -> None:
         super().__init__(*args, **settings)
         self._head_s = head_s
+        self._write_s = write_s
+        self._most = most
         self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of the first head."""
+        """Start the clock of the first head, or refuse one connection too many."""
+        if len(self.connections) >= self._most:
+            self._refuse(transport)
+            return
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # say so whenever a byte waits for the client
         self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and see whose turn it is."""
-        super().data_received(data)
+        if self._is_refused:
+            return
+        try:
+            super().data_received(data)
+        except Exception as error:  # whatever bytes lead a parser to: they cost this client alone
+            log.warning("a connection was cut: its bytes cannot be read (%s)", type(error).__name__)
+            self.transport.abort()
         self._watch()
 
     def on_response_complete(self) -> None:
@@ -38,10 +71,31 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def pause_writing(self) -> None:
+        """Start the clock of an answer that the client does not read."""
+        super().pause_writing()
+        if self._write_deadline is None:
+            seconds = self._write_s + self.transport.get_write_buffer_size() / SLOWEST_READ
+            self._write_deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop that clock: the client has read all."""
+        self._stop_writing_clock()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop()
-        super().connection_lost(exc)
+        self._stop_writing_clock()
+        if not self._is_refused:
+            super().connection_lost(exc)
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        self._is_refused = True
+        log.warning("connections are refused: %d are open, which is the limit", self._most)
+        transport.write(_BUSY)
+        transport.close()
+        self._write_deadline = self.loop.call_later(self._write_s, transport.abort)
 
     def _watch(self) -> None:
         if not self._is_clients_turn():
@@ -58,3 +112,8 @@ class BoundedConnection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _stop_writing_clock(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None

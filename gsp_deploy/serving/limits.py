@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from gsp_deploy.errors import RequestError
+from gsp_deploy.errors import RequestError, brief
+from gsp_deploy.serving.bounds import whole_number
 from gsp_deploy.serving.metrics import Metrics
 from gsp_deploy.serving.settings import ServingSettings
 
@@ -95,11 +96,12 @@ class Admission:
         encoding = request.headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise RequestError(
-                415, f"expected a body that is not compressed, got Content-Encoding {encoding}"
+                415,
+                f"expected a body that is not compressed, got Content-Encoding {brief(encoding)}",
             )
         announced = request.headers.get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self._settings.max_body_bytes:
-            raise self._too_long(f"{int(announced):,}")
+        if whole_number(announced, self._settings.max_body_bytes) is None:
+            raise self._too_long(brief(announced))
 
     def _hold(self, size: int) -> None:
         self._bytes += size

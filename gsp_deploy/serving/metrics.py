@@ -33,7 +33,7 @@ class Metrics:
         PlatformCollector(registry=home)
         self.requests = Counter(
             "gsp_requests",
-            "Requests answered, by route and HTTP code.",
+            "Requests answered, by route (`gate`: refused for key or rate) and HTTP code.",
             ("route", "code"),
             registry=home,
         )
@@ -48,6 +48,17 @@ class Metrics:
             "gsp_queue_seconds",
             "Seconds that a request waited for its batch.",
             buckets=_SECONDS,
+            registry=home,
+        )
+        self.decode_seconds = Histogram(
+            "gsp_decode_seconds",
+            "Seconds of decoding one request's files.",
+            buckets=_SECONDS,
+            registry=home,
+        )
+        self.decoders_ended = Counter(
+            "gsp_decoders_ended",
+            "Decoders' processes that were ended, or that crashed, amid a request.",
             registry=home,
         )
         self.inference_seconds = Histogram(

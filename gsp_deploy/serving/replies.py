@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -10,60 +11,72 @@ from typing import Any
 
 import numpy as np
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gsp_deploy.errors import DataError, GspDeployError, RequestError, UsageError
 from gsp_deploy.runtime.session import SessionInfo
-from gsp_deploy.serving.uploads import Upload
+from gsp_deploy.serving.json_numbers import json_from_array
+from gsp_deploy.serving.routes import JSON, NPY
 
-NPY = "application/x-npy"
+log = logging.getLogger("gsp_deploy.serving")
 
-log = logging.getLogger(__name__)
+
+class JsonResponse(Response):
+    """JSON in ASCII: any text can be sent, and a number that JSON lacks is a fault of ours."""
+
+    media_type = JSON
+
+    def render(self, content: Any) -> bytes:
+        """Return the JSON."""
+        return json.dumps(content, allow_nan=False).encode()
+
+
+def wants_npy(accept: str) -> bool:
+    """Return whether a request's Accept header asks for .npy."""
+    return NPY in accept.lower()
 
 
 def embeddings_reply(
     model: str,
     info: SessionInfo,
-    uploads: Sequence[Upload],
+    names: Sequence[str],
     found: Mapping[str, np.ndarray],
-    accept: str,
+    as_npy: bool,
 ) -> Response:
-    """Return embeddings `(n, D)` in the files' order, as JSON or, where asked for, as .npy.
+    """Return finite embeddings `(n, D)` in the files' order, as JSON or as .npy.
 
-    JSON has each image's residual too, where the model returns it; null is not a number.
+    JSON has each image's residual too, if the model returns it; null is not a number.
     """
     embeddings = found["embedding"]
-    if NPY in accept:
+    if as_npy:
         stream = io.BytesIO()
         np.save(stream, embeddings, allow_pickle=False)
         return Response(stream.getvalue(), media_type=NPY)
-    items: list[dict[str, Any]] = [
-        {"file": upload.name, "embedding": vector}
-        for upload, vector in zip(uploads, embeddings.tolist(), strict=True)
-    ]
-    if "residual" in found:
-        for item, residual in zip(items, found["residual"].tolist(), strict=True):
-            item["residual"] = residual if math.isfinite(residual) else None
-    return JSONResponse(
-        {
-            "model": model,
-            "precision": info.precision,
-            "embedding_dim": info.embedding_dim,
-            "embeddings": items,
-        }
+    residuals = found["residual"].tolist() if "residual" in found else [None] * len(names)
+    items = b",".join(
+        _item(name, vector, {"residual": residual} if "residual" in found else {})
+        for name, vector, residual in zip(names, embeddings, residuals, strict=True)
     )
+    about = {"model": model, "precision": info.precision, "embedding_dim": info.embedding_dim}
+    head = json.dumps(about, allow_nan=False).encode()
+    return Response(head[:-1] + b',"embeddings":[' + items + b"]}", media_type=JSON)
+
+
+def _item(name: str, vector: np.ndarray, more: Mapping[str, float]) -> bytes:
+    finite = {key: value if math.isfinite(value) else None for key, value in more.items()}
+    about = json.dumps({"file": name, **finite}, allow_nan=False).encode()
+    return about[:-1] + b',"embedding":' + json_from_array(vector) + b"}"
 
 
 def refusal(error: Exception) -> Response:
     """Return a failure as `{"error": "one line"}`.
 
-    400 and others of that hundred where the request is at fault, 5xx where the server is. What
-    is no error of ours goes to the log in full and to the client without details.
+    The code is 400 or another of that hundred where the request is at fault, 5xx where the server
+    is. An error that the library does not raise on purpose goes to the log in full, and to the
+    client without details.
     """
     if isinstance(error, RequestError):
-        later = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-        return _line(error.status, str(error), later)
+        return _line(error.status, str(error), _headers(error))
     if isinstance(error, (UsageError, DataError)):
         return _line(400, str(error))
     if isinstance(error, GspDeployError):
@@ -80,5 +93,10 @@ async def http_refusal(_: Request, error: Exception) -> Response:
     return _line(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
-def _line(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": " ".join(message.split())}, status, headers)
+def _headers(error: RequestError) -> dict[str, str]:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return headers | ({"WWW-Authenticate": "Bearer"} if error.status == 401 else {})
+
+
+def _line(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JsonResponse({"error": " ".join(message.split())}, status, headers)

@@ -1,34 +1,45 @@
-"""Running the application on a socket until told to stop, and stopping without losing a request."""
+"""Run the application on a socket until it is told to stop, and stop without losing a request."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
-from gsp_deploy.errors import GspDeployError
+from gsp_deploy.errors import GspDeployError, UsageError, reason_of
 from gsp_deploy.serving.app import EmbeddingService
 from gsp_deploy.serving.connection import BoundedConnection
+from gsp_deploy.serving.descriptors import most_connections
+from gsp_deploy.serving.log_rate import one_line_a_second
 from gsp_deploy.serving.settings import ServingSettings
 
+log = logging.getLogger("gsp_deploy.serving")
 BACKLOG = 1024
+SEND_BUFFER = 1 << 18  # bytes
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class EmbeddingServer(uvicorn.Server):
-    """Serves until it is told to stop, and then loses nothing.
+    """Serves until it is told to stop, and then answers what it has accepted.
 
     SIGTERM: at once it is no longer ready and closes each connection with its answer, but goes on
     serving for `linger_s`, while load balancers look elsewhere. Then it takes nothing new and
     answers what it has accepted, for at most `drain_s`. SIGINT goes straight to that; a second
     signal ends everything.
+
+    Attributes:
+        unread: answers that were cut off at the end, because their clients had not read them.
     """
 
     def __init__(
@@ -37,9 +48,15 @@ class EmbeddingServer(uvicorn.Server):
         settings: ServingSettings,
         announce: Callable[[str], None] | None = None,
     ) -> None:
+        connection = partial(
+            BoundedConnection,
+            head_s=settings.head_s,
+            write_s=settings.write_s,
+            most=most_connections(settings.max_connections),
+        )
         config = uvicorn.Config(
             service.app,
-            http=partial(BoundedConnection, head_s=settings.head_s),  # type: ignore[arg-type]
+            http=connection,  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
@@ -47,12 +64,16 @@ class EmbeddingServer(uvicorn.Server):
             server_header=False,
             timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+            ssl_certfile=settings.tls.certificate if settings.tls else None,
+            ssl_keyfile=settings.tls.key if settings.tls else None,
         )
+        _load(config)
         super().__init__(config)
         self._service = service
         self._linger_s = settings.linger_s
         self._announce = announce or (lambda message: None)
         self._drains_at: float | None = None
+        self.unread = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to leave, or end at once when already leaving."""
@@ -62,6 +83,19 @@ class EmbeddingServer(uvicorn.Server):
         self._service.is_leaving = True
         self._drains_at = time.monotonic() + (self._linger_s if sig == signal.SIGTERM else 0)
         self._announce(f"stopping: {self._service.admission.images} images still to be answered")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, with one line in the log for an error of the system's, and no traceback."""
+        asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was accepted, and count the answers that nobody read."""
+        await super().shutdown(sockets)
+        self.unread = sum(
+            connection.transport.get_write_buffer_size() > 0
+            for connection in self.server_state.connections
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """Be called ten times a second by uvicorn; return whether to stop listening."""
@@ -93,8 +127,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        # Accepted sockets inherit it. Without it an answer's body waits 40 ms for an ACK.
+        # Accepted sockets inherit both. Without the first, an answer's body waits 40 ms for an ACK;
+        # without the second, the system holds megabytes for each client that does not read.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         return listener
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -103,10 +139,10 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, scheme: str = "http") -> str:
     """Return the URL that a listening socket is reached at."""
     host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def serve(
@@ -121,17 +157,40 @@ def serve(
         service: the model and its limits.
         listener: from `listen`; closed on return.
         settings: how long draining may take.
-        announce: told once that the server is stopping.
+        announce: called once, with a line that says that the server is stopping.
 
     Raises:
-        GspDeployError: the application did not start, or accepted images were left unanswered.
+        UsageError: the files for TLS cannot be used, or the system allows too few descriptors.
+        GspDeployError: the application did not start, or requests were dropped at the end.
     """
     server = EmbeddingServer(service, settings, announce)
-    server.run(sockets=[listener])
+    with one_line_a_second():
+        try:
+            server.run(sockets=[listener])
+        finally:
+            service.finish()
     if not server.started:
         raise GspDeployError("the server did not start; the log above says why")
-    if left := service.admission.images:
+    if dropped := service.app.dropped + server.unread:
         raise GspDeployError(
-            f"{left} images were not answered within the {settings.drain_s:g} s for draining; "
-            "give it more with --drain-seconds"
+            f"stopped; {dropped} requests were dropped, {settings.drain_s:g} s were not enough to "
+            "answer them; give the server more with --drain-seconds"
         )
+
+
+def _load(config: uvicorn.Config) -> None:
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"cannot use {config.ssl_certfile} and {config.ssl_keyfile} for TLS: "
+            f"{reason_of(error)}; expected a certificate and its private key as PEM files"
+        ) from error
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        log.error("%s: %s", context.get("message"), reason_of(error))
+    else:
+        loop.default_exception_handler(context)

@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from PIL import Image
 
 from gsp_deploy.config import PreprocessingSpec
-from gsp_deploy.errors import DataError, ImageSizeError, RequestError
+from gsp_deploy.errors import DataError, ImageSizeError, RequestError, brief
+from gsp_deploy.images.formats import readable_formats
 from gsp_deploy.images.preprocessing import decode_image, fit_image
+from gsp_deploy.serving.forms import Upload, count_parts, files_in_form
+from gsp_deploy.serving.routes import BYTES, MULTIPART
 
-RAW_TYPES = ("application/octet-stream", "binary/octet-stream")
-MULTIPART = "multipart/form-data"
-LONGEST_NAME = 100
-
-
-@dataclass(frozen=True)
-class Upload:
-    """An image file as it came: what the client calls it, and its bytes."""
-
-    name: str
-    content: bytes
+RAW_TYPES = (BYTES, "binary/octet-stream")
 
 
-async def uploads_in(body: bytes, headers: Headers, max_files: int, max_bytes: int) -> list[Upload]:
-    """Return the image files in a body: the body itself, or the files of a form.
+def images_in(body: bytes, content_type: str) -> int:
+    """Return how many image files a body holds at most, without reading them.
 
     Raises:
-        RequestError: 415 for another type of body, 400 where there is no file in it.
+        RequestError: 415 for another type of body, 400 if it is empty.
     """
-    kind = headers.get("content-type", RAW_TYPES[0]).partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     if kind == MULTIPART:
-        return await _form_files(body, headers, max_files, max_bytes)
+        return count_parts(body, content_type)
     if kind not in RAW_TYPES and not kind.startswith("image/"):
         raise RequestError(
             415,
             f"expected an image file as the body (image/*, {RAW_TYPES[0]}) or files in "
-            f"{MULTIPART}, got Content-Type {kind[:LONGEST_NAME]!r}",
+            f"{MULTIPART}, got Content-Type {brief(kind)}",
         )
     if not body:
         raise RequestError(400, "expected an image file as the body, got nothing")
+    return 1
+
+
+def uploads_in(body: bytes, content_type: str, most: int) -> list[Upload]:
+    """Return the image files in a body: the body itself, or the files of a form.
+
+    Raises:
+        RequestError: 400 if a form cannot be read or has no file, 413 if it has too many.
+    """
+    if _kind(content_type) == MULTIPART:
+        return files_in_form(body, content_type, most)
     return [Upload("body", body)]
+
+
+def announced_pixels(uploads: Sequence[Upload], max_pixels: int) -> int:
+    """Return the pixels of all images together, by their headers.
+
+    An image beyond `max_pixels`, or with a header that cannot be read, counts nothing: decoding
+    it only names the fault.
+    """
+    return sum(size for size in map(_header_pixels, uploads) if size <= max_pixels)
 
 
 def decode_uploads(
@@ -53,10 +64,22 @@ def decode_uploads(
     """Return the images at the model's size, uint8 `(n, height, width, 3)`.
 
     Raises:
-        RequestError: 413 for an image of too many pixels, 400 for what is no image; the file is
-            named.
+        RequestError: 413 for an image of too many pixels, 400 for a file that is no image; the
+            message names the file.
     """
     return np.stack([_pixels(upload, spec, max_pixels) for upload in uploads])
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _header_pixels(upload: Upload) -> int:
+    try:
+        with Image.open(io.BytesIO(upload.content), formats=readable_formats()) as image:
+            return image.width * image.height
+    except Exception:  # whatever a parser raises; decoding says what is wrong
+        return 0
 
 
 def _pixels(upload: Upload, spec: PreprocessingSpec, max_pixels: int) -> np.ndarray:
@@ -67,33 +90,3 @@ def _pixels(upload: Upload, spec: PreprocessingSpec, max_pixels: int) -> np.ndar
     except DataError as error:
         raise RequestError(400, str(error)) from error
     return fit_image(image, spec)
-
-
-async def _form_files(
-    body: bytes, headers: Headers, max_files: int, max_bytes: int
-) -> list[Upload]:
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = MultiPartParser(
-        headers, whole(), max_files=max_files, max_fields=max_files, max_part_size=max_bytes
-    )
-    try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        raise RequestError(400, f"the form cannot be read: {error}") from error
-    try:
-        files = [item for _, item in form.multi_items() if isinstance(item, UploadFile)]
-        if not files:
-            raise RequestError(400, "expected files in the form, as in curl -F image=@cat.jpg")
-        return [
-            Upload(_name_of(file, index), await file.read()) for index, file in enumerate(files)
-        ]
-    finally:
-        await form.close()
-
-
-def _name_of(file: UploadFile, index: int) -> str:
-    """Return the file's name as one line that can be shown."""
-    name = "".join(c for c in file.filename or "" if c.isprintable())[:LONGEST_NAME]
-    return name or f"file {index + 1}"

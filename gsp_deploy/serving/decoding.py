@@ -1,0 +1,109 @@
+"""Decode a request's image files in a process of its own: its loop, and what it exchanges.
+
+Messages are MessagePack, not pickle: the parent does not run what a broken decoder sends back.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import msgspec
+import numpy as np
+
+from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.errors import RequestError
+from gsp_deploy.serving.uploads import announced_pixels, decode_uploads, uploads_in
+
+READY = b"ready"
+
+
+@dataclass(frozen=True)
+class DecodingLimits:
+    """What one request may cost a decoder.
+
+    Attributes:
+        max_files: files in one request.
+        max_pixels: pixels of one image.
+        max_request_pixels: pixels of all images of a request.
+        light_pixels: pixels of all images of a request that needs no slot for heavy ones.
+    """
+
+    max_files: int
+    max_pixels: int
+    max_request_pixels: int
+    light_pixels: int
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A request's body, and whether it may be a heavy one."""
+
+    body: bytes
+    content_type: str
+    heavy: bool
+
+
+class Decoded(msgspec.Struct, frozen=True, tag=True):
+    """The images of a request at the model's size, with the files' names."""
+
+    names: list[str]
+    shape: tuple[int, int, int, int]
+    pixels: bytes
+
+    @property
+    def images(self) -> np.ndarray:
+        """The images, uint8 `(n, height, width, 3)`."""
+        return np.frombuffer(self.pixels, np.uint8).reshape(self.shape)
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """Why the files were not decoded: HTTP's code and one line."""
+
+    status: int
+    line: str
+
+
+class TooHeavy(msgspec.Struct, frozen=True, tag=True):
+    """The request has too many pixels for a light one; nothing was decoded."""
+
+    pixels: int
+
+
+encode_job = msgspec.msgpack.Encoder().encode
+decode_answer = msgspec.msgpack.Decoder(Decoded | Refused | TooHeavy).decode
+
+
+def decode_in_process(pipe: Connection, spec: PreprocessingSpec, limits: DecodingLimits) -> None:
+    """Answer jobs until the pipe ends; the parent ends this process when a job takes too long."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when it is over
+        signal.signal(number, signal.SIG_IGN)
+    read, write = msgspec.msgpack.Decoder(Job).decode, msgspec.msgpack.Encoder().encode
+    try:
+        pipe.send_bytes(READY)
+        while True:
+            pipe.send_bytes(write(answer(read(pipe.recv_bytes()), spec, limits)))
+    except (EOFError, OSError):
+        return
+
+
+def answer(
+    job: Job, spec: PreprocessingSpec, limits: DecodingLimits
+) -> Decoded | Refused | TooHeavy:
+    """Return the images of a request, or why there are none."""
+    try:
+        uploads = uploads_in(job.body, job.content_type, limits.max_files)
+        pixels = announced_pixels(uploads, limits.max_pixels)
+        if pixels > limits.max_request_pixels:
+            raise RequestError(
+                413,
+                f"expected at most {limits.max_request_pixels:,} pixels in all images of a "
+                f"request, got {pixels:,}; send fewer or smaller images",
+            )
+        if pixels > limits.light_pixels and not job.heavy:
+            return TooHeavy(pixels)
+        images = decode_uploads(uploads, spec, limits.max_pixels)
+    except RequestError as error:
+        return Refused(error.status, str(error))
+    shape = tuple(int(size) for size in images.shape)
+    return Decoded([u.name for u in uploads], shape, images.tobytes())  # type: ignore[arg-type]
