@@ -74,7 +74,6 @@ class EmbeddingService:
         self._settings = settings
         self._batcher = Batcher(session, settings, self.metrics, self.admission)
         self._decoders = Decoders(settings, session.info.preprocessing, self.metrics)
-        self._threads = ThreadPoolExecutor(settings.decoders, thread_name_prefix="request")
         per_second = settings.requests_per_second
         rate = None if per_second is None else RateLimit(per_second, settings.burst)
         self._keys = keys or ApiKeys()
@@ -98,6 +97,8 @@ class EmbeddingService:
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        count = self._settings.decoders
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="request")
         async with self._decoders, self._batcher:
             await asyncio.to_thread(self._warm_up)
             self.is_ready = True

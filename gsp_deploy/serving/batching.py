@@ -60,11 +60,13 @@ class Batcher:
         self._metrics = metrics
         self._admission = admission
         self._waiting: deque[_Job] = deque()
-        self._arrival = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._thread: ThreadPoolExecutor | None = None
         self._loop_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Batcher:
+        self._waiting.clear()
+        self._arrival = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._loop_task = asyncio.create_task(self._serve())
         return self
 
@@ -78,7 +80,8 @@ class Batcher:
 
     def finish(self) -> None:
         """Wait for the batch under way, and run no other."""
-        self._thread.shutdown(cancel_futures=True)
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
 
     async def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Return outputs by name for images that `EmbeddingSession.prepare` has made.

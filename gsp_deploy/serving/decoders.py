@@ -56,19 +56,19 @@ class Decoders:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._heavy_slots = asyncio.Semaphore(max(settings.decoders - 1, 1))
-        self._idle: asyncio.Queue[_Process] = asyncio.Queue()
+        self._start = None if spec is None else _starter(spec, settings.decoding_limits)
         self._waiting: dict[object, float] = {}
-        self._threads = ThreadPoolExecutor(settings.decoders, thread_name_prefix="decoder")
-        start = None if spec is None else _starter(spec, settings.decoding_limits)
-        self._processes = (
-            [] if start is None else [_Process(start) for _ in range(settings.decoders)]
-        )
 
     async def __aenter__(self) -> Decoders:
+        count = self._settings.decoders
+        self._heavy_slots = asyncio.Semaphore(max(count - 1, 1))
+        self._idle: asyncio.Queue[_Process] = asyncio.Queue()
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
+        self._processes = [_Process(self._start) for _ in range(count) if self._start is not None]
         loop = asyncio.get_running_loop()
-        started = [loop.run_in_executor(self._threads, p.start) for p in self._processes]
-        await asyncio.gather(*started)
+        await asyncio.gather(
+            *(loop.run_in_executor(self._threads, process.start) for process in self._processes)
+        )
         for process in self._processes:
             self._idle.put_nowait(process)
         return self
