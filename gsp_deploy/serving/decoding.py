@@ -5,7 +5,9 @@ Messages are MessagePack, not pickle: the parent does not run what a broken deco
 
 from __future__ import annotations
 
+import logging
 import signal
+import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -78,6 +80,9 @@ def decode_in_process(pipe: Connection, spec: PreprocessingSpec, limits: Decodin
     """Answer jobs until the pipe ends; the parent ends this process when a job takes too long."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when it is over
         signal.signal(number, signal.SIG_IGN)
+    # What a parser thinks of a file reaches the client; a log must not grow with each.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
     read, write = msgspec.msgpack.Decoder(Job).decode, msgspec.msgpack.Encoder().encode
     try:
         pipe.send_bytes(READY)

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from PIL import Image
 
 from gsp_deploy import PreprocessingSpec
 from gsp_deploy.artifact import TensorSpec
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import RequestError, UsageError
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 from gsp_deploy.runtime.session import SessionInfo
 from gsp_deploy.serving import (
@@ -29,6 +29,8 @@ from gsp_deploy.serving import (
     address_of,
     listen,
 )
+from gsp_deploy.serving.keys import ApiKeys
+from gsp_deploy.serving.routes import JSON, ROUTES
 
 SIDE = 4
 POISON = 255  # an image that begins with it cannot be run
@@ -65,6 +67,16 @@ class TellingSession(EmbeddingSession):
 
     def close(self) -> None:
         self.closed = True
+
+
+def tried(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns, or None if it refuses a request as the client's mistake."""
+    try:
+        return function(*arguments)
+    except RequestError as error:
+        if not 400 <= error.status < 500 or "\n" in str(error):
+            raise AssertionError(f"{error.status} {error}") from error
+        return None
 
 
 @dataclass
@@ -104,7 +116,9 @@ class RunningServer:
         try:
             connection.request(method, path, body, named)
             response = connection.getresponse()
-            return Reply(response.status, dict(response.headers), response.read())
+            reply = Reply(response.status, dict(response.headers), response.read())
+            check_documented(method, path, reply)
+            return reply
         finally:
             connection.close()
 
@@ -120,10 +134,27 @@ class RunningServer:
         return next((float(x.rpartition(" ")[2]) for x in found if x.startswith(line + " ")), 0.0)
 
 
+def check_documented(method: str, path: str, reply: Reply) -> None:
+    """Fail unless the routes' table has this reply's code and content type."""
+    path = path.replace("/models/m", "/models/{model}")
+    for route in ROUTES:
+        if (route.method, route.path) == (method, path):
+            kind = reply.headers.get("content-type", "").partition(";")[0]
+            if reply.status == 200:
+                assert kind in route.content if route.content else not kind
+            else:
+                assert (reply.status, kind) in {
+                    *((code, "") for code in route.bare),
+                    *((code, JSON) for code in (*route.refusals, 401, 429)),
+                }
+
+
 @contextmanager
-def running_server(session: EmbeddingSession, **settings: Any) -> Iterator[RunningServer]:
+def running_server(
+    session: EmbeddingSession, keys: ApiKeys | None = None, **settings: Any
+) -> Iterator[RunningServer]:
     chosen = ServingSettings(**{"window_ms": 0.0, **settings})
-    service = EmbeddingService(session, "m", chosen)
+    service = EmbeddingService(session, "m", chosen, keys)
     with listen("127.0.0.1", 0) as listener:
         server = EmbeddingServer(service, chosen)
         url = address_of(listener)

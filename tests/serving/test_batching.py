@@ -152,3 +152,36 @@ def test_a_request_beyond_a_batch_runs_alone_in_parts(session: TellingSession) -
 def test_settings_outside_their_domain(settings, named) -> None:
     with pytest.raises(UsageError, match=named):
         ServingSettings(**settings)
+
+
+class TwoOutputs(TellingSession):
+    """Has the first pixel of each image as a second output, negated; records what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("height", "width"))
+        object.__setattr__(self.info, "outputs", ("embedding", "negated"))
+        self.asked: list[tuple[str, ...]] = []
+
+    def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        self.asked.append(tuple(outputs))
+        found = dict(super().infer(inputs, outputs))
+        found["negated"] = -found["embedding"][:, :1]
+        return {name: found[name] for name in outputs}
+
+
+def test_requests_that_want_other_outputs_go_in_other_batches() -> None:
+    session = TwoOutputs()
+    wanted = [("embedding",), ("negated",), ("embedding", "negated"), ("embedding",), ("negated",)]
+
+    async def steps(batcher: Batcher) -> None:
+        waiting = [batcher.run(images(v), outputs) for v, outputs in enumerate(wanted, 1)]
+        for value, outputs, found in zip(
+            range(1, 6), wanted, await asyncio.gather(*waiting), strict=True
+        ):
+            assert tuple(found) == outputs
+            for name, array in found.items():
+                assert array[0, 0] == (value if name == "embedding" else -value)
+
+    batched(session, steps, window_ms=1)
+    assert session.asked == [("embedding",), ("negated",), ("embedding", "negated")]
+    assert session.batches == [[1, 4], [2, 5], [3]]
