@@ -68,6 +68,12 @@ def test_another_nesting_than_the_shapes_is_refused(shape, data) -> None:
         array_from_json(json.dumps(nested).encode(), shape, np.dtype(np.float32))
 
 
+@pytest.mark.parametrize("text", ["[[1], [2, 3, 4]]", "[1, [2, 3], 4]", "[[1, 2], 3, 4]", "[]"])
+def test_lists_that_are_not_even_are_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="expected data for shape"):
+        array_from_json(text.encode(), [2, 2], np.dtype(np.float32))
+
+
 HOSTILE = {
     "a long text and many short ones": b'["' + b"a" * 500_000 + b'"' + b',""' * 150_000 + b"]",
     "lists": b"[" + b"[]," * 300_000 + b"[]]",
@@ -76,13 +82,17 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_megabyte_of_something_else_takes_a_few(kind: str) -> None:
-    text = HOSTILE[kind]
+DEEP = (b"[[1]" + b",1" * 299_999 + b"]", [300_000, 1, 1, 1, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [*((text, [1]) for text in HOSTILE.values()), DEEP], ids=[*HOSTILE, "deep"]
+)
+def test_a_megabyte_of_something_else_takes_a_few(text: bytes, shape: list[int]) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RequestError):
-            array_from_json(text, [1], np.dtype(np.float32))
+            array_from_json(text, shape, np.dtype(np.float32))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
