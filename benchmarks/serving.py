@@ -5,6 +5,9 @@ in, some clients that hang up in the middle. Every reply to a good request is co
 same images embedded directly; every bad one must get its code. Then an overload, in which 503 is
 an answer that clients heed, and a SIGTERM amid requests. Exit code 1 when anything was lost,
 mixed up or answered wrongly.
+
+`--endurance 100000` runs one long load instead, in ten rounds on one server, and reports the
+memory (RSS) of the server and of its decoders after each round.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from gsp_deploy.images.preprocessing import fit_image
 SHIPPED = "glyphs-lite0.safetensors"
 DISTINCT = 64
 HANG_UP = 0.01
+ROUNDS = 10
 NOT_READY = "not ready, not asked"
 
 
@@ -82,23 +86,60 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = asked.model or _export(Path(folder))
         material = _material(model, asked)
-        results = [
-            _scenario(model, material, asked, clients, window)
-            for clients in asked.clients
-            for window in asked.window_ms
-        ]
-        results.append(_overload(model, material, asked))
-        results.append(_drain(model, material, asked))
+        if asked.endurance:
+            results = _endurance(model, material, asked)
+        else:
+            results = _scenarios(model, material, asked)
     columns = ("scenario", "window, ms", "requests", "p50, ms", "p99, ms", "images a batch",
-               "requests/s", "retries", "wrong")  # fmt: skip
+               "requests/s", "retries", "wrong", "server, MiB", "decoders, MiB")  # fmt: skip
     publish("serving", about, results, columns, [_row(r) for r in results], asked.json)
     return 1 if any(result["wrong"] for result in results) else 0
+
+
+def _scenarios(model: Path, material: Material, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    results = [
+        _scenario(model, material, asked, clients, window)
+        for clients in asked.clients
+        for window in asked.window_ms
+    ]
+    return [*results, _overload(model, material, asked), _drain(model, material, asked)]
+
+
+def _endurance(model: Path, material: Material, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """One server, ten rounds of requests; the memory after each."""
+    clients, window, results = max(asked.clients), asked.window_ms[0], []
+    round_of = argparse.Namespace(**vars(asked))
+    round_of.requests = -(-asked.endurance // ROUNDS)
+    with _serving(model, asked, window, 256) as server:
+        for number in range(1, ROUNDS + 1):
+            round_of.seed = asked.seed + number
+            result = _load(f"round {number}", server, material, round_of, clients, window)
+            results.append({**result, **_memory(server.process.pid)})
+            print(f"round {number} of {ROUNDS}: {results[-1]}", file=sys.stderr, flush=True)
+    return results
+
+
+def _memory(pid: int) -> dict[str, float]:
+    """Return the resident memory of a process, and that of all below it, in MiB."""
+    below = [pid]
+    for parent in below:
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            below += map(int, (task / "children").read_text().split())
+    return {"server_mib": _resident(pid), "decoders_mib": sum(map(_resident, below[1:]))}
+
+
+def _resident(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="default: the shipped checkpoint as ONNX")
     parser.add_argument("--requests", type=int, default=2000, help="for each scenario")
+    parser.add_argument(
+        "--endurance", type=int, default=0, help="requests of one long load instead"
+    )
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--window-ms", type=float, nargs="+", default=[0, 2, 5, 10, 20])
     parser.add_argument("--max-batch", type=int, default=16)
@@ -298,6 +339,7 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
         f"{result['requests_per_second']:.0f}",
         str(result["retries"]),
         str(result["wrong"]),
+        *(f"{result[key]:.0f}" if key in result else "" for key in ("server_mib", "decoders_mib")),
     )
 
 

@@ -130,7 +130,12 @@ def _schemas(info: SessionInfo) -> dict[str, Schema]:
                 "model": _STRING,
                 "precision": _STRING,
                 "embedding_dim": {"type": "integer", "const": info.embedding_dim},
-                "embeddings": _list(_object({"file": _STRING, "embedding": embedding})),
+                "embeddings": _list(
+                    _object(
+                        {"file": _STRING, "embedding": embedding},
+                        {"residual": {"type": ["number", "null"]}},
+                    )
+                ),
             }
         ),
         "InferRequest": _infer_request(info),
