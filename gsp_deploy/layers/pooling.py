@@ -13,7 +13,11 @@ from gsp_deploy.base.constants import GEM_FLOOR, GEM_POWER, NORM_FLOOR
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.layers.costs import prototype_costs
-from gsp_deploy.layers.residual import embedding_bound, weight_residual
+from gsp_deploy.layers.residual import (
+    LARGEST_COSINE_DISTANCE,
+    embedding_bound,
+    weight_residual,
+)
 from gsp_deploy.layers.transport import TransportProblem, mixing_weights
 
 
@@ -26,8 +30,9 @@ class PoolingOutput(NamedTuple):
             None for the baselines.
         weights: mixing weights of the locations, `(B, H, W)`, mean 1; None for the baselines.
         residual: mean absolute error of the weights, |mean w - 1|, `(B,)`; None for the baselines.
-        embedding_bound: with `gap`, a bound on the embedding's cosine distance to the exactly
-            solved one, `(B,)`; 1 or more says nothing. None for the other poolings.
+        embedding_bound: a bound on the embedding's cosine distance to the exactly solved one,
+            `(B,)`; 1 or more says nothing, as it always does without `gap`. None for the
+            baselines.
     """
 
     embedding: Tensor
@@ -81,9 +86,10 @@ class GeneralizedSumPooling(nn.Module):
             attributes = _attributes(scores, weights)
             embedding = self._pool(locations, embeddings, weights[:, None, :])
             residual = weight_residual(weights)
-            bound = None
             if self.config.pooling == "gap":
                 bound = embedding_bound(residual, embeddings, embedding)
+            else:
+                bound = LARGEST_COSINE_DISTANCE + 0 * residual  # NaN stays NaN
             if self.config.normalize:
                 embedding = F.normalize(embedding, dim=1, eps=NORM_FLOOR)
         maps = weights.unflatten(1, (height, width))

@@ -25,6 +25,9 @@ from torch import Tensor
 from gsp_deploy.base.constants import NORM_FLOOR
 from gsp_deploy.layers.transport import marginal_error
 
+# What holds of any two embeddings, where nothing better is proven.
+LARGEST_COSINE_DISTANCE = 2.0
+
 
 def weight_residual(weights: Tensor) -> Tensor:
     """Return the mean absolute error of weights `(B, N)`, |mean w - 1|, `(B,)`, no gradient."""
