@@ -125,7 +125,7 @@ def worst_case() -> Figure:
     rows[0].annotate("certified", (1, 3e-15), color=RED)
     rows[0].annotate("proved", (30, 1e-6), color=RED)
     rows[0].annotate("newton", (5.5, 3e-10), color=BLUE)
-    rows[1].annotate("fixed-point", (6, 1e-2), color=ORANGE)
+    rows[1].annotate("fixed-point", (12, 1e-2), color=ORANGE)
     return figure
 
 

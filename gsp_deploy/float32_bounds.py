@@ -7,8 +7,9 @@ Shares k = w mu are in [0, 1], and u = 2^-24. Three kinds of error weigh differe
    to u R. A logit that is off by x moves a share by at most x / 4.
 2. The error e of a computed mean share. A step from distance h then ends within
    E(h) + e (1 + h) e^h / m', m' being the slope at the root, but no further away than its limit
-   allows. A scale that is off by h moves a share by at most s' (e^h - 1), and s' <= N m': where
-   one location alone stands between saturated ones, the mean is N times less sensitive than it.
+   allows. A scale that is off by h moves a share by at most s' (e^h - 1), and the share's slope s'
+   is at most 1/4 and N m': if one location alone stands between saturated ones, the mean is N times
+   less sensitive than it.
    `_worst_of_mean` takes the worst over all m'.
 3. The error of the last sigmoid.
 
@@ -24,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gsp_deploy.bounds import Sweep, relative_error, third_order_error
+from gsp_deploy.cost_bounds import UNIT_ROUNDOFF
 
-UNIT_ROUNDOFF = 2.0**-24
 # No sigmoid of a runtime is off by more: ONNX Runtime's on a CPU comes to 1.7e-7, at 16.5.
 SIGMOID_ERROR = 3 * UNIT_ROUNDOFF
 # What the exported solver divides by at least in its last step, where nothing else limits it: a

@@ -76,7 +76,7 @@ def fewest_steps(
             return steps
     raise GspDeployError(
         f"up to {most} Newton steps in float32 come within {best:.1e} of the exact weights, "
-        f"not {tolerance:.1e} (costs cancel where a location lies on a prototype); "
+        f"not {tolerance:.1e} on the calibration images; "
         "pass a larger --tolerance"
     )
 

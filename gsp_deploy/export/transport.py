@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from gsp_deploy.base.constants import SMALLEST_SLOPE
 from gsp_deploy.bounds import third_order_error
+from gsp_deploy.cost_bounds import UNIT_ROUNDOFF
 from gsp_deploy.export.graph import CHANNELS, LOCATIONS, GraphScope
-from gsp_deploy.float32_bounds import SMALLEST_DIVISOR, UNIT_ROUNDOFF
+from gsp_deploy.float32_bounds import SMALLEST_DIVISOR
 
 
 @dataclass(frozen=True)
