@@ -13,6 +13,7 @@ from typing import Any
 from gsp_deploy.artifact import (
     METADATA_KEY,
     ExportManifest,
+    SolverCertificate,
     check_described,
     read_sidecar,
     shape_in_words,
@@ -199,8 +200,16 @@ def _manifest(manifest: ExportManifest) -> dict[str, Any]:
     return {
         "model": manifest.model.to_dict(),
         **{name: told[name] for name in kept if told[name]},
+        **_solver_in_words(manifest.certificate),
         "includes_preprocessing": manifest.includes_preprocessing,
     }
+
+
+def _solver_in_words(certificate: SolverCertificate | None) -> dict[str, str]:
+    """Return what is proved of the solver and what was measured, told apart."""
+    if certificate is None:
+        return {}
+    return {"guarantee": certificate.guarantee_in_words, "measured": certificate.measured_in_words}
 
 
 def _checkpoint(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:

@@ -9,7 +9,12 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 
-from gsp_deploy.reference import exact_weights, log_mass_of
+from gsp_deploy.reference import (
+    SMALLEST_SHARE_SPREAD,
+    exact_weights,
+    log_mass_of,
+    relative_weight_error,
+)
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("pytorch_*k100.npz"))
 
@@ -98,3 +103,23 @@ def test_weights_equal_what_the_authors_recorded(path: Path) -> None:
     found = exact_weights(log_mass, float(case["transport_ratio"]))
     expected = case["weights"].reshape(2, -1)
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-5
+
+
+def test_weight_errors_are_relative_to_each_images_own_spread() -> None:
+    exact = np.array([[0.0, 2.0, 1.0], [0.9, 1.1, 1.0]])
+    found = exact + np.array([[0.0, 0.1, 0.0], [0.05, 0.0, 0.0]])
+    np.testing.assert_allclose(relative_weight_error(found, exact, 0.5), [0.1 / 2, 0.05 / 0.2])
+
+
+def test_less_of_a_spread_than_rounding_counts_as_that() -> None:
+    flat = np.ones((1, 2, 2))
+    error = relative_weight_error(flat + 1e-6, flat, 0.5)
+    np.testing.assert_allclose(error, 1e-6 / (SMALLEST_SHARE_SPREAD / 0.5), rtol=1e-6)
+
+
+def test_a_weight_that_is_no_number_is_infinitely_wrong() -> None:
+    found = np.array([[1.0, np.nan], [0.9, 1.1]])
+    assert relative_weight_error(found, np.array([[0.5, 1.5], [0.9, 1.1]]), 0.3).tolist() == [
+        np.inf,
+        0.0,
+    ]

@@ -18,6 +18,7 @@ from gsp_deploy.artifact import (
     QuantisationTrial,
     SolverCertificate,
     TensorSpec,
+    WeightGuarantee,
     read_sidecar,
     sidecar_path,
     write_sidecar,
@@ -169,3 +170,26 @@ def test_flipped_bits_are_refused_or_read(tmp_path: Path) -> None:
 def test_a_tensor_in_words(shape: tuple[int | str, ...], words: str) -> None:
     """Sizes that convolutions make of others: (n - 1) // 8 + 1 is n / 8, rounded up."""
     assert str(TensorSpec("x", "float32", shape)) == f"x float32 {words}"
+
+
+def test_a_guarantee_reads_back_and_an_older_manifest_has_none() -> None:
+    proved = WeightGuarantee(6e-3, 5e-3, 2e-5, 27.0, 5e-4, 49)
+    certificate = dataclasses.replace(FULL.certificate, grid_points=20, guarantee=proved)
+    manifest = dataclasses.replace(FULL, certificate=certificate)
+    assert ExportManifest.from_json(manifest.to_json(), "m.onnx") == manifest
+    assert "for any input" in certificate.guarantee_in_words
+    assert certificate.steps_in_words == "newton, 20 points and 3 steps"
+    older = json.loads(FULL.to_json())
+    for field in ("grid_points", "guarantee"):
+        older["certificate"].pop(field)
+    read = ExportManifest.from_json(json.dumps(older), "m.onnx")
+    assert read == FULL
+    assert read.certificate.guarantee_in_words == "none: measured on 32 images"
+
+
+def test_a_damaged_guarantee_is_refused_in_one_line() -> None:
+    data = json.loads(FULL.to_json())
+    data["certificate"]["guarantee"] = {"weight_error": "small"}
+    with pytest.raises(ModelFileError, match="WeightGuarantee needs the setting") as caught:
+        ExportManifest.from_json(json.dumps(data), "m.onnx")
+    assert "\n" not in str(caught.value)
