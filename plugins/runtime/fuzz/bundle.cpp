@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <gsp/error.hpp>
 
+#include "guarded.hpp"
 #include "memory_file.hpp"
 
 namespace {
@@ -28,7 +29,7 @@ struct Folder {
 template <typename Read>
 void check(Read read) {
   try {
-    read();
+    gsp::guarded(gsp::ErrorKind::bundle, read);  // as Embedder::open does
   } catch (const gsp::Error&) {
   }
 }

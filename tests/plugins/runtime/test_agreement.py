@@ -77,6 +77,13 @@ def test_every_form_is_the_same_in_both(container: str, library: Build, tmp_path
     assert len(cases) > 500
 
 
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_form_breaks_nothing(container: str, sanitized: Build, tmp_path: Path) -> None:
+    """Under the address and undefined-behaviour sanitizers."""
+    files = written(list(CONTAINERS[container]()), tmp_path)
+    assert len(sanitized.lines("tests/probe", "image", *files)) == len(files)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_damage_is_the_same_in_both(container: str, library: Build, tmp_path: Path) -> None:

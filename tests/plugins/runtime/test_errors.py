@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -115,8 +116,8 @@ def test_a_manifest_without_a_pipeline_is_read(
 @pytest.mark.parametrize("reader", ["image", "npy"])
 def test_memory_that_is_not_there(reader: str, library: Build, tmp_path: Path) -> None:
     """A limit on memory stands for a machine that has less."""
-    large = png.SIGNATURE + png.chunk(b"IHDR", png.header(8000, 7999, 6, 16))
-    large += png.chunk(b"IDAT", b"\x78\x01" + bytes(5) * (1 << 22))
+    large = png.SIGNATURE + png.chunk(b"IHDR", png.header(4000, 4000, 2, 8))
+    large += png.chunk(b"IDAT", zlib.compress(bytes(4000 * 12001), 1))
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (104857600,), }\n"
     array = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(100 << 20)
     content = {"image": large, "npy": array}[reader]
@@ -128,7 +129,7 @@ def test_memory_that_is_not_there(reader: str, library: Build, tmp_path: Path) -
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "not enough memory" in done.stdout or "it ends too early" in done.stdout
+    assert "not enough memory" in done.stdout
 
 
 def test_folders_that_may_not_be_read(library: Build, bundle: Path, tmp_path: Path) -> None:
