@@ -15,9 +15,11 @@ from builder_double import tensorrt_double
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import PrecisionSummary
 from gsp_deploy.base.scratch import settle
+from gsp_deploy.engine import build as _build  # noqa: F401, here so that forks need not
+from gsp_deploy.tuning import plot as _plot  # noqa: F401, likewise
 
 from .killing import run_and_kill
-from .workshop import contents
+from .workshop import contents, run_here
 
 KILLED = -9
 
@@ -170,12 +172,15 @@ CASES: Mapping[str, Case] = {
 def test_killed_before_every_change(name: str, workshop: Path, tmp_path: Path, tried) -> None:
     case, root, log = CASES[name], tmp_path / "output", tmp_path / "log"
 
-    def run(command: str, at: int | None = None) -> int:
-        words = [
-            w.replace("@", f"{workshop}/").replace(">", f"{root}/") for w in command.split("|")
-        ]
-        return run_and_kill(words, root, log, at, case.prepare)
+    def words(command: str) -> list[str]:
+        return command.replace("@", f"{workshop}/").replace(">", f"{root}/").split("|")
 
+    def run(command: str, at: int | None = None) -> int:
+        return run_and_kill(words(command), root, log, at, case.prepare)
+
+    if case.prepare is as_they_are:
+        assert run_here(*words(case.first)).code == 0  # imports what the forks then need not
+        shutil.rmtree(root)
     root.mkdir()
     assert run(case.first) == 0, log.with_suffix(".err").read_text()
     before = Path(shutil.copytree(root, tmp_path / "before"))
