@@ -22,7 +22,8 @@ Of signals, 130 is a command that Ctrl-C ended and 0 one that had ended before i
 and `signal 0` are the same of SIGKILL. SIGKILL also came before each system call that changes an
 output, found by Python's audit events. It leaves each file whole, old or new. Of files that belong
 together (a model and its manifest, embeddings and their ids) it leaves those of one run, or takes
-the main one away: the next run or reader puts it in its place. A crash of the machine was not tried.
+the main one away: the next run or reader puts it in its place. A crash of the machine was not
+tried.
 """
 
 
