@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -140,8 +142,8 @@ CASES: Mapping[str, Case] = {
         "convert|@head.pt|-o|>c.safetensors|--force|--transport-ratio|0.4",
     ),
     "explain": Case(
-        "explain|@model.safetensors|@images/classes|-o|>maps|--force",
-        "explain|@model.onnx|@images/classes|-o|>maps|--force",
+        "explain|@model.safetensors|@images/names|--limit|2|-o|>maps|--force",
+        "explain|@model.onnx|@images/names|--limit|2|-o|>maps|--force",
         apart=True,
     ),
     "report": Case(
@@ -150,8 +152,8 @@ CASES: Mapping[str, Case] = {
         apart=True,
     ),
     "train": Case(
-        "train|@recipe.toml|-o|>run",
-        "train|@recipe.toml|-o|>run|--force|--seed|3",
+        "train|@recipe.toml|-o|>run|--set|run.steps=1",
+        "train|@recipe.toml|-o|>run|--set|run.steps=1|--force|--seed|3",
         apart=True,
         grows="run/",
     ),
@@ -178,7 +180,7 @@ def test_killed_before_every_change(name: str, workshop: Path, tmp_path: Path, t
     def run(command: str, at: int | None = None) -> int:
         return run_and_kill(words(command), root, log, at, case.prepare)
 
-    if case.prepare is as_they_are:
+    if case.prepare is as_they_are and not case.grows:  # no fork goes on with autograd's threads
         assert run_here(*words(case.first)).code == 0  # imports what the forks then need not
         shutil.rmtree(root)
     root.mkdir()
@@ -186,7 +188,7 @@ def test_killed_before_every_change(name: str, workshop: Path, tmp_path: Path, t
     before = Path(shutil.copytree(root, tmp_path / "before"))
     assert run(case.then) == 0, log.with_suffix(".err").read_text()
     points = log.read_text().splitlines()
-    old, new = contents(before), contents(root)
+    old, new, tidied = contents(before), contents(root), set()
     for at, point in enumerate(points):
         shutil.rmtree(root)
         shutil.copytree(before, root)
@@ -199,14 +201,29 @@ def test_killed_before_every_change(name: str, workshop: Path, tmp_path: Path, t
         if not case.apart:
             assert same(case, seen, old) or same(case, seen, new), f"{point}: {sorted(seen)}"
         assert_not_mixed(case, seen, old, new, point)
-        assert run(case.then) == 0, log.with_suffix(".err").read_text()
-        assert same(case, contents(root), new), f"{point}: {sorted(contents(root))}"
+        if (left := state_of(root)) not in tidied:  # many points leave the same
+            tidied.add(left)
+            assert run(case.then) == 0, log.with_suffix(".err").read_text()
+            assert same(case, contents(root), new), f"{point}: {sorted(contents(root))}"
     tried(
         "Signals",
         f"{name}: SIGKILL before each of {len(points)} changes to its outputs",
         "every file is the old or the new one, whole; files that belong together are of one run "
         "or the main one is away; the next reader or run completes it, and tidies up",
     )
+
+
+def state_of(folder: Path) -> frozenset[tuple[str, bytes]]:
+    """Return what is in a folder, the names of scratch folders made alike."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return frozenset(
+        (re.sub(r"\.[a-z0-9_]{8}(?=/|$)", ".scratch", name), digest_of(folder / name))
+        for name in names
+    )
+
+
+def digest_of(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
 
 
 def visible(folder: Path) -> dict[str, bytes]:
