@@ -1,11 +1,12 @@
 """Serving a model over HTTP: KServe v2 inference, image files, dynamic batching, limits.
 
-    with open_session("model.onnx", max_batch=32) as session:
-        settings = ServingSettings()
-        service = EmbeddingService(session, "model", settings)
-        serve(service, listen("127.0.0.1", 8000), settings)
+    if __name__ == "__main__":  # decoders are processes, which import this script again
+        with open_session("model.onnx", max_batch=32) as session:
+            settings = ServingSettings()
+            service = EmbeddingService(session, "model", settings)
+            serve(service, listen("127.0.0.1", 8000), settings)
 
-Needs the extra `serve`: FastAPI, uvicorn, prometheus-client, python-multipart, Pillow.
+Needs the extra `serve`: FastAPI, uvicorn, msgspec, prometheus-client, python-multipart, Pillow.
 """
 
 from gsp_deploy.serving.app import EmbeddingService

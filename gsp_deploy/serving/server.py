@@ -167,10 +167,10 @@ def serve(
     with one_line_a_second():
         try:
             server.run(sockets=[listener])
+        except SystemExit as error:  # how uvicorn says that the application did not start
+            raise GspDeployError("the server did not start; the log above says why") from error
         finally:
             service.finish()
-    if not server.started:
-        raise GspDeployError("the server did not start; the log above says why")
     if dropped := service.app.dropped + server.unread:
         raise GspDeployError(
             f"stopped; {dropped} requests were dropped, {settings.drain_s:g} s were not enough to "

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from gsp_deploy.errors import UsageError
-from gsp_deploy.serving import ServingSettings
+from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.serving import EmbeddingService, ServingSettings, listen, serve
+from gsp_deploy.serving.decoder_process import DecoderProcess
 
 from .servers import POISON, SIDE, RunningServer, TellingSession, form, png
 
@@ -360,8 +361,20 @@ def test_kserve_offers_the_residual_as_an_output(start) -> None:
     (tensor,) = server.infer(asked).json["outputs"]
     assert tensor["shape"] == [2]
     assert tensor["data"] == pytest.approx([0.003, 0.009])
+    not_a_number = {**infer_document(200), "outputs": [{"name": "residual"}]}
+    assert "the residual of image 0 is not finite" in server.infer(not_a_number).error
 
 
 def test_an_alert_limit_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="residual_alert must be above 0, got 0"):
         ServingSettings(residual_alert=0.0)
+
+
+def test_a_server_that_cannot_start_its_decoders_says_so_in_one_line(monkeypatch) -> None:
+    def fail(_: object) -> None:
+        raise GspDeployError("no process")
+
+    monkeypatch.setattr(DecoderProcess, "start", fail)
+    settings = ServingSettings()
+    with listen("127.0.0.1", 0) as listener, pytest.raises(GspDeployError, match="did not start"):
+        serve(EmbeddingService(TellingSession(), "m", settings), listener, settings)

@@ -11,7 +11,7 @@ from stuck_decoder import decode_or_get_stuck
 
 from gsp_deploy import PreprocessingSpec
 from gsp_deploy.errors import RequestError
-from gsp_deploy.serving import ServingSettings, decoders
+from gsp_deploy.serving import ServingSettings, decoder_process, decoders
 from gsp_deploy.serving.decoders import Decoders
 from gsp_deploy.serving.decoding import Decoded, DecodingLimits, Job, Refused, TooHeavy, answer
 from gsp_deploy.serving.metrics import Metrics
@@ -54,7 +54,7 @@ def test_what_one_request_may_cost(asked, expected) -> None:
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let decoders of this test get stuck, and be thought heavy after a short time."""
-    monkeypatch.setattr(decoders, "decode_in_process", decode_or_get_stuck)
+    monkeypatch.setattr(decoder_process, "decode_in_process", decode_or_get_stuck)
     monkeypatch.setattr(decoders, "LIGHT_SECONDS", 0.2)
 
 
