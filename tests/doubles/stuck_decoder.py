@@ -1,4 +1,7 @@
-"""A decoder's process that some bodies keep for ever, and some end: `STUCK...`, `CRASH...`.
+"""A decoder's process that some bodies keep for ever, and some end.
+
+`STUCK...` is a heavy request that never ends, `SLOW...` one that never ends as a light request and
+is decoded as a heavy one, `HELD...` one that never ends, `CRASH...` ends the process.
 
 It is here because a new process has to import it by a name of its own.
 """
@@ -23,8 +26,12 @@ def decode_or_get_stuck(pipe: Any, spec: Any, limits: Any) -> None:
 
 def answer_or_get_stuck(job: Any, spec: Any, limits: Any) -> Any:
     """Answer a job, unless its body says otherwise."""
-    if job.body.startswith(b"STUCK"):
+    if job.body.startswith(b"STUCK") and not job.heavy:
+        return decoding.TooHeavy(1)
+    never_ends = job.body.startswith((b"STUCK", b"HELD"))
+    if never_ends or (job.body.startswith(b"SLOW") and not job.heavy):
         threading.Event().wait()
     if job.body.startswith(b"CRASH"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return honest_answer(job, spec, limits)
+    honest = decoding.Job(job.body.removeprefix(b"SLOW"), job.content_type, job.heavy)
+    return honest_answer(honest, spec, limits)

@@ -220,7 +220,7 @@ def test_a_request_that_is_not_answered_in_time(start) -> None:
     running.session.go.set()
     assert reply.status == 504
     assert "0.2 s" in reply.error
-    assert running.embed(png(2)).status == 200
+    wait_until(lambda: running.embed(png(2)).status == 200)  # a busy machine may need a few
 
 
 def test_a_request_that_does_not_arrive_in_time(start) -> None:

@@ -20,7 +20,7 @@ from gsp_deploy.serving.descriptors import most_connections
 from gsp_deploy.serving.log_rate import OncePerSecond, one_line_a_second
 
 from .servers import RunningServer, png
-from .test_app import infer_document
+from .test_app import infer_document, wait_until
 
 PAUSE = 0.02
 HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
@@ -79,7 +79,7 @@ def test_a_slow_client_is_cut_off(at_once, slowly, status, start) -> None:
     else:
         assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert not running.server.server_state.connections
-    assert running.embed(png(3)).status == 200
+    wait_until(lambda: running.embed(png(3)).status == 200)  # a busy machine may need a few
 
 
 def test_an_idle_connection_is_ended(start) -> None:

