@@ -58,6 +58,7 @@ def build(
     """Build a TensorRT or TensorRT-RTX engine, its manifest beside it."""
     from gsp_deploy.artifact import refuse_model_overwrite
     from gsp_deploy.artifact.kind import ENGINE, require_kind
+    from gsp_deploy.base.files import refuse_inputs_inside
     from gsp_deploy.engine.build import build_engine
     from gsp_deploy.engine.preflight import read_preflight
     from gsp_deploy.engine.refit import refit_engine
@@ -69,6 +70,7 @@ def build(
     wanted = SourceOptions(precision, pooling.form, shapes.dynamic_size, onnx)
     for file in (output, onnx):
         if file is not None:
+            refuse_inputs_inside(file, [source])
             refuse_model_overwrite(file, force)
     preflight = read_preflight()
     show_preflight(preflight, builder.low_memory)

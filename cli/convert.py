@@ -35,12 +35,13 @@ def convert(
     json: Json = False,
 ) -> None:
     """Write the authors' state dict as a checkpoint of ours, its settings inside."""
-    from gsp_deploy.base.files import refuse_overwrite, sha256_of
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite, sha256_of
     from gsp_deploy.checkpoint import Provenance, check_runs, read_metadata, save_checkpoint
     from gsp_deploy.errors import UsageError
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: expected an output ending in .safetensors")
+    refuse_inputs_inside(output, [source])
     refuse_overwrite(output, force)
     if read_metadata(source) is not None:
         raise UsageError(f"{source}: a checkpoint of ours already, which every command reads")

@@ -30,11 +30,12 @@ def explain(
     json: Json = False,
 ) -> None:
     """Draw weight and prototype maps: what the pooling keeps of an image, and what took it."""
-    from gsp_deploy.base.files import refuse_overwrite
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.explain import pooling_maps, write_map_panel
     from gsp_deploy.images.files import find_images, read_images
 
     files = find_images(images, show.note)
+    refuse_inputs_inside(output, files)
     panels = _panels(output, files[:limit])
     for panel in panels.values():
         refuse_overwrite(panel, force)

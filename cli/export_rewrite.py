@@ -47,6 +47,7 @@ def rewrite(
 ) -> None:
     """Rewrite `source` and report on the result as an export does."""
     from gsp_deploy.artifact import refuse_model_overwrite
+    from gsp_deploy.base.files import refuse_inputs_inside
     from gsp_deploy.errors import UsageError
     from gsp_deploy.export import rewrite_pooling
 
@@ -59,6 +60,7 @@ def rewrite(
             )
     if form == "unrolled":
         raise UsageError("--from rewrites the pooling: pass --pooling plugin too")
+    refuse_inputs_inside(output, [source])
     refuse_model_overwrite(output, force)
     with show.status(f"rewriting {source.name}"):
         exported = rewrite_pooling(source, output, form, external_data)

@@ -36,10 +36,10 @@ def index(
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.gallery import build_gallery, identity_of, write_gallery
     from gsp_deploy.retrieval.gallery.build import check_kind
-    from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST
+    from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST, foreign_file
 
     check_kind(kind)
-    refuse_to_replace(output, force, MANIFEST, KIND)
+    refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
     files = [file.absolute() for file in find_images(images, show.note)]
     with runtime.open(model) as session:
         identity_of(session)  # before any image is decoded

@@ -48,13 +48,14 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one self-contained page: parity, latency, retrieval, neighbours, weight maps."""
-    from gsp_deploy.base.files import refuse_overwrite, write_text
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite, write_text
     from gsp_deploy.errors import UsageError
     from gsp_deploy.report import html_page, markdown_page, read_documents
 
     if output.suffix not in (".html", ".htm"):
         raise UsageError(f"{output}: expected an output ending in .html, which a browser opens")
     for path in (output, *([markdown] if markdown else [])):
+        refuse_inputs_inside(path, [source for source in sources if source.is_file()])
         refuse_overwrite(path, force)
     documents = read_documents(_with_manifest(sources, model))
     pictures = _pictures(reference, model, images)

@@ -69,6 +69,11 @@ def train(
     overrides = [*(settings or ()), *(f"{k}={v}" for k, v in shortcuts.items() if v is not None)]
     folder = output or _folder(recipe, data, fold)
     planned = load_recipe(recipe, overrides)
+    if force and recipe.is_file() and folder.resolve() == recipe.resolve().parent:
+        raise UsageError(
+            f"{recipe} is read, and --force would replace what is in {folder}; choose another "
+            "folder"
+        )
     existing_data(planned.data.spec)
     with _Screen() as screen:
         result = run(

@@ -14,6 +14,7 @@ from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import available_cores
 from gsp_deploy.base.files import write_document, write_text
+from gsp_deploy.base.folders import stranger
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.data import Dataset, open_dataset
@@ -160,6 +161,17 @@ def run_demo(
     )
 
 
+def _names() -> list[str]:
+    """Return what a demo's folder holds at its top."""
+    exports = [variant.file for variant in VARIANTS]
+    return [
+        MARKER, "checkpoint.safetensors", "images", "benchmark.json", "model.engine",
+        "model.engine.json", "gallery", "search.json", "report.html", *exports,
+        *(f"{file}.json" for file in exports),
+        *(f"check-{Path(file).stem}.json" for file in exports),
+    ]  # fmt: skip
+
+
 def _prepare(folder: Path, force: bool) -> None:
     """Make room; only a folder that a demo made is ever removed."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -167,6 +179,11 @@ def _prepare(folder: Path, force: bool) -> None:
             raise UsageError(f"{folder} exists and holds no earlier demo; choose another folder")
         if not force:
             raise UsageError(f"{folder} holds an earlier demo; pass --force to replace it")
+        if name := stranger(folder, _names()):
+            raise UsageError(
+                f"{folder} holds {name}, which the demo did not make; move it away, or choose "
+                "another folder"
+            )
         shutil.rmtree(folder)
     write_text(folder / MARKER, '{"made_by": "gsp-deploy demo"}\n')
 

@@ -70,6 +70,8 @@ class BundledArtifact:
         for name in (self.file, self.plugin):
             if name is not None:
                 check_inside(name)
+        if any(isinstance(size, int) and size < 0 for size in self.input.shape):
+            raise ConfigError(f"input sizes must be at least 0, got {self.input.shape}")
         if self.fixed_batch is not None and self.fixed_batch < 1:
             raise ConfigError(f"fixed_batch must be at least 1, got {self.fixed_batch}")
         if not 0 <= self.max_cosine_distance < math.inf:

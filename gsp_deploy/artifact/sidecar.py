@@ -18,8 +18,8 @@ def sidecar_path(model: str | os.PathLike[str]) -> Path:
 
 
 def refuse_model_overwrite(model: Path, force: bool) -> None:
-    """Raise `UsageError` when a model or its manifest exists and `force` was not given."""
-    for file in (model, sidecar_path(model)):
+    """Raise as `refuse_overwrite` does for a model, its manifest and the weights beside it."""
+    for file in (model, sidecar_path(model), model.with_name(f"{model.name}.data")):
         refuse_overwrite(file, force)
 
 

@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gsp_deploy.errors import ConfigError, brief
-
 # What an answer says of its own error: float32 whatever the other outputs are, for it is a bound.
 CERTIFICATES = ("residual", "embedding_bound")
 # How torch writes a size that follows from another by convolutions with strides.
@@ -24,8 +22,6 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
-        if any(isinstance(size, int) and size < 0 for size in self.shape):
-            raise ConfigError(f"sizes of {brief(self.name)} must be at least 0, got {self.shape}")
 
     def __str__(self) -> str:
         """Return it in words, such as `images float32 (batch, 3, height, width)`."""

@@ -5,21 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.base.moves import move_together
+from gsp_deploy.base.origin import made_here
 from gsp_deploy.base.scratch import scratch_beside
 from gsp_deploy.errors import UsageError
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
-    """Raise `UsageError` when `path` exists and `force` was not given."""
-    if path.exists() and not force:
+    """Raise `UsageError` unless `path` is free, or this tool made it and `force` was given.
+
+    `--force` is not advised for a file that it would not replace.
+    """
+    if not os.path.lexists(path):
+        return
+    if not made_here(path):
+        raise UsageError(f"{path} exists, and gsp-deploy did not make it; choose another name")
+    if not force:
         raise UsageError(f"{path} exists; pass --force to replace it, or choose another name")
+
+
+def refuse_inputs_inside(output: Path, inputs: Iterable[Path]) -> None:
+    """Raise `UsageError` where an input is the output, or is in the folder that outputs go to."""
+    place = output.resolve()
+    for file in inputs:
+        real = file.resolve()
+        if place == real:
+            raise UsageError(f"{output} is read as well; choose another output")
+        if place in real.parents:
+            raise UsageError(
+                f"{file} is read, and is inside the output folder {output}; choose another folder"
+            )
 
 
 @contextmanager

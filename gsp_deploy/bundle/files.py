@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from gsp_deploy.artifact.bundle_manifest import check_inside, is_own_file, read_own_text
+from gsp_deploy.artifact.bundle_manifest import (
+    MANIFEST_NAME,
+    check_inside,
+    is_own_file,
+    read_own_text,
+)
 from gsp_deploy.artifact.identity import SUMS_NAME
 from gsp_deploy.base.files import sha256_of, write_text
 from gsp_deploy.errors import ModelFileError, brief, reason_of
@@ -40,6 +46,14 @@ def misfit(folder: Path) -> str | None:
         if name not in sums:
             return f"{name} is not in {SUMS_NAME}"
     return None
+
+
+def foreign_file(folder: Path) -> str | None:
+    """Return the first file in a bundle that `SHA256SUMS` does not list, or None."""
+    own = {MANIFEST_NAME}
+    with suppress(ModelFileError):  # without its sums, a bundle's manifest alone is known
+        own |= _read_sums(folder).keys()
+    return next((name for name in _files_below(folder) if name not in own), None)
 
 
 def _linked_folder(folder: Path, name: str) -> str | None:

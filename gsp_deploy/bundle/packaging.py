@@ -21,7 +21,7 @@ from gsp_deploy.artifact.identity import SUMS_NAME, identity, weight_files
 from gsp_deploy.artifact.kind import ENGINE, ONNX, require_kind
 from gsp_deploy.base.files import sha256_of, write_text
 from gsp_deploy.base.folders import new_folder
-from gsp_deploy.bundle.files import copy_file, write_sums
+from gsp_deploy.bundle.files import copy_file, foreign_file, write_sums
 from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
 from gsp_deploy.bundle.readme import licence_text, readme_text
 from gsp_deploy.config import PreprocessingSpec
@@ -125,7 +125,9 @@ def package_model(
     target, options = Path(folder), options or PackageOptions()
     prepared = prepare_model(Path(model), options)
     manifest = _manifest(prepared, options.plugin)
-    with new_folder(target, force=options.force, known_by=MANIFEST_NAME) as fresh:
+    with new_folder(
+        target, force=options.force, known_by=MANIFEST_NAME, foreign=foreign_file
+    ) as fresh:
         _write_contents(fresh, prepared, manifest, options)
         files = tuple(
             (file.relative_to(fresh).as_posix(), file.stat().st_size)

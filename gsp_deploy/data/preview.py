@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gsp_deploy.base.files import replacing
 from gsp_deploy.data.images import LabelledImages
 from gsp_deploy.data.typefaces import typeface_at
 from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.images.marked import save_picture
 
 _MARGIN = 4
 _CAPTION_PIXELS = 12
@@ -49,8 +49,7 @@ def write_contact_sheet(images: LabelledImages, path: Path, count: int = 64) -> 
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"expected a sheet named .png or .jpg, got {path.name!r}")
     sheet = contact_sheet(images, count)
-    with replacing(path) as temporary:
-        sheet.save(temporary)
+    save_picture(sheet, path)
 
 
 def _rows(images: LabelledImages, count: int) -> list[list[int]]:

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
-from gsp_deploy.base.files import replacing
 from gsp_deploy.data.typefaces import typeface_at
 from gsp_deploy.explain.maps import PoolingMaps
+from gsp_deploy.images.marked import save_picture
 
 TILE = 224
 MARGIN = 8
@@ -64,8 +64,7 @@ def map_pictures(maps: PoolingMaps, index: int, tile: int = TILE) -> list[MapPic
 
 def write_map_panel(maps: PoolingMaps, index: int, path: Path) -> None:
     """Write `map_panel` as PNG."""
-    with replacing(path) as temporary:
-        map_panel(maps, index).save(temporary, format="PNG")
+    save_picture(map_panel(maps, index), path)
 
 
 def fit(picture: Image.Image, tile: int) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gsp_deploy.base.origin import MARK
 from gsp_deploy.report.content import Section, Table
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.page import verdict
@@ -13,7 +14,7 @@ from gsp_deploy.report.sections import all_sections
 
 def markdown_page(title: str, documents: Documents, pictures: Pictures | None = None) -> str:
     """Return the report as GitHub-flavoured Markdown; tables stand for charts and pictures."""
-    parts = [f"# {_escaped(title)}"]
+    parts = [f"# {_escaped(title)}", f"<!-- {MARK} -->"]
     if told := verdict(documents):
         parts.append(f"**{_escaped(told)}**")
     for section in all_sections(documents, pictures):

@@ -12,6 +12,7 @@ import numpy as np
 
 from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.base.files import replacing, replacing_together
+from gsp_deploy.base.origin import MARK
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
 from gsp_deploy.images.files import ImageFailure, ImageReader
 from gsp_deploy.runtime import EmbeddingSession
@@ -146,7 +147,8 @@ def _write_parquet(table: EmbeddingTable, path: Path) -> None:
     columns = {"id": arrow.array(names, arrow.string()), "embedding": vectors}
     columns |= {name: arrow.array(values) for name, values in table.columns.items()}
     with replacing(path) as temporary:
-        parquet.write_table(arrow.table(columns), temporary)
+        made = arrow.table(columns, metadata={"gsp_deploy": MARK})
+        parquet.write_table(made, temporary)
 
 
 def _parquet() -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gsp_deploy.base.files import replacing
+from gsp_deploy.base.folders import stranger
 from gsp_deploy.base.scratch import refusals_of, remove_left_behind
 from gsp_deploy.checkpoint.integrity import damaged_record
 from gsp_deploy.errors import CheckpointError, UsageError
@@ -64,7 +65,13 @@ class RunFolder:
 
     def check(self, *, resume: bool, force: bool) -> None:
         """Raise `UsageError` if there is something in the folder and neither was asked for."""
-        if resume or force or not self.path.exists() or not any(self.path.iterdir()):
+        if resume or not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not self.state.exists() and (name := stranger(self.path, self._names())):
+            raise UsageError(
+                f"{self.path} holds {name} and no run of training; choose another folder"
+            )
+        if force:
             return
         raise UsageError(
             f"{self.path} is not empty; pass --resume to continue that run, "
@@ -79,6 +86,9 @@ class RunFolder:
             remove_left_behind(file)
         if start_over:
             self._remove_run()
+
+    def _names(self) -> list[str]:
+        return [file.name for file in (*self._files(), self.tensorboard)]
 
     def _files(self) -> tuple[Path, ...]:
         return (self.state, self.best, self.last, self.recipe, self.log)

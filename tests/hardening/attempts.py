@@ -23,7 +23,8 @@ class Attempt:
         code: the exit code that is right.
         said: what the one line must hold; for code 0 nothing need be said.
         made: the files that may appear in the folder for outputs.
-        there: a file that is in that folder before, with the contents `old`.
+        there: a file that is in that folder before.
+        holds: what is in it; empty, so that there is nothing to lose, or somebody's own.
         failing: number of the system's error that every flush to the disk meets.
     """
 
@@ -33,6 +34,7 @@ class Attempt:
     said: str = ""
     made: frozenset[str] = frozenset()
     there: str | None = None
+    holds: bytes = b""
     failing: int | None = None
 
 
@@ -64,7 +66,7 @@ def attempt(tried: Attempt, workshop: Path, output: Path) -> Outcome:
     """Run a command on bad input, and hold what it said and left behind against the promise."""
     if tried.there is not None:
         (output / tried.there).parent.mkdir(parents=True, exist_ok=True)
-        (output / tried.there).write_text("old")
+        (output / tried.there).write_bytes(tried.holds)
     before = contents(workshop)
     disk: AbstractContextManager[None] = nullcontext()
     if tried.failing is not None:
@@ -72,7 +74,7 @@ def attempt(tried: Attempt, workshop: Path, output: Path) -> Outcome:
     with disk:
         ran = run_here(*(_place(word, workshop, output) for word in tried.command.split("|")))
     left = contents(output)
-    expected = {"there": left.pop(tried.there, None) == b"old"} if tried.there else {}
+    expected = {"there": left.pop(tried.there, None) == tried.holds} if tried.there else {}
     faults = {
         f"leaked {ran.leaked}": ran.leaked is not None,
         f"exit code {ran.code}, right is {tried.code}": ran.code != tried.code,

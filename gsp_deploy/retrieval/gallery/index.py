@@ -14,7 +14,7 @@ import numpy as np
 
 from gsp_deploy import __version__
 from gsp_deploy.base.files import sha256_of
-from gsp_deploy.base.folders import new_folder
+from gsp_deploy.base.folders import new_folder, stranger
 from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.base.scratch import settle
@@ -117,7 +117,9 @@ def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> Non
         UsageError: the folder exists and is not to be replaced, or is no gallery.
         GspDeployError: it cannot be written.
     """
-    with new_folder(folder, force=force, known_by=MANIFEST, kind=KIND) as fresh:
+    with new_folder(
+        folder, force=force, known_by=MANIFEST, kind=KIND, foreign=foreign_file
+    ) as fresh:
         faiss.write_index(gallery.index, str(fresh / INDEX))
         (fresh / FILES).write_text(json.dumps(gallery.files, indent=0) + "\n", encoding="utf-8")
         about = _About(
@@ -131,6 +133,11 @@ def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> Non
         )
         text = json.dumps({"format": FORMAT_VERSION, **asdict(about)}, indent=2)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def foreign_file(folder: Path) -> str | None:
+    """Return the first entry of a gallery's folder that is none of its three files, or None."""
+    return stranger(folder, (MANIFEST, INDEX, FILES))
 
 
 def open_gallery(folder: str | os.PathLike[str]) -> Gallery:

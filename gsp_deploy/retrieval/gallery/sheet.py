@@ -13,10 +13,11 @@ from string import Template
 
 from PIL import Image, ImageDraw, ImageFont
 
-from gsp_deploy.base.files import replacing, write_text
+from gsp_deploy.base.files import write_text
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.data_uri import data_uri
 from gsp_deploy.images.files import name_with_folder
+from gsp_deploy.images.marked import save_picture
 from gsp_deploy.images.preprocessing import decode_image
 from gsp_deploy.retrieval.gallery.index import Hit
 
@@ -52,9 +53,7 @@ def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
     if path.suffix.lower() == ".html":
         write_text(path, html_sheet(rows, title))
         return
-    sheet = draw_sheet(rows)
-    with replacing(path) as temporary:
-        sheet.save(temporary, "PNG")
+    save_picture(draw_sheet(rows), path)
 
 
 def html_sheet(rows: Sequence[Row], title: str) -> str:

@@ -21,6 +21,8 @@ SEARCH = f"search|{IMAGE}|--index|@gallery|--model|@model.onnx"
 PREVIEW = "data|preview|@images/classes"
 TUNE = "tune|@model.safetensors|--data|@images/classes"
 
+MINE = b"somebody's own, which mentions gsp-deploy and gsp_deploy\n"
+
 ATTEMPTS: tuple[Attempt, ...] = (
     *each(
         "an output of a name or in a place that cannot be",
@@ -69,6 +71,60 @@ ATTEMPTS: tuple[Attempt, ...] = (
             ("train|@recipe.toml|-o|>run", "run/state.pt"),
             ("demo|-o|>demo", "demo/demo.json"),
             (f"{REPORT}|-o|>r.html", "r.html"),
+        )
+    ),
+    *(
+        Attempt(
+            "the output is somebody's own, and --force is given",
+            f"{command}|--force",
+            2,
+            "gsp-deploy did not make",
+            there=there,
+            holds=MINE,
+        )
+        for command, there in (
+            (f"{EMBED}|-o|>t.npy", "t.npy"),
+            (f"{EMBED}|-o|>t.npy", "t.ids.txt"),
+            (f"{EMBED}|-o|>t.npz", "t.npz"),
+            (f"{EXPORT}|-o|>m.onnx", "m.onnx"),
+            (f"{EXPORT}|-o|>m.onnx", "m.onnx.json"),
+            (f"{EXPORT}|-o|>m.onnx", "m.onnx.data"),
+            (f"{CONVERT}|-o|>c.safetensors", "c.safetensors"),
+            ("build|@model.onnx|-o|>m.engine", "m.engine"),
+            (f"{EXPLAIN}|-o|>", "plain.png"),
+            (f"{SEARCH}|--sheet|>s.html", "s.html"),
+            (f"{SEARCH}|--sheet|>s.png", "s.png"),
+            (f"{PREVIEW}|-o|>s.png", "s.png"),
+            (f"{PREVIEW}|-o|>s.jpg", "s.jpg"),
+            (f"{TUNE}|--folder|>study|--max-drop|1|-o|>best.onnx", "best.onnx"),
+            ("bench|@model.onnx|--save|>b.json", "b.json"),
+            (f"{REPORT}|-o|>r.html", "r.html"),
+            (f"{REPORT}|-o|>r.html|--markdown|>r.md", "r.md"),
+        )
+    ),
+    Attempt(
+        "the output folder holds somebody's own",
+        "train|@recipe.toml|-o|>run|--force",
+        2,
+        "holds diary and no run",
+        there="run/diary",
+        holds=MINE,
+    ),
+    *(
+        Attempt("what is read is in the place that is written to", command, 2, said)
+        for command, said in (
+            (
+                "explain|@model.safetensors|@images/classes|-o|@images|--force",
+                "is inside the output",
+            ),
+            (
+                "export|--from|@model.onnx|--pooling|plugin|-o|@model.onnx|--force",
+                "is read as well",
+            ),
+            (
+                "report|@model.onnx.json|-o|>r.html|--markdown|@model.onnx.json|--force",
+                "is read as well",
+            ),
         )
     ),
     *(
