@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gsp_deploy.precision import PrecisionWord
 from gsp_deploy_cli.options.build import (
     BuilderOptions,
     PlanOptions,
@@ -31,7 +32,7 @@ def build(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The engine file to write.")],
     precision: Annotated[
-        str | None,
+        PrecisionWord | None,
         typer.Option(help="fp16 or bf16: convert to it first; the network is held to it."),
     ] = None,
     flavour: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.precision import PRECISIONS, FloatPrecisionWord, PrecisionWord
 from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
 from gsp_deploy_cli.options.common import Force, Json
 from gsp_deploy_cli.options.groups import panel
@@ -51,11 +52,12 @@ class Int8Options:
         from gsp_deploy.errors import UsageError
 
         given = [name for name, value in asdict(self).items() if value is not None]
-        if precision != "int8" and given:
+        quantised = PRECISIONS[precision].quantised
+        if given and not quantised:
             option = given[0].replace("_", "-")
             raise UsageError(f"--{option} belongs to --precision int8, got --precision {precision}")
-        if precision == "int8" and calibrate is None:
-            raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
+        if quantised and calibrate is None:
+            raise UsageError(f"{precision} needs images to calibrate on; pass --calibrate FOLDER")
 
 
 def export(
@@ -77,10 +79,11 @@ def export(
         ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, bf16 or int8; cost and solver stay in fp32.")
+        PrecisionWord,
+        typer.Option(help="What the backbone computes in; cost and solver stay in fp32."),
     ] = "fp32",
     io_precision: Annotated[
-        str, typer.Option(help="Element type of float inputs and outputs.")
+        FloatPrecisionWord, typer.Option(help="Element type of float inputs and outputs.")
     ] = "fp32",
     pooling: Annotated[
         str,
@@ -201,6 +204,6 @@ def _quantisation_images(
 ) -> QuantisationImages | None:
     from gsp_deploy.export import quantisation_images
 
-    if precision != "int8" or folder is None or config.preprocessing is None:
+    if not PRECISIONS[precision].quantised or folder is None or config.preprocessing is None:
         return None
     return quantisation_images(folder, config.preprocessing, validate)

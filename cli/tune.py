@@ -53,12 +53,13 @@ class Space:
 
     def combinations(self, dataset: Dataset, calibrate: Path | None) -> TuningSpace:
         """Return what is to be tried; int8 only where it is asked for or can be calibrated."""
-        from gsp_deploy.tuning import PRECISIONS, TuningSpace
+        from gsp_deploy.precision import PRECISIONS, WORDS
+        from gsp_deploy.tuning import TuningSpace
 
         asked = self.precision
-        precisions = tuple(PRECISIONS) if asked is None else tuple(asked.split(","))
+        precisions = WORDS if asked is None else tuple(asked.split(","))
         if asked is None and calibrate is None and not len(dataset.train):
-            precisions = tuple(p for p in PRECISIONS if p != "int8")
+            precisions = tuple(w for w in WORDS if not PRECISIONS[w].quantised)
             show.note(
                 f"note: int8 is left out, {dataset.name} has no training part to calibrate it on; "
                 "pass --calibrate FOLDER"

@@ -1,57 +1,71 @@
-"""float32 in numpy against what a graph takes and gives: float16, bfloat16 and pixels."""
+"""Element types: one row for each, with its name in every library.
+
+Everything is a word, so that this module imports none of those libraries, numpy included.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from gsp_deploy.errors import UsageError
-
-# numpy has no bfloat16; its bits travel as uint16.
-STORAGE: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype(np.float32),
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(np.uint16),
-    "uint8": np.dtype(np.uint8),
-}
-_BFLOAT16_TIE = np.uint32(0x7FFF)
+from dataclasses import dataclass
 
 
-def encode(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return prepared inputs as an element type's storage.
+@dataclass(frozen=True)
+class Element:
+    """One element type, under the name that each library gives it.
 
-    Raises:
-        UsageError: a value is beyond the range of float16.
+    Attributes:
+        name: torch's and numpy's name, as every manifest holds it.
+        storage: the numpy type that holds its bits.
+        array_interface: its type string in `__cuda_array_interface__`.
+        onnx: the member of `onnx.TensorProto` and of `onnx_ir.DataType`.
+        tensorrt: the member of `tensorrt.DataType`.
+        kserve: the name in the KServe protocol; Triton's `config.pbtxt` puts `TYPE_` before it.
+        inspector: words for it in the reports of TensorRT's engine inspector, in capitals.
+        dlpack: DLPack's type code and number of bits.
     """
-    if dtype == "float16":
-        return as_float16(values)
-    if dtype == "bfloat16":
-        return _as_bfloat16(values)
-    return values
+
+    name: str
+    storage: str
+    array_interface: str
+    onnx: str
+    tensorrt: str
+    kserve: str
+    inspector: tuple[str, ...]
+    dlpack: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one element."""
+        return self.dlpack[1] // 8
+
+    @property
+    def onnxruntime(self) -> str:
+        """The name in ONNX Runtime and in ONNX's operator schemas, such as `tensor(float16)`."""
+        return f"tensor({self.onnx.lower()})"
+
+    @property
+    def in_numpy(self) -> bool:
+        """Whether numpy computes in it; bfloat16 is only stored there, as its bits."""
+        return self.storage == self.name
 
 
-def decode(stored: np.ndarray, dtype: str) -> np.ndarray:
-    """Return stored elements as a new float32 array."""
-    if dtype == "bfloat16":
-        return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored.astype(np.float32)
+# DLPack's type codes.
+_I, _U, _F, _BF, _B = 0, 1, 2, 4, 6
 
+# fmt: off
+_ROWS = (
+    #       name        storage    interf. onnx       TensorRT KServe inspector           DLPack
+    Element("float32",  "float32", "<f4", "FLOAT",    "FLOAT", "FP32", ("FP32", "FLOAT"), (_F, 32)),
+    Element("float16",  "float16", "<f2", "FLOAT16",  "HALF",  "FP16", ("FP16", "HALF"),  (_F, 16)),
+    Element("bfloat16", "uint16", "<V2", "BFLOAT16", "BF16", "BF16", ("BF16", "BFLOAT"), (_BF, 16)),
+    Element("uint8",    "uint8",   "|u1", "UINT8",    "UINT8", "UINT8", ("UINT8",),       (_U, 8)),
+    Element("int8",     "int8",    "|i1", "INT8",     "INT8",  "INT8",  ("INT8",),        (_I, 8)),
+    Element("int32",    "int32",   "<i4", "INT32",    "INT32", "INT32", ("INT32",),       (_I, 32)),
+    Element("int64",    "int64",   "<i8", "INT64",    "INT64", "INT64", ("INT64",),       (_I, 64)),
+    Element("bool",     "bool",    "|b1", "BOOL",     "BOOL",  "BOOL",  ("BOOL",),        (_B, 8)),
+)
+# fmt: on
 
-def as_float16(values: np.ndarray) -> np.ndarray:
-    """Return the values in float16, or raise `UsageError` where one overflows."""
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float16)
-    if not np.isfinite(narrow).all():
-        raise UsageError(
-            f"the input reaches {np.abs(values).max():.3g}, beyond the float16 that the model "
-            "takes; export it with --io-precision fp32"
-        )
-    return narrow
-
-
-def _as_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Round finite float32 to the nearest bfloat16, ties to even, as bits."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    odd = (bits >> 16) & 1
-    return ((bits + _BFLOAT16_TIE + odd) >> 16).astype(np.uint16)
+ELEMENTS = {row.name: row for row in _ROWS}
+# What a model may take and return; the others occur inside networks only.
+END_ELEMENTS = _ROWS[:4]
+BY_TENSORRT = {row.tensorrt: row for row in _ROWS}

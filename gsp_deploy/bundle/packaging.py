@@ -26,7 +26,7 @@ from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, image
 from gsp_deploy.bundle.readme import licence_text, readme_text
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.parity.tolerances import tolerances_for
+from gsp_deploy.precision import tolerances_for
 from gsp_deploy.runtime import open_session
 
 # What another machine's ONNX Runtime, or C++, may change of a float32 embedding.

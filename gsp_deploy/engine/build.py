@@ -25,12 +25,12 @@ from gsp_deploy.base.files import replacing_together, sha256_of
 from gsp_deploy.engine.api import load_tensorrt
 from gsp_deploy.engine.attempt import Job
 from gsp_deploy.engine.inspector import check_engine
+from gsp_deploy.engine.layer_types import check_precision
 from gsp_deploy.engine.machine import Machine
 from gsp_deploy.engine.memory import peak_memory
 from gsp_deploy.engine.network import OPEN, ParsedNetwork, parse_onnx
 from gsp_deploy.engine.options import BuildOptions
 from gsp_deploy.engine.plugins import load_plugin
-from gsp_deploy.engine.precision import check_precision
 from gsp_deploy.engine.profiles import DEFAULT_BATCH, LOW_MEMORY_BATCH, make_profiles
 from gsp_deploy.engine.progress import Report
 from gsp_deploy.engine.retries import Plan, build_plan

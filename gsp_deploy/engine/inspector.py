@@ -10,18 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import PrecisionSummary
+from gsp_deploy.base.elements import ELEMENTS
+from gsp_deploy.engine.layer_types import compute_layers
 from gsp_deploy.engine.log import make_log
 from gsp_deploy.engine.network import ParsedNetwork
-from gsp_deploy.engine.precision import WANTED, compute_layers
 from gsp_deploy.errors import GateError
+from gsp_deploy.precision import precision_named
 
-# The inspector's words for element types differ by version; these are in all of them.
-_SIGNS = (
-    ("bfloat16", ("BF16", "BFLOAT16")),
-    ("float16", ("FP16", "HALF")),
-    ("int8", ("INT8",)),
-    ("float32", ("FP32", "FLOAT")),
-)
+# The inspector's words for element types differ by version; a type's row has those of all of them.
+# bfloat16 comes first, since its words hold float32's.
+_SIGNS = [(ELEMENTS[n], n) for n in ("bfloat16", "float16", "int8", "float32")]
 _FIELDS = ("Format/Datatype", "Datatype", "Format")
 
 
@@ -36,7 +34,7 @@ def check_engine(parsed: ParsedNetwork, plan: bytes, found: PrecisionSummary) ->
     types = [layer_types(layer) for layer in layers]
     if not any(types):
         return found
-    wanted = WANTED[found.asked]
+    wanted = precision_named(found.asked).element.name
     if wanted != "float32":
         low = [layer.name for layer in compute_layers(parsed) if layer.dtype == wanted]
         if wrong := widened(layers, low, wanted):
@@ -90,4 +88,4 @@ def _tensors(layer: Mapping[str, Any], side: str) -> list[Mapping[str, Any]]:
 
 def _type_of(tensor: Mapping[str, Any]) -> str | None:
     text = " ".join(str(tensor.get(name, "")) for name in _FIELDS).upper()
-    return next((kind for kind, signs in _SIGNS if any(sign in text for sign in signs)), None)
+    return next((name for row, name in _SIGNS if any(sign in text for sign in row.inspector)), None)

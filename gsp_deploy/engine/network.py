@@ -9,21 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.elements import BY_TENSORRT
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.log import NO_REASON, make_log
 from gsp_deploy.errors import ModelFileError
 
-# TensorRT's names of element types and ours.
-ELEMENT_TYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-}
 OPEN = -1
 
 _QUOTED = re.compile(r'&& "(.+?)"')
@@ -105,7 +95,8 @@ def parse_onnx(tensorrt: TensorRT, source: Path) -> ParsedNetwork:
 
 def element_type(tensor: Any) -> str:
     """Return the element type of a tensor in our words."""
-    return ELEMENT_TYPES.get(tensor.dtype.name, tensor.dtype.name.lower())
+    word = tensor.dtype.name
+    return BY_TENSORRT[word].name if word in BY_TENSORRT else word.lower()
 
 
 def _spec(tensor: Any) -> TensorSpec:

@@ -9,9 +9,9 @@ from typing import get_args
 
 from gsp_deploy.artifact.engine_manifest import HardwareCompatibility
 from gsp_deploy.engine.api import TensorRT
-from gsp_deploy.engine.precision import WANTED
 from gsp_deploy.engine.profiles import SizeRange, SpatialRange
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
+from gsp_deploy.precision import precision_named
 
 OPTIMIZATION_LEVELS = range(6)
 # What a build flag is called by TensorRT, and by us.
@@ -68,8 +68,8 @@ class BuildOptions:
     plugin: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.precision is not None and self.precision not in WANTED:
-            raise UsageError(f"precision must be one of {', '.join(WANTED)}, got {self.precision}")
+        if self.precision is not None:
+            precision_named(self.precision)
         if self.workspace is not None and self.workspace < 1 << 20:
             raise UsageError(f"the workspace must be at least 1 MiB, got {self.workspace} bytes")
         level = self.optimization_level

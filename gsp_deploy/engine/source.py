@@ -12,6 +12,7 @@ from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.kind import CHECKPOINT, ONNX, require_kind
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.precision import PrecisionWord, precision_named
 
 POOLINGS = ("unrolled", "plugin")
 
@@ -21,13 +22,13 @@ class SourceOptions:
     """What the ONNX file is to be like.
 
     Args:
-        precision: `fp32`, `fp16`, `bf16` or `int8`; None leaves it as it is.
+        precision: None leaves it as it is.
         pooling: `unrolled`, or `plugin` for one node that a plugin computes.
         dynamic_size: leave height and width open when exporting a checkpoint.
         keep: where to keep a file that was made on the way; None throws it away.
     """
 
-    precision: str | None = None
+    precision: PrecisionWord | None = None
     pooling: str = "unrolled"
     dynamic_size: bool = False
     keep: Path | None = None
@@ -71,14 +72,15 @@ def _export(source: Path, target: Path, options: SourceOptions) -> Path:
     from gsp_deploy.checkpoint import load_checkpoint  # needs torch
     from gsp_deploy.export import ExportOptions, Source, export_onnx
 
-    if options.precision == "int8":
+    precision = options.precision or "fp32"
+    if precision_named(precision).quantised:
         raise UsageError(
-            "int8 needs images to calibrate on: gsp-deploy export --precision int8 --calibrate "
-            "FOLDER, and build what it writes"
+            f"{precision} needs images to calibrate on: gsp-deploy export --precision {precision} "
+            "--calibrate FOLDER, and build what it writes"
         )
     form = "plugin-bare" if options.pooling == "plugin" else "unrolled"
     asked = ExportOptions(
-        precision=options.precision or "fp32",  # type: ignore[arg-type]
+        precision=precision,
         pooling_form=form,  # type: ignore[arg-type]
         dynamic_size=options.dynamic_size,
     )

@@ -14,12 +14,13 @@ from gsp_deploy.config import ModelConfig
 from gsp_deploy.export.backbone import export_backbone, head_parameters
 from gsp_deploy.export.graph import IR_VERSION, GraphScope
 from gsp_deploy.export.head import HeadParameters, write_head
+from gsp_deploy.export.lowering import FLOAT, LOW_PRECISION, lower_precision
 from gsp_deploy.export.opset import downgrade_to_17
-from gsp_deploy.export.options import BFLOAT16_OPSET, ExportOptions
-from gsp_deploy.export.precision import FLOAT, LOW_PRECISION, lower_precision
+from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.images.normalisation import affine
 from gsp_deploy.model import EmbeddingModel
+from gsp_deploy.precision import PRECISIONS
 
 
 class Draft:
@@ -49,7 +50,7 @@ class Draft:
     @property
     def head_precision(self) -> ir.DataType | None:
         """What the 1x1 embedding computes in, if not float32: its convolution must admit it."""
-        if self.options.precision == "bf16" and self.options.operator_set < BFLOAT16_OPSET:
+        if self.options.operator_set < PRECISIONS[self.options.precision].conv_opset:
             return None
         return LOW_PRECISION.get(self.options.precision)
 

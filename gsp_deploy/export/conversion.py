@@ -24,10 +24,10 @@ from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
 from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE, in_head
+from gsp_deploy.export.lowering import LOW_PRECISION, lower_precision
 from gsp_deploy.export.model_file import read_model, write_model
-from gsp_deploy.export.options import BFLOAT16_OPSET
-from gsp_deploy.export.precision import LOW_PRECISION, lower_precision
 from gsp_deploy.export.transport import SolverPlan
+from gsp_deploy.precision import precision_named
 
 _IN_HEAD = f"{HEAD_SCOPE}/"
 _EMBED = f"{HEAD_SCOPE}/embed"
@@ -65,9 +65,9 @@ def convert_precision(
 
 def _check(source: str | os.PathLike[str], manifest: ExportManifest, precision: str) -> None:
     again = f"export the checkpoint with --precision {precision}"
-    if precision == "int8":
+    if precision_named(precision).quantised:
         raise UsageError(
-            f"{source}: int8 needs images to calibrate on; {again} --calibrate FOLDER first"
+            f"{source}: {precision} needs images to calibrate on; {again} --calibrate FOLDER first"
         )
     if manifest.precision != "fp32":
         raise UsageError(
@@ -75,9 +75,9 @@ def _check(source: str | os.PathLike[str], manifest: ExportManifest, precision: 
         )
     if manifest.pooling_form != "unrolled":
         raise UsageError(f"{source} has its pooling as one node already; {again} --pooling plugin")
-    if precision == "bf16" and manifest.opset < BFLOAT16_OPSET:
+    if manifest.opset < precision_named(precision).conv_opset:
         raise UsageError(
-            f"{source} is of opset {manifest.opset}, whose convolutions know no bf16; {again}"
+            f"{source} is of opset {manifest.opset}, where Conv takes no {precision}; {again}"
         )
 
 

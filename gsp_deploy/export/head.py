@@ -17,8 +17,8 @@ from gsp_deploy.base.constants import NORM_FLOOR
 from gsp_deploy.config import BaselineConfig, GSPConfig
 from gsp_deploy.export.costs import write_lengths, write_log_mass, write_scores
 from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, LOCATIONS, GraphScope
+from gsp_deploy.export.lowering import as_type
 from gsp_deploy.export.pooling import average, embed_vector, peak, write_pooling
-from gsp_deploy.export.precision import as_type
 from gsp_deploy.export.residual import ResidualWriter, write_no_residual
 from gsp_deploy.export.transport import SolverPlan, mixing_weights
 

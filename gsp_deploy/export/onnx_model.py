@@ -27,6 +27,7 @@ from gsp_deploy.export.plugin_node import fold_pooling
 from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
 from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.model import EmbeddingModel
+from gsp_deploy.precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def export_onnx(
     options.check_against(model.config)
     draft, record = Draft(model, options), None
     calibration = calibration or default_calibration(model.config, near=draft.parameters)
-    if options.precision == "int8":
+    if PRECISIONS[options.precision].quantised:
         if quantisation is None:
             raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
         trial_plan, _ = _plan(draft, options, calibration)

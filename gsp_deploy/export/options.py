@@ -9,15 +9,17 @@ from gsp_deploy.artifact.pooling_node import POOLING_FORMS, PoolingForm, check_f
 from gsp_deploy.bounds import DEFAULT_TOLERANCE
 from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
 from gsp_deploy.errors import UsageError, brief
+from gsp_deploy.precision import (
+    FLOAT_WORDS,
+    PRECISIONS,
+    WORDS,
+    FloatPrecisionWord,
+    PrecisionWord,
+)
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-FloatPrecision = Literal["fp32", "fp16", "bf16"]
 CalibrationMethod = Literal["min-max", "percentile", "entropy"]
 OptionalOutput = Literal["attributes", "weights", "residual"]
 
-DEFAULT_OPSET = 18
-# The first operator set whose Conv takes bfloat16.
-BFLOAT16_OPSET = 22
 OPSETS = range(17, 23)
 
 
@@ -54,8 +56,8 @@ class ExportOptions:
         UsageError: the combination cannot be exported.
     """
 
-    precision: Precision = "fp32"
-    io_precision: FloatPrecision = "fp32"
+    precision: PrecisionWord = "fp32"
+    io_precision: FloatPrecisionWord = "fp32"
     opset: int | None = None
     dynamic_batch: bool = True
     dynamic_size: bool = False
@@ -70,8 +72,8 @@ class ExportOptions:
     max_drop: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_word("precision", self.precision, get_args(Precision))
-        _check_word("io_precision", self.io_precision, get_args(FloatPrecision))
+        _check_word("precision", self.precision, WORDS)
+        _check_word("io_precision", self.io_precision, FLOAT_WORDS)
         _check_word("calibration_method", self.calibration_method, get_args(CalibrationMethod))
         _check_word("pooling form", self.pooling_form, POOLING_FORMS)
         for output in self.outputs:
@@ -79,8 +81,8 @@ class ExportOptions:
         object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
         _check_word("solver", self.solver, get_args(Solver))
         if self.opset is None:
-            bfloat16 = "bf16" in (self.precision, self.io_precision)
-            object.__setattr__(self, "opset", BFLOAT16_OPSET if bfloat16 else DEFAULT_OPSET)
+            words = (self.precision, self.io_precision)
+            object.__setattr__(self, "opset", max(PRECISIONS[word].opset for word in words))
         if self.opset not in OPSETS:
             raise UsageError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {self.opset}")
         if self.iterations is not None and not _is_count(self.iterations):
@@ -103,10 +105,10 @@ class ExportOptions:
             check_foldable(config)
         if self.include_preprocessing and config.is_head_only:
             raise UsageError("a head alone takes feature maps and has no pre-processing to include")
-        if self.precision == "int8" and config.is_head_only:
+        if PRECISIONS[self.precision].quantised and config.is_head_only:
             raise UsageError(
-                "int8 quantises the backbone, and this model is a head alone, which stays in "
-                "float32; export it as fp32, fp16 or bf16"
+                f"{self.precision} quantises the backbone, and this model is a head alone, which "
+                f"stays in float32; export it as {', '.join(FLOAT_WORDS)}"
             )
 
     @property

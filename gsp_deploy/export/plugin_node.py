@@ -29,8 +29,8 @@ from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import ModelFileError
 from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
+from gsp_deploy.export.lowering import LOW_PRECISION
 from gsp_deploy.export.plugin_body import PluginBody
-from gsp_deploy.export.precision import LOW_PRECISION
 
 POWER = f"{HEAD_SCOPE}/const/power"
 NODE_NAME = f"{HEAD_SCOPE}/pooling"

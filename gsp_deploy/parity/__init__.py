@@ -15,7 +15,7 @@ from gsp_deploy.parity.files import compare_files, image_reader
 from gsp_deploy.parity.gates import Gate
 from gsp_deploy.parity.report import ParityReport, compare_sessions
 from gsp_deploy.parity.rounding import open_rounding
-from gsp_deploy.parity.tolerances import TOLERANCES, Tolerances, tolerances_for
+from gsp_deploy.precision import TOLERANCES, Tolerances, tolerances_for
 
 __all__ = [
     "TOLERANCES",

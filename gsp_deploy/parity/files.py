@@ -11,7 +11,7 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader, class_labels
 from gsp_deploy.parity.outputs import run_both, shared_preprocessing
 from gsp_deploy.parity.report import CHUNK, ParityReport, TestedImages, judge
-from gsp_deploy.parity.tolerances import Tolerances
+from gsp_deploy.precision import Tolerances
 from gsp_deploy.runtime.session import EmbeddingSession
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from gsp_deploy.parity.distribution import finite
 from gsp_deploy.parity.figures import ParityFigures
 from gsp_deploy.parity.retrieval import RetrievalAgreement
-from gsp_deploy.parity.tolerances import Tolerances
+from gsp_deploy.precision import Tolerances
 
 # So that one image of n, computed in two ways, is not more than a limit of one image of n.
 _ROUNDING = 1e-9

@@ -15,7 +15,7 @@ from gsp_deploy.parity.figures import ParityFigures, measure
 from gsp_deploy.parity.gates import Gate, hold_gates
 from gsp_deploy.parity.invariance import batch_invariance
 from gsp_deploy.parity.outputs import PairedOutputs, prepared, run_both, shared_preprocessing
-from gsp_deploy.parity.tolerances import Tolerances, tolerances_for
+from gsp_deploy.precision import Tolerances, tolerances_for
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo
 
 CHUNK = 32

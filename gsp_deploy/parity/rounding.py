@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from gsp_deploy.artifact.kind import ONNX, kind_of
+from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, implied_device, open_with
 
 _CPU = "CPU"
@@ -42,13 +43,15 @@ def open_rounding(
 
 
 def _with_rounding(path: Path) -> bytes | None:
-    """Return the model with its rounding written out, or None if it has no float16."""
+    """Return the model with its rounding written out, or None if it has nothing to round."""
     import onnx  # here, so that checkpoints can be compared where onnx is not installed
 
-    from gsp_deploy.runtime.half_precision import widen_float16
+    from gsp_deploy.artifact.half_precision import widen
 
     # First without the weights, since those of a model over 2 GB do not fit into one message.
     graph = onnx.load(path, load_external_data=False).graph
     types = {value.type.tensor_type.elem_type for value in graph.value_info}
     types |= {weight.data_type for weight in graph.initializer}
-    return widen_float16(path) if onnx.TensorProto.FLOAT16 in types else None
+    unrounded = (row.element for row in PRECISIONS.values() if row.emulated_on_cpu)
+    found = (e for e in unrounded if onnx.TensorProto.DataType.Value(e.onnx) in types)
+    return next((made for e in found if (made := widen(path, e)) is not None), None)

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.base.elements import ELEMENTS, END_ELEMENTS
+from gsp_deploy.base.encoding import decode, storage_of
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.device import Device
 from gsp_deploy.runtime.dlpack import CUDA, CUDA_MANAGED, make_capsule, read_capsule
 
-_TYPE_STRINGS = {"float32": "<f4", "float16": "<f2", "bfloat16": "<V2", "uint8": "|u1"}
-_BY_TYPE_STRING = {"<f4": "float32", "<f2": "float16", "|u1": "uint8"}
+# `__cuda_array_interface__` has no bfloat16.
+_BY_TYPE_STRING = {r.array_interface: r.name for r in END_ELEMENTS if r.in_numpy}
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,7 @@ class DeviceArray:
 
     def numpy(self) -> np.ndarray:
         """Return a copy in host memory, float32 as everywhere."""
-        from gsp_deploy.base.elements import STORAGE, decode
-
-        host = np.empty(self.shape, STORAGE[self.dtype])
+        host = np.empty(self.shape, storage_of(self.dtype))
         with self._device.current():
             stream = self._device.create_stream()
             try:
@@ -143,7 +143,7 @@ class DeviceArray:
             raise AttributeError("__cuda_array_interface__ has no bfloat16; use DLPack")
         return {
             "shape": self.shape,
-            "typestr": _TYPE_STRINGS[self.dtype],
+            "typestr": ELEMENTS[self.dtype].array_interface,
             "data": (self.address, False),
             "strides": None,
             "stream": self._stream,

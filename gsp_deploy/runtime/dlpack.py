@@ -6,13 +6,12 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+from gsp_deploy.base.elements import ELEMENTS, END_ELEMENTS
 from gsp_deploy.errors import UsageError
 
 CUDA, CUDA_MANAGED = 2, 13
 _NAME = b"dltensor"
-# Type code and bits; one lane.
-_TYPES = {"float32": (2, 32), "float16": (2, 16), "bfloat16": (4, 16), "uint8": (1, 8)}
-_BY_CODE = {code: name for name, code in _TYPES.items()}
+_BY_CODE = {row.dlpack: row.name for row in END_ELEMENTS}
 
 
 class _Device(ctypes.Structure):
@@ -83,7 +82,9 @@ def read_capsule(capsule: Any) -> Described:
     tensor = managed.contents.tensor
     key = (tensor.dtype.code, tensor.dtype.bits)
     if key not in _BY_CODE or tensor.dtype.lanes != 1:
-        raise UsageError(f"expected elements of {', '.join(_TYPES)}, got DLPack's type {key}")
+        raise UsageError(
+            f"expected elements of {', '.join(_BY_CODE.values())}, got DLPack's type {key}"
+        )
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
     return Described((tensor.data or 0) + tensor.byte_offset, shape, strides, _BY_CODE[key])
@@ -102,7 +103,7 @@ def make_capsule(
         data=address,
         device=_Device(*device),
         ndim=len(shape),
-        dtype=_DataType(*_TYPES[dtype], 1),
+        dtype=_DataType(*ELEMENTS[dtype].dlpack, 1),
         shape=ctypes.cast(sizes, ctypes.POINTER(ctypes.c_int64)),
         strides=None,
         byte_offset=0,

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.base.elements import STORAGE
+from gsp_deploy.base.elements import ELEMENTS
+from gsp_deploy.base.encoding import storage_of
 from gsp_deploy.errors import DeviceError
 from gsp_deploy.runtime.device import Device
 from gsp_deploy.runtime.device.growing_memory import GrowingMemory
@@ -167,7 +168,7 @@ class EngineRunner:
             self._finish()
             # As much as the device's own, so that it grows as seldom.
             buffer.reserve(max(size, self._on_device[tensor.name].size))
-        return buffer.memory[:size].view(STORAGE[tensor.dtype]).reshape(shape)
+        return buffer.memory[:size].view(storage_of(tensor.dtype)).reshape(shape)
 
     def upload(self, prepared: PreparedShape) -> None:
         """Queue the copy of the host's input to the device."""
@@ -276,7 +277,7 @@ def _kept(memory: GrowingMemory[Any], stack: ExitStack) -> GrowingMemory[Any]:
 
 
 def _bytes(shape: Sequence[int], dtype: str) -> int:
-    return math.prod(shape) * STORAGE[dtype].itemsize
+    return math.prod(shape) * ELEMENTS[dtype].nbytes
 
 
 def _why_no_graphs(device: Device, cuda_graphs: bool) -> str | None:

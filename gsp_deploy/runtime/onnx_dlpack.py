@@ -7,19 +7,15 @@ from typing import Any
 import onnxruntime
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.elements import END_ELEMENTS
 from gsp_deploy.errors import MissingCapabilityError, UsageError, reason_of
 from gsp_deploy.runtime.providers import CPU
 from gsp_deploy.runtime.session import check_shape
 
 _CPU, _CUDA = 1, 2  # DLPack's numbers of kinds of devices
 _NAMES = {_CPU: "cpu", _CUDA: "cuda"}
-# ONNX Runtime's names of element types, and ours.
-ELEMENT_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(bfloat16)": "bfloat16",
-    "tensor(uint8)": "uint8",
-}
+# ONNX Runtime's names of the element types that a model may take and return.
+ELEMENT_TYPES = {row.onnxruntime: row.name for row in END_ELEMENTS}
 
 
 def check_device(array: Any, provider: str) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import onnxruntime
 
 from gsp_deploy.artifact import TensorSpec
-from gsp_deploy.base.elements import as_float16
+from gsp_deploy.base.elements import ELEMENTS
+from gsp_deploy.base.encoding import as_float16
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, reason_of
 from gsp_deploy.runtime.onnx_dlpack import ELEMENT_TYPES, check_device, run_bound, value_of
 from gsp_deploy.runtime.providers import CPU, provider_chain, provider_name
@@ -109,15 +110,14 @@ def _create(path: Path, provider: str, options: SessionOptions) -> tuple[Any, bo
 
 def _speaks_bfloat16(session: Any) -> bool:
     """Whether input or outputs are bfloat16, which numpy and ONNX Runtime do not exchange."""
-    return any(
-        v.type == "tensor(bfloat16)" for v in (*session.get_inputs(), *session.get_outputs())
-    )
+    ends = (*session.get_inputs(), *session.get_outputs())
+    return any(value.type == ELEMENTS["bfloat16"].onnxruntime for value in ends)
 
 
 def _widened(path: Path, provider: str) -> bytes:
-    from gsp_deploy.runtime.half_precision import widen_bfloat16  # needs the onnx package
+    from gsp_deploy.artifact.half_precision import widen  # needs the onnx package
 
-    widened = widen_bfloat16(path) if provider == CPU else None
+    widened = widen(path, ELEMENTS["bfloat16"]) if provider == CPU else None
     if widened is None:
         raise ModelFileError(
             f"{path}: {provider} has no kernel for one of its operators or element types; "

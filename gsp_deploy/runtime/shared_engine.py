@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.elements import END_ELEMENTS
 from gsp_deploy.errors import DeviceError, ModelFileError
 from gsp_deploy.runtime.batching import InputProfile
 from gsp_deploy.runtime.device import Device
 
-# TensorRT's names of element types, as an embedding model has them at its ends.
-_ELEMENT_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}
+# TensorRT's names of the element types that a model may take and return.
+_AT_ENDS = {row.tensorrt: row.name for row in END_ELEMENTS}
 OPEN = -1
 
 
@@ -95,12 +96,12 @@ def _tensors(engine: Any, path: Path) -> tuple[list[EngineTensor], tuple[EngineT
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         dtype = engine.get_tensor_dtype(name).name
-        if dtype not in _ELEMENT_TYPES:
+        if dtype not in _AT_ENDS:
             raise ModelFileError(
-                f"{path}: {name} is of type {dtype}; expected {', '.join(_ELEMENT_TYPES)}"
+                f"{path}: {name} is of type {dtype}; expected {', '.join(_AT_ENDS)}"
             )
         shape = tuple(int(size) for size in engine.get_tensor_shape(name))
-        tensor = EngineTensor(name, _ELEMENT_TYPES[dtype], shape)
+        tensor = EngineTensor(name, _AT_ENDS[dtype], shape)
         kind = engine.get_tensor_mode(name).name
         (inputs if kind == "INPUT" else outputs).append(tensor)
     return inputs, tuple(outputs)

@@ -11,7 +11,8 @@ import numpy as np
 
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import EngineManifest
-from gsp_deploy.base.elements import STORAGE, decode, encode
+from gsp_deploy.base.elements import ELEMENTS
+from gsp_deploy.base.encoding import decode, encode
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.batching import Chunk, plan_chunks
 from gsp_deploy.runtime.device_array import DeviceArray, DeviceView, view_of
@@ -128,8 +129,8 @@ class TensorRTSession(EmbeddingSession):
 
     def _run_on_device(self, source: DeviceView, target: DeviceView) -> None:
         sizes = source.shape[1:]
-        image_bytes = int(np.prod(sizes)) * STORAGE[source.dtype].itemsize
-        row_bytes = target.shape[1] * STORAGE[target.dtype].itemsize
+        image_bytes = int(np.prod(sizes)) * ELEMENTS[source.dtype].nbytes
+        row_bytes = target.shape[1] * ELEMENTS[target.dtype].nbytes
         for chunk in self._plan(source.shape[0], sizes) if source.shape[0] else ():
             prepared = self.runner.prepare(
                 (chunk.batch, *sizes), chunk.profile, self._largest(sizes)
@@ -151,7 +152,7 @@ class TensorRTSession(EmbeddingSession):
     def _device_output(self, out: Any, count: int, handle: int) -> tuple[DeviceView, Any]:
         tensor, shape = self._embedding, (count, self.info.embedding_dim)
         if out is None:
-            item = STORAGE[tensor.dtype].itemsize
+            item = ELEMENTS[tensor.dtype].nbytes
             out = DeviceArray(self.engine.device, shape, tensor.dtype, item)
             return DeviceView(out.address, shape, tensor.dtype, None, out), out
         target = view_of(out, self.engine.device, handle)

@@ -16,13 +16,17 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
+from gsp_deploy.base.elements import END_ELEMENTS
+from gsp_deploy.base.encoding import storage_of
 from gsp_deploy.errors import RequestError, brief, reason_of
 from gsp_deploy.runtime.session import SessionInfo
 from gsp_deploy.serving.bounds import checked_shape, whole_number
 from gsp_deploy.serving.json_numbers import array_from_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-DATATYPES = {"UINT8": np.uint8, "FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
+# What a client may send: the models' types that numpy computes in, and float64.
+_TAKEN = (row for row in reversed(END_ELEMENTS) if row.in_numpy)
+DATATYPES = {**{row.kserve: storage_of(row.name) for row in _TAKEN}, "FP64": np.dtype(np.float64)}
 MOST_REST = 1 << 16  # bytes of JSON beside the tensor's numbers
 _ABSENT = Raw(b"")
 

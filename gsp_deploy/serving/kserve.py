@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.errors import RequestError
 from gsp_deploy.runtime.session import SessionInfo
 from gsp_deploy.serving.infer_request import HEADER_LENGTH, InferRequest, parse_infer
@@ -34,7 +35,6 @@ __all__ = [
 EXTENSIONS = ("binary_tensor_data",)
 OUTPUT_DATATYPE = "FP32"  # every session's outputs are float32
 LONGEST_NUMBER = 26  # bytes of one number in JSON, with its comma
-_DATATYPES = {"uint8": "UINT8", "float16": "FP16", "float32": "FP32", "bfloat16": "BF16"}
 # Outputs beside the embedding, where no manifest gives their sizes.
 _OUTPUT_SHAPES: dict[str, tuple[int | str, ...]] = {
     "attributes": ("batch", "prototypes"),
@@ -152,7 +152,7 @@ def _object(members: Mapping[str, Any], last: bytes) -> bytes:
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
-        "datatype": _DATATYPES.get(spec.dtype, spec.dtype.upper()),
+        "datatype": ELEMENTS[spec.dtype].kserve,
         "shape": _sizes(spec.shape),
     }
 

@@ -17,6 +17,7 @@ from gsp_deploy.errors import DataError
 from gsp_deploy.images.normalisation import affine
 from gsp_deploy.layers import GeneralizedSumPooling, PoolingOutput
 from gsp_deploy.metrics import retrieval_metrics
+from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.training.assembly import build_model, set_training_mode
 from gsp_deploy.training.batches import Batch, BatchSampler, PlainBatches, TrainingBatches, load
 from gsp_deploy.training.distributed import (
@@ -31,8 +32,6 @@ from gsp_deploy.training.optimisation import build_optimiser, rate_factor, set_l
 from gsp_deploy.training.random_streams import Stream, seed_torch
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.records import DivergenceError, StepRecord
-
-_AMP_TYPES = {"off": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TrainingRun:
@@ -183,7 +182,7 @@ class TrainingRun:
 
     def _losses(self, batch: Batch, step: int) -> Losses:
         amp = self.recipe.run.amp
-        with torch.autocast(self.device.type, _AMP_TYPES[amp], enabled=amp != "off"):
+        with torch.autocast(self.device.type, _amp_type(amp), enabled=amp != "off"):
             own: PoolingOutput = self.model(self._network_input(batch.images))
         output = PoolingOutput(
             gather(own.embedding, self.world),
@@ -254,3 +253,8 @@ class TrainingRun:
             features = probe.features(self._network_input(batches[step].images))
             found.append(probe.head.embed(features.float().mean(dim=(2, 3))))
         return torch.cat(found)[:count]
+
+
+def _amp_type(amp: str) -> torch.dtype:
+    found: torch.dtype = getattr(torch, "float32" if amp == "off" else PRECISIONS[amp].element.name)
+    return found

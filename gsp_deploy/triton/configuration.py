@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.errors import UsageError
 from gsp_deploy.triton.model import ServedModel
 from gsp_deploy.triton.pbtxt import Field, Word, entries, to_pbtxt
@@ -14,12 +15,6 @@ from gsp_deploy.triton.pbtxt import Field, Word, entries, to_pbtxt
 Placement = Literal["auto", "cpu", "gpu"]
 WARM_UP_FILE = "golden-input.raw"
 PIXELS = "pixels"
-_TYPES = {
-    "uint8": "TYPE_UINT8",
-    "float16": "TYPE_FP16",
-    "float32": "TYPE_FP32",
-    "bfloat16": "TYPE_BF16",
-}
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,7 @@ def pixels_of(network_input: TensorSpec) -> TensorSpec:
 def _tensor(spec: TensorSpec) -> Mapping[str, Field]:
     """Return a tensor without its batch, which `max_batch_size` stands for; open sizes are -1."""
     dims = [size if isinstance(size, int) else -1 for size in spec.shape[1:]]
-    return {"name": spec.name, "data_type": Word(_TYPES[spec.dtype]), "dims": dims or [1]}
+    return {"name": spec.name, "data_type": Word(_type_word(spec.dtype)), "dims": dims or [1]}
 
 
 def _network_output(spec: TensorSpec) -> Mapping[str, Field]:
@@ -190,7 +185,7 @@ def _pinned() -> Mapping[str, Field]:
 def _warm_up(tensor: TensorSpec, golden_size: Sequence[int], batch: int) -> Mapping[str, Field]:
     """Return a warm-up; Triton reads one image from the file for each of the batch."""
     source: dict[str, Field] = {
-        "data_type": Word(_TYPES[tensor.dtype]),
+        "data_type": Word(_type_word(tensor.dtype)),
         "dims": list(golden_size),
         "input_data_file": WARM_UP_FILE,
     }
@@ -213,3 +208,8 @@ def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> 
 
 def _parameters(values: Mapping[str, str]) -> Sequence[Field]:
     return entries({key: {"string_value": value} for key, value in values.items()})
+
+
+def _type_word(dtype: str) -> str:
+    """Return Triton's name of an element type, such as `TYPE_FP32`."""
+    return f"TYPE_{ELEMENTS[dtype].kserve}"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from gsp_deploy.base.encoding import encode
 from gsp_deploy.base.folders import new_folder, stranger
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
@@ -180,8 +181,8 @@ def _network_input(served: ServedModel, golden: GoldenVectors) -> np.ndarray:
     """Return the first golden image as the network takes it, without a batch."""
     if served.includes_preprocessing:
         return np.ascontiguousarray(golden.pixels[0])
-    narrow = np.float16 if served.input.dtype == "float16" else np.float32
-    return normalise(golden.pixels[:1], served.preprocessing)[0].astype(narrow)
+    normalised = normalise(golden.pixels[:1], served.preprocessing)[0]
+    return encode(normalised, served.input.dtype)
 
 
 def _server_options(served: ServedModel, network: str, plugin: Path | None) -> tuple[str, ...]:

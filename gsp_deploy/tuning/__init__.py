@@ -10,10 +10,9 @@ from gsp_deploy.tuning.delivery import deliver
 from gsp_deploy.tuning.front import Limits, Point, choose
 from gsp_deploy.tuning.run import Tuning, tune
 from gsp_deploy.tuning.settings import TIMING, TuningSettings
-from gsp_deploy.tuning.space import PRECISIONS, Candidate, TuningSpace
+from gsp_deploy.tuning.space import Candidate, TuningSpace
 
 __all__ = [
-    "PRECISIONS",
     "TIMING",
     "Candidate",
     "Limits",

@@ -21,6 +21,7 @@ from gsp_deploy.export import ExportOptions, Source, export_onnx
 from gsp_deploy.export.quantisation import cache_path
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.parity import open_rounding
+from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.retrieval.evaluation import evaluate
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
 from gsp_deploy.tuning.engines import engine_of
@@ -66,7 +67,8 @@ class Workshop:
             precision=candidate.precision, iterations=candidate.steps, max_drop=self.int8_drop
         )
         source = Source.of(self.checkpoint)
-        images = self.calibration.at(spec) if candidate.precision == "int8" else None
+        quantised = PRECISIONS[candidate.precision].quantised
+        images = self.calibration.at(spec) if quantised else None
         if images is not None and sibling is not None and cache_path(sibling).exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(cache_path(sibling), cache_path(path))

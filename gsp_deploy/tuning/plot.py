@@ -12,12 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from gsp_deploy.base.files import replacing
+from gsp_deploy.precision import WORDS
 from gsp_deploy.tuning.front import Point
 from gsp_deploy.tuning.labels import Box, place_labels
 from gsp_deploy.tuning.run import Tuning
 
 # Colours of Okabe & Ito, which remain apart for colour-blind eyes.
-_COLOURS = {"fp32": "#0072B2", "fp16": "#009E73", "bf16": "#CC79A7", "int8": "#D55E00"}
+_PALETTE = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#E69F00", "#F0E442")
+_COLOURS = dict(zip(WORDS, _PALETTE, strict=False))
 _MARKERS = "osD^vP*X"
 _PANEL = (6.4, 5.0)  # inches
 _BESIDE = 1.5  # for the names of emulated candidates, at the right

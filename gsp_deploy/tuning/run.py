@@ -13,6 +13,7 @@ from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
 from gsp_deploy.errors import CheckpointError, UsageError
+from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.tuning.conditions import conditions_of, given_by
 from gsp_deploy.tuning.front import Point, front_of, points_of
 from gsp_deploy.tuning.images import CalibrationImages, parts_for_tuning, scoring_images
@@ -90,7 +91,7 @@ def tune(
     dataset = parts_for_tuning(dataset, calibrates=settings.calibrate is None)
     workshop = _workshop(Path(checkpoint), dataset, settings)
     candidates = tuple(space.candidates(workshop.config))
-    wants_int8 = any(candidate.precision == "int8" for candidate in candidates)
+    wants_int8 = any(PRECISIONS[candidate.precision].quantised for candidate in candidates)
     if wants_int8 and not workshop.calibration.are_there:
         raise UsageError(
             f"int8 needs images to calibrate on, and {dataset.name} has no training part; pass "

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import get_args
 
 from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import UsageError
-from gsp_deploy.export.options import Precision
+from gsp_deploy.precision import WORDS, PrecisionWord, precision_named
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CERTIFIED = "certified"
 # Sizes that are tried unasked, as shares of the model's own.
 _SHARES = (1.0, 0.875, 0.75)
@@ -28,7 +26,7 @@ class Candidate:
         size: height of the input in pixels; the width keeps its proportion.
     """
 
-    precision: Precision
+    precision: PrecisionWord
     steps: int | None
     size: int
 
@@ -55,16 +53,13 @@ class TuningSpace:
         UsageError: a value is outside its domain, or given twice.
     """
 
-    precisions: tuple[Precision, ...] = PRECISIONS
+    precisions: tuple[PrecisionWord, ...] = WORDS
     steps: tuple[int | None, ...] = (None, 1)
     sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for precision in self.precisions:
-            if precision not in PRECISIONS:
-                raise UsageError(
-                    f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}"
-                )
+            precision_named(precision)
         if not self.precisions or not self.steps:
             raise UsageError("expected at least one precision and one number of steps")
         for name, values in (("steps", self.steps), ("size", self.sizes)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsp_deploy.base.elements import STORAGE, decode, encode
+from gsp_deploy.base.encoding import decode, encode, storage_of
 from gsp_deploy.errors import UsageError
 
 
@@ -16,7 +16,7 @@ def test_bfloat16_rounds_as_torch_does() -> None:
     values = np.append(values, [0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, 3e38]).astype(np.float32)
     expected = torch.from_numpy(values).bfloat16()
     stored = encode(values, "bfloat16")
-    assert stored.dtype == STORAGE["bfloat16"]
+    assert stored.dtype == storage_of("bfloat16")
     np.testing.assert_array_equal(stored, expected.view(torch.uint16).numpy())
     np.testing.assert_array_equal(decode(stored, "bfloat16"), expected.float().numpy())
 

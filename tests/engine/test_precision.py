@@ -16,9 +16,9 @@ from gsp_deploy.engine import inspector
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.build import build_engine
 from gsp_deploy.engine.inspector import check_engine, engine_layers, layer_types, widened
+from gsp_deploy.engine.layer_types import check_precision, compute_layers
 from gsp_deploy.engine.network import parse_onnx
 from gsp_deploy.engine.options import BuildOptions
-from gsp_deploy.engine.precision import check_precision, compute_layers
 from gsp_deploy.errors import GateError
 
 
@@ -55,7 +55,7 @@ def test_fp16_where_float32_was_asked_for_is_no_better(exported, rtx: TensorRT) 
 def test_a_single_layer_that_was_missed_is_named(exported, rtx: TensorRT, tmp_path: Path) -> None:
     import onnx_ir as ir
 
-    from gsp_deploy.export.precision import lower_precision
+    from gsp_deploy.export.lowering import lower_precision
 
     network = ir.load(exported("glyphs-lite0"))
     missed = next(node.name for node in network.graph if node.op_type == "Conv")

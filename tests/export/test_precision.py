@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from gsp_deploy import open_session
 from gsp_deploy.errors import GspDeployError, UsageError
 from gsp_deploy.export.graph import GraphScope
-from gsp_deploy.export.precision import lower_precision
+from gsp_deploy.export.lowering import lower_precision
 
 BOTH = ("attributes", "weights")
 COST = "gsp/product"  # the convolution that is part of the cost

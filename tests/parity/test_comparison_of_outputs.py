@@ -10,7 +10,7 @@ import pytest
 from gsp_deploy.errors import UsageError
 from gsp_deploy.parity.comparison import cosine_distances, mixing_weight_errors, output_errors
 from gsp_deploy.parity.distribution import Distribution
-from gsp_deploy.parity.tolerances import TOLERANCES, tolerances_for
+from gsp_deploy.precision import TOLERANCES, tolerances_for
 
 DRAW = np.random.default_rng(1)
 
@@ -100,7 +100,11 @@ def test_tolerances_follow_precision_and_can_be_replaced_one_by_one() -> None:
     limits = tolerances_for("fp16", {"max_flips": 0.0, "max_leak": None})
     assert limits.max_flips == 0
     assert limits.max_leak == TOLERANCES["fp16"].max_leak
-    assert tolerances_for("fp4") == TOLERANCES["unknown"]
+
+
+def test_a_precision_without_limits_is_refused_and_never_takes_those_of_another() -> None:
+    with pytest.raises(UsageError, match="no limits for the precision 'fp4'"):
+        tolerances_for("fp4")
 
 
 def test_lower_precision_is_never_allowed_less() -> None:

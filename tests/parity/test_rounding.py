@@ -9,9 +9,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from gsp_deploy.artifact.half_precision import widen
+from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.parity import open_rounding
 from gsp_deploy.runtime import open_session
-from gsp_deploy.runtime.half_precision import widen_bfloat16, widen_float16
 
 OVERFLOWING = """
 <ir_version: 10, opset_import: ["" : 18]>
@@ -60,7 +61,7 @@ def test_onnx_runtime_alone_does_not_see_the_overflow(overflowing: Path) -> None
 
 
 def test_what_has_no_float16_is_opened_as_it_is(exported: Path) -> None:
-    assert widen_float16(exported / "fp32.onnx") is None
+    assert widen(exported / "fp32.onnx", ELEMENTS["float16"]) is None
     with open_rounding(exported / "fp32.onnx") as session:
         assert session.info.device == "CPU"
     with open_rounding(exported / "model.safetensors") as session:
@@ -82,8 +83,8 @@ def test_a_whole_model_is_further_from_float32_when_its_rounding_counts(
 
 
 def test_widening_touches_only_its_own_type(overflowing: Path) -> None:
-    assert widen_bfloat16(overflowing) is None
-    widened = widen_float16(overflowing)
+    assert widen(overflowing, ELEMENTS["bfloat16"]) is None
+    widened = widen(overflowing, ELEMENTS["float16"])
     assert widened is not None
     onnx.checker.check_model(onnx.load_from_string(widened), full_check=True)
     onnxruntime.InferenceSession(widened, providers=["CPUExecutionProvider"])

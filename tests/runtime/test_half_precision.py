@@ -12,11 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gsp_deploy import open_session
-from gsp_deploy.runtime.half_precision import widen_bfloat16, widen_float16
+from gsp_deploy.artifact.half_precision import widen
+from gsp_deploy.base.elements import ELEMENTS
 
+BFLOAT16, FLOAT16 = ELEMENTS["bfloat16"], ELEMENTS["float16"]
 KINDS = {
-    "bfloat16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16, widen_bfloat16),
-    "float16": (TensorProto.FLOAT16, np.float16, widen_float16),
+    "bfloat16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16, BFLOAT16),
+    "float16": (TensorProto.FLOAT16, np.float16, FLOAT16),
 }
 
 
@@ -42,10 +44,10 @@ def low_graph(path: Path, dtype: int, numpy_dtype: type) -> Path:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_result_is_rounded_once(kind: str, tmp_path: Path) -> None:
-    dtype, low, widen = KINDS[kind]
+    dtype, low, element = KINDS[kind]
     path = low_graph(tmp_path / "low.onnx", dtype, low)
     weight = numpy_helper.to_array(onnx.load(path).graph.initializer[0]).astype(np.float32)
-    session = onnxruntime.InferenceSession(widen(path))
+    session = onnxruntime.InferenceSession(widen(path, element))
     x = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
     y, z = session.run(["y", "z"], {"x": x})
 
@@ -60,7 +62,7 @@ def test_each_result_is_rounded_once(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_graph_without_it_is_left_alone(kind: str, head_export) -> None:
-    assert KINDS[kind][2](head_export()) is None
+    assert widen(head_export(), KINDS[kind][2]) is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_an_input_in_bfloat16_is_rounded_too(head_export, features) -> None:
 
 def test_the_widened_model_keeps_its_description(head_export) -> None:
     path = head_export(precision="bf16")
-    inside = onnx.load_from_string(widen_bfloat16(path))
+    inside = onnx.load_from_string(widen(path, BFLOAT16))
     assert {p.key for p in inside.metadata_props} == {p.key for p in onnx.load(path).metadata_props}
     names = [node.name for node in inside.graph.node]
     assert len(set(names)) == len(names)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gsp_deploy.base.elements import encode
+from gsp_deploy.base.encoding import encode
 from gsp_deploy.benchmark.timing import Clock, Latency
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.batching import plan_chunks

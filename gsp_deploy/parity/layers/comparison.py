@@ -18,7 +18,7 @@ from gsp_deploy.parity.layers.graph import TracedGraph, TracedValue, load_graph,
 from gsp_deploy.parity.layers.probes import OnnxProbe, Probe
 from gsp_deploy.parity.layers.report import LayerReport, NodeError
 from gsp_deploy.parity.outputs import COMPARABLE, shared_preprocessing
-from gsp_deploy.parity.tolerances import tolerances_for
+from gsp_deploy.precision import tolerances_for
 from gsp_deploy.reference import SMALLEST_SHARE_SPREAD
 from gsp_deploy.runtime import SessionOptions, open_with
 

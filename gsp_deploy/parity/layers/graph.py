@@ -13,9 +13,12 @@ from onnx import TensorProto
 from gsp_deploy.artifact.external_data import without_links
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX, expand_pooling
 from gsp_deploy.errors import ModelFileError, reason_of
+from gsp_deploy.precision import PRECISIONS
 
 LARGEST_PROTO = 1_900_000_000
-NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+NARROW = tuple(
+    TensorProto.DataType.Value(row.element.onnx) for row in PRECISIONS.values() if row.lowered
+)
 _FLOATING = (TensorProto.FLOAT, TensorProto.DOUBLE, *NARROW)
 _SCOPES = "pkg.torch.onnx.name_scopes"
 # `a.conv1.weight`, and what precision passes and quantisers make of it: `.../float16`, `..._scale`.

@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from gsp_deploy.artifact.half_precision import widen
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.parity.layers.graph import LARGEST_PROTO, NARROW
-from gsp_deploy.runtime.half_precision import widen_float16
+from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.providers import CPU
 from gsp_deploy.runtime.session import SessionOptions
@@ -75,7 +76,7 @@ class OnnxProbe(Probe):
             onnx.save(model, path, save_as_external_data=model.ByteSize() > LARGEST_PROTO)
             self._graph = OnnxGraph(path, options)
             wanted = emulate_fp16 and self._graph.provider == CPU
-            if wanted and (rounding := widen_float16(path)) is not None:
+            if wanted and (rounding := widen(path, PRECISIONS["fp16"].element)) is not None:
                 self._graph.close()
                 path.write_bytes(rounding)
                 self._graph = OnnxGraph(path, options)

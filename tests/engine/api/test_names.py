@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 import gsp_deploy
-from gsp_deploy.engine import attempt, network, options, precision
+from gsp_deploy.base.elements import BY_TENSORRT
+from gsp_deploy.engine import attempt, layer_types, options
 from gsp_deploy.engine.api import installed_flavours, load_tensorrt
-from gsp_deploy.runtime import shared_engine
 
 HERE = Path(__file__).parent
 PACKAGE = Path(gsp_deploy.__file__).parent
@@ -192,9 +192,8 @@ def test_what_is_not_everywhere_is_asked_for_first() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_words_that_stand_for_members_are_members(version: str) -> None:
     names = recorded(version)
-    assert set(network.ELEMENT_TYPES) <= names["DataType"]
-    assert set(shared_engine._ELEMENT_TYPES) <= names["DataType"]
-    assert {*precision._OPERATORS, "DEQUANTIZE"} <= names["LayerType"]
+    assert set(BY_TENSORRT) <= names["DataType"]
+    assert {*layer_types._OPERATORS, "DEQUANTIZE"} <= names["LayerType"]
     assert set(options._FLAGS.values()) <= names["BuilderFlag"]
     newest = recorded(VERSIONS[-1])
     assert set(attempt._LEVELS.values()) <= newest["HardwareCompatibilityLevel"]

@@ -15,28 +15,22 @@ from onnx import TensorProto, helper
 
 from gsp_deploy.artifact.external_data import without_links
 from gsp_deploy.artifact.pooling_node import expand_pooling
+from gsp_deploy.base.elements import Element
 
 WIDE = TensorProto.FLOAT
 _SUFFIX = "/widened"
 
 
-def widen_bfloat16(path: Path) -> bytes | None:
-    """Return the model with bfloat16 only in Cast operators, or None if it has none at all.
+def widen(path: Path, element: Element) -> bytes | None:
+    """Return the model with a narrow type only in Cast operators, or None if it has none at all.
 
-    Graph inputs and outputs of type bfloat16 become float32.
+    Graph inputs and outputs of that type become float32.
+
+    Args:
+        path: the ONNX file.
+        element: float16 or bfloat16.
     """
-    return _widen_model(path, TensorProto.BFLOAT16)
-
-
-def widen_float16(path: Path) -> bytes | None:
-    """Return the model with float16 only in Cast operators, or None if it has none at all.
-
-    Graph inputs and outputs of type float16 become float32.
-    """
-    return _widen_model(path, TensorProto.FLOAT16)
-
-
-def _widen_model(path: Path, narrow_type: int) -> bytes | None:
+    narrow_type = TensorProto.DataType.Value(element.onnx)
     with without_links(path) as plain:
         model = onnx.shape_inference.infer_shapes(expand_pooling(onnx.load(plain)))
     graph = model.graph

@@ -10,8 +10,8 @@ from gsp_deploy.artifact.engine_manifest import PrecisionSummary
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
 from gsp_deploy.engine.network import ParsedNetwork, element_type
 from gsp_deploy.errors import GateError
+from gsp_deploy.precision import PRECISIONS, precision_named
 
-WANTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 # Layers whose arithmetic the precision is about, by the ONNX operators that become them.
 _OPERATORS = {
     "CONVOLUTION": ("Conv",),
@@ -73,7 +73,7 @@ def check_precision(
     """
     layers = compute_layers(parsed)
     asked = asked or (_most_common(layers) if export is None else export.precision)
-    wanted = WANTED[asked]
+    wanted = precision_named(asked).element.name
     excused = _excused(export)
     backbone = [layer for layer in layers if not layer.in_head]
     wrong = [
@@ -92,7 +92,7 @@ def check_precision(
 
 def _most_common(layers: tuple[ComputeLayer, ...]) -> str:
     counts = Counter(layer.dtype for layer in layers)
-    words = {dtype: word for word, dtype in WANTED.items()}
+    words = {row.element.name: row.word for row in PRECISIONS.values()}
     return next((words[dtype] for dtype, _ in counts.most_common() if dtype in words), "fp32")
 
 

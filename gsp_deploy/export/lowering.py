@@ -17,10 +17,13 @@ import onnx
 import onnx_ir as ir
 
 from gsp_deploy.errors import GspDeployError
+from gsp_deploy.precision import PRECISIONS
 
 FLOAT = ir.DataType.FLOAT
-LOW_PRECISION = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-_TYPE_NAMES = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT16: "tensor(bfloat16)"}
+# The precisions that explicit casts bring a graph to, and ONNX's type of each.
+LOW_PRECISION: dict[str, ir.DataType] = {
+    row.word: ir.DataType[row.element.onnx] for row in PRECISIONS.values() if row.lowered
+}
 
 
 def lower_precision(
@@ -93,7 +96,7 @@ class _Lowering:
         if not generic:
             return FLOAT
         for index in generic:
-            if _TYPE_NAMES[self.low] not in (_constraint(schema, index) or ()):
+            if _type_name(self.low) not in (_constraint(schema, index) or ()):
                 return self._keep(
                     node,
                     f"{node.op_type} has no {self.low.name.lower()} form in opset {self.opset}",
@@ -205,3 +208,8 @@ def _is_generic(node: ir.Node, value: ir.Value, lowering: _Lowering) -> bool:
         if v is not None and v.dtype == lowering.low
     }
     return schema.outputs[index].type_str in followed
+
+
+def _type_name(dtype: ir.DataType) -> str:
+    """Return an element type as ONNX's operator schemas write it."""
+    return f"tensor({dtype.name.lower()})"

@@ -1,0 +1,157 @@
+"""Precisions: one row for each, with everything that depends on it.
+
+To add a precision, add its word to `PrecisionWord` and its row to `PRECISIONS`. Every list of
+precisions, every help text and every limit follows from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from gsp_deploy.base.elements import ELEMENTS, Element
+from gsp_deploy.errors import UsageError, brief
+
+PrecisionWord = Literal["fp32", "fp16", "bf16", "int8"]
+FloatPrecisionWord = Literal["fp32", "fp16", "bf16"]
+
+# A file that gsp-deploy did not export does not say what it computes in.
+UNKNOWN = "unknown"
+DEFAULT_OPSET = 18
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Limits of the gates. Errors are those of the worst image, shares and drops are in [0, 1].
+
+    Attributes:
+        max_cosine_distance: 1 - cos of the two embeddings.
+        max_embedding_error: largest error over the embedding's largest entry.
+        max_attribute_error: the same of the attributes.
+        max_weight_error: largest error of a mixing weight over the spread of the image's weights.
+        max_marginal_error: the candidate's |mean w - 1|.
+        max_flips: share of images whose nearest neighbour changes.
+        min_overlap: mean share of the ten nearest neighbours that stay.
+        max_recall_drop: R@1 lost.
+        max_map_drop: MAP@R lost.
+        max_batch_error: relative change of an embedding with its place in the batch.
+        max_leak: relative change of an embedding when its neighbours in the batch change.
+        max_layer_error: RMS error over RMS at one node, for the search along the graph.
+    """
+
+    max_cosine_distance: float
+    max_embedding_error: float
+    max_attribute_error: float
+    max_weight_error: float
+    max_marginal_error: float
+    max_flips: float
+    min_overlap: float
+    max_recall_drop: float
+    max_map_drop: float
+    max_batch_error: float
+    max_leak: float
+    max_layer_error: float
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if math.isnan(value) or value < 0:
+                raise UsageError(f"{name} must be a number of at least 0, got {value}")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a backbone computes in, and all that follows from it.
+
+    Attributes:
+        word: what commands and manifests call it.
+        element: the type of the values that its operators take.
+        tolerances: how far a candidate may be from its reference.
+        quantised: whether it needs ranges, and so images to calibrate on.
+        opset: the operator set that an export takes by default.
+        conv_opset: the first operator set whose Conv takes the element type.
+        emulated_on_cpu: whether ONNX Runtime's CPU provider only imitates it: its speed there
+            says nothing, and its rounding must be written into the graph.
+    """
+
+    word: PrecisionWord
+    element: Element
+    tolerances: Tolerances
+    quantised: bool = False
+    opset: int = DEFAULT_OPSET
+    conv_opset: int = 1
+    emulated_on_cpu: bool = False
+
+    @property
+    def lowered(self) -> bool:
+        """Whether explicit casts bring a float32 graph to it."""
+        return not self.quantised and self.word != "fp32"
+
+
+# The limits are a small factor above what sound exports showed in the worst of 160 to 320 images,
+# on ResNet-18, MobileNetV3, EfficientNet-Lite0 (trained and not) and a small network, with gamma
+# from 0.1 to 20, both solvers, rounding emulated, int8 by static quantisation of the backbone: one
+# wrong image, one unconverged weight or one operator in the wrong precision exceeds them. MobileNet
+# and EfficientNet in int8 fail them, and so does EfficientNet computed wholly in bf16; both lose
+# retrieval quality, so they should fail.
+# fmt: off
+#                  cosine embed. attrib. weight marg. flips overlap recall map   batch leak  layer
+_FP32 = Tolerances(1e-7,  1e-3,  1e-3, 1e-3,   1e-3, 0.001, 0.99, 0.001, 0.001, 1e-5, 1e-5, 1e-4)
+_FP16 = Tolerances(1e-3,  5e-2,  5e-2, 5e-2,   1e-3, 0.05,  0.95, 0.005, 0.005, 5e-3, 1e-5, 3e-2)
+_BF16 = Tolerances(1e-2,  2e-1,  2e-1, 2.5e-1, 1e-3, 0.15,  0.90, 0.01,  0.01,  3e-2, 1e-5, 2e-1)
+_INT8 = Tolerances(5e-2,  4e-1,  4e-1, 4e-1,   1e-3, 0.20,  0.85, 0.01,  0.01,  3e-2, 1e-5, 4e-1)
+_NONE = Tolerances(1e-3,  5e-2,  5e-2, 5e-2,   1e-3, 0.05,  0.95, 0.005, 0.005, 5e-3, 1e-5, 3e-2)
+# fmt: on
+
+_ROWS = (
+    Precision("fp32", ELEMENTS["float32"], _FP32),
+    Precision("fp16", ELEMENTS["float16"], _FP16, emulated_on_cpu=True),
+    Precision("bf16", ELEMENTS["bfloat16"], _BF16, opset=22, conv_opset=22, emulated_on_cpu=True),
+    Precision("int8", ELEMENTS["int8"], _INT8, quantised=True),
+)
+
+PRECISIONS: Mapping[str, Precision] = {row.word: row for row in _ROWS}
+WORDS: tuple[PrecisionWord, ...] = get_args(PrecisionWord)
+FLOAT_WORDS: tuple[FloatPrecisionWord, ...] = get_args(FloatPrecisionWord)
+# By precision, and for a file that does not say which it has.
+TOLERANCES: Mapping[str, Tolerances] = {
+    **{row.word: row.tolerances for row in _ROWS},
+    UNKNOWN: _NONE,
+}
+
+
+def precision_named(word: str) -> Precision:
+    """Return the row of a precision.
+
+    Raises:
+        UsageError: there is no such precision.
+    """
+    if word not in PRECISIONS:
+        raise UsageError(f"precision must be one of {', '.join(WORDS)}, got {brief(word)}")
+    return PRECISIONS[word]
+
+
+def tolerances_for(
+    precision: str, overrides: Mapping[str, float | None] | None = None
+) -> Tolerances:
+    """Return the limits for a candidate of this precision, some of them replaced.
+
+    Args:
+        precision: `fp32`, `fp16`, `bf16`, `int8`, or `unknown` for a file that does not say.
+        overrides: limits by attribute name; None leaves the default.
+
+    Raises:
+        UsageError: there is no such precision or limit, or a limit is below 0.
+    """
+    if precision not in TOLERANCES:
+        raise UsageError(
+            f"there are no limits for the precision {brief(precision)}; expected one of "
+            f"{', '.join(TOLERANCES)}"
+        )
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    known = [f.name for f in dataclasses.fields(Tolerances)]
+    if strange := sorted(set(given) - set(known)):
+        raise UsageError(f"there is no limit {strange[0]!r}; expected one of {', '.join(known)}")
+    return dataclasses.replace(TOLERANCES[precision], **given)
