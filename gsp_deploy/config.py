@@ -7,9 +7,10 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from gsp_deploy.base.schema import from_fields
+from gsp_deploy.base.schema import from_data
 from gsp_deploy.errors import ConfigError, brief
 
 Solver = Literal["fixed-point", "newton", "certified"]
@@ -20,6 +21,20 @@ ResizeMode = Literal["crop", "stretch"]
 Pipeline = Literal["torchvision", "timm", "opencv", "pillow"]
 # What a file means that was written before it could name its pipeline.
 UNNAMED_PIPELINE: Pipeline = "pillow"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The numbers that a setting may be; a training recipe has the same, from the same place."""
+
+    above: float | None = None
+    at_least: float | None = None
+    at_most: float = math.inf
+
+
+Count = Annotated[int, Domain(at_least=1)]
+Positive = Annotated[float, Domain(above=0)]
+Share = Annotated[float, Domain(above=0, at_most=1)]
 
 DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20, "certified": 3}
 # One third-order step alone would take thousands of points before it.
@@ -59,40 +74,34 @@ class GSPConfig:
         ConfigError: a value is outside its domain.
     """
 
-    in_channels: int
-    embedding_dim: int = 512
-    num_prototypes: int = 64
-    transport_ratio: float = 0.3
-    entropy_weight: float = 5.0
-    iterations: int | None = None
+    KIND: ClassVar[str] = "gsp"
+
+    in_channels: Count
+    embedding_dim: Count = 512
+    num_prototypes: Count = 64
+    transport_ratio: Share = 0.3
+    entropy_weight: Positive = 5.0
+    iterations: Count | None = None
     solver: Solver = None  # type: ignore[assignment]  # __post_init__ fills it in
     pooling: PoolingMode = "gap"
     max_residual: bool = False
     normalize: bool = True
     bias: bool = True
-    initial_scale: float | None = None
+    initial_scale: Positive | None = None
 
     def __post_init__(self) -> None:
         if self.solver is None:
             chosen = "certified" if self.iterations is None else "fixed-point"
             object.__setattr__(self, "solver", chosen)
         _one_of("solver", self.solver, get_args(Solver))
-        _one_of("pooling", self.pooling, get_args(PoolingMode))
         if self.iterations is None:
             object.__setattr__(self, "iterations", DEFAULT_ITERATIONS[self.solver])
-        for name in ("in_channels", "embedding_dim", "num_prototypes", "iterations"):
-            _positive_integer(name, getattr(self, name))
+        _check_settings(self)
         if self.solver == "certified" and self.steps < FEWEST_CERTIFIED_STEPS:
             raise ConfigError(
                 f"iterations must be at least {FEWEST_CERTIFIED_STEPS} with solver certified, "
                 f"got {self.iterations}"
             )
-        _number("transport_ratio", self.transport_ratio, above=0, at_most=1)
-        _number("entropy_weight", self.entropy_weight, above=0)
-        if self.initial_scale is not None:
-            _number("initial_scale", self.initial_scale, above=0)
-        for name in ("max_residual", "normalize", "bias"):
-            _boolean(name, getattr(self, name))
 
     @property
     def steps(self) -> int:
@@ -109,18 +118,16 @@ class BaselineConfig:
     of average and max.
     """
 
-    in_channels: int
-    embedding_dim: int = 512
+    KIND: ClassVar[str] = "baseline"
+
+    in_channels: Count
+    embedding_dim: Count = 512
     pooling: BaselineMode = "gap"
     normalize: bool = True
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _one_of("pooling", self.pooling, get_args(BaselineMode))
-        for name in ("in_channels", "embedding_dim"):
-            _positive_integer(name, getattr(self, name))
-        for name in ("normalize", "bias"):
-            _boolean(name, getattr(self, name))
+        _check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -146,26 +153,24 @@ class PreprocessingSpec:
         ConfigError: a value is outside its domain.
     """
 
-    height: int
-    width: int
+    # What a file means that was written before it could name its pipeline.
+    UNNAMED: ClassVar[Mapping[str, Any]] = {"pipeline": UNNAMED_PIPELINE}
+
+    height: Count
+    width: Count
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: Interpolation = "bilinear"
     resize: ResizeMode = "crop"
-    crop_ratio: float = 1.0
+    crop_ratio: Share = 1.0
     pipeline: Pipeline = "torchvision"
 
     def __post_init__(self) -> None:
-        for name in ("height", "width"):
-            _positive_integer(name, getattr(self, name))
+        _check_settings(self)
         for name in ("mean", "std"):
             object.__setattr__(self, name, _channel_triple(name, getattr(self, name)))
         if min(self.std) <= 0:
             raise ConfigError(f"std must be above 0 in every channel, got {self.std}")
-        _one_of("interpolation", self.interpolation, get_args(Interpolation))
-        _one_of("resize", self.resize, get_args(ResizeMode))
-        _number("crop_ratio", self.crop_ratio, above=0, at_most=1)
-        _one_of("pipeline", self.pipeline, get_args(Pipeline))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PreprocessingSpec:
@@ -174,7 +179,8 @@ class PreprocessingSpec:
         Raises:
             ConfigError: a key is unknown or missing, or a value is outside its domain.
         """
-        return from_fields(cls, {"pipeline": UNNAMED_PIPELINE, **data})
+        found: PreprocessingSpec = from_data(cls, data, "preprocessing")
+        return found
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,7 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data that `ModelConfig.from_dict` reads back."""
         data = dataclasses.asdict(self)
-        data["head"] = {"kind": head_kind(self.head), **data["head"]}
+        data["head"] = {"kind": self.head.KIND, **data["head"]}
         return data
 
     @classmethod
@@ -229,31 +235,32 @@ class ModelConfig:
         Raises:
             ConfigError: a key is unknown or missing, or a value is outside its domain.
         """
-        fields = dict(_mapping("model", data))
-        fields["head"] = head_from_dict(_mapping("head", fields.get("head")))
-        if fields.get("preprocessing") is not None:
-            fields["preprocessing"] = PreprocessingSpec.from_dict(
-                _mapping("preprocessing", fields["preprocessing"])
-            )
-        fields["backbone_options"] = _mapping(
-            "backbone_options", fields.get("backbone_options", {})
-        )
-        return from_fields(cls, fields)
-
-
-def head_kind(head: GSPConfig | BaselineConfig) -> str:
-    """Return the word that tells the two kinds of head apart in a file."""
-    return "gsp" if isinstance(head, GSPConfig) else "baseline"
+        found: ModelConfig = from_data(cls, data, "model")
+        return found
 
 
 def head_from_dict(data: Mapping[str, Any]) -> GSPConfig | BaselineConfig:
     """Build the head's config from its fields and its `kind`."""
-    fields = dict(data)
-    kind = fields.pop("kind", None)
-    _one_of("head kind", kind, ("gsp", "baseline"))
-    if kind == "gsp":
-        return from_fields(GSPConfig, fields)
-    return from_fields(BaselineConfig, fields)
+    head: GSPConfig | BaselineConfig = from_data(GSPConfig | BaselineConfig, data, "head")
+    return head
+
+
+def _check_settings(config: object) -> None:
+    """Raise `ConfigError` where a word, switch or number is outside the domain of its field."""
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        value, origin = getattr(config, name), get_origin(hint)
+        if origin in (Union, UnionType):  # optional
+            hint = next(part for part in get_args(hint) if part is not type(None))
+            origin = None if value is None else get_origin(hint)
+        if origin is Literal:
+            _one_of(name, value, get_args(hint))
+        elif origin is Annotated and get_args(hint)[0] is int:
+            _positive_integer(name, value)
+        elif origin is Annotated:
+            domain = get_args(hint)[1]
+            _number(name, value, above=domain.above, at_most=domain.at_most)
+        elif hint is bool:
+            _boolean(name, value)
 
 
 def _one_of(name: str, value: object, allowed: Collection[str]) -> None:
@@ -294,9 +301,3 @@ def _is_finite_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond what a float can hold
         return False
-
-
-def _mapping(name: str, value: object) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} must be a table of settings, got {type(value).__name__}")
-    return value

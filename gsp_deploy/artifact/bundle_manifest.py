@@ -6,10 +6,9 @@ import dataclasses
 import errno
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import HardwareCompatibility
@@ -139,7 +138,7 @@ class BundleManifest:
         Raises:
             ModelFileError: the text is not a bundle's manifest of this format.
         """
-        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data)))
+        return FORMAT.from_text(text, source, lambda data: from_fields(cls, data))
 
 
 def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
@@ -184,16 +183,3 @@ def read_own_text(folder: Path, name: str) -> str:
     if not is_own_file(path):
         raise FileNotFoundError(errno.ENOENT, "no file of the bundle's own", str(path))
     return path.read_text(encoding="utf-8")
-
-
-def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
-    fields = dict(data)
-    fields["preprocessing"] = PreprocessingSpec.from_dict(fields["preprocessing"])
-    fields["golden"] = from_fields(Golden, fields["golden"])
-    fields["artifacts"] = tuple(
-        from_fields(
-            BundledArtifact, {**artifact, "input": from_fields(TensorSpec, artifact["input"])}
-        )
-        for artifact in fields["artifacts"]
-    )
-    return fields

@@ -197,7 +197,9 @@ class EngineManifest:
         Raises:
             ModelFileError: the text is not an engine's manifest of this format; `source` names it.
         """
-        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data, source)))
+        return FORMAT.from_text(
+            text, source, lambda data: from_fields(cls, _with_export(data, source))
+        )
 
 
 def write_engine_sidecar(manifest: EngineManifest, engine: str | os.PathLike[str]) -> Path:
@@ -248,18 +250,9 @@ def check_plan(manifest: EngineManifest, engine: str | os.PathLike[str]) -> None
         )
 
 
-def _typed(data: Mapping[str, Any], source: str | os.PathLike[str]) -> dict[str, Any]:
-    """Turn the nested plain data into the dataclasses that the fields hold."""
-    fields = dict(data)
-    for name in ("inputs", "outputs"):
-        fields[name] = tuple(from_fields(TensorSpec, tensor) for tensor in fields[name])
-    fields["profiles"] = tuple(
-        {name: from_fields(ShapeRange, shapes) for name, shapes in profile.items()}
-        for profile in fields["profiles"]
-    )
-    fields["precision"] = from_fields(PrecisionSummary, fields["precision"])
-    if fields.get("plugin") is not None:
-        fields["plugin"] = from_fields(PluginRecord, fields["plugin"])
-    if fields.get("export") is not None:
-        fields["export"] = ExportManifest.from_json(json.dumps(fields["export"]), source)
-    return fields
+def _with_export(data: Mapping[str, Any], source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the ONNX file's manifest inside, which is a document of its own."""
+    export = data.get("export")
+    if export is None:
+        return dict(data)
+    return {**data, "export": ExportManifest.from_json(json.dumps(export), source)}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from gsp_deploy.base.schema import from_fields
 from gsp_deploy.base.words import counted
 
 # Relative weight error below which a solver counts as converged.
@@ -105,14 +102,6 @@ class SolverCertificate:
             f"of their spread; measured on {counted(self.images, 'image')} ({self.calibration})"
         )
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> SolverCertificate:
-        """Build the certificate from the plain data of a manifest."""
-        fields = dict(data)
-        if fields.get("guarantee") is not None:
-            fields["guarantee"] = from_fields(WeightGuarantee, fields["guarantee"])
-        return from_fields(cls, fields)
-
 
 @dataclass(frozen=True)
 class FloatLayer:
@@ -182,11 +171,3 @@ class QuantisationRecord:
     def passed(self) -> bool:
         """Whether the drop is within what was allowed."""
         return self.drop <= self.max_drop
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> QuantisationRecord:
-        """Build the record from the plain data of a manifest."""
-        layers = tuple(from_fields(FloatLayer, layer) for layer in data["float_layers"])
-        trials = tuple(from_fields(QuantisationTrial, trial) for trial in data["trials"])
-        nested = {"float_layers": layers, "trials": trials, "notes": tuple(data["notes"])}
-        return from_fields(cls, {**data, **nested})

@@ -88,17 +88,4 @@ class ExportManifest:
         Raises:
             ModelFileError: the text is not a manifest of this format; `source` names it.
         """
-        return FORMAT.from_text(text, source, lambda data: from_fields(cls, _typed(data)))
-
-
-def _typed(data: dict[str, Any]) -> dict[str, Any]:
-    """Turn the nested plain data into the dataclasses that the fields hold."""
-    fields = dict(data)
-    fields["model"] = ModelConfig.from_dict(fields["model"])
-    for name in ("inputs", "outputs"):
-        fields[name] = tuple(from_fields(TensorSpec, tensor) for tensor in fields[name])
-    if fields.get("certificate") is not None:
-        fields["certificate"] = SolverCertificate.from_data(fields["certificate"])
-    if fields.get("quantisation") is not None:
-        fields["quantisation"] = QuantisationRecord.from_data(fields["quantisation"])
-    return fields
+        return FORMAT.from_text(text, source, lambda data: from_fields(cls, data))

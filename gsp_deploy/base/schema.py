@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from gsp_deploy.errors import ConfigError, ModelFileError, brief, reason_of
+from gsp_deploy.errors import ConfigError, GspDeployError, ModelFileError, brief, reason_of
 
 T = TypeVar("T")
+V = TypeVar("V")
+
+# Free data is nested no deeper than this, and a number that is a key is no longer.
+_DEEPEST = 32
+_LONGEST_NUMBER = 19
+_MODULES = re.compile(r"(\b[a-z_]+\.)+")
 
 
 @dataclass(frozen=True)
@@ -60,58 +68,175 @@ class DocumentFormat:
 
 
 def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Construct a dataclass from a mapping, naming what is unknown, missing or of another type.
+    """Construct a dataclass from plain data, and the dataclasses in its fields with it.
+
+    Fields may be dataclasses, tuples and mappings of them, optional, a `Literal`, or a union of
+    dataclasses that each have a `KIND`; the entry `kind` of the data then says which one it is.
+    A class says in `UNNAMED` what fields mean in files that do not name them, where that differs
+    from their defaults. Values that are of their field's type already are taken as they are.
 
     Raises:
-        ConfigError: a key is not a field of `cls`, a field without a default is missing, or a
-            value is not of its field's type.
+        ConfigError: a key is not a field, a field without a default is missing, or a value is
+            not of its field's type: NaN and infinity are no numbers here.
     """
+    data = {**getattr(cls, "UNNAMED", {}), **data}
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(data) - set(known)):
+    if unknown := sorted(set(data) - set(known), key=str):
         raise ConfigError(
             f"{cls.__name__} has no setting {brief(unknown[0])}; it knows {', '.join(known)}"
         )
-    missing = [
-        name
-        for name, f in known.items()
-        if name not in data
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{cls.__name__} needs the setting {missing[0]!r}, which is missing")
-    made = cls(**data)  # first, since a class's own checks say more
-    _check_types(made)
-    return made
+    hints = get_type_hints(cls)
+    fields, wrong = dict(data), None
+    for name, value in data.items():
+        try:
+            fields[name] = _read(value, hints[name], name)
+        except _MismatchError:
+            wrong = (
+                wrong or f"{cls.__name__}.{name} must be {_named(hints[name])}, got {_got(value)}"
+            )
+    if missing := [name for name, f in known.items() if name not in data and _is_needed(f)]:
+        raise ConfigError(f"{cls.__name__} misses {', '.join(map(repr, missing))}")
+    if wrong is None:
+        return cls(**fields)
+    try:
+        cls(**fields)  # a class's own checks say more
+    except GspDeployError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+        raise ConfigError(wrong) from error
+    raise ConfigError(wrong)
 
 
-def _check_types(made: object) -> None:
-    for name, hint in get_type_hints(type(made)).items():
-        value = getattr(made, name)
-        if not _fits(value, hint):
-            kind = getattr(hint, "__name__", str(hint))
-            raise ConfigError(f"{type(made).__name__}.{name} must be {kind}, got {brief(value)}")
+def from_data(hint: Any, value: Any, name: str) -> Any:
+    """Return one value of plain data as its type says; `name` is what an error calls it.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    try:
+        return _read(value, hint, name)
+    except _MismatchError as error:
+        raise ConfigError(f"{name} must be {_named(hint)}, got {_got(value)}") from error
 
 
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of an annotated type; whole numbers pass for float, lists for tuple."""
-    origin, parts = get_origin(hint), get_args(hint)
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _got(value: object) -> str:
+    return f"{brief(value)} ({type(value).__name__})"
+
+
+def _named(hint: Any) -> str:
+    text = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+    return _MODULES.sub("", text)
+
+
+class _MismatchError(Exception):
+    """A value is not of the type that its field is annotated with."""
+
+
+def _read(value: Any, hint: Any, name: str) -> Any:
+    """Return a value as its hint says, or raise `_MismatchError`."""
+    origin = get_origin(hint)
     if hint is Any:
-        return True
+        return _plain(value)
     if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
+        return _read_union(value, get_args(hint), name)
     if origin is Literal:
-        return value in parts
+        return _checked(value, any(value == word for word in get_args(hint) if _alike(value, word)))
     if origin is tuple:
-        kinds = {part for part in parts if part is not Ellipsis}
-        return isinstance(value, (tuple, list)) and all(
-            any(_fits(item, kind) for kind in kinds) for item in value
-        )
+        return _read_tuple(value, get_args(hint), name)
     if origin is not None and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(
-            _fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items()
-        )
-    if hint in (int, float):
-        wanted = int if hint is int else (int, float)
-        return isinstance(value, wanted) and not isinstance(value, bool)
-    return isinstance(value, NoneType if hint is None else hint)
+        return _read_mapping(value, get_args(hint), name)
+    if dataclasses.is_dataclass(hint):
+        return _read_dataclass(value, hint, name)  # type: ignore[arg-type]
+    if hint is float:
+        return _checked(value, _is_number(value))
+    if hint is int:
+        return _checked(value, isinstance(value, int) and not isinstance(value, bool))
+    return _checked(value, isinstance(value, NoneType if hint is None else hint))
+
+
+def _read_union(value: Any, parts: tuple[Any, ...], name: str) -> Any:
+    if value is None and NoneType in parts:
+        return None
+    records = {part.KIND: part for part in parts if hasattr(part, "KIND")}
+    if records and not isinstance(value, tuple(records.values())):
+        fields = dict(_table(value, name, " or ".join(c.__name__ for c in records.values())))
+        kind = fields.pop("kind", None)
+        if not isinstance(kind, str) or kind not in records:
+            expected = ", ".join(records)
+            raise ConfigError(f"{name} kind must be one of {expected}, got {brief(kind)}")
+        return from_fields(records[kind], fields)
+    for part in parts:
+        try:
+            return _read(value, part, name)
+        except _MismatchError:
+            continue
+    raise _MismatchError
+
+
+def _read_dataclass(value: Any, cls: type[Any], name: str) -> Any:
+    return value if isinstance(value, cls) else from_fields(cls, _table(value, name, cls.__name__))
+
+
+def _read_tuple(value: Any, parts: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    _checked(value, isinstance(value, (tuple, list)))
+    if parts[-1] is Ellipsis:
+        return tuple(_read(item, parts[0], name) for item in value)
+    _checked(value, len(value) == len(parts))
+    return tuple(_read(item, part, name) for item, part in zip(value, parts, strict=True))
+
+
+def _read_mapping(value: Any, parts: tuple[Any, Any], name: str) -> dict[Any, Any]:
+    _checked(value, isinstance(value, Mapping))
+    return {_key(key, parts[0]): _read(item, parts[1], name) for key, item in value.items()}
+
+
+def _key(key: Any, hint: Any) -> Any:
+    """Return an entry's key; JSON writes whole numbers as text."""
+    if hint is int and isinstance(key, str) and key.isdecimal() and len(key) < _LONGEST_NUMBER:
+        return int(key)
+    return _read(key, hint, "key")
+
+
+def _table(value: Any, name: str, kind: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a table of {kind}'s settings, got {_got(value)}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return free data, or raise `_MismatchError` where it is nested deeper than anybody needs."""
+    layer = [value]
+    for _ in range(_DEEPEST):
+        layer = [
+            inner
+            for item in layer
+            if isinstance(item, (Mapping, list, tuple))
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+        ]
+        if not layer:
+            return value
+    raise _MismatchError
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float can hold; whole ones pass for float."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _alike(value: Any, word: Any) -> bool:
+    return type(value) is type(word)
+
+
+def _checked(value: V, fits: bool) -> V:
+    if not fits:
+        raise _MismatchError
+    return value

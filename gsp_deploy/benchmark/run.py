@@ -31,7 +31,7 @@ from gsp_deploy.benchmark.report import (
 )
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Latency, Rounds, interleave
-from gsp_deploy.config import GSPConfig, head_kind
+from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.runtime import EmbeddingSession
 
@@ -169,7 +169,7 @@ def _model_result(
         precision=info.precision,
         input=info.input,
         backbone=None if config is None else config.backbone,
-        head=None if config is None else {"kind": head_kind(config.head), **asdict(config.head)},
+        head=None if config is None else {"kind": config.head.KIND, **asdict(config.head)},
         solver=_solver(entrant),
         batches=tuple(
             _batch_result(entrant, batch, figures, settings) for batch in settings.batches

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gsp_deploy.base.schema import from_fields
+from gsp_deploy.base.schema import from_data
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import CheckpointError, brief, reason_of
 
@@ -58,7 +58,7 @@ def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadat
                 f"{path}: checkpoint format {brief(data.get('format'))}, this version reads "
                 f"{FORMAT_VERSION}; update gsp-deploy or save the checkpoint again"
             )
-        provenance = from_fields(Provenance, data.get("provenance", {}))
+        provenance = from_data(Provenance, data.get("provenance", {}), "provenance")
         return CheckpointMetadata(ModelConfig.from_dict(data.get("model", {})), provenance)
     except (ValueError, TypeError, RecursionError) as error:  # JSON's and config's among them
         raise CheckpointError(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import dataclasses
+import math
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from gsp_deploy.config import (
     BaselineConfig,
     BaselineMode,
     GSPConfig,
-    Interpolation,
-    Pipeline,
-    PoolingMode,
     PreprocessingSpec,
-    ResizeMode,
-    Solver,
 )
 
 Count = Annotated[int, Field(ge=1)]
@@ -24,9 +29,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Amount = Annotated[float, Field(ge=0, le=1)]
-# TOML has arrays, pydantic's strict mode wants tuples: these two alone are converted.
 Range = Annotated[tuple[Positive, Positive], Field(strict=False)]
-Channels = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
 class Section(BaseModel):
@@ -49,26 +52,46 @@ class ModelSection(Section):
     freeze_batch_norm: bool = False
 
 
-class HeadSection(Section):
+def _section_of(config: type, leave_out: tuple[str, ...] = ()) -> type[Section]:
+    """Return a section with the fields of a config: their types, domains and defaults."""
+    hints = get_type_hints(config, include_extras=True)
+    fields: dict[str, Any] = {
+        field.name: (
+            _in_pydantic(hints[field.name] | None if field.default is None else hints[field.name]),
+            ... if field.default is dataclasses.MISSING else field.default,
+        )
+        for field in dataclasses.fields(config)
+        if field.name not in leave_out
+    }
+    return create_model(config.__name__, __base__=Section, **fields)
+
+
+def _in_pydantic(hint: Any) -> Any:
+    """Return a config's type hint with its domain in pydantic's words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_in_pydantic, parts))]  # noqa: UP007  # of parts made here
+    if origin is tuple:
+        return Annotated[hint, Field(strict=False)]  # TOML has arrays, strict mode wants tuples
+    if origin is not Annotated:
+        return hint
+    domain = parts[1]
+    most = domain.at_most if math.isfinite(domain.at_most) else None
+    return Annotated[parts[0], Field(gt=domain.above, ge=domain.at_least, le=most)]
+
+
+# Settings that both kinds of head have.
+_COMMON = ("embedding_dim", "normalize", "bias")
+
+
+class HeadSection(_section_of(BaselineConfig, ("in_channels", "pooling"))):  # type: ignore[misc]
     """The pooling. Kinds other than gsp are baselines: they leave gsp, zsr, prototypes aside."""
 
     kind: Literal["gsp"] | BaselineMode = "gsp"
-    embedding_dim: Count = 512
-    normalize: bool = True
-    bias: bool = True
 
 
-class GspSection(Section):
-    """Settings of Generalized Sum Pooling, as in `GSPConfig`."""
-
-    num_prototypes: Count = 64
-    transport_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3
-    entropy_weight: Positive = 5.0
-    iterations: Count | None = None
-    solver: Solver | None = None
-    pooling: PoolingMode = "gap"
-    max_residual: bool = False
-    initial_scale: Positive | None = None
+class GspSection(_section_of(GSPConfig, ("in_channels", *_COMMON))):  # type: ignore[misc]
+    """Settings of Generalized Sum Pooling: what `GSPConfig` has and `HeadSection` has not."""
 
 
 class ZsrSection(Section):
@@ -87,17 +110,8 @@ class PrototypesSection(Section):
     memory: Count = 1024
 
 
-class PreprocessingSection(Section):
+class PreprocessingSection(_section_of(PreprocessingSpec)):  # type: ignore[misc]
     """As `PreprocessingSpec`; travels with the checkpoint."""
-
-    height: Count
-    width: Count
-    mean: Channels = (0.485, 0.456, 0.406)
-    std: Channels = (0.229, 0.224, 0.225)
-    interpolation: Interpolation = "bilinear"
-    resize: ResizeMode = "crop"
-    crop_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
-    pipeline: Pipeline = "torchvision"
 
     def spec(self) -> PreprocessingSpec:
         """Return what the model's config holds."""

@@ -17,7 +17,7 @@ from gsp_deploy.base.files import write_text
 from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.benchmark.reliability import NOISY
-from gsp_deploy.errors import ConfigError, UsageError
+from gsp_deploy.errors import ConfigError, UsageError, brief
 from gsp_deploy.tuning.space import Candidate
 
 DOCUMENT = "tune-study"
@@ -173,10 +173,6 @@ def _change(name: str, before: Study, now: Study) -> str:
     return f"{named}: it was {was}, and now is {is_now}"
 
 
-def _words(table: Mapping[str, object]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in table.items()}
-
-
 def _is_foreign(path: Path) -> bool:
     """Whether something in a folder is not what a killed write of a study left there."""
     return not path.name.startswith(f".{STUDY_FILE}.")
@@ -185,19 +181,10 @@ def _is_foreign(path: Path) -> bool:
 def _read(study: Study) -> Study:
     try:
         data: Any = json.loads(read_regular_text(study.path))
-        if (data["document"], data["version"]) != (DOCUMENT, VERSION):
-            raise ConfigError(f"it is {data['document']!r} of version {data['version']!r}")
-        return Study(
-            study.folder,
-            _words(data["conditions"]),
-            _words(data.get("given", {})),
-            {name: from_fields(Quality, found) for name, found in data["qualities"].items()},
-            {
-                name: {int(b): from_fields(Speed, speed) for b, speed in speeds.items()}
-                for name, speeds in data["speeds"].items()
-            },
-            _words(data["failures"]),
-        )
+        kind, version = data.pop("document"), data.pop("version")
+        if (kind, version) != (DOCUMENT, VERSION):
+            raise ConfigError(f"it is {brief(kind)} of version {brief(version)}")
+        return from_fields(Study, {**data, "folder": study.folder})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{study.path}: not a study that can be continued ({error}); --force starts over"

@@ -1,19 +1,12 @@
-"""What was found of one engine at one batch size on a GPU, and reading it back from JSON."""
+"""What was found of one engine at one batch size on a GPU."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from gsp_deploy.base.schema import from_fields
 from gsp_deploy.benchmark.gpu.layers import LayerProfile
 from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.benchmark.gpu.sustained import Sustained
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,27 +48,3 @@ class GpuResult:
     def stages(self) -> StageTimes:
         """The stages as the settings ask for them: with graphs where there are any."""
         return self.without_graphs if self.with_graphs is None else self.with_graphs
-
-
-def read_nested(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Build a dataclass whose fields are dataclasses, or tuples of them, from plain data.
-
-    Raises:
-        ConfigError, TypeError, AttributeError: the data is not such a thing.
-    """
-    hints = get_type_hints(cls)
-    fields = {name: _read(hints[name], value) for name, value in data.items() if name in hints}
-    unknown = {name: value for name, value in data.items() if name not in hints}
-    return from_fields(cls, {**fields, **unknown})
-
-
-def _read(hint: Any, value: Any) -> Any:
-    if get_origin(hint) in (Union, UnionType):
-        if value is None:
-            return None
-        hint = next(part for part in get_args(hint) if part is not type(None))
-    if dataclasses.is_dataclass(hint):
-        return read_nested(hint, value)  # type: ignore[arg-type]
-    if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
-        return tuple(_read(get_args(hint)[0], item) for item in value)
-    return value

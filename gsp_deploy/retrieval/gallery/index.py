@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from gsp_deploy import __version__
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.folders import new_folder, stranger
 from gsp_deploy.base.inputs import read_regular_text
-from gsp_deploy.base.schema import from_fields
+from gsp_deploy.base.schema import from_data, from_fields
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import ModelFileError, UsageError, brief, reason_of
 from gsp_deploy.images.files import ImageFailure
@@ -42,7 +42,7 @@ class _About:
     metric: str
     images: int
     recall: float | None
-    identity: Mapping[str, Any]
+    identity: ModelIdentity
     sha256: Mapping[str, str]
     made_by: str
 
@@ -127,7 +127,7 @@ def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> Non
             metric=METRIC,
             images=len(gallery.files),
             recall=gallery.recall,
-            identity=asdict(gallery.identity),
+            identity=gallery.identity,
             sha256={name: sha256_of(fresh / name) for name in (INDEX, FILES)},
             made_by=f"gsp-deploy {__version__}, faiss {faiss.__version__}",
         )
@@ -157,30 +157,29 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
                 raise ModelFileError(
                     f"{source / name}: not the file that {MANIFEST} describes; index again"
                 )
-        files = _file_names(json.loads(read_regular_text(source / FILES)))
+        listed = json.loads(read_regular_text(source / FILES))
+        files = from_data(tuple[str, ...], listed, FILES)
+        _check_names(files)
         index = faiss.read_index(str(source / INDEX))
-        identity = from_fields(ModelIdentity, about.identity)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelFileError(
             f"{source}: the gallery is damaged ({reason_of(error)}); index again"
         ) from error
+    length = about.identity.embedding_dim
     found, wanted = (index.ntotal, len(files)), (about.images, about.images)
-    if found != wanted or index.d != identity.embedding_dim:
+    if found != wanted or index.d != length:
         raise ModelFileError(
-            f"{source}: expected {about.images} embeddings of {identity.embedding_dim}-D, found "
+            f"{source}: expected {about.images} embeddings of {length}-D, found "
             f"{index.ntotal} of {index.d}-D for {len(files)} files; index again"
         )
-    return Gallery(index, tuple(files), identity, about.kind, about.recall)
+    return Gallery(index, files, about.identity, about.kind, about.recall)
 
 
-def _file_names(data: object) -> list[str]:
-    """Return what `files.json` holds, or raise where that is no list of file names."""
-    if not isinstance(data, list):
-        raise TypeError(f"{FILES} must be a list of file names, got {brief(data)}")
-    for name in data:
-        if not isinstance(name, str) or not name or "\0" in name or not _has_bytes(name):
+def _check_names(names: Sequence[str]) -> None:
+    """Raise `ValueError` where `files.json` holds what no file could be called."""
+    for name in names:
+        if not name or "\0" in name or not _has_bytes(name):
             raise ValueError(f"{FILES} must hold file names, got {brief(name)}")
-    return data
 
 
 def _has_bytes(name: str) -> bool:
