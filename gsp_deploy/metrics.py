@@ -8,7 +8,7 @@ same distance come in the gallery's order. numpy and faiss; no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,34 @@ def retrieval_metrics(
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
     """Return embeddings `(n, D)` brought to unit length; a row of zeros stays as it is."""
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
+def shares_by_name(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics as `RetrievalMetrics.to_dict` gave them, read from a document."""
+    return {str(name): float(share) for name, share in metrics.items()}
+
+
+def cosine_distances(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """Return 1 - cos of each pair of rows `(n, D)`, float64 `(n,)`; exact for nearly equal ones.
+
+    A vector of zeros has no direction: its distance is 0 to another one of zeros, since they are
+    equal, and 1 to everything else. NaN where a vector holds NaN or infinity.
+
+    >>> cosine_distances(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 2.0], [0.0, 0.0]]))
+    array([1., 0.])
+    """
+    with np.errstate(invalid="ignore"):
+        (one, no_one), (other, no_other) = map(_directions, (reference, candidate))
+        distances = 0.5 * np.square(one - other).sum(axis=1)
+    distances[(no_one ^ no_other) & np.isfinite(distances)] = 1.0  # not |0 - unit|^2 / 2
+    return distances
+
+
+def _directions(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors of length 1 in float64, and which of them are zero and stay so."""
+    wide = vectors.reshape(len(vectors), -1).astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(lengths == 0, 1, lengths), lengths[:, 0] == 0
 
 
 def neighbours(

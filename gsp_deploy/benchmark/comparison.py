@@ -10,7 +10,7 @@ from gsp_deploy.benchmark.report import BatchResult, BenchmarkReport, ModelResul
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.errors import GateError, UsageError
 
-Gate = Literal["ratio", "latency"]
+GatedFigure = Literal["ratio", "latency"]
 
 RATIO = "ratio to GAP"
 LATENCY = "p50 in ms"
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def compare(
-    old: BenchmarkReport, new: BenchmarkReport, max_regression: float, gate: Gate = "ratio"
+    old: BenchmarkReport, new: BenchmarkReport, max_regression: float, gate: GatedFigure = "ratio"
 ) -> Comparison:
     """Compare two results figure by figure.
 
@@ -82,8 +82,8 @@ def compare(
     Raises:
         UsageError: settings, machine or models differ, naming the first difference.
     """
-    if gate not in get_args(Gate):
-        raise UsageError(f"gate must be one of {', '.join(get_args(Gate))}, got {gate!r}")
+    if gate not in get_args(GatedFigure):
+        raise UsageError(f"gate must be one of {', '.join(get_args(GatedFigure))}, got {gate!r}")
     check_settings(old.settings, new.settings)
     for difference in (*_machine_differences(old, new), *_model_differences(old, new)):
         raise UsageError(f"the two results do not compare: {difference}")
@@ -147,7 +147,7 @@ def _identity_pairs(
     yield "has_twin", before.no_twin is None, after.no_twin is None
 
 
-def _change(name: str, was: BatchResult, now: BatchResult, gate: Gate) -> Change:
+def _change(name: str, was: BatchResult, now: BatchResult, gate: GatedFigure) -> Change:
     if gate == "ratio" and was.pooling_cost is not None and now.pooling_cost is not None:
         ratios = was.pooling_cost.ratio, now.pooling_cost.ratio
         return Change(name, was.batch, RATIO, *ratios)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gsp_deploy.artifact.kind import CHECKPOINT, ENGINE, ONNX, kind_of, require_kind
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.config import GSPConfig, ModelConfig
 from gsp_deploy.errors import GspDeployError, UsageError
 from gsp_deploy.runtime import EmbeddingSession, open_with
-
-Observer = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Entrant:
 def open_entrants(
     models: Sequence[Path],
     settings: BenchmarkSettings,
-    observe: Observer,
+    observe: Announce,
     plugins: Sequence[Path] = (),
 ) -> Iterator[list[Entrant]]:
     """Open all models with their twins, and close them when the block ends.

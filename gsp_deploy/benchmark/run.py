@@ -13,9 +13,10 @@ import numpy as np
 
 from gsp_deploy.artifact.identity import identity
 from gsp_deploy.base.environment import Environment
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.copies import measure_copies
-from gsp_deploy.benchmark.entrants import Entrant, Observer, open_entrants
+from gsp_deploy.benchmark.entrants import Entrant, open_entrants
 from gsp_deploy.benchmark.gpu.measure import measure_gpu
 from gsp_deploy.benchmark.gpu.result import GpuResult
 from gsp_deploy.benchmark.image_stages import measure_image_stages
@@ -44,7 +45,7 @@ def run_benchmark(
     *,
     image: Path | None = None,
     plugins: Sequence[Path] = (),
-    observe: Observer = lambda message: None,
+    observe: Announce = lambda message: None,
     clock: Clock = time.perf_counter,
 ) -> BenchmarkReport:
     """Measure the models and their twins in one run, in turns.
@@ -110,7 +111,7 @@ def _time_batch(
     entrants: Sequence[Entrant],
     batch: int,
     settings: BenchmarkSettings,
-    observe: Observer,
+    observe: Announce,
     clock: Clock,
 ) -> Times:
     """Return the seconds of every round, `(rounds,)`, of every network."""
@@ -126,7 +127,7 @@ def _time_batch(
 
 
 def _measure_gpu(
-    entrants: Sequence[Entrant], settings: BenchmarkSettings, observe: Observer, clock: Clock
+    entrants: Sequence[Entrant], settings: BenchmarkSettings, observe: Announce, clock: Clock
 ) -> tuple[dict[int, GpuResults], list[str]]:
     """Return what the engines among the models do on the GPU, by batch size, and notes."""
     found, notes = {}, []
@@ -140,7 +141,7 @@ def _measure_memories(
     entrants: Sequence[Entrant],
     settings: BenchmarkSettings,
     plugins: Sequence[Path],
-    observe: Observer,
+    observe: Announce,
 ) -> tuple[Memories, list[str]]:
     """Return the memory of every network, and words on those that could not be measured."""
     found: Memories = {}

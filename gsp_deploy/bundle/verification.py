@@ -17,6 +17,7 @@ from gsp_deploy.bundle.golden import read_golden
 from gsp_deploy.bundle.opening import BundleOptions, Opened, open_artifact
 from gsp_deploy.errors import GateError, GspDeployError, brief
 from gsp_deploy.images.preprocessing import load_image
+from gsp_deploy.metrics import cosine_distances
 
 # Pixels of the golden photograph may differ by rounding alone.
 ALLOWED_PIXEL_ERROR = 1
@@ -91,14 +92,6 @@ def verify_bundle(
         return BundleReport(
             path, checks, opened.artifact.file, f"{info.runtime} {info.device}", opened.fallback
         )
-
-
-def cosine_distances(found: np.ndarray, golden: np.ndarray) -> np.ndarray:
-    """Return 1 - cos of each pair of rows, float64 `(n,)`; NaN where one of them is zero."""
-    one, other = found.astype(np.float64), golden.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-        return 1 - (one * other).sum(axis=1) / norms
 
 
 def _misdescribed(manifest: BundleManifest, opened: Opened) -> str | None:

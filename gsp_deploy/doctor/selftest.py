@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gsp_deploy.base.environment import can_import
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.doctor.diagnosis import Diagnosis
 from gsp_deploy.engine.api import installed_flavours
 from gsp_deploy.errors import GateError, GspDeployError, MissingCapabilityError
@@ -76,15 +77,13 @@ class SelfTest:
         return dataclasses.asdict(self)
 
 
-def run_selftest(
-    diagnosis: Diagnosis, observe: Callable[[str], None] = lambda message: None
-) -> SelfTest:
+def run_selftest(diagnosis: Diagnosis, observe: Announce = lambda message: None) -> SelfTest:
     """Try everything that this machine has; what it has not is skipped with its reason."""
     with tempfile.TemporaryDirectory(prefix="gsp-selftest-") as folder:
         return SelfTest(tuple(_steps(diagnosis, Path(folder), observe)))
 
 
-def _steps(diagnosis: Diagnosis, folder: Path, observe: Callable[[str], None]) -> Iterator[Step]:
+def _steps(diagnosis: Diagnosis, folder: Path, observe: Announce) -> Iterator[Step]:
     observe("ONNX Runtime on the CPU")
     if not can_import("onnxruntime"):
         yield Step("ONNX Runtime", "skipped", "not installed")

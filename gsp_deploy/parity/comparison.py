@@ -78,13 +78,6 @@ def output_errors(name: str, reference: np.ndarray, candidate: np.ndarray) -> Ou
     return OutputErrors(name, Distribution(error), Distribution(error / scale), non_finite)
 
 
-def cosine_distances(reference: np.ndarray, candidate: np.ndarray) -> Distribution:
-    """Return 1 - cos of each pair of embeddings `(n, D)`; exact for nearly equal ones."""
-    with np.errstate(invalid="ignore"):
-        difference = _unit(_rows(reference)) - _unit(_rows(candidate))
-        return Distribution(0.5 * np.square(difference).sum(axis=1))
-
-
 def mixing_weight_errors(
     reference: np.ndarray, candidate: np.ndarray, ratio: float = 1.0
 ) -> MixingWeightErrors:
@@ -103,7 +96,3 @@ def mixing_weight_errors(
 
 def _rows(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).astype(np.float64)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from gsp_deploy.errors import UsageError
+from gsp_deploy.metrics import cosine_distances
 from gsp_deploy.parity.comparison import (
     MixingWeightErrors,
     OutputErrors,
-    cosine_distances,
     mixing_weight_errors,
     output_errors,
 )
@@ -73,7 +73,7 @@ def measure(
         retrieval = retrieval_agreement(*embeddings, _class_numbers(labels, len(paired)))
     return ParityFigures(
         outputs=tuple(output_errors(name, expected[name], came[name]) for name in expected),
-        cosine=cosine_distances(*embeddings),
+        cosine=Distribution(cosine_distances(*embeddings)),
         weights=weights,
         retrieval=retrieval,
         invariance=invariance,

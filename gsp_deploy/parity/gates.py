@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,19 @@ class Gate:
         """Return the gate as `title 3.1e-02, expected at most 5e-03`."""
         bound = "at least" if self.is_minimum else "at most"
         return f"{self.title} {figure(self.value)}, expected {bound} {figure(self.limit)}"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Gate:
+        """Read what `to_dict` gave; a figure that was infinite or NaN is as bad as can be."""
+        name = str(data["name"])
+        worst = -math.inf if name.startswith("min_") else math.inf
+        value, limit = data["value"], data["limit"]
+        return cls(
+            name,
+            str(data["title"]),
+            worst if value is None else float(value),
+            math.inf if limit is None else float(limit),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able data."""

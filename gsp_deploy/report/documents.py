@@ -15,10 +15,9 @@ from gsp_deploy.artifact.kind import kind_of
 from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.benchmark import BenchmarkReport, read_report
 from gsp_deploy.errors import DataError, reason_of
-from gsp_deploy.report.checks import Check
-from gsp_deploy.report.evaluations import JOINED, Evaluated
+from gsp_deploy.parity.document import Check
 from gsp_deploy.report.names import shortest_names
-from gsp_deploy.report.searches import Searched, read_search
+from gsp_deploy.retrieval.document import JOINED, Evaluated, Searched, read_search
 
 T = TypeVar("T")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from gsp_deploy.parity.document import Check
+
 
 def shortest_names(paths: Sequence[str]) -> list[str]:
     """Return the shortest end of each path that no other path has; equal paths have equal names."""
@@ -19,3 +21,12 @@ def shortest_names(paths: Sequence[str]) -> list[str]:
         return path
 
     return [name(path) for path in paths]
+
+
+def labels_of(checks: Sequence[Check]) -> list[str]:
+    """Return the checks' names, with the reference where one artifact was checked twice."""
+    names = [check.name for check in checks]
+    return [
+        check.name if names.count(check.name) == 1 else f"{check.name}, against {check.reference}"
+        for check in checks
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.base.files import replacing, replacing_together
 from gsp_deploy.base.origin import MARK
+from gsp_deploy.base.progress import Advance
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
 from gsp_deploy.images.files import ImageFailure, ImageReader
 from gsp_deploy.runtime import EmbeddingSession
@@ -36,7 +37,7 @@ class EmbeddingTable:
 def embed_files(
     session: EmbeddingSession,
     reader: ImageReader,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
     columns: Sequence[str] = (),
 ) -> EmbeddingTable:
     """Embed every readable image of the reader, in order.

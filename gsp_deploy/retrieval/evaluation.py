@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.progress import Advance
 from gsp_deploy.data import Dataset, LabelledImages
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.preprocessing import fit_image
@@ -17,8 +18,6 @@ from gsp_deploy.metrics import RetrievalMetrics, retrieval_metrics, unit_rows
 from gsp_deploy.runtime import EmbeddingSession
 
 BATCH = 64
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def evaluate(
     sessions: Sequence[EmbeddingSession],
     dataset: Dataset,
     ranks: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Evaluation:
     """Embed the test part with every session and search it as the data set's protocol does.
 
@@ -113,7 +112,7 @@ def _refuse_one_class(dataset: Dataset) -> None:
 
 
 def embed_images(
-    session: EmbeddingSession, images: LabelledImages, progress: Progress | None = None
+    session: EmbeddingSession, images: LabelledImages, progress: Advance | None = None
 ) -> np.ndarray:
     """Return the embeddings of a part in its order, float32 `(n, D)`, decoding in parallel."""
     spec = session.info.require_preprocessing()
@@ -129,7 +128,7 @@ def embed_images(
 
 
 def _embed_parts(
-    session: EmbeddingSession, dataset: Dataset, progress: Progress | None
+    session: EmbeddingSession, dataset: Dataset, progress: Advance | None
 ) -> tuple[np.ndarray, ...]:
     parts = (dataset.test,) if dataset.query is None else (dataset.query, dataset.part("gallery"))
     return tuple(embed_images(session, part, progress) for part in parts)

@@ -15,7 +15,7 @@ from gsp_deploy.training.recipe import Recipe, parse_recipe
 from gsp_deploy.training.recipe_files import tables_of
 from gsp_deploy.training.records import StepRecord
 from gsp_deploy.training.run import TrainingRun
-from gsp_deploy.training.state import Best, Progress, RunFolder, RunState, save_state
+from gsp_deploy.training.state import Best, RunFolder, RunProgress, RunState, save_state
 
 
 class Journal:
@@ -56,7 +56,7 @@ class Journal:
             if self._tensorboard is not None:
                 self._tensorboard.write(record, metrics)
 
-    def save(self, progress: Progress, best: Best | None, *, publish: bool) -> None:
+    def save(self, progress: RunProgress, best: Best | None, *, publish: bool) -> None:
         """Save the state; with `publish` also the checkpoints that follow from it.
 
         The log reaches the disk first: a state must not be ahead of it.
@@ -83,7 +83,7 @@ class Journal:
         if self._tensorboard is not None:
             self._tensorboard.close()
 
-    def _publish(self, progress: Progress, best: Best | None) -> None:
+    def _publish(self, progress: RunProgress, best: Best | None) -> None:
         weights = self.run.model.state_dict()
         self._checkpoint(self.files.last, weights, progress.step, progress.metrics)
         if best is not None and best.step != self._published:

@@ -25,7 +25,7 @@ from gsp_deploy.training.journal import Journal, check_images, check_recipe
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.records import Observer, RunPlan, Silence, TrainingResult
 from gsp_deploy.training.run import TrainingRun
-from gsp_deploy.training.state import Best, Progress, RunFolder, RunState, load_state
+from gsp_deploy.training.state import Best, RunFolder, RunProgress, RunState, load_state
 
 
 def train(
@@ -94,7 +94,7 @@ class _Course:
         observer: Observer,
     ) -> None:
         self.run, self.files, self.journal, self.observer = run, files, journal, observer
-        self.progress = Progress() if state is None else state.progress
+        self.progress = RunProgress() if state is None else state.progress
         self.best = None if state is None else state.best
 
     def follow(self, notes: list[str]) -> TrainingResult:

@@ -110,7 +110,7 @@ class Best:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Attributes:
@@ -146,7 +146,7 @@ class RunState:
     data: str
     command: str | None
     threads: int
-    progress: Progress
+    progress: RunProgress
     best: Best | None
     tensors: dict[str, Any]
 
@@ -194,7 +194,7 @@ def load_state(path: Path) -> RunState | None:
             )
         if data.pop("format") != FORMAT_VERSION:
             raise CheckpointError(f"{path}: written by another version; start over with --force")
-        data["progress"] = Progress(**data["progress"])
+        data["progress"] = RunProgress(**data["progress"])
         data["best"] = None if data["best"] is None else Best(**data["best"])
         return RunState(**data)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.artifact.kind import ONNX, kind_of
+from gsp_deploy.base.progress import Progress
 from gsp_deploy.checkpoint import read_checkpoint
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
@@ -18,10 +19,10 @@ from gsp_deploy.tuning.conditions import conditions_of, given_by
 from gsp_deploy.tuning.front import Point, front_of, points_of
 from gsp_deploy.tuning.images import CalibrationImages, parts_for_tuning, scoring_images
 from gsp_deploy.tuning.measurement import Workshop
-from gsp_deploy.tuning.progress import Observer, Progress
 from gsp_deploy.tuning.settings import TuningSettings
 from gsp_deploy.tuning.space import Candidate, TuningSpace
 from gsp_deploy.tuning.study import Study, open_study
+from gsp_deploy.tuning.study_run import StudyRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def tune(
     *,
     called: str | None = None,
     force: bool = False,
-    observe: Observer = lambda doing, done, total: None,
+    observe: Progress = lambda doing, done, total: None,
 ) -> Tuning:
     """Measure every candidate on this device, going on from what the folder's study holds.
 
@@ -100,7 +101,7 @@ def tune(
     conditions = conditions_of(workshop, settings)
     given = given_by(Path(checkpoint), called or dataset.name, settings)
     study = open_study(Path(folder), conditions, given, start_over=force)
-    Progress(study, workshop, candidates, observe).run()
+    StudyRun(study, workshop, candidates, observe).run()
     points = points_of(study, candidates, settings.benchmark.batches)
     notes = (
         *workshop.dataset.notes,

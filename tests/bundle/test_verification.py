@@ -13,8 +13,8 @@ from gsp_deploy.artifact.bundle_manifest import check_inside
 from gsp_deploy.bundle import BundleManifest, BundleOptions, open_bundle, verify_bundle
 from gsp_deploy.bundle.files import write_sums
 from gsp_deploy.bundle.packaging import PackageOptions, package_model
-from gsp_deploy.bundle.verification import cosine_distances
 from gsp_deploy.errors import DataError, GateError, MissingCapabilityError, ModelFileError
+from gsp_deploy.metrics import cosine_distances
 
 
 def test_a_sound_bundle_passes(bundle: Path) -> None:

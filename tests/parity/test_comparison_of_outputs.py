@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gsp_deploy.errors import UsageError
-from gsp_deploy.parity.comparison import cosine_distances, mixing_weight_errors, output_errors
+from gsp_deploy.metrics import cosine_distances
+from gsp_deploy.parity.comparison import mixing_weight_errors, output_errors
 from gsp_deploy.parity.distribution import Distribution
 from gsp_deploy.precision import TOLERANCES, tolerances_for
 
@@ -28,7 +29,7 @@ def test_errors_are_the_largest_of_each_image_and_relative_to_its_largest_entry(
 def test_cosine_distance_is_one_minus_the_cosine() -> None:
     a, b = DRAW.standard_normal((2, 50, 16))
     cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    np.testing.assert_allclose(cosine_distances(a, b).values, 1 - cosines, atol=1e-12)
+    np.testing.assert_allclose(cosine_distances(a, b), 1 - cosines, atol=1e-12)
 
 
 def test_cosine_distance_does_not_round_small_angles_away() -> None:
@@ -36,13 +37,20 @@ def test_cosine_distance_does_not_round_small_angles_away() -> None:
     angle = 1e-9
     a = np.array([[1.0, 0.0]])
     b = np.array([[np.cos(angle), np.sin(angle)]])
-    assert cosine_distances(a, b).maximum == pytest.approx(angle**2 / 2, rel=1e-6)
+    assert cosine_distances(a, b).max() == pytest.approx(angle**2 / 2, rel=1e-6)
 
 
 def test_cosine_distance_ignores_length_and_survives_zero() -> None:
     a = DRAW.standard_normal((3, 8))
-    assert cosine_distances(a, 7 * a).maximum < 1e-30
-    assert cosine_distances(np.zeros((1, 8)), np.zeros((1, 8))).maximum == 0
+    assert cosine_distances(a, 7 * a).max() < 1e-30
+
+
+def test_a_vector_of_zeros_equals_zeros_and_nothing_else() -> None:
+    zeros, one = np.zeros((1, 8)), np.full((1, 8), 3e-39, np.float32)
+    assert cosine_distances(zeros, zeros) == 0
+    assert cosine_distances(zeros, one) == cosine_distances(one, zeros) == 1
+    assert cosine_distances(one, one) == 0
+    assert np.isnan(cosine_distances(one, one * np.nan))
 
 
 def test_weights_are_held_against_their_spread() -> None:
@@ -80,7 +88,7 @@ def test_what_is_not_finite_is_the_largest_error(broken: float) -> None:
     errors = output_errors("embedding", reference, candidate)
     assert errors.non_finite == 1
     assert errors.absolute.values.tolist() == [0, np.inf, 0]
-    assert cosine_distances(reference, candidate).maximum == np.inf
+    assert Distribution(cosine_distances(reference, candidate)).maximum == np.inf
     assert mixing_weight_errors(reference, candidate).relative.maximum == np.inf
     assert errors.to_dict()["absolute"]["max"] is None  # JSON has no infinity
 

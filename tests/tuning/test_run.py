@@ -84,8 +84,8 @@ def faked(monkeypatch):
 
     for name, fake in {"export": export, "score": score, "time": time}.items():
         monkeypatch.setattr(Workshop, name, fake)
-    monkeypatch.setattr("gsp_deploy.tuning.progress.sha256_of", lambda path: "a hash")
-    monkeypatch.setattr("gsp_deploy.tuning.progress.read_sidecar", lambda path: path.exists())
+    monkeypatch.setattr("gsp_deploy.tuning.study_run.identity", lambda path: "a hash")
+    monkeypatch.setattr("gsp_deploy.tuning.study_run.read_sidecar", lambda path: path.exists())
     return made
 
 

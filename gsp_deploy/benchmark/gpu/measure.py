@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gsp_deploy.artifact.engine_source import onnx_of
-from gsp_deploy.benchmark.entrants import Entrant, Observer
+from gsp_deploy.base.progress import Announce
+from gsp_deploy.benchmark.entrants import Entrant
 from gsp_deploy.benchmark.gpu.layers import LayerMap, LayerProfile, modules_of, profile_layers
 from gsp_deploy.benchmark.gpu.result import ComputeCost, GpuResult
 from gsp_deploy.benchmark.gpu.stages import STAGES, StagedRun, without_graphs
@@ -43,7 +44,7 @@ def measure_gpu(
     entrants: Sequence[Entrant],
     batch: int,
     settings: BenchmarkSettings,
-    observe: Observer,
+    observe: Announce,
     clock: Clock,
 ) -> tuple[dict[EmbeddingSession, GpuResult], list[str]]:
     """Return what was found of each engine, and words on what could not be measured."""
@@ -152,7 +153,7 @@ def _result(
     entrant: Entrant,
     pairs: dict[TensorRTSession, _Pair],
     extras: _Extras,
-    observe: Observer,
+    observe: Announce,
 ) -> GpuResult:
     assert isinstance(entrant.session, TensorRTSession)
     pair = pairs[entrant.session]

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from gsp_deploy.base.words import counted
+from gsp_deploy.parity.document import Errors
 from gsp_deploy.report.charts.canvas import STYLE, svg, tip
 from gsp_deploy.report.charts.palette import Mark, colour
 from gsp_deploy.report.charts.rows import FOOT, Row, forbid, row_axes
-from gsp_deploy.report.checks import Errors
 
 _HEIGHT = 0.44  # of the fullest bar, in rows
 _MOST_TICKS = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gsp_deploy.benchmark.report import BatchResult
-from gsp_deploy.report.checks import Check
+from gsp_deploy.parity.document import Check
 from gsp_deploy.report.content import Section, Table, rows_from
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.figures import DASH, FAIL, PASS, aligned, points, scientific

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gsp_deploy.base.words import counted
+from gsp_deploy.parity.document import Check, Errors
+from gsp_deploy.parity.gates import Gate
 from gsp_deploy.report.charts.distributions import Spread, distributions
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
 from gsp_deploy.report.charts.rows import Row
-from gsp_deploy.report.checks import Check, Errors, Gate, labels_of
 from gsp_deploy.report.content import Block, Chart, Section, Table, rows_from
 from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.figures import DASH, FAIL, PASS, scientific
+from gsp_deploy.report.names import labels_of
 
 _TEXT = (
     "Each artifact against its reference on the same images. The gates follow the precision: "

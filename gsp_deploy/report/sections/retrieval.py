@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gsp_deploy.base.words import counted
+from gsp_deploy.parity.document import Check
 from gsp_deploy.report.charts.curves import Line, Scale, curves
 from gsp_deploy.report.charts.intervals import Span, spans
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of
 from gsp_deploy.report.charts.rows import Row
-from gsp_deploy.report.checks import Check, labels_of
 from gsp_deploy.report.content import Block, Chart, Key, Section, Table
 from gsp_deploy.report.documents import Documents
-from gsp_deploy.report.evaluations import RECALL, Evaluated
 from gsp_deploy.report.figures import DASH, per_cent, points
+from gsp_deploy.report.names import labels_of
+from gsp_deploy.retrieval.document import RECALL, Evaluated
 
 _TEXT = (
     "Each image searched among the others, in per cent; changes in points of 100. R@1 asks for the "

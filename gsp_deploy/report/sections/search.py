@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from gsp_deploy.errors import DataError
+from gsp_deploy.images.data_uri import data_uri
 from gsp_deploy.images.files import name_with_folder
+from gsp_deploy.images.preprocessing import decode_image
 from gsp_deploy.report.content import Block, Hits, Section, Table
 from gsp_deploy.report.documents import Documents
-from gsp_deploy.report.searches import Searched, tiles_of
+from gsp_deploy.report.neighbours import THUMBNAIL, Tile
+from gsp_deploy.retrieval.document import Searched
 
 SHOWN = 6
 _TEXT = (
@@ -20,7 +26,7 @@ def search(documents: Documents) -> Section | None:
     if not documents.searches:
         return None
     shown = documents.searches[:SHOWN]
-    pictures = [tiles for tiles in map(tiles_of, shown) if tiles]
+    pictures = [tiles for tiles in map(_tiles_of, shown) if tiles]
     blocks: list[Block] = [Hits(tuple(pictures))] if pictures else []
     blocks += [_table(searched, folded=bool(pictures)) for searched in shown]
     return Section("Search", _TEXT, tuple(blocks))
@@ -33,3 +39,22 @@ def _table(searched: Searched, folded: bool) -> Table:
     )
     caption = f"What {name_with_folder(searched.query)} found"
     return Table(caption, ("rank", "image", "cosine"), rows, folded=folded)
+
+
+def _tiles_of(searched: Searched) -> tuple[Tile, ...]:
+    """Return the query and its hits as pictures; empty if one of the files is gone by now.
+
+    The folder of an image names its class, as everywhere in a report.
+    """
+    query = Path(searched.query)
+    tiles = []
+    for file in (searched.query, *(hit.file for hit in searched.hits)):
+        path = Path(file)
+        try:
+            picture = decode_image(path)
+        except DataError:
+            return ()
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        same = None if file == searched.query else path.parent.name == query.parent.name
+        tiles.append(Tile(data_uri(picture), name_with_folder(path), same))
+    return tuple(tiles)

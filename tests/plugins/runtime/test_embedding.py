@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gsp_deploy.bundle import open_bundle
-from gsp_deploy.bundle.verification import cosine_distances
 from gsp_deploy.images.preprocessing import load_image
+from gsp_deploy.metrics import cosine_distances
 
 from .native import Build
 

@@ -1,15 +1,16 @@
-"""Parity of one artifact, as `check` wrote it."""
+"""What `check` wrote of one artifact, read back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.report.evaluations import shares
+from gsp_deploy.metrics import shares_by_name
+from gsp_deploy.parity.gates import Gate
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,6 @@ class Errors:
             raise ValueError("a histogram's edges ascend from above 0, and its counts from 0")
         worst, tail, middle = (_number(data[name]) for name in ("max", "p99", "median"))
         return cls(worst, tail, middle, edges, counts)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One gate of a check: what was measured, and what was allowed."""
-
-    name: str
-    title: str
-    value: float
-    limit: float
-    passed: bool
 
 
 @dataclass(frozen=True)
@@ -105,14 +95,14 @@ class Check:
             precision=str(candidate["precision"]),
             images=int(data["images"]),
             passed=bool(data["passed"]),
-            gates=tuple(_gate(gate) for gate in data["gates"]),
+            gates=tuple(Gate.from_dict(gate) for gate in data["gates"]),
             cosine=Errors.from_document(data["cosine_distance"]),
             weights=weights and Errors.from_document(weights["relative_to_spread"]),
             top1_flips=retrieval.get("top1_flips"),
             queries=retrieval.get("queries"),
             overlap={int(k): float(v) for k, v in (retrieval.get("overlap_at") or {}).items()},
-            before=shares(retrieval.get("reference") or {}),
-            after=shares(retrieval.get("candidate") or {}),
+            before=shares_by_name(retrieval.get("reference") or {}),
+            after=shares_by_name(retrieval.get("candidate") or {}),
             notes=tuple(str(note) for note in data["notes"]),
         )
 
@@ -129,20 +119,6 @@ class Check:
         """Return what a retrieval metric gained; None where it was not measured."""
         before, after = self.before.get(metric), self.after.get(metric)
         return None if before is None or after is None else after - before
-
-
-def labels_of(checks: Sequence[Check]) -> list[str]:
-    """Return the checks' names, with the reference where one artifact was checked twice."""
-    names = [check.name for check in checks]
-    return [
-        check.name if names.count(check.name) == 1 else f"{check.name}, against {check.reference}"
-        for check in checks
-    ]
-
-
-def _gate(data: Mapping[str, Any]) -> Gate:
-    value, limit = _number(data["value"]), _number(data["limit"])
-    return Gate(str(data["name"]), str(data["title"]), value, limit, bool(data["passed"]))
 
 
 def _number(value: object) -> float:

@@ -1,10 +1,12 @@
-"""Retrieval metrics of models on a data set, as `evaluate` wrote them."""
+"""What `evaluate` and `search` wrote, read back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from gsp_deploy.metrics import shares_by_name
 
 # What `evaluate` calls all models' embeddings put together.
 JOINED = "joined embeddings"
@@ -35,9 +37,9 @@ class Evaluated:
     @classmethod
     def from_document(cls, data: Mapping[str, Any]) -> Evaluated:
         """Read what `gsp-deploy evaluate --json` printed."""
-        models = {str(name): shares(metrics) for name, metrics in data["models"].items()}
+        models = {str(name): shares_by_name(metrics) for name, metrics in data["models"].items()}
         if joined := data.get("concatenated"):
-            models[JOINED] = shares(joined)
+            models[JOINED] = shares_by_name(joined)
         if len({frozenset(metrics) for metrics in models.values()}) != 1:
             raise ValueError("its models do not have the same metrics")
         metrics = tuple(next(iter(models.values())))
@@ -53,6 +55,28 @@ class Evaluated:
         )
 
 
-def shares(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return metrics by name."""
-    return {str(name): float(share) for name, share in metrics.items()}
+@dataclass(frozen=True)
+class Found:
+    """One image of the gallery that a query found, and the cosine between the two embeddings."""
+
+    file: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One query and what it found, the nearest first."""
+
+    query: str
+    hits: tuple[Found, ...]
+
+    @classmethod
+    def from_result(cls, data: Mapping[str, Any]) -> Searched:
+        """Read one entry of `results` in what `gsp-deploy search --json` prints."""
+        hits = tuple(Found(str(hit["file"]), float(hit["cosine"])) for hit in data["hits"])
+        return cls(str(data["query"]), hits)
+
+
+def read_search(data: Mapping[str, Any]) -> list[Searched]:
+    """Read what `gsp-deploy search --json` prints: one entry per query."""
+    return [Searched.from_result(result) for result in data["results"]]

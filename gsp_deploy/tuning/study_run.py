@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gsp_deploy.artifact import ExportManifest, read_sidecar
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.identity import identity
+from gsp_deploy.base.progress import Progress
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Study
 
-# What is being done, how many candidates are done, and of how many.
-Observer = Callable[[str, int, int], None]
 
-
-class Progress:
+class StudyRun:
     """One pass over all candidates; what the study has is not measured again."""
 
     def __init__(
@@ -25,7 +23,7 @@ class Progress:
         study: Study,
         workshop: Workshop,
         candidates: Sequence[Candidate],
-        observe: Observer,
+        observe: Progress,
     ) -> None:
         self.study, self.workshop, self.candidates = study, workshop, candidates
         self.observe = observe
