@@ -25,6 +25,7 @@ tried: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/hadolint plugins/docker/*.Dockerfile
 
 typecheck: $(READY)

@@ -17,8 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
+    from gsp_deploy.device import open_device
     from gsp_deploy.errors import GspDeployError
-    from gsp_deploy.runtime.device import open_device
 
     try:
         open_device().close()

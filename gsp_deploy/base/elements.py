@@ -69,3 +69,4 @@ ELEMENTS = {row.name: row for row in _ROWS}
 # What a model may take and return; the others occur inside networks only.
 END_ELEMENTS = _ROWS[:4]
 BY_TENSORRT = {row.tensorrt: row for row in _ROWS}
+BY_ONNXRUNTIME = {row.onnxruntime: row for row in _ROWS}

@@ -11,6 +11,7 @@ from typing import Any
 from gsp_deploy.artifact.engine_manifest import FLAVOURS
 from gsp_deploy.base.environment import Environment, can_import, package_versions
 from gsp_deploy.base.words import counted
+from gsp_deploy.device import Device, choose_api, open_device
 from gsp_deploy.doctor.needs import (
     Need,
     Readiness,
@@ -21,7 +22,6 @@ from gsp_deploy.engine.api import WORDS, load_tensorrt
 from gsp_deploy.engine.plugins import describe_plugin
 from gsp_deploy.engine.preflight import read_preflight
 from gsp_deploy.errors import GspDeployError, reason_of
-from gsp_deploy.runtime.device import Device, choose_api, open_device
 
 PACKAGES = (
     "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",

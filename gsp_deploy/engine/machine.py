@@ -6,9 +6,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from gsp_deploy.artifact.engine_manifest import EngineManifest
+from gsp_deploy.device import open_device
 from gsp_deploy.engine.api import WORDS, cuda_of, load_tensorrt, this_platform, version_numbers
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError
-from gsp_deploy.runtime.device import open_device
 
 # Majors across which version-compatible plans run, beside the same one: built by, run by.
 _CROSSES = {(10, 11)}

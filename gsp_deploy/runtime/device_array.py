@@ -15,8 +15,8 @@ import numpy as np
 
 from gsp_deploy.base.elements import ELEMENTS, END_ELEMENTS
 from gsp_deploy.base.encoding import decode, storage_of
+from gsp_deploy.device import Device
 from gsp_deploy.errors import UsageError
-from gsp_deploy.runtime.device import Device
 from gsp_deploy.runtime.dlpack import CUDA, CUDA_MANAGED, make_capsule, read_capsule
 
 # `__cuda_array_interface__` has no bfloat16.

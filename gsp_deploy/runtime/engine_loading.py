@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import EngineManifest, check_plan, read_engine_sidecar
+from gsp_deploy.device import open_device
 from gsp_deploy.engine.api import TensorRT, load_tensorrt
 from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.engine.plugins import check_plugin
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.runtime.device import open_device
 from gsp_deploy.runtime.session import SessionOptions
 from gsp_deploy.runtime.shared_engine import SharedEngine
 from gsp_deploy.runtime.tensorrt_session import TensorRTSession

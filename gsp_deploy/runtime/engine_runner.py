@@ -17,10 +17,10 @@ import numpy as np
 
 from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.base.encoding import storage_of
+from gsp_deploy.device import Device
+from gsp_deploy.device.growing_memory import GrowingMemory
+from gsp_deploy.device.protocol import Graph, Stream
 from gsp_deploy.errors import DeviceError
-from gsp_deploy.runtime.device import Device
-from gsp_deploy.runtime.device.growing_memory import GrowingMemory
-from gsp_deploy.runtime.device.protocol import Graph, Stream
 from gsp_deploy.runtime.shared_engine import EngineTensor, SharedEngine
 
 # Shapes whose contexts and graphs are kept; the one unused for longest goes first.

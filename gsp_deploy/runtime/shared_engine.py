@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.base.elements import END_ELEMENTS
+from gsp_deploy.device import Device
 from gsp_deploy.errors import DeviceError, ModelFileError
 from gsp_deploy.runtime.batching import InputProfile
-from gsp_deploy.runtime.device import Device
 
 # TensorRT's names of the element types that a model may take and return.
 _AT_ENDS = {row.tensorrt: row.name for row in END_ELEMENTS}

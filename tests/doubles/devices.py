@@ -7,7 +7,7 @@ from cuda_runtime_double import CudaRuntimeDouble
 from host_device import HostDevice
 from pycuda_double import install_pycuda
 
-from gsp_deploy.runtime.device import Device, open_device
+from gsp_deploy.device import Device, open_device
 
 HOST = "the double itself"
 LIBRARIES = ("cuda-python", "pycuda")
@@ -26,7 +26,7 @@ def device_on(card: HostDevice, library: str, monkeypatch: pytest.MonkeyPatch) -
 
 def install_cuda_python(monkeypatch: pytest.MonkeyPatch, card: HostDevice) -> CudaRuntimeDouble:
     """Put a card behind cuda-python's functions."""
-    cuda_python = pytest.importorskip("gsp_deploy.runtime.device.cuda_python")
+    cuda_python = pytest.importorskip("gsp_deploy.device.cuda_python")
     runtime = CudaRuntimeDouble(card, cuda_python.cudart)
     monkeypatch.setattr(cuda_python, "cudart", runtime)
     return runtime

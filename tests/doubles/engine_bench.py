@@ -9,9 +9,9 @@ import numpy as np
 from engine_double import EngineDouble, share
 from host_device import HostDevice
 
+from gsp_deploy.device import Device
 from gsp_deploy.runtime import SessionOptions
 from gsp_deploy.runtime.batching import InputProfile
-from gsp_deploy.runtime.device import Device
 from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
 ALL = ("embedding", "attributes", "weights")

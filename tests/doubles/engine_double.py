@@ -20,8 +20,8 @@ import numpy as np
 import onnxruntime
 from host_device import HostDevice
 
+from gsp_deploy.device import Device
 from gsp_deploy.runtime.batching import InputProfile
-from gsp_deploy.runtime.device import Device
 from gsp_deploy.runtime.shared_engine import SharedEngine
 
 USER_MANAGED = object()

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from gsp_deploy.device import Device, DeviceProperties, MemoryInfo
 from gsp_deploy.errors import DeviceError
-from gsp_deploy.runtime.device import Device, DeviceProperties, MemoryInfo
 
 ALIGNMENT = 256
 Work = Callable[[], None]

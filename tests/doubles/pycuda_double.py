@@ -373,7 +373,7 @@ def install_pycuda(monkeypatch: pytest.MonkeyPatch, card: HostDevice) -> PycudaD
     package.__spec__ = ModuleSpec("pycuda", None, is_package=True)
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)  # type: ignore[arg-type]
-    ours = "gsp_deploy.runtime.device.pycuda"
+    ours = "gsp_deploy.device.pycuda"
     monkeypatch.setitem(sys.modules, ours, ModuleType(ours))  # gone again when the test ends
     del sys.modules[ours]
     importlib.import_module(ours)

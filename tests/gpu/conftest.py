@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gsp_deploy.device import open_device
 from gsp_deploy.engine.api import load_tensorrt
 from gsp_deploy.errors import GspDeployError
-from gsp_deploy.runtime.device import open_device
 
 
 def why_not() -> str | None:

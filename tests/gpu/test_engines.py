@@ -13,11 +13,11 @@ import pytest
 from gsp_deploy.artifact.engine_manifest import read_engine_sidecar
 from gsp_deploy.benchmark import BenchmarkSettings, run_benchmark
 from gsp_deploy.benchmark.gpu.layers import UNATTRIBUTED
+from gsp_deploy.device import open_device
 from gsp_deploy.doctor.diagnosis import diagnose
 from gsp_deploy.doctor.selftest import run_selftest
 from gsp_deploy.errors import DeviceError, MissingCapabilityError
 from gsp_deploy.runtime import open_session
-from gsp_deploy.runtime.device import open_device
 
 # float16 backbone against float32; the solver is float32 in both.
 CLOSE = {"fp32": 1e-4, "fp16": 2e-2}

@@ -17,8 +17,8 @@ from host_device import HostDevice
 from tensorrt_double import install, write_engine
 
 from gsp_deploy import open_session
+from gsp_deploy.device import Device
 from gsp_deploy.errors import DeviceError, UsageError
-from gsp_deploy.runtime.device import Device
 
 CARD = 1  # the second device: a call outside of `current()` would go to the first
 # Without them a session goes on, without graphs.

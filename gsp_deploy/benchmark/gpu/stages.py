@@ -12,9 +12,9 @@ import numpy as np
 
 from gsp_deploy.base.encoding import encode
 from gsp_deploy.benchmark.timing import Clock, Latency
+from gsp_deploy.device.protocol import Event
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.batching import plan_chunks
-from gsp_deploy.runtime.device.protocol import Event
 from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
 STAGES = ("to_device", "compute", "from_device", "enqueue", "end_to_end")

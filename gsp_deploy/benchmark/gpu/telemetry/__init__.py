@@ -6,8 +6,8 @@ import shutil
 from contextlib import AbstractContextManager
 
 from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source, summarise
+from gsp_deploy.device import DeviceProperties
 from gsp_deploy.errors import MissingCapabilityError
-from gsp_deploy.runtime.device import DeviceProperties
 
 __all__ = ["Sample", "Source", "open_telemetry", "summarise"]
 

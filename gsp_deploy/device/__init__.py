@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 
 from gsp_deploy.base.environment import can_import
+from gsp_deploy.device.protocol import Device, DeviceProperties, MemoryInfo
 from gsp_deploy.errors import MissingCapabilityError, UsageError, reason_of
-from gsp_deploy.runtime.device.protocol import Device, DeviceProperties, MemoryInfo
 
 __all__ = ["CUDA_APIS", "Device", "DeviceProperties", "MemoryInfo", "choose_api", "open_device"]
 
@@ -38,10 +38,10 @@ def open_device(index: int = 0, api: str = "auto") -> Device:
 
 def _class_of(api: str) -> Callable[[int], Device]:
     if api == "pycuda":
-        from gsp_deploy.runtime.device.pycuda import PycudaDevice
+        from gsp_deploy.device.pycuda import PycudaDevice
 
         return PycudaDevice
-    from gsp_deploy.runtime.device.cuda_python import CudaPythonDevice
+    from gsp_deploy.device.cuda_python import CudaPythonDevice
 
     return CudaPythonDevice
 

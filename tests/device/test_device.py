@@ -9,11 +9,11 @@ from types import ModuleType
 
 import pytest
 
+from gsp_deploy import device
+from gsp_deploy.device import Device, choose_api, open_device
 from gsp_deploy.errors import DeviceError, MissingCapabilityError, UsageError
-from gsp_deploy.runtime import device
-from gsp_deploy.runtime.device import Device, choose_api, open_device
 
-cuda_python = pytest.importorskip("gsp_deploy.runtime.device.cuda_python")
+cuda_python = pytest.importorskip("gsp_deploy.device.cuda_python")
 
 
 def test_every_name_of_cuda_python_that_is_used_is_there() -> None:

@@ -16,8 +16,7 @@ except ModuleNotFoundError:  # cuda-python 12.6.0 has them at their old place on
     from cuda import cudart
 
 from gsp_deploy.base.words import counted
-from gsp_deploy.errors import DeviceError, MissingCapabilityError
-from gsp_deploy.runtime.device.protocol import (
+from gsp_deploy.device.protocol import (
     Device,
     DeviceProperties,
     Event,
@@ -26,6 +25,7 @@ from gsp_deploy.runtime.device.protocol import (
     Stream,
     version_words,
 )
+from gsp_deploy.errors import DeviceError, MissingCapabilityError
 
 _PCI_LENGTH = 32
 _NO_DEVICE = (

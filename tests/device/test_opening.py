@@ -17,8 +17,8 @@ from devices import LIBRARIES, install_cuda_python
 from host_device import HostDevice
 from pycuda_double import PycudaDouble, install_pycuda
 
+from gsp_deploy.device import open_device
 from gsp_deploy.errors import DeviceError, GspDeployError, MissingCapabilityError
-from gsp_deploy.runtime.device import open_device
 
 SOURCES = Path(inspect.getfile(open_device)).parent
 INSTALL = {"cuda-python": install_cuda_python, "pycuda": install_pycuda}
@@ -58,7 +58,7 @@ def lacking(module: object, names: set[str]) -> list[str]:
 
 
 def test_the_double_of_the_runtime_has_the_real_functions(card: HostDevice) -> None:
-    real = pytest.importorskip("gsp_deploy.runtime.device.cuda_python").cudart
+    real = pytest.importorskip("gsp_deploy.device.cuda_python").cudart
     names = used("cuda_python.py", "cudart")
     assert len(names) > 30
     assert lacking(real, names) == []
@@ -101,7 +101,7 @@ def test_pycuda_without_the_driver_is_missing_in_one_line(tmp_path: Path, monkey
         "raise ImportError('libcuda.so.1: cannot open shared object file')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    for module in ("pycuda", "pycuda.driver", "gsp_deploy.runtime.device.pycuda"):
+    for module in ("pycuda", "pycuda.driver", "gsp_deploy.device.pycuda"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(MissingCapabilityError, match=r"does not load \(libcuda\.so\.1: cannot op"):
         open_device(0, "pycuda")

@@ -16,9 +16,9 @@ import pytest
 from devices import HOST, LIBRARIES, device_on
 from host_device import HostDevice
 
+from gsp_deploy.device import Device, open_device
+from gsp_deploy.device.protocol import Event, Stream
 from gsp_deploy.errors import DeviceError
-from gsp_deploy.runtime.device import Device, open_device
-from gsp_deploy.runtime.device.protocol import Event, Stream
 
 ON_GPU = tuple(pytest.param((name, "GPU"), marks=pytest.mark.gpu) for name in LIBRARIES)
 CARD_BYTES = 1 << 30

@@ -18,8 +18,7 @@ import pycuda
 import pycuda.driver as driver
 
 from gsp_deploy.base.words import counted
-from gsp_deploy.errors import DeviceError, MissingCapabilityError, UsageError, reason_of
-from gsp_deploy.runtime.device.protocol import (
+from gsp_deploy.device.protocol import (
     Device,
     DeviceProperties,
     Event,
@@ -28,6 +27,7 @@ from gsp_deploy.runtime.device.protocol import (
     Stream,
     version_words,
 )
+from gsp_deploy.errors import DeviceError, MissingCapabilityError, UsageError, reason_of
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
 _NO_GRAPHS = "PyCUDA has no CUDA graphs; use cuda-python for them"
