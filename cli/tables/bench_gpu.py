@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsp_deploy.base.words import counted
-from gsp_deploy.benchmark.gpu.stages import STAGES
+from gsp_deploy.runtime.timeline import STAGES
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from gsp_deploy.benchmark.report import CopyTimes
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import Latency, Rounds, interleave
 from gsp_deploy.runtime import EmbeddingSession
-from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
 Upload = Callable[[np.ndarray], Any]
 Download = Callable[[Any], np.ndarray]
@@ -27,7 +26,7 @@ def measure_copies(
 
     The times are of plain, synchronous copies from pageable memory, as a session's own are.
     """
-    if not settings.device.startswith("cuda") or isinstance(session, TensorRTSession):
+    if not settings.device.startswith("cuda") or "timeline" in session.capabilities:
         return None
     inputs = example_inputs(session, batch, settings)
     embeddings = np.zeros((batch, session.info.embedding_dim), np.float32)

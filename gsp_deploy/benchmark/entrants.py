@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gsp_deploy.artifact.kind import CHECKPOINT, ENGINE, ONNX, kind_of, require_kind
+from gsp_deploy.artifact.kind import ENGINE, ONNX, kind_of, require_kind
 from gsp_deploy.base.progress import Announce
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.config import GSPConfig, ModelConfig
@@ -61,7 +61,7 @@ def open_entrants(
         for index, (name, path) in enumerate(zip(names, models, strict=True)):
             observe(f"opening {name}")
             session = stack.enter_context(open_with(path, settings.session_options(plugins)))
-            config = model_config(session)
+            config = session.info.config
             twin_file = folder / f"{index}{require_kind(session.info.path).suffixes[0]}"
             no_twin = _write_twin(session, config, twin_file, settings)
             twin = None
@@ -81,17 +81,6 @@ def entrant_names(models: Sequence[Path]) -> list[str]:
     return [str(path) if names.count(path.name) > 1 else path.name for path in models]
 
 
-def model_config(session: EmbeddingSession) -> ModelConfig | None:
-    """Return what an open model is, as its file tells; None for a graph that is not ours."""
-    if session.info.manifest is not None:
-        return session.info.manifest.model
-    if kind_of(session.info.path) is not CHECKPOINT:
-        return None
-    from gsp_deploy.runtime.torch_session import TorchSession
-
-    return session.model.config if isinstance(session, TorchSession) else None
-
-
 def _write_twin(
     session: EmbeddingSession, config: ModelConfig | None, target: Path, settings: BenchmarkSettings
 ) -> str | None:
@@ -105,20 +94,17 @@ def _write_twin(
     try:
         if kind_of(target) is ENGINE:
             from gsp_deploy.benchmark.engine_twin import write_engine_twin
-            from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
-            assert isinstance(session, TensorRTSession)
-            write_engine_twin(session.info.path, session.manifest, target)
+            write_engine_twin(session.info.path, session.info.engine, target)
         elif kind_of(target) is ONNX:
             from gsp_deploy.export.twin import write_twin
 
             write_twin(session.info.path, target)
         else:
             from gsp_deploy.benchmark.checkpoint_twin import write_checkpoint_twin
-            from gsp_deploy.runtime.torch_session import TorchSession
+            from gsp_deploy.checkpoint import load_checkpoint
 
-            assert isinstance(session, TorchSession)
-            write_checkpoint_twin(session.model, target)
+            write_checkpoint_twin(load_checkpoint(session.info.path), target)
     except ModuleNotFoundError as error:  # a deployment without the export's packages
         return f"making one needs the package {error.name}"
     except GspDeployError as error:

@@ -146,23 +146,11 @@ def _inside(session: EmbeddingSession) -> Iterator[Reader | None]:
 def _from_checkpoint(
     session: EmbeddingSession,
 ) -> tuple[Reader, float | None]:
-    import torch
-
-    from gsp_deploy.layers import GeneralizedSumPooling
-    from gsp_deploy.runtime.torch_session import TorchSession
-
-    assert isinstance(session, TorchSession)
-    model, ratio = session.model, _transport_ratio(session.info.path, session.model.config)
-    head = model.head
-    assert isinstance(head, GeneralizedSumPooling)
-    device = next(model.parameters()).device
+    ratio = _transport_ratio(session.info.path, session.info.config)
 
     def read(images: np.ndarray) -> Maps:
         weights = session.run(images, ("weights",))["weights"]
-        with torch.inference_mode():
-            pixels = torch.from_numpy(session.prepare(images)).to(device)
-            scores = head.scores(model.features(pixels))
-        return weights, scores.float().cpu().numpy()
+        return weights, session.prototype_scores(images)
 
     return read, ratio
 

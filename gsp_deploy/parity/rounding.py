@@ -37,7 +37,10 @@ def open_rounding(
         copy.write_bytes(widened)
         rounding = open_with(copy, options)
     rounding.info = dataclasses.replace(
-        session.info, device=f"{_CPU}, float16 emulated", input=rounding.info.input
+        session.info,
+        device=f"{_CPU}, float16 emulated",
+        input=rounding.info.input,
+        emulated=True,
     )
     return rounding
 

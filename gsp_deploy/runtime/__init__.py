@@ -66,16 +66,16 @@ def open_session(
         MissingCapabilityError: this machine lacks the runtime, the device or the provider.
     """
     options = SessionOptions(
-        device or implied_device([path]),
-        threads,
-        provider,
-        max_batch,
-        provider_options or {},
-        cuda_graphs,
-        cuda_api,
-        wait,
-        tuple(Path(plugin) for plugin in plugins),
-        allow_host_code,
+        device=device or implied_device([path]),
+        threads=threads,
+        provider=provider,
+        max_batch=max_batch,
+        provider_options=provider_options or {},
+        cuda_graphs=cuda_graphs,
+        cuda_api=cuda_api,
+        wait=wait,
+        plugins=tuple(Path(plugin) for plugin in plugins),
+        allow_host_code=allow_host_code,
     )
     return open_with(path, options)
 

@@ -13,7 +13,7 @@ from gsp_deploy.artifact import METADATA_KEY, ExportManifest, check_described, r
 from gsp_deploy.artifact.identity import weight_files
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
-from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
+from gsp_deploy.runtime.session import Capability, EmbeddingSession, SessionInfo, SessionOptions
 
 
 class OnnxSession(EmbeddingSession):
@@ -42,6 +42,11 @@ class OnnxSession(EmbeddingSession):
             inputs = np.concatenate([inputs, padding])
         found = self._graph.run(inputs, outputs)
         return {name: array[:count].astype(np.float32) for name, array in found.items()}
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this session can do beside `embed` and `run`."""
+        return frozenset(("embed_dlpack",))
 
     def embed_dlpack(self, images: Any) -> Any:
         """Embed an array of torch, CuPy, JAX or numpy where it lies, and leave the result there.
@@ -105,4 +110,6 @@ def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> Se
         embedding_dim=shape[1],
         preprocessing=manifest.preprocessing if manifest else None,
         manifest=manifest,
+        config=manifest.model if manifest else None,
+        emulated=graph.emulates_bfloat16,
     )

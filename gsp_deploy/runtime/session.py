@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gsp_deploy.artifact import ExportManifest, TensorSpec, shape_in_words
-from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import UsageError, reason_of
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
 
+if TYPE_CHECKING:
+    from gsp_deploy.artifact.engine_manifest import EngineManifest
+    from gsp_deploy.device import DeviceProperties
+    from gsp_deploy.runtime.device_array import DeviceArray
+    from gsp_deploy.runtime.timeline import Timeline
+
+Capability = Literal[
+    "another", "embed_device", "embed_dlpack", "profile", "prototype_scores", "timeline"
+]
 WAITS = ("auto", "spin", "block")
 
 
@@ -37,6 +47,7 @@ class SessionOptions:
     """
 
     device: str = "cpu"
+    _: KW_ONLY
     threads: int | None = None
     provider: str | None = None
     max_batch: int = 64
@@ -78,6 +89,9 @@ class SessionInfo:
         embedding_dim: D.
         preprocessing: how an image file becomes the input; None for a head alone.
         manifest: the export's manifest, if the file carries one.
+        engine: the engine's manifest; None for everything else, and where there is none.
+        emulated: whether the device only imitates the precision, so that its speed says nothing.
+        config: what the model is; None for a graph that is not an export of gsp-deploy.
     """
 
     path: Path
@@ -89,6 +103,9 @@ class SessionInfo:
     embedding_dim: int
     preprocessing: PreprocessingSpec | None
     manifest: ExportManifest | None = None
+    engine: EngineManifest | None = None
+    config: ModelConfig | None = None
+    emulated: bool = False
 
     def require_preprocessing(self) -> PreprocessingSpec:
         """Return how an image file becomes the input.
@@ -172,6 +189,88 @@ class EmbeddingSession(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the model and set `closed`. Closing twice does nothing."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this session can do beside `embed` and `run`; each is the name of a method."""
+        return frozenset()
+
+    def another(self, *, cuda_graphs: bool | None = None) -> EmbeddingSession:
+        """Return one more session on the same loaded model, to run in another thread.
+
+        Args:
+            cuda_graphs: whether it captures its runs; None does as this session does.
+
+        Raises:
+            UsageError: this runtime has no such thing; see `capabilities`.
+        """
+        raise self._cannot("another")
+
+    def timeline(
+        self, inputs: np.ndarray, *, cold_l2: bool = False, clock: Callable[[], float] | None = None
+    ) -> Timeline:
+        """Return what runs one prepared batch again and again, each run timed in stages.
+
+        Args:
+            inputs: one batch, as `prepare` returns it.
+            cold_l2: empty the device's cache before every run.
+            clock: seconds, for what the host does; None takes `time.perf_counter`.
+
+        Raises:
+            UsageError: this runtime has no such thing, or the batch does not go through at once.
+        """
+        raise self._cannot("timeline")
+
+    def profile(
+        self, inputs: np.ndarray, runs: int, profiler: type
+    ) -> Mapping[str, Sequence[float]]:
+        """Return the milliseconds of every layer in every run, in the layers' order.
+
+        The profiler stays: close the session afterwards. One that captures its runs reports none.
+
+        Args:
+            inputs: one batch, as `prepare` returns it.
+            runs: how many count, after one that does not.
+            profiler: the runtime's own base class, such as `tensorrt.IProfiler`.
+
+        Raises:
+            UsageError: this runtime has no such thing.
+        """
+        raise self._cannot("profile")
+
+    def prototype_scores(self, images: np.ndarray) -> np.ndarray:
+        """Return -gamma c of each prototype at each location, float32 `(B, M, h, w)`.
+
+        Raises:
+            UsageError: this runtime does not give values inside the network.
+        """
+        raise self._cannot("prototype_scores")
+
+    def embed_device(
+        self, images: Any, *, out: Any = None, stream: int | None = None
+    ) -> DeviceArray | Any:
+        """Embed images that are on the GPU already; see `TensorRTSession.embed_device`."""
+        raise self._cannot("embed_device")
+
+    def embed_dlpack(self, images: Any) -> Any:
+        """Embed an array of another library in place; see `OnnxSession.embed_dlpack`."""
+        raise self._cannot("embed_dlpack")
+
+    @property
+    def no_graphs(self) -> str | None:
+        """Why runs are not captured as CUDA graphs; None where they are."""
+        return f"{self.info.runtime} captures none here"
+
+    def device_properties(self) -> DeviceProperties | None:
+        """Return what the GPU is that this session works on through CUDA itself, or None."""
+        return None
+
+    def _cannot(self, method: Capability) -> UsageError:
+        able = ", ".join(sorted(self.capabilities)) or "nothing"
+        return UsageError(
+            f"{self.info.path}: a session of {self.info.runtime} has no {method}; beside embed and "
+            f"run it has {able}"
+        )
 
     def __enter__(self) -> EmbeddingSession:
         return self

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,20 @@ from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import EngineManifest
 from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.base.encoding import decode, encode
+from gsp_deploy.device import DeviceProperties
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.batching import Chunk, plan_chunks
 from gsp_deploy.runtime.device_array import DeviceArray, DeviceView, view_of
 from gsp_deploy.runtime.engine_runner import EngineRunner, PreparedShape
-from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions, check_shape
+from gsp_deploy.runtime.session import (
+    Capability,
+    EmbeddingSession,
+    SessionInfo,
+    SessionOptions,
+    check_shape,
+)
 from gsp_deploy.runtime.shared_engine import OPEN, EngineTensor, SharedEngine
+from gsp_deploy.runtime.timeline import Timeline
 
 _IMAGE_AXES = ("batch", "channels", "height", "width")
 _PIXEL_AXES = ("batch", "height", "width", "channels")
@@ -57,11 +67,55 @@ class TensorRTSession(EmbeddingSession):
             stack.callback(self._close_runner)
             self._resources = stack.pop_all()
 
-    def another(self) -> TensorRTSession:
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this session can do beside `embed` and `run`."""
+        return frozenset(("another", "embed_device", "profile", "timeline"))
+
+    def another(self, *, cuda_graphs: bool | None = None) -> TensorRTSession:
         """Return one more session on this engine, to run beside this one in another thread."""
         if self.closed:
             raise UsageError(f"{self.info.path}: the session is closed; open the model again")
-        return TensorRTSession(self.engine, self.manifest, self.options)
+        options = self.options
+        if cuda_graphs is not None:
+            options = replace(options, cuda_graphs=cuda_graphs)
+        return TensorRTSession(self.engine, self.manifest, options)
+
+    def timeline(
+        self, inputs: np.ndarray, *, cold_l2: bool = False, clock: Callable[[], float] | None = None
+    ) -> Timeline:
+        """Return what runs one prepared batch again and again, each run timed in stages."""
+        return Timeline(self, inputs, cold_l2=cold_l2, clock=clock or time.perf_counter)
+
+    def profile(
+        self, inputs: np.ndarray, runs: int, profiler: type
+    ) -> Mapping[str, Sequence[float]]:
+        """Return the milliseconds of every layer in every run, in the layers' order."""
+        times: dict[str, list[float]] = {}
+
+        class Profiler(profiler):  # type: ignore[misc, valid-type]
+            def __init__(self) -> None:
+                super().__init__()
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                times.setdefault(layer_name, []).append(ms)
+
+        listener = Profiler()
+        self.infer(inputs, ("embedding",))
+        for context in self.runner.contexts():
+            context.profiler = listener
+        for _ in range(runs):
+            self.infer(inputs, ("embedding",))
+        return times
+
+    @property
+    def no_graphs(self) -> str | None:
+        """Why runs are not captured as CUDA graphs; None where they are."""
+        return self.runner.no_graphs
+
+    def device_properties(self) -> DeviceProperties:
+        """Return what the GPU is."""
+        return self.engine.device.properties()
 
     def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Run one batch, padded with zeros to the least that the engine takes."""
@@ -225,6 +279,8 @@ def _describe(
         embedding_dim=shape[1],
         preprocessing=manifest.preprocessing if manifest else None,
         manifest=manifest.export if manifest else None,
+        engine=manifest,
+        config=manifest.export.model if manifest and manifest.export else None,
     )
 
 

@@ -15,8 +15,9 @@ from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.config import BaselineConfig, GSPConfig
 from gsp_deploy.errors import MissingCapabilityError, UsageError
+from gsp_deploy.layers import GeneralizedSumPooling
 from gsp_deploy.model import EmbeddingModel
-from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
+from gsp_deploy.runtime.session import Capability, EmbeddingSession, SessionInfo, SessionOptions
 
 _SETTING = threading.Lock()
 
@@ -40,6 +41,22 @@ class TorchSession(EmbeddingSession):
             batch = torch.from_numpy(np.ascontiguousarray(inputs)).to(self._device)
             found = self.model(batch)._asdict()
         return {name: found[name].float().cpu().numpy() for name in outputs}
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this session can do beside `embed` and `run`."""
+        has_scores = isinstance(self.model.head, GeneralizedSumPooling)
+        return frozenset(("prototype_scores",)) if has_scores else frozenset()
+
+    def prototype_scores(self, images: np.ndarray) -> np.ndarray:
+        """Return -gamma c of each prototype at each location, float32 `(B, M, h, w)`."""
+        head = self.model.head
+        if not isinstance(head, GeneralizedSumPooling):
+            raise self._cannot("prototype_scores")
+        with torch.inference_mode(), whole_float32(self._device):
+            pixels = torch.from_numpy(self.prepare(images)).to(self._device)
+            scores: np.ndarray = head.scores(self.model.features(pixels)).float().cpu().numpy()
+        return scores
 
     def close(self) -> None:
         """Let go of the model and its memory."""
@@ -94,6 +111,7 @@ def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> Ses
         outputs=_outputs(config.head),
         embedding_dim=config.head.embedding_dim,
         preprocessing=spec,
+        config=config,
     )
 
 

@@ -77,10 +77,10 @@ class Workshop:
     def score(self, exported: Artifact[ExportManifest]) -> Quality:
         """Search the test images among themselves, or as the data set's protocol says."""
         chosen = self.settings
-        options = SessionOptions(chosen.device, chosen.threads, chosen.provider)
+        options = SessionOptions(chosen.device, threads=chosen.threads, provider=chosen.provider)
         with open_rounding(self._artifact(exported.path), options) as session:
             (found,) = evaluate([session], self.dataset, ranks=(1,)).models.values()
-            emulated = "emulated" in session.info.device
+            emulated = session.info.emulated
         certificate = exported.manifest.certificate
         return Quality(
             sha256=identity(exported.path),

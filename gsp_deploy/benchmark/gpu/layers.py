@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gsp_deploy.engine.api import TensorRT
-from gsp_deploy.runtime.tensorrt_session import TensorRTSession
+from gsp_deploy.runtime import EmbeddingSession
 
 UNATTRIBUTED = "unattributed"
 _STEP = re.compile(r"^gsp/(?P<solver>newton|fixed_point|certified)_(?P<step>\d+)(?:/|$)")
@@ -122,7 +122,7 @@ def modules_of(onnx_file: Path) -> dict[str, str]:
 
 
 def profile_layers(
-    session: TensorRTSession, tensorrt: TensorRT, inputs: np.ndarray, runs: int, layers: LayerMap
+    session: EmbeddingSession, tensorrt: TensorRT, inputs: np.ndarray, runs: int, layers: LayerMap
 ) -> LayerProfile:
     """Run a session's engine with TensorRT's profiler and map what it reports.
 
@@ -135,23 +135,6 @@ def profile_layers(
         runs: how many count, after one that does not.
         layers: whose the layers are.
     """
-    order: list[str] = []
-    times: dict[str, list[float]] = defaultdict(list)
-
-    class Profiler(tensorrt.module.IProfiler):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            super().__init__()
-
-        def report_layer_time(self, layer_name: str, ms: float) -> None:
-            if layer_name not in times:
-                order.append(layer_name)
-            times[layer_name].append(ms)
-
-    profiler = Profiler()
-    session.infer(inputs, ("embedding",))
-    for context in session.runner.contexts():
-        context.profiler = profiler
-    for _ in range(runs):
-        session.infer(inputs, ("embedding",))
-    found = (LayerTime(name, layers.part(name), float(np.median(times[name]))) for name in order)
+    times = session.profile(inputs, runs, tensorrt.module.IProfiler)
+    found = (LayerTime(name, layers.part(name), float(np.median(times[name]))) for name in times)
     return LayerProfile(tuple(found), runs)

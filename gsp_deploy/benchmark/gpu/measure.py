@@ -13,7 +13,7 @@ from gsp_deploy.base.progress import Announce
 from gsp_deploy.benchmark.entrants import Entrant
 from gsp_deploy.benchmark.gpu.layers import LayerMap, LayerProfile, modules_of, profile_layers
 from gsp_deploy.benchmark.gpu.result import ComputeCost, GpuResult
-from gsp_deploy.benchmark.gpu.stages import STAGES, StagedRun, without_graphs
+from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.benchmark.gpu.sustained import Sustained, run_sustained
 from gsp_deploy.benchmark.gpu.telemetry import open_telemetry
 from gsp_deploy.benchmark.inputs import example_inputs
@@ -22,7 +22,7 @@ from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Rounds, interleave,
 from gsp_deploy.engine.api import load_tensorrt
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError
 from gsp_deploy.runtime import EmbeddingSession
-from gsp_deploy.runtime.tensorrt_session import TensorRTSession
+from gsp_deploy.runtime.timeline import STAGES, Timeline
 
 _COMPUTE = STAGES.index("compute")
 _PROFILED_RUNS = 20
@@ -32,11 +32,11 @@ _PROFILED_RUNS = 20
 class _Pair:
     """One engine in the two ways that it runs."""
 
-    graphs: StagedRun | None
-    plain: StagedRun
+    graphs: Timeline | None
+    plain: Timeline
 
     @property
-    def asked(self) -> StagedRun:
+    def asked(self) -> Timeline:
         return self.plain if self.graphs is None else self.graphs
 
 
@@ -48,7 +48,7 @@ def measure_gpu(
     clock: Clock,
 ) -> tuple[dict[EmbeddingSession, GpuResult], list[str]]:
     """Return what was found of each engine, and words on what could not be measured."""
-    engines = [e for e in entrants if isinstance(e.session, TensorRTSession)]
+    engines = [e for e in entrants if "timeline" in e.session.capabilities]
     if not engines:
         return {}, []
     observe(f"batch {batch}: stages on the GPU, with CUDA graphs and without")
@@ -58,7 +58,7 @@ def measure_gpu(
             session: _open_pair(session, batch, settings, clock, stack)
             for entrant in engines
             for session in entrant.sessions
-            if isinstance(session, TensorRTSession)
+            if "timeline" in session.capabilities
         }
         runs = [run for pair in pairs.values() for run in (pair.graphs, pair.plain) if run]
         interleave([run.run for run in runs], _warm(settings), clock)
@@ -67,7 +67,6 @@ def measure_gpu(
         interleave([run.run for run in runs], _counted(settings), clock)
         found: dict[EmbeddingSession, GpuResult] = {}
         for entrant in engines:
-            assert isinstance(entrant.session, TensorRTSession)
             extras = _Extras(entrant, batch, settings, clock, notes)
             found[entrant.session] = _result(entrant, pairs, extras, observe)
     return found, notes
@@ -83,7 +82,7 @@ def _counted(settings: BenchmarkSettings) -> Rounds:
 
 
 def _open_pair(
-    session: TensorRTSession,
+    session: EmbeddingSession,
     batch: int,
     settings: BenchmarkSettings,
     clock: Clock,
@@ -92,15 +91,15 @@ def _open_pair(
     inputs = example_inputs(session, batch, settings)
     cold = settings.l2 == "cold"
 
-    def staged(of: TensorRTSession) -> StagedRun:
-        run = StagedRun(of, inputs, cold_l2=cold, clock=clock)
+    def staged(of: EmbeddingSession) -> Timeline:
+        run = of.timeline(inputs, cold_l2=cold, clock=clock)
         stack.callback(run.close)
         return run
 
-    if session.runner.no_graphs is not None:
+    if session.no_graphs is not None:
         return _Pair(None, staged(session))
-    plain = stack.enter_context(without_graphs(session))
-    return _Pair(staged(session), staged(plain))  # type: ignore[arg-type]
+    plain = stack.enter_context(session.another(cuda_graphs=False))
+    return _Pair(staged(session), staged(plain))
 
 
 class _Extras:
@@ -114,28 +113,26 @@ class _Extras:
         clock: Clock,
         notes: list[str],
     ) -> None:
-        assert isinstance(entrant.session, TensorRTSession)
         self._name, self._session = entrant.name, entrant.session
         self._inputs = example_inputs(self._session, batch, settings)
         self._settings, self._clock, self._notes = settings, clock, notes
 
     def layers(self) -> LayerProfile | None:
         try:
-            source, manifest = onnx_of(self._session.info.path, self._session.manifest)
+            source, manifest = onnx_of(self._session.info.path, self._session.info.engine)
             modules = LayerMap(modules_of(source))
             tensorrt = load_tensorrt(manifest.flavour)
         except (GspDeployError, ModuleNotFoundError) as error:
             self._notes.append(f"no layers for {self._name}: {error}")
             return None
-        with without_graphs(self._session) as plain:
-            assert isinstance(plain, TensorRTSession)
+        with self._session.another(cuda_graphs=False) as plain:
             return profile_layers(plain, tensorrt, self._inputs, _PROFILED_RUNS, modules)
 
     def sustained(self) -> Sustained | None:
         seconds = self._settings.sustained
-        if seconds is None:
+        properties = self._session.device_properties()
+        if seconds is None or properties is None:
             return None
-        properties = self._session.engine.device.properties()
         with ExitStack() as stack:
             source = None
             try:
@@ -151,27 +148,30 @@ class _Extras:
 
 def _result(
     entrant: Entrant,
-    pairs: dict[TensorRTSession, _Pair],
+    pairs: dict[EmbeddingSession, _Pair],
     extras: _Extras,
     observe: Announce,
 ) -> GpuResult:
-    assert isinstance(entrant.session, TensorRTSession)
     pair = pairs[entrant.session]
-    twin = pairs.get(entrant.twin) if isinstance(entrant.twin, TensorRTSession) else None
+    twin = None if entrant.twin is None else pairs.get(entrant.twin)
     observe(f"layers of {entrant.name}")
     layers = extras.layers()
     observe(f"sustained run of {entrant.name}")
     return GpuResult(
-        with_graphs=None if pair.graphs is None else pair.graphs.times(),
-        without_graphs=pair.plain.times(),
-        no_graphs=entrant.session.runner.no_graphs,
+        with_graphs=None if pair.graphs is None else _times(pair.graphs),
+        without_graphs=_times(pair.plain),
+        no_graphs=entrant.session.no_graphs,
         cost=None if twin is None else _cost(pair.asked, twin.asked),
         layers=layers,
         sustained=extras.sustained(),
     )
 
 
-def _cost(model: StagedRun, twin: StagedRun) -> ComputeCost:
+def _times(run: Timeline) -> StageTimes:
+    return StageTimes.of(np.array(run.rows))
+
+
+def _cost(model: Timeline, twin: Timeline) -> ComputeCost:
     ours, theirs = (np.array(run.rows)[:, _COMPUTE] for run in (model, twin))
     low, middle, high = ratio_quartiles(ours, theirs)
     return ComputeCost(middle, low, high, float(np.median(ours - theirs)) * MILLISECONDS)

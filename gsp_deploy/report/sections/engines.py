@@ -8,13 +8,14 @@ from typing import NamedTuple
 from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.gpu.layers import LayerProfile
 from gsp_deploy.benchmark.gpu.result import GpuResult
-from gsp_deploy.benchmark.gpu.stages import STAGES, StageTimes
+from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.report.charts.bars import lengths, stacked
 from gsp_deploy.report.charts.palette import PLAIN, Mark, marks_of, shade, square
 from gsp_deploy.report.charts.rows import Row
 from gsp_deploy.report.content import Block, Chart, Key, Section, Table, rows_from
 from gsp_deploy.report.documents import Documents, NamedArtifact
 from gsp_deploy.report.figures import DASH, aligned
+from gsp_deploy.runtime.timeline import STAGES
 
 # Parts of an engine that are shown one by one; the others are summed.
 MOST_PARTS = 12

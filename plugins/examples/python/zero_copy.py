@@ -15,7 +15,6 @@ import argparse
 import torch
 
 from gsp_deploy.runtime import EmbeddingSession, open_session
-from gsp_deploy.runtime.onnx_session import OnnxSession
 
 BATCH = 4
 
@@ -37,14 +36,12 @@ def main() -> None:
 
 def embed(session: EmbeddingSession, images: torch.Tensor) -> torch.Tensor:
     """Return the embeddings on the images' device."""
-    if isinstance(session, OnnxSession):
+    if "embed_dlpack" in session.capabilities:
         if images.is_cuda:
             torch.cuda.current_stream().synchronize()  # ONNX Runtime has a stream of its own
         embeddings: torch.Tensor = torch.from_dlpack(session.embed_dlpack(images))
         return embeddings
-    from gsp_deploy.runtime.tensorrt_session import TensorRTSession
-
-    if not isinstance(session, TensorRTSession):
+    if "embed_device" not in session.capabilities:
         raise SystemExit("a checkpoint runs in torch itself; give this an export or an engine")
     stream = torch.cuda.current_stream().cuda_stream  # ordered on it: nothing waits on the host
     out = torch.empty(len(images), session.info.embedding_dim, device=images.device)

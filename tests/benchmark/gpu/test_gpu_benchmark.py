@@ -12,7 +12,7 @@ from host_device import HostDevice
 from tensorrt_double import install, write_engine
 
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, compare, run_benchmark
-from gsp_deploy.benchmark.gpu.stages import StagedRun
+from gsp_deploy.benchmark.gpu.stages import StageTimes
 from gsp_deploy.benchmark.gpu.sustained import run_sustained
 from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source
 from gsp_deploy.errors import UsageError
@@ -47,12 +47,12 @@ class Ticks:
 def test_stages_are_told_apart_by_events(engine, device, cold: bool) -> None:
     inputs = np.zeros((2, 3, 32, 32), np.float32)
     with open_session(engine) as session:
-        run = StagedRun(session, inputs, cold_l2=cold, clock=Ticks())
+        run = session.timeline(inputs, cold_l2=cold, clock=Ticks())
         before = session.embed(inputs)
         for _ in range(4):
             run.run()
         np.testing.assert_array_equal(session.embed(inputs), before)
-        times = run.times()
+        times = StageTimes.of(np.array(run.rows))
         # One piece of work a millisecond, and the host's clock moves once between its readings:
         # three times in a run, less the millisecond that emptying the cache takes.
         assert times.compute.p50 == pytest.approx(1)
@@ -66,7 +66,7 @@ def test_stages_are_told_apart_by_events(engine, device, cold: bool) -> None:
 
 def test_a_batch_that_the_engine_cannot_take_at_once(engine) -> None:
     with open_session(engine) as session, pytest.raises(UsageError, match="batches of 1:4:8x3x32"):
-        StagedRun(session, np.zeros((9, 3, 32, 32), np.float32))
+        session.timeline(np.zeros((9, 3, 32, 32), np.float32))
 
 
 def test_a_report_has_stages_with_graphs_and_without(engine, device) -> None:
