@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from gsp_deploy.base.choices import GatedFigure, L2State, Wait
 from gsp_deploy_cli.options.common import Force, Json
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file
@@ -26,10 +27,10 @@ comparison_option = panel("Against an earlier result")
 class EngineMeasuring:
     """What is measured of engines besides."""
 
-    wait: Annotated[str, engine_option(help="While an engine runs: spin, block or auto.")] = "auto"
-    l2: Annotated[
-        str, engine_option("--l2", help="warm, or cold: empty the GPU's cache first.")
-    ] = "warm"
+    wait: Annotated[Wait, engine_option(help="What the thread does while an engine runs.")] = "auto"
+    l2: Annotated[L2State, engine_option("--l2", help="cold: empty the GPU's cache first.")] = (
+        "warm"
+    )
     sustained: Annotated[
         float | None,
         engine_option(help="Seconds to run without pause, watching clocks, power and temperature."),
@@ -54,7 +55,7 @@ class Comparing:
         str, comparison_option(help="Growth that fails with exit code 3.")
     ] = "10%"
     gate: Annotated[
-        str,
+        GatedFigure,
         comparison_option(
             help="ratio: to average pooling in the same rounds (p50 where there is none); "
             "latency: p50 for all."
@@ -145,9 +146,7 @@ def bench(
         report = run_benchmark(models, settings, image=image, plugins=plugins, observe=observe)
     if comparing.save is not None:
         report.save(comparing.save)
-    comparison = (
-        None if before is None else compare(before, report, limit, comparing.gate)  # type: ignore[arg-type]
-    )
+    comparison = None if before is None else compare(before, report, limit, comparing.gate)
     show_report(report, comparison, json)
     if comparison is not None:
         comparison.check()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gsp_deploy.base.choices import Flavour
 from gsp_deploy.precision import PrecisionWord
 from gsp_deploy_cli.options.build import (
     BuilderOptions,
@@ -36,8 +37,8 @@ def build(
         typer.Option(help="fp16 or bf16: convert to it first; the network is held to it."),
     ] = None,
     flavour: Annotated[
-        str | None,
-        typer.Option(help="tensorrt or tensorrt-rtx. (default: the first that is installed)"),
+        Flavour | None,
+        typer.Option(help="(default: the first that is installed)"),
     ] = None,
     target: Annotated[
         list[str] | None,

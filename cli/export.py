@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.base.choices import CalibrationMethod
+from gsp_deploy.config import Solver
 from gsp_deploy.precision import PRECISIONS, FloatPrecisionWord, PrecisionWord
 from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
 from gsp_deploy_cli.options.common import Force, Json
@@ -29,7 +31,7 @@ class Int8Options:
     """How int8 is calibrated, and what it may cost."""
 
     calibration_method: Annotated[
-        str | None, int8_option(help="min-max, percentile or entropy. (default: min-max)")
+        CalibrationMethod | None, int8_option(help="How ranges are found. (default: min-max)")
     ] = None
     max_drop: Annotated[
         float | None,
@@ -100,7 +102,7 @@ def export(
     ] = False,
     opset: Annotated[int | None, typer.Option(help="17 to 22. (default: 18, for bf16 22)")] = None,
     solver: Annotated[
-        str, typer.Option(help="certified, newton, or fixed-point for the paper's iteration.")
+        Solver, typer.Option(help="fixed-point is the paper's iteration.")
     ] = "certified",
     iterations: Annotated[
         int | None,
@@ -158,19 +160,19 @@ def export(
 
     int8.check(precision, calibrate)
     options = ExportOptions(
-        precision=precision,  # type: ignore[arg-type]
-        io_precision=io_precision,  # type: ignore[arg-type]
+        precision=precision,
+        io_precision=io_precision,
         opset=opset,
         dynamic_batch=not static_batch,
         dynamic_size=dynamic_size,
         include_preprocessing=include_preprocessing,
         outputs=tuple(also or ()),  # type: ignore[arg-type]
-        solver=solver,  # type: ignore[arg-type]
+        solver=solver,
         iterations=iterations,
         tolerance=tolerance,
         external_data=external_data,
         pooling_form=form,
-        calibration_method=int8.calibration_method or ExportOptions.calibration_method,  # type: ignore[arg-type]
+        calibration_method=int8.calibration_method or ExportOptions.calibration_method,
         max_drop=ExportOptions.max_drop if int8.max_drop is None else int8.max_drop,
     )
     require_kind(output, ONNX, what="an output")

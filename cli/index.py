@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
 from gsp_deploy_cli.options.common import BatchSize, Force, Images, Json, ModelFile, Strict
 from gsp_deploy_cli.options.runtime import RuntimeOptions
@@ -22,7 +23,7 @@ def index(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
     kind: Annotated[
-        str,
+        GalleryKind,
         typer.Option(help="flat, which is exact; hnsw or ivf for 100,000 images and more."),
     ] = "flat",
     batch: BatchSize = 32,
@@ -35,10 +36,8 @@ def index(
     from gsp_deploy.base.folders import refuse_to_replace
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.gallery import build_gallery, identity_of, write_gallery
-    from gsp_deploy.retrieval.gallery.build import check_kind
     from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST, foreign_file
 
-    check_kind(kind)
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
     files = [file.absolute() for file in find_images(images, show.note)]
     with runtime.open(model) as session:
@@ -47,7 +46,7 @@ def index(
         assert spec is not None
         reader = ImageReader(files, spec, batch, strict)
         with show.counting("embedding", len(files)) as advance:
-            gallery = build_gallery(session, reader, kind, advance)  # type: ignore[arg-type]
+            gallery = build_gallery(session, reader, kind, advance)
     write_gallery(gallery, output, force=force)
     _report(gallery, output, json)
 

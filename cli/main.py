@@ -24,6 +24,7 @@ from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
 from gsp_deploy_cli.inspect import inspect
+from gsp_deploy_cli.options.choices import Command
 from gsp_deploy_cli.options.groups import unfolded
 from gsp_deploy_cli.package import package
 from gsp_deploy_cli.report import report
@@ -66,7 +67,7 @@ COMMANDS = (
 )
 
 for command in COMMANDS:
-    app.command()(unfolded(command))
+    app.command(cls=Command)(unfolded(command))
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gsp_deploy.base.choices import PackageFormat, Placement
 from gsp_deploy_cli.options.common import Force, Json
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file, existing_images
@@ -34,7 +35,9 @@ class TritonSettings:
     instances: Annotated[
         int | None, triton_option(help="Copies of the model at once. (default: 1)")
     ] = None
-    placement: Annotated[str | None, triton_option(help="auto, cpu or gpu. (default: auto)")] = None
+    placement: Annotated[Placement | None, triton_option(help="Where it runs. (default: auto)")] = (
+        None
+    )
 
     @property
     def given(self) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def package(
         ),
     ] = None,
     form: Annotated[
-        str,
+        PackageFormat,
         typer.Option(
             "--format", help="bundle, for Python and C++; triton, for Triton Inference Server."
         ),
@@ -93,8 +96,6 @@ def package(
     if form == "triton":
         _report_repository(_for_triton(model, output, options, triton), json)
         return
-    if form != "bundle":
-        raise UsageError(f"--format must be bundle or triton, got {form!r}")
     if triton.given:
         unused = next(iter(triton.given)).replace("_", "-")
         raise UsageError(f"--{unused} belongs to --format triton")

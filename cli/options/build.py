@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from gsp_deploy.base.choices import HardwareCompatibility, Pooling
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file
 
@@ -64,7 +65,7 @@ class PlanOptions:
     """What the plan can do."""
 
     hardware_compatibility: Annotated[
-        str, plan_option(help="none, ampere+ or same-capability.")
+        HardwareCompatibility, plan_option(help="Which other GPUs can run the plan.")
     ] = "none"
     version_compatible: Annotated[
         bool, plan_option("--version-compatible", help="Runs on later versions too.")
@@ -92,7 +93,7 @@ class PluginOptions:
     """Whether the pooling is one node, and who computes it."""
 
     pooling: Annotated[
-        str | None, plugin_option(help="unrolled or plugin. (default: plugin with --plugin)")
+        Pooling | None, plugin_option(help="(default: plugin with --plugin, else unrolled)")
     ] = None
     plugin: Annotated[
         Path | None,
@@ -103,7 +104,7 @@ class PluginOptions:
     ] = None
 
     @property
-    def form(self) -> str:
+    def form(self) -> Pooling:
         """How the pooling goes into the network.
 
         Raises:
@@ -143,7 +144,7 @@ def build_options(
         workspace=None if builder.workspace is None else parse_bytes(builder.workspace),
         optimization_level=builder.optimization_level,
         timing_cache=builder.timing_cache,
-        hardware_compatibility=plan.hardware_compatibility,  # type: ignore[arg-type]
+        hardware_compatibility=plan.hardware_compatibility,
         version_compatible=plan.version_compatible,
         refit=plan.refit,
         strip_weights=plan.strip_weights,

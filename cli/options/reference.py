@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from gsp_deploy.config import Pipeline, PoolingMode
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.tables import show
 
@@ -49,17 +50,14 @@ class ReferenceOptions:
         ),
     ] = None
     pipeline: Annotated[
-        str | None,
-        reference_option(
-            help="Whose resizing and cropping: torchvision, timm, opencv, pillow. "
-            "(default: torchvision)"
-        ),
+        Pipeline | None,
+        reference_option(help="Whose resizing and cropping. (default: torchvision)"),
     ] = None
     transport_ratio: Annotated[float | None, reference_option(help="mu. (default: 0.3)")] = None
     entropy_weight: Annotated[float | None, reference_option(help="gamma. (default: 0.1)")] = None
     pooling_mode: Annotated[
-        str | None,
-        reference_option(help="gap, gmp, gem. (default: gem where it has a power, else gmp)"),
+        PoolingMode | None,
+        reference_option(help="The authors' mode. (default: gem if it has a power, else gmp)"),
     ] = None
     max_residual: Annotated[
         bool | None,
@@ -85,7 +83,7 @@ class ReferenceOptions:
             preprocessing=self._preprocessing(),
             transport_ratio=self.transport_ratio,
             entropy_weight=self.entropy_weight,
-            pooling=self.pooling_mode,  # type: ignore[arg-type]
+            pooling=self.pooling_mode,
             max_residual=self.max_residual,
             normalize=self.normalize,
             weights_key=self.weights_key,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.base.choices import CudaApi
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
 engine_option = panel("Engines")
-CudaApi = Annotated[str, engine_option("--cuda-api", help="auto, cuda-python or pycuda.")]
+CudaApiOption = Annotated[
+    CudaApi, engine_option("--cuda-api", help="The library that reaches the GPU.")
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class DeviceOptions:
 class RuntimeOptions(DeviceOptions):
     """What computes, and what engines need besides."""
 
-    cuda_api: CudaApi = "auto"
+    cuda_api: CudaApiOption = "auto"
     cuda_graphs: Annotated[
         bool,
         engine_option(

@@ -21,6 +21,7 @@ from gsp_deploy.artifact import (
     sidecar_path,
     sidecar_text,
 )
+from gsp_deploy.base.choices import Flavour, HardwareCompatibility
 from gsp_deploy.base.files import sha256_of, write_text
 from gsp_deploy.base.schema import DocumentFormat, from_fields
 from gsp_deploy.config import PreprocessingSpec
@@ -33,9 +34,7 @@ FORMAT = DocumentFormat(
     "the engine's manifest",
     "build the engine again with this version",
 )
-Flavour = Literal["tensorrt", "tensorrt-rtx"]
 FLAVOURS: tuple[str, ...] = get_args(Flavour)
-HardwareCompatibility = Literal["none", "ampere+", "same-capability"]
 
 _CAPABILITY = re.compile(r"\d{1,2}\.\d")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -17,15 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
+from gsp_deploy.base.choices import PoolingForm
 from gsp_deploy.config import BaselineConfig, ModelConfig
 from gsp_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     import onnx
 
-PoolingForm = Literal["unrolled", "plugin", "plugin-bare"]
 POOLING_FORMS: tuple[str, ...] = get_args(PoolingForm)
 
 # What an export calls every node of the pooling head, the one node among them.

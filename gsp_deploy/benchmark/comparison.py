@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from gsp_deploy.base.choices import GatedFigure
 from gsp_deploy.benchmark.report import BatchResult, BenchmarkReport, ModelResult
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.errors import GateError, UsageError
-
-GatedFigure = Literal["ratio", "latency"]
 
 RATIO = "ratio to GAP"
 LATENCY = "p50 in ms"

@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from gsp_deploy.base.choices import CudaApi, L2State, Wait
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.session import WAITS, SessionOptions
 
 # However long one inference takes, percentiles of fewer rounds than this say nothing.
 FEWEST_ROUNDS = 10
-L2_STATES = ("warm", "cold")
+L2_STATES: tuple[str, ...] = get_args(L2State)
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class BenchmarkSettings:
     twin: bool = True
     memory: bool = True
     cuda_graphs: bool = True
-    wait: str = "auto"
-    l2: str = "warm"
+    wait: Wait = "auto"
+    l2: L2State = "warm"
     sustained: float | None = None
-    cuda_api: str = "auto"
+    cuda_api: CudaApi = "auto"
     allow_host_code: bool = False
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from gsp_deploy.artifact.bundle_manifest import (
     BundleManifest,
     read_bundle_manifest,
 )
+from gsp_deploy.base.choices import CudaApi
 from gsp_deploy.bundle.files import misfit
 from gsp_deploy.errors import GateError, MissingCapabilityError, UsageError
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
@@ -36,7 +37,7 @@ class BundleOptions:
     allow_fallback: bool = False
     allow_host_code: bool = False
     cuda_graphs: bool = True
-    cuda_api: str = "auto"
+    cuda_api: CudaApi = "auto"
 
 
 @dataclass(frozen=True)

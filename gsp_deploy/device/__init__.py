@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import get_args
 
+from gsp_deploy.base.choices import CudaApi
 from gsp_deploy.base.environment import can_import
 from gsp_deploy.device.protocol import Device, DeviceProperties, MemoryInfo
 from gsp_deploy.errors import MissingCapabilityError, UsageError, reason_of
 
 __all__ = ["CUDA_APIS", "Device", "DeviceProperties", "MemoryInfo", "choose_api", "open_device"]
 
-CUDA_APIS = ("auto", "cuda-python", "pycuda")
+CUDA_APIS: tuple[str, ...] = get_args(CudaApi)
 
 
 def open_device(index: int = 0, api: str = "auto") -> Device:

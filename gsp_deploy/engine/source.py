@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.kind import CHECKPOINT, ONNX, require_kind
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
+from gsp_deploy.base.choices import Pooling, PoolingForm
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.precision import PrecisionWord, precision_named
 
-POOLINGS = ("unrolled", "plugin")
+POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class SourceOptions:
     """
 
     precision: PrecisionWord | None = None
-    pooling: str = "unrolled"
+    pooling: Pooling = "unrolled"
     dynamic_size: bool = False
     keep: Path | None = None
 
@@ -78,10 +80,10 @@ def _export(source: Path, target: Path, options: SourceOptions) -> Path:
             f"{precision} needs images to calibrate on: gsp-deploy export --precision {precision} "
             "--calibrate FOLDER, and build what it writes"
         )
-    form = "plugin-bare" if options.pooling == "plugin" else "unrolled"
+    form: PoolingForm = "plugin-bare" if options.pooling == "plugin" else "unrolled"
     asked = ExportOptions(
         precision=precision,
-        pooling_form=form,  # type: ignore[arg-type]
+        pooling_form=form,
         dynamic_size=options.dynamic_size,
     )
     model = load_checkpoint(source)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gsp_deploy.artifact.pooling_node import POOLING_FORMS, PoolingForm, check_foldable
+from gsp_deploy.base.choices import CalibrationMethod
 from gsp_deploy.bounds import DEFAULT_TOLERANCE
 from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
 from gsp_deploy.errors import UsageError, brief
@@ -17,7 +18,6 @@ from gsp_deploy.precision import (
     PrecisionWord,
 )
 
-CalibrationMethod = Literal["min-max", "percentile", "entropy"]
 OptionalOutput = Literal["attributes", "weights", "residual"]
 
 OPSETS = range(17, 23)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gsp_deploy.artifact.kind import kind_of, require_kind
+from gsp_deploy.base.choices import CudaApi, Wait
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
 __all__ = [
@@ -38,8 +39,8 @@ def open_session(
     max_batch: int = 64,
     provider_options: Mapping[str, str] | None = None,
     cuda_graphs: bool = True,
-    cuda_api: str = "auto",
-    wait: str = "auto",
+    cuda_api: CudaApi = "auto",
+    wait: Wait = "auto",
     plugins: Sequence[str | os.PathLike[str]] = (),
     allow_host_code: bool = False,
 ) -> EmbeddingSession:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from gsp_deploy.artifact import ExportManifest, TensorSpec, shape_in_words
+from gsp_deploy.base.choices import CudaApi, Wait
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import UsageError, reason_of
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Capability = Literal[
     "another", "embed_device", "embed_dlpack", "profile", "prototype_scores", "timeline"
 ]
-WAITS = ("auto", "spin", "block")
+WAITS: tuple[str, ...] = get_args(Wait)
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class SessionOptions:
     max_batch: int = 64
     provider_options: Mapping[str, str] = field(default_factory=dict)
     cuda_graphs: bool = True
-    cuda_api: str = "auto"
-    wait: str = "auto"
+    cuda_api: CudaApi = "auto"
+    wait: Wait = "auto"
     plugins: tuple[Path, ...] = ()
     allow_host_code: bool = False
 

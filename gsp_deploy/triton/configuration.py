@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.choices import Placement
 from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.errors import UsageError
 from gsp_deploy.triton.model import ServedModel
 from gsp_deploy.triton.pbtxt import Field, Word, entries, to_pbtxt
 
-Placement = Literal["auto", "cpu", "gpu"]
 WARM_UP_FILE = "golden-input.raw"
 PIXELS = "pixels"
 

@@ -177,7 +177,7 @@ def test_a_file_that_is_there_is_replaced_by_force_only(
         (("--also", "logits"), 2, "output must be one of"),
         (("--tolerance", "0"), 2, "tolerance must be between"),
         (("--tolerance", "1e-12"), 1, "--tolerance"),
-        (("--pooling-mode", "max"), 2, "pooling must be one of"),
+        (("--pooling-mode", "max"), 2, "--pooling-mode must be one of gap, gmp, gem, got 'max'"),
         (("--transport-ratio", "1.4"), 2, "transport_ratio"),
         (("--backbone", "resnet18", "--image-size", "0"), 2, "height"),
         (("--backbone", "no_such_network"), 2, "no_such_network"),

@@ -9,14 +9,15 @@ from typing import Any, get_args
 import faiss
 import numpy as np
 
+from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader
 from gsp_deploy.retrieval.embedding import embed_files
 from gsp_deploy.retrieval.gallery.identity import identity_of
-from gsp_deploy.retrieval.gallery.index import Gallery, Kind, unit_length
+from gsp_deploy.retrieval.gallery.index import Gallery, unit_length
 from gsp_deploy.runtime import EmbeddingSession
 
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[str, ...] = get_args(GalleryKind)
 HNSW_LINKS = 32
 HNSW_BUILD, HNSW_SEARCH = 200, 128
 # faiss wants 39 vectors a cell to train on; fewer images have no use for cells.
@@ -29,7 +30,7 @@ RECALL_QUERIES = 200
 def build_gallery(
     session: EmbeddingSession,
     reader: ImageReader,
-    kind: Kind = "flat",
+    kind: GalleryKind = "flat",
     progress: Callable[[int], None] | None = None,
 ) -> Gallery:
     """Embed every readable image and index the embeddings by their cosine.
@@ -66,7 +67,7 @@ def check_kind(kind: str) -> None:
         raise UsageError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
 
 
-def _index(kind: Kind, vectors: np.ndarray) -> Any:
+def _index(kind: GalleryKind, vectors: np.ndarray) -> Any:
     index = {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf}[kind](*vectors.shape)
     index.train(vectors)
     index.add(vectors)

@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
 
 from gsp_deploy import __version__
+from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.folders import new_folder, stranger
 from gsp_deploy.base.inputs import read_regular_text
@@ -31,14 +32,11 @@ METRIC = "cosine"
 KIND = "gallery"
 
 
-Kind = Literal["flat", "hnsw", "ivf"]
-
-
 @dataclass(frozen=True)
 class _About:
     """What `index.json` holds beside its format."""
 
-    kind: Kind
+    kind: GalleryKind
     metric: str
     images: int
     recall: float | None
@@ -73,7 +71,7 @@ class Gallery:
     index: Any
     files: tuple[str, ...]
     identity: ModelIdentity
-    kind: Kind
+    kind: GalleryKind
     recall: float | None = None
     failures: tuple[ImageFailure, ...] = ()
 

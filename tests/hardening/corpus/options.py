@@ -21,7 +21,7 @@ ATTEMPTS: tuple[Attempt, ...] = each(
         f"{EMBED}|--provider|none": (4, "this ONNX Runtime has no"),
         f"{EXPORT}|--precision|fp7": (2, "precision"),
         f"{EXPORT}|--opset|3": (2, "opset"),
-        "build|@model.onnx|-o|>m.engine|--flavour|none": (2, "expected one of tensorrt"),
+        "build|@model.onnx|-o|>m.engine|--flavour|none": (2, "--flavour must be one of tensorrt"),
         f"{TUNE}|--precision|fp7": (2, "precision must be one of"),
         f"{TUNE}|--steps|many": (2, "--steps takes numbers"),
         f"{TUNE}|-o|>best.onnx": (2, "pass --max-latency or --max-drop"),
