@@ -192,7 +192,7 @@ def test_files_that_are_no_images(content: bytes, reason: str, tmp_path: Path) -
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         decode_image(tmp_path / "none.jpg")
-    with pytest.raises(DataError, match="directory"):
+    with pytest.raises(DataError, match="folder"):
         decode_image(tmp_path)
 
 
@@ -260,7 +260,9 @@ def test_crops_equal_the_whole_image_resized_and_cut(
 ) -> None:
     """The crop is cut from a resized image that is never made; here it is made."""
     image = photograph.resize(size)
-    spec = PreprocessingSpec(40, 56, interpolation=interpolation, crop_ratio=ratio)
+    spec = PreprocessingSpec(
+        40, 56, interpolation=interpolation, crop_ratio=ratio, pipeline="pillow"
+    )
     scale = max(56 / size[0], 40 / size[1]) / ratio
     width, height = max(56, round(size[0] * scale)), max(40, round(size[1] * scale))
     whole = image.resize((width, height), Image.Resampling[interpolation.upper()])
