@@ -2,12 +2,20 @@
 #include "gsp_pooling.h"
 
 #include <cmath>
+#include <cstdint>
 #include <utility>
 
 #include "kernels/split_kernels.cuh"
 
 namespace gsp_deploy {
 namespace {
+
+// Images times their parts are one row of blocks, which a grid has up to 2^31 - 1 of.
+constexpr bool fits_a_grid(int parts) { return int64_t{kMaxBatch} * parts <= INT32_MAX; }
+static_assert(fits_a_grid(kClusterBlocks));
+static_assert(fits_a_grid(divide_up(kMaxLocations, kTile)));
+static_assert(fits_a_grid(divide_up(kMaxPrototypes, kTile)));
+static_assert(fits_a_grid(divide_up(kMaxChannels, kSliceChannels)));
 
 struct Launch {
   dim3 grid;
@@ -33,6 +41,13 @@ cudaError_t launch(Kernel kernel, const Launch& shape, const Arguments& args,
   return cudaLaunchKernelEx(&config, kernel, args);
 }
 
+// Return the c^2 below which every pair is summed as differences: where the 2^-20 that the sums of
+// the others lose would move a log-mass by 2^-14.
+float near_square(float entropy_weight) {
+  const float near = std::fmin(entropy_weight / 128.0F, 0.5F);
+  return near * near;
+}
+
 Arguments arguments_of(const PoolingParams& p, const PoolingTensors& tensors, void* workspace) {
   Arguments args = {};
   args.embeddings = tensors.embeddings;
@@ -41,12 +56,15 @@ Arguments arguments_of(const PoolingParams& p, const PoolingTensors& tensors, vo
   args.pooled = tensors.pooled;
   args.weights = tensors.weights;
   args.attributes = tensors.attributes;
+  args.residual = tensors.residual;
+  args.embedding_bound = tensors.embedding_bound;
 
   // In the order and the alignment that workspace_bytes counts.
   const size_t batch = static_cast<size_t>(p.batch);
   args.log_mass = static_cast<float*>(workspace);
   args.solution = args.log_mass + (batch * p.locations + 3) / 4 * 4;
-  args.unscaled = args.solution + (batch * 2 + 3) / 4 * 4;
+  args.lengths = args.solution + (batch * 2 + 3) / 4 * 4;
+  args.unscaled = args.lengths + (batch * p.locations + 3) / 4 * 4;
 
   args.locations = p.locations;
   args.embedding_dim = p.embedding_dim;
@@ -56,6 +74,7 @@ Arguments arguments_of(const PoolingParams& p, const PoolingTensors& tensors, vo
   const double ratio = p.transport_ratio;
   args.solver = p.solver;
   args.iterations = p.iterations;
+  args.grid_points = p.grid_points;
   args.ratio = p.transport_ratio;
   args.inverse_ratio = static_cast<float>(1.0 / ratio);
   args.log_ratio = static_cast<float>(std::log(ratio));
@@ -63,6 +82,7 @@ Arguments arguments_of(const PoolingParams& p, const PoolingTensors& tensors, vo
   args.log_initial_scale =
       static_cast<float>(std::log(p.initial_scale == 0.0F ? ratio : double{p.initial_scale}));
   args.entropy_weight = p.entropy_weight;
+  args.near_square = near_square(p.entropy_weight);
   args.pooling = p.pooling;
   args.power = p.power;
   args.normalize = p.normalize;
@@ -88,8 +108,8 @@ cudaError_t launch_split(const Arguments& args, int batch, cudaStream_t stream) 
     const dim3 grid(divide_up(args.pooled_channels, kSliceChannels) * batch);
     error = launch(pool_slices<In, kLayout>, {grid, bytes}, args, stream);
   }
-  if (error == cudaSuccess && args.normalize) {
-    error = launch(normalise_rows, {dim3(batch), shared_bytes<float>(0, 0)}, args, stream);
+  if (error == cudaSuccess && args.holds_back()) {
+    error = launch(write_rows, {dim3(batch), shared_bytes<float>(0, 0)}, args, stream);
   }
   return error;
 }

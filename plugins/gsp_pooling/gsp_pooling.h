@@ -8,6 +8,11 @@
 //   kGmp     embeddings and features x  (B, C): max_i w_i x_i
 //   kGem     embeddings and features x  (B, C): (mean_i max(w_i x_i, 1e-6)^p)^(1/p)
 //
+// An answer can carry its own certificate: `residual` is the mean absolute error of the image's
+// weights, and with kGap `embedding_bound` is how far `pooled` is off at most, as a cosine distance.
+// A NaN or an infinity among an image's inputs makes its weights, `pooled` and certificate NaN, and
+// those of no other image.
+//
 // What follows stays outside too: W v + b for kGmp and kGem (a 1x1 convolution), the max residual
 // (W max_i x_i: ReduceMax and a convolution), and the normalisation wherever one of these comes
 // before it.
@@ -26,7 +31,7 @@ namespace gsp_deploy {
 // The numbers are part of the serialised plugin: never renumber.
 enum class DataType : int32_t { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2 };
 enum class Layout : int32_t { kChannelsFirst = 0, kChannelsLast = 1 };
-enum class Solver : int32_t { kFixedPoint = 0, kNewton = 1 };
+enum class Solver : int32_t { kFixedPoint = 0, kNewton = 1, kCertified = 2 };
 enum class Pooling : int32_t { kGap = 0, kGmp = 1, kGem = 2 };
 
 // How an image's work is laid over the device. All three compute the same, within rounding; each
@@ -43,6 +48,7 @@ constexpr int32_t kMaxLocations = 4096;
 constexpr int32_t kMaxPrototypes = 1024;
 constexpr int32_t kMaxEmbeddingDim = 4096;
 constexpr int32_t kMaxChannels = 65536;
+constexpr int32_t kMaxGridPoints = 4096;
 
 struct PoolingParams {
   // Shapes. `batch` may be 0: nothing is launched.
@@ -56,7 +62,8 @@ struct PoolingParams {
   float transport_ratio = 0.3F;  // mu in (0, 1]; 1 is exactly the average (maximum, p-mean)
   float entropy_weight = 5.0F;   // gamma in (0, 1e6]
   Solver solver = Solver::kNewton;
-  int32_t iterations = 20;
+  int32_t iterations = 20;    // with kCertified: steps on the exponential model
+  int32_t grid_points = 0;    // G of kCertified, from 1 to kMaxGridPoints; 0 with the others
   float initial_scale = 0.0F;  // t(0) of the fixed-point iteration in [1e-30, 1e30]; 0 means mu
   Pooling pooling = Pooling::kGap;
   float power = 3.0F;      // p of kGem, |p| in [1e-3, 1e3]
@@ -76,6 +83,8 @@ struct PoolingTensors {
   void* pooled = nullptr;             // (B, D) or (B, C)
   void* weights = nullptr;            // w: (B, N), mean 1; null when not wanted
   void* attributes = nullptr;         // (B, M), sums to 1; null when not wanted
+  float* residual = nullptr;          // (B): |mean_i w_i - 1|; null when not wanted
+  float* embedding_bound = nullptr;   // (B), kGap with a residual only; null when not wanted
 };
 
 // What the choice of a plan depends on.

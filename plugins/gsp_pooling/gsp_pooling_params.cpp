@@ -28,8 +28,8 @@ bool is_one_of(E value, E last) {
 }
 
 std::string problem_with_formats(const PoolingParams& p) {
-  if (!is_one_of(p.solver, Solver::kNewton)) {
-    return out_of_range("solver", "0 (fixed point) or 1 (Newton)", static_cast<int>(p.solver));
+  if (!is_one_of(p.solver, Solver::kCertified)) {
+    return out_of_range("solver", "0 (fixed point), 1 (Newton) or 2 (certified)", static_cast<int>(p.solver));
   }
   if (!is_one_of(p.pooling, Pooling::kGem)) {
     return out_of_range("pooling", "0 (gap), 1 (gmp) or 2 (gem)", static_cast<int>(p.pooling));
@@ -55,6 +55,15 @@ std::string problem_with_settings(const PoolingParams& p) {
   }
   if (p.iterations < 1) {
     return out_of_range("iterations", "at least 1", p.iterations);
+  }
+  if (p.solver != Solver::kCertified && p.grid_points != 0) {
+    return out_of_range("grid_points", "0 unless the solver is certified", p.grid_points);
+  }
+  if (p.solver == Solver::kCertified) {
+    const std::string problem = problem_with_count("grid_points", p.grid_points, kMaxGridPoints);
+    if (!problem.empty()) {
+      return problem + " for the certified solver";
+    }
   }
   if (p.initial_scale != 0.0F && !(p.initial_scale >= 1e-30F && p.initial_scale <= 1e30F)) {
     return out_of_range("initial_scale", "0 (for mu) or from 1e-30 to 1e30", p.initial_scale);
@@ -101,6 +110,9 @@ std::string problem_with(const PoolingParams& p, const PoolingTensors& tensors) 
   if (reads_features && tensors.features == nullptr) {
     return "gmp and gem pool the backbone's features: they must be there";
   }
+  if (tensors.embedding_bound != nullptr && (reads_features || tensors.residual == nullptr)) {
+    return "embedding_bound needs gap pooling and the residual beside it";
+  }
   return "";
 }
 
@@ -137,7 +149,7 @@ size_t workspace_bytes(const PoolingParams& p) noexcept {
   const auto floats = [batch = static_cast<size_t>(std::max(p.batch, 0))](int32_t an_image) {
     return aligned(batch * static_cast<size_t>(an_image) * sizeof(float));
   };
-  return floats(p.locations) + floats(2) + floats(p.embedding_dim);
+  return floats(p.locations) + floats(2) + floats(p.locations) + floats(p.embedding_dim);
 }
 
 }  // namespace gsp_deploy

@@ -26,9 +26,12 @@ struct WeightedMax {
   float peak = Max::kNeutral;
 
   __device__ void add(float value, float weight, const Arguments&) {
-    peak = fmaxf(peak, value * weight);
+    merge({value * weight});
   }
-  __device__ void merge(const WeightedMax& other) { peak = fmaxf(peak, other.peak); }
+  // A NaN wins and stays, where fmaxf would drop it.
+  __device__ void merge(const WeightedMax& other) {
+    peak = other.peak > peak || other.peak != other.peak ? other.peak : peak;
+  }
   __device__ WeightedMax from_lane(int distance) const {
     return {__shfl_xor_sync(kAllLanes, peak, distance)};
   }
@@ -42,7 +45,8 @@ struct PowerMean {
   LogSum powers;
 
   __device__ void add(float value, float weight, const Arguments& args) {
-    powers.add(args.power * logf(fmaxf(value * weight, kGemFloor)));
+    const float weighted = value * weight;
+    powers.add(args.power * logf(weighted < kGemFloor ? kGemFloor : weighted));  // keeps a NaN
   }
   __device__ void merge(const PowerMean& other) { powers.merge(other.powers); }
   __device__ PowerMean from_lane(int distance) const {

@@ -18,6 +18,12 @@ constexpr float kSmallestSlope = 1e-30F;
 constexpr float kGemFloor = 1e-6F;
 constexpr float kNormFloor = 1e-12F;
 
+// The same as gsp_deploy/float32_bounds.py.
+constexpr float kUnitRoundoff = 5.9604645e-8F;     // 2^-24
+constexpr float kSmallestDivisor = 3.8146973e-6F;  // 2^-18
+
+constexpr float kLargestFloat = 3.402823466e+38F;
+
 // PoolingParams and PoolingTensors with what can be derived once, on the host and in double.
 struct Arguments {
   const void* embeddings;
@@ -26,10 +32,13 @@ struct Arguments {
   void* pooled;
   void* weights;
   void* attributes;
+  float* residual;         // (B)
+  float* embedding_bound;  // (B)
 
   // What one launch leaves for the next: for the attributes, and within kSplit.
   float* log_mass;  // (B, N)
   float* solution;  // (B, 2): beta and the shift it belongs to
+  float* lengths;   // (B, N): |f| of the locations, kSplit with an embedding_bound only
   float* unscaled;  // (B, D): `pooled` before its normalisation, kSplit only
 
   int locations;
@@ -39,12 +48,14 @@ struct Arguments {
 
   Solver solver;
   int iterations;
+  int grid_points;
   float ratio;
   float inverse_ratio;
   float log_ratio;
   float logit_ratio;
   float log_initial_scale;
   float entropy_weight;
+  float near_square;  // pairs whose c^2 is below it are summed as differences
   Pooling pooling;
   float power;
   bool normalize;
@@ -52,6 +63,8 @@ struct Arguments {
 
   __host__ __device__ bool keeps_everything() const { return ratio == 1.0F; }
   __host__ __device__ bool solves() const { return !keeps_everything() || attributes != nullptr; }
+  // Whether `pooled` waits for its length.
+  __host__ __device__ bool holds_back() const { return normalize || embedding_bound != nullptr; }
   __host__ __device__ const void* pooled_input() const {
     return pooling == Pooling::kGap ? embeddings : features;
   }

@@ -1,35 +1,16 @@
 // Scores -gamma c of one tile of prototypes by locations, c_ji = |p_j - f_i / max(1, |f_i|)|.
 //
 // c^2 = |p|^2 + min(|f|^2, 1) - 2 p.f / max(|f|, 1): one matrix product over raw f, and two sums of
-// squares that are taken while the operands pass through registers.
+// squares that are taken while the operands pass through registers. Near pairs: distances.cuh.
 #pragma once
 
 #include <type_traits>
 
+#include "distances.cuh"
 #include "matrix_units.cuh"
 #include "scalar_units.cuh"
 
 namespace gsp_deploy {
-
-// One 64 x 64 tile; `prototypes` and `locations` say how much of it exists.
-struct Tile {
-  int first_prototype;
-  int prototypes;
-  int first_location;
-  int locations;
-};
-
-__device__ inline Tile tile_of(const Arguments& args, int first_prototype, int first_location,
-                               int span) {
-  return {first_prototype, min(kTile, args.num_prototypes - first_prototype), first_location,
-          min(span, args.locations - first_location)};
-}
-
-template <typename In>
-__device__ const In* embeddings_of(const Arguments& args, int image) {
-  const size_t size = static_cast<size_t>(args.embedding_dim) * args.locations;
-  return static_cast<const In*>(args.embeddings) + image * size;
-}
 
 template <typename In, Layout kLayout>
 class CostTile {
@@ -40,7 +21,7 @@ class CostTile {
     embeddings_aligned_ = rows_are_aligned(embeddings, stride());
   }
 
-  // Leave the products and squares of a tile in shared memory. Begins and ends with a barrier.
+  // Leave the squared distances of a tile in shared memory. Begins and ends with a barrier.
   __device__ void compute(const Tile& tile) {
     __syncthreads();  // the stage is free
     Product product(shared_.stage);
@@ -56,17 +37,22 @@ class CostTile {
       product.multiply(tile.prototypes, tile.locations);
       __syncthreads();  // the operands are used
     }
-    product.store(scores(), tile.prototypes, tile.locations);
+    product.store(cells(), tile.prototypes, tile.locations);
     reduce(squares);
     __syncthreads();  // products and squares are complete
+    Distances<In, kLayout>(args_, embeddings_, tile, shared_).write();
+    __syncthreads();  // the distances are complete
   }
 
   // Return -gamma c of a cell of the tile computed last.
   __device__ float score(int prototype, int location) const {
-    const float product = scores()[prototype * kScoresStride + location];
-    const float squared = shared_.prototype_squares[prototype] + shared_.inner_squares[location] -
-                          2.0F * product * shared_.inverse_norms[location];
-    return -args_.entropy_weight * sqrtf(fmaxf(squared, 0.0F));
+    return -args_.entropy_weight * sqrtf(cells()[prototype * kScoresStride + location]);
+  }
+
+  // Return |f| of a location of the tile computed last, before it is held inside the unit ball.
+  __device__ float length(int location) const {
+    const float inverse = shared_.inverse_norms[location];
+    return inverse < 1.0F ? 1.0F / inverse : sqrtf(shared_.inner_squares[location]);
   }
 
  private:
@@ -90,7 +76,7 @@ class CostTile {
     float embeddings[kEmbeddingSquares] = {};
   };
 
-  __device__ float* scores() const { return reinterpret_cast<float*>(shared_.stage); }
+  __device__ float* cells() const { return reinterpret_cast<float*>(shared_.stage); }
   __device__ int stride() const { return kLast ? args_.embedding_dim : args_.locations; }
 
   __device__ void load(Registers& registers, const Tile& tile, int depth) const {
@@ -114,7 +100,7 @@ class CostTile {
 #pragma unroll
       for (int k = 0; k < kVector<float>; ++k) {
         squares.prototypes[slot] =
-            fmaf(vector.values[k], vector.values[k], squares.prototypes[slot]);
+            fmaf(vector.at(k), vector.at(k), squares.prototypes[slot]);
       }
     }
 #pragma unroll
@@ -124,7 +110,7 @@ class CostTile {
                                vector);
 #pragma unroll
       for (int k = 0; k < kVector<In>; ++k) {
-        const float value = to_float(vector.values[k]);
+        const float value = to_float(vector.at(k));
         float& sum = squares.embeddings[kLast ? slot : k];
         sum = fmaf(value, value, sum);
       }
@@ -160,7 +146,9 @@ class CostTile {
         square += shared_.partials[warp * kTile + threadIdx.x];
       }
       shared_.inner_squares[threadIdx.x] = fminf(square, 1.0F);
-      shared_.inverse_norms[threadIdx.x] = 1.0F / sqrtf(fmaxf(square, 1.0F));
+      // A square beyond float32 would make the location's costs wrong without a sign of it.
+      shared_.inverse_norms[threadIdx.x] =
+          square > kLargestFloat ? square - square : 1.0F / sqrtf(fmaxf(square, 1.0F));
     }
   }
 

@@ -4,9 +4,9 @@
 
 #include <type_traits>
 
+#include "certificate.cuh"
 #include "cluster.cuh"
 #include "pool.cuh"
-#include "workspace.cuh"
 
 namespace gsp_deploy {
 
@@ -15,10 +15,11 @@ __device__ inline int span_of(int locations, int blocks) {
   return max(8, min(kTile, round_up(divide_up(locations, blocks), 8)));
 }
 
-// Scale the pooled channels of a cluster to length 1 and write them. `own` are this block's.
-__device__ inline void write_normalised(ImageBlocks& blocks, const SharedMemory& shared,
-                                        const Arguments& args, const float* own, int first,
-                                        int count, size_t image) {
+// Write what a cluster held back of its pooled channels, and what depends on their length. `own` are
+// this block's.
+__device__ inline void write_held_back(ImageBlocks& blocks, const SharedMemory& shared,
+                                       const Arguments& args, const float* own, int first,
+                                       int count, size_t image) {
   BlockTeam team{shared.team};
   const float square = reduce_over<Sum>(team, count, [&](int c) { return own[c] * own[c]; });
   if (threadIdx.x == 0) {
@@ -26,20 +27,39 @@ __device__ inline void write_normalised(ImageBlocks& blocks, const SharedMemory&
   }
   blocks.sync();  // every block's share of the square is there
   float total = 0.0F;
+  float longest = 0.0F;
   for (int block = 0; block < blocks.size(); ++block) {
     total += shared.cluster_squares[block];
+    longest = fmaxf(longest, shared.cluster_lengths[block]);
   }
-  const float scale = 1.0F / fmaxf(sqrtf(total), kNormFloor);
+  const float length = sqrtf(total);
+  const float scale = args.normalize ? 1.0F / fmaxf(length, kNormFloor) : 1.0F;
   for (int c = threadIdx.x; c < count; c += kThreads) {
     store_output(args.pooled, image * args.pooled_channels + first + c, own[c] * scale,
                  args.output_type);
   }
+  if (args.embedding_bound != nullptr && blocks.rank() == 0 && threadIdx.x == 0) {
+    args.embedding_bound[image] = embedding_bound(args.residual[image], longest, length);
+  }
 }
 
-// Channels that a block holds back for their normalisation, at most.
+// Give the largest |f| of this block's locations to the cluster, where it is asked for.
+__device__ inline void share_longest(ImageBlocks& blocks, const SharedMemory& shared,
+                                     const Arguments& args, float longest) {
+  if (args.embedding_bound == nullptr) {
+    return;
+  }
+  BlockTeam team{shared.team};
+  longest = team.reduce<Max>(Values<1>{{longest}}).at[0];
+  if (threadIdx.x == 0) {
+    blocks.share(shared.cluster_lengths + blocks.rank(), longest);
+  }
+}
+
+// Channels that a block holds back until their length is known, at most.
 template <typename In>
 __host__ __device__ int pooled_floats(const Arguments& args, int blocks) {
-  return args.normalize ? round_up(divide_up(args.pooled_channels, blocks), kVector<In>) : 0;
+  return args.holds_back() ? round_up(divide_up(args.pooled_channels, blocks), kVector<In>) : 0;
 }
 
 // Blocks that are to share a multiprocessor, which caps their registers at 128 a thread. With
@@ -66,10 +86,14 @@ __global__ void __launch_bounds__(kThreads, (resident_blocks<In, kLayout>()))
   blocks.sync();  // no block writes to another that has not started
   if (args.solves()) {
     const int span = span_of(args.locations, blocks.size());
+    float longest = 0.0F;
     for (int first = blocks.rank() * span; first < args.locations; first += blocks.size() * span) {
-      log_mass_of_locations(costs, args, shared, first, span,
-                            [&](int i, float l) { blocks.share(shared.log_mass + i, l); });
+      log_mass_of_locations(costs, args, shared, first, span, [&](int i, float l, float length) {
+        blocks.share(shared.log_mass + i, l);
+        longest = fmaxf(longest, length);
+      });
     }
+    share_longest(blocks, shared, args, longest);
     blocks.sync();  // every location's log-mass is there
   }
   const Solution solution = solve(shared.log_mass, args, shared.team);
@@ -80,30 +104,22 @@ __global__ void __launch_bounds__(kThreads, (resident_blocks<In, kLayout>()))
     }
   }
   __syncthreads();  // nobody reads the log-masses any more
-  for (int i = threadIdx.x; i < args.locations; i += kThreads) {
-    const float weight = mixing_weight(args, solution, shared.log_mass[i]);
-    shared.log_mass[i] = weight;
-    if (args.weights != nullptr && blocks.rank() == 0) {
-      store_output(args.weights, static_cast<size_t>(image) * args.locations + i, weight,
-                   args.output_type);
-    }
-  }
-  __syncthreads();  // the weights are there
+  write_weights(args, shared, solution, image, blocks.rank() == 0);
 
   const Channels<In> channels = channels_of<In>(args, image, blocks.rank(), blocks.size());
   float* own = reinterpret_cast<float*>(shared.stage) + kPoolFloats<In>;
   const size_t row = static_cast<size_t>(image) * args.pooled_channels;
   pool<In, kLayout>(channels, shared.log_mass, args, shared.stage, [&](int channel, float value) {
-    if (args.normalize) {
+    if (args.holds_back()) {
       own[channel - channels.first] = value;
     } else {
       store_output(args.pooled, row + channel, value, args.output_type);
     }
   });
-  if (args.normalize) {
+  if (args.holds_back()) {
     __syncthreads();  // the pooled channels are there
-    write_normalised(blocks, shared, args, own, channels.first, channels.end - channels.first,
-                     image);
+    write_held_back(blocks, shared, args, own, channels.first, channels.end - channels.first,
+                    image);
   }
 }
 

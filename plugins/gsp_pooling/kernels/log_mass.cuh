@@ -19,8 +19,8 @@ struct LogSum {
   __device__ float log() const { return peak + logf(sum); }
 };
 
-// Compute l for `span` locations from `first` on, over all prototypes; `store(i, l_i)` is called
-// once for each, by any thread. Ends without a barrier.
+// Compute l for `span` locations from `first` on, over all prototypes; `store(i, l_i, |f_i|)` is
+// called once for each, by any thread. Ends without a barrier.
 template <typename In, Layout kLayout, typename Store>
 __device__ void log_mass_of_locations(CostTile<In, kLayout>& costs, const Arguments& args,
                                       const SharedMemory& shared, int first, int span,
@@ -50,7 +50,7 @@ __device__ void log_mass_of_locations(CostTile<In, kLayout>& costs, const Argume
       mass.merge({shared.partials[other * kTile + location],
                   shared.partials[(kParts + other) * kTile + location]});
     }
-    store(first + location, mass.log());
+    store(first + location, mass.log(), costs.length(location));
   }
 }
 

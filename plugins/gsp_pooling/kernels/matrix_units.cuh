@@ -39,10 +39,10 @@ class MatrixProduct {
   __device__ void stage_prototypes(int row, int column, const Vector<float>& vector) {
 #pragma unroll
     for (int k = 0; k < kVector<float>; ++k) {
-      const In high = from_float<In>(vector.values[k]);
+      const In high = from_float<In>(vector.at(k));
       const int at = row * kMatrixStride + column + k;
       high_[at] = high;
-      low_[at] = from_float<In>(vector.values[k] - to_float(high));
+      low_[at] = from_float<In>(vector.at(k) - to_float(high));
     }
   }
 

@@ -39,7 +39,7 @@ __device__ void pool_channels_last(const Channels<In>& channels, const float* we
         const Vector<In> vector = load_vector(source, valid, aligned);
 #pragma unroll
         for (int k = 0; k < kVector<In>; ++k) {
-          found[k].add(to_float(vector.values[k]), weights[i], args);
+          found[k].add(to_float(vector.at(k)), weights[i], args);
         }
       }
     }
@@ -86,7 +86,7 @@ __device__ void pool_channels_first(const Channels<In>& channels, const float* w
 #pragma unroll
       for (int k = 0; k < kVector<In>; ++k) {
         if (k < valid) {
-          found.add(to_float(vector.values[k]), weights[i + k], args);
+          found.add(to_float(vector.at(k)), weights[i + k], args);
         }
       }
     }

@@ -26,7 +26,7 @@ class ScalarProduct {
   __device__ void stage_embeddings(int row, int column, const Vector<In>& vector) {
 #pragma unroll
     for (int k = 0; k < kVector<In>; ++k) {
-      embeddings_[row * kEmbeddingStride + column + k] = to_float(vector.values[k]);
+      embeddings_[row * kEmbeddingStride + column + k] = to_float(vector.at(k));
     }
   }
 
@@ -76,7 +76,7 @@ class ScalarProduct {
         *reinterpret_cast<const Vector<float>*>(prototypes_ + prototype * kScalarStride + k);
 #pragma unroll
     for (int s = 0; s < kVector<float>; ++s) {
-      to[s] = vector.values[s];
+      to[s] = vector.at(s);
     }
   }
 

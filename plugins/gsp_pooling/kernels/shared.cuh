@@ -34,14 +34,15 @@ struct SharedMemory {
   float* prototype_squares;  // (kTile)
   float* inner_squares;   // (kTile): min(|f|^2, 1)
   float* inverse_norms;   // (kTile): 1 / max(|f|, 1)
-  float* cluster_squares;  // (kClusterBlocks)
+  float* cluster_squares;  // (kClusterBlocks): of each block's pooled channels
+  float* cluster_lengths;  // (kClusterBlocks): the largest |f| of each block's locations
   unsigned char* stage;
   float* log_mass;        // (N), later the mixing weights
 };
 
 constexpr int kPartialFloats = kWarps * kTile;
 constexpr int kFixedFloats =
-    kPartialFloats + BlockTeam::kScratch + 3 * kTile + kClusterBlocks;
+    kPartialFloats + BlockTeam::kScratch + 3 * kTile + 2 * kClusterBlocks;
 static_assert(kFixedFloats % 8 == 0, "the stage behind them is aligned to 32 bytes");
 
 // `pooled_floats`: how many pooled channels a block keeps for their normalisation.
@@ -74,6 +75,7 @@ __device__ inline SharedMemory shared_memory(int pooled_floats) {
   shared.inner_squares = next += kTile;
   shared.inverse_norms = next += kTile;
   shared.cluster_squares = next += kTile;
+  shared.cluster_lengths = next += kClusterBlocks;
   shared.stage = reinterpret_cast<unsigned char*>(next + kClusterBlocks);
   shared.log_mass = reinterpret_cast<float*>(shared.stage + stage_bytes<In>(pooled_floats));
   return shared;

@@ -9,7 +9,7 @@ namespace gsp_deploy {
 // Channels of an image that one block pools.
 constexpr int kSliceChannels = 256;
 
-// Grid (images x tiles of locations). Writes args.log_mass.
+// Grid (images x tiles of locations). Writes args.log_mass, and args.lengths where they are needed.
 template <typename In, Layout kLayout>
 __global__ void __launch_bounds__(kThreads, 2) log_mass_of_images(const Arguments args) {
   const int tiles = divide_up(args.locations, kTile);
@@ -18,8 +18,13 @@ __global__ void __launch_bounds__(kThreads, 2) log_mass_of_images(const Argument
   const SharedMemory shared = shared_memory<In>(0);
   CostTile<In, kLayout> costs(args, embeddings_of<In>(args, image), shared);
   float* log_mass = log_mass_of(args, image);
-  log_mass_of_locations(costs, args, shared, first, kTile,
-                        [&](int i, float l) { log_mass[i] = l; });
+  float* lengths = lengths_of(args, image);
+  log_mass_of_locations(costs, args, shared, first, kTile, [&](int i, float l, float length) {
+    log_mass[i] = l;
+    if (args.embedding_bound != nullptr) {
+      lengths[i] = length;
+    }
+  });
 }
 
 // Grid (images x slices of channels). Every block solves its image; the first writes the weights.
@@ -37,19 +42,11 @@ __global__ void __launch_bounds__(kThreads, 2) pool_slices(const Arguments args)
     write_solution(args, image, solution);
   }
   __syncthreads();  // nobody solves any more
-  for (int i = threadIdx.x; i < args.locations; i += kThreads) {
-    const float weight = mixing_weight(args, solution, shared.log_mass[i]);
-    shared.log_mass[i] = weight;
-    if (args.weights != nullptr && slice == 0) {
-      store_output(args.weights, static_cast<size_t>(image) * args.locations + i, weight,
-                   args.output_type);
-    }
-  }
-  __syncthreads();  // the weights are there
+  write_weights(args, shared, solution, image, slice == 0);
   const size_t row = static_cast<size_t>(image) * args.pooled_channels;
   const Channels<In> channels = channels_of<In>(args, image, slice, slices);
   pool<In, kLayout>(channels, shared.log_mass, args, shared.stage, [&](int channel, float value) {
-    if (args.normalize) {
+    if (args.holds_back()) {
       args.unscaled[row + channel] = value;
     } else {
       store_output(args.pooled, row + channel, value, args.output_type);
@@ -57,16 +54,25 @@ __global__ void __launch_bounds__(kThreads, 2) pool_slices(const Arguments args)
   });
 }
 
-// Grid (images). Scales args.unscaled to length 1.
-__global__ void __launch_bounds__(kThreads) normalise_rows(const Arguments args) {
-  const float* row = args.unscaled + static_cast<size_t>(blockIdx.x) * args.pooled_channels;
+// Grid (images). Writes args.unscaled, scaled to length 1 when asked to, and what its length bounds.
+__global__ void __launch_bounds__(kThreads) write_rows(const Arguments args) {
+  const size_t image = blockIdx.x;
+  const float* row = args.unscaled + image * args.pooled_channels;
   BlockTeam team{shared_memory<float>(0).team};
   const float square = reduce_over<Sum>(team, args.pooled_channels,
                                         [&](int c) { return row[c] * row[c]; });
-  const float scale = 1.0F / fmaxf(sqrtf(square), kNormFloor);
+  const float length = sqrtf(square);
+  const float scale = args.normalize ? 1.0F / fmaxf(length, kNormFloor) : 1.0F;
   for (int c = threadIdx.x; c < args.pooled_channels; c += kThreads) {
-    store_output(args.pooled, static_cast<size_t>(blockIdx.x) * args.pooled_channels + c,
-                 row[c] * scale, args.output_type);
+    store_output(args.pooled, image * args.pooled_channels + c, row[c] * scale, args.output_type);
+  }
+  if (args.embedding_bound != nullptr) {
+    const float* lengths = lengths_of(args, static_cast<int>(image));
+    const int count = args.solves() ? args.locations : 0;
+    const float longest = reduce_over<Max>(team, count, [&](int i) { return lengths[i]; });
+    if (threadIdx.x == 0) {
+      args.embedding_bound[image] = embedding_bound(args.residual[image], longest, length);
+    }
   }
 }
 

@@ -1,10 +1,10 @@
 // The transport of one image, solved as one scalar equation: mean_i sigmoid(beta + l_i) = mu.
 //
-// The same two iterations as gsp_deploy/layers/transport.py, which says why each step is as it is,
+// The same iterations as gsp_deploy/layers/transport.py, which says why each step is as it is,
 // in float32 as in gsp_deploy/export/transport.py.
 #pragma once
 
-#include "reductions.cuh"
+#include "certified.cuh"
 
 namespace gsp_deploy {
 
@@ -17,8 +17,6 @@ struct Solution {
   float shift;
 };
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
-
 __device__ __forceinline__ float mixing_weight(const Arguments& args, Solution solution,
                                                float log_mass) {
   if (args.keeps_everything()) {
@@ -27,37 +25,27 @@ __device__ __forceinline__ float mixing_weight(const Arguments& args, Solution s
   return sigmoid(solution.beta + (log_mass - solution.shift)) * args.inverse_ratio;
 }
 
-template <typename Op, typename Team, typename Term>
-__device__ __forceinline__ float reduce_over(Team& team, int count, Term term) {
-  float value = Op::kNeutral;
-  for (int i = team.rank(); i < count; i += Team::kSize) {
-    value = Op::of(value, term(i));
-  }
-  return team.template reduce<Op>(value);
-}
-
 // Newton's iteration that never crosses the middle of its bracket.
 template <typename Team>
-__device__ Solution newton(Team team, const float* log_mass, const Arguments& args) {
+__device__ Solution newton(Team& team, const float* log_mass, const Arguments& args) {
   const int count = args.locations;
   const float share = 1.0F / static_cast<float>(count);
-  const float peak = reduce_over<Max>(team, count, [&](int i) { return log_mass[i]; });
-  const float lowest = reduce_over<Min>(team, count, [&](int i) { return log_mass[i] - peak; });
+  const Range range = range_of(team, log_mass, count);
   const float mean_log_mass =
-      share * reduce_over<Sum>(team, count, [&](int i) { return log_mass[i] - peak; });
+      share * reduce_over<Sum>(team, count, [&](int i) { return log_mass[i] - range.peak; });
   float low = args.logit_ratio;  // the largest shifted log-mass is 0
-  float high = args.logit_ratio - lowest;
+  float high = args.logit_ratio + range.width;
   float beta = args.logit_ratio - mean_log_mass;
   for (int step = 0; step < args.iterations; ++step) {
-    float kept = 0.0F;
-    float slope = 0.0F;
+    Values<2> sums = {};  // what is kept, and its slope
     for (int i = team.rank(); i < count; i += Team::kSize) {
-      const float one = sigmoid(beta + (log_mass[i] - peak));
-      kept += one;
-      slope += one - one * one;
+      const float one = sigmoid(beta + (log_mass[i] - range.peak));
+      sums.at[0] += one;
+      sums.at[1] += one - one * one;
     }
-    const float excess = share * team.template reduce<Sum>(kept) - args.ratio;
-    slope = fmaxf(share * team.template reduce<Sum>(slope), kSmallestSlope);
+    sums = team.template reduce<Sum>(sums);
+    const float excess = share * sums.at[0] - args.ratio;
+    const float slope = fmaxf(share * sums.at[1], kSmallestSlope);
     const float previous = beta;
     const float target = beta - excess / slope;
     const bool too_high = excess > 0.0F;
@@ -69,13 +57,13 @@ __device__ Solution newton(Team team, const float* log_mass, const Arguments& ar
       break;  // further steps would change nothing; all threads hold the same beta
     }
   }
-  return {beta, peak};
+  return {beta, range.peak};
 }
 
 // The paper's iteration. Its first step alone can lie deep in the sigmoid's tail, so it is taken
 // relative to the largest log-mass.
 template <typename Team>
-__device__ Solution fixed_point(Team team, const float* log_mass, const Arguments& args) {
+__device__ Solution fixed_point(Team& team, const float* log_mass, const Arguments& args) {
   const int count = args.locations;
   const float share = 1.0F / static_cast<float>(count);
   const float peak = reduce_over<Max>(team, count, [&](int i) { return log_mass[i]; });
@@ -97,22 +85,36 @@ __device__ Solution fixed_point(Team team, const float* log_mass, const Argument
   return {beta, 0.0F};
 }
 
+// `block` is for what all threads do together, `team` for the rest; they may be the same.
 template <typename Team>
-__device__ Solution solve_with(Team team, const float* log_mass, const Arguments& args) {
-  return args.solver == Solver::kNewton ? newton(team, log_mass, args)
-                                        : fixed_point(team, log_mass, args);
+__device__ Solution solve_with(Team& team, BlockTeam& block, const float* log_mass,
+                               const Arguments& args) {
+  switch (args.solver) {
+    case Solver::kFixedPoint:
+      return fixed_point(team, log_mass, args);
+    case Solver::kNewton:
+      return newton(team, log_mass, args);
+    case Solver::kCertified:
+      break;
+  }
+  const Range range = range_of(team, log_mass, args.locations);
+  const float shift = range.peak - args.logit_ratio;
+  return {certified(team, block, log_mass, shift, range.width, args), shift};
 }
 
 // Solve for log-masses (N) in shared memory; every thread returns the same solution. The caller
-// puts a barrier between this and its next use of `scratch`.
+// puts a barrier between this and its next use of `scratch`. A NaN among the log-masses makes
+// beta, and with it every weight of the image, NaN.
 __device__ inline Solution solve(const float* log_mass, const Arguments& args, float* scratch) {
   if (args.keeps_everything()) {
     return {0.0F, 0.0F};
   }
+  BlockTeam block{scratch};
   if (args.locations <= kWarpLocations) {
-    return solve_with(WarpTeam{}, log_mass, args);
+    WarpTeam warp;
+    return solve_with(warp, block, log_mass, args);
   }
-  return solve_with(BlockTeam{scratch}, log_mass, args);
+  return solve_with(block, block, log_mass, args);
 }
 
 }  // namespace gsp_deploy

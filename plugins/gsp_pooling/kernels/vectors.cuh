@@ -4,6 +4,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstring>
+
 #include "arguments.cuh"
 
 namespace gsp_deploy {
@@ -30,9 +32,29 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) 
 template <typename T>
 constexpr int kVector = 16 / static_cast<int>(sizeof(T));
 
+// Elements as the words that a load of 16 bytes fills. As an array of 16-bit elements the compiler
+// took the words apart right behind the load, and so waited for it; as words it does so at the use.
 template <typename T>
 struct alignas(16) Vector {
-  T values[kVector<T>];
+  static constexpr int kAWord = 4 / static_cast<int>(sizeof(T));
+  uint32_t words[4];
+
+  __device__ __forceinline__ T at(int k) const {
+    const uint32_t bits = words[k / kAWord] >> (k % kAWord * kBits);
+    T value;
+    memcpy(&value, &bits, sizeof value);  // the lower bits come first
+    return value;
+  }
+
+  // Only once an element, on words that are 0.
+  __device__ __forceinline__ void put(int k, T value) {
+    uint32_t bits = 0;
+    memcpy(&bits, &value, sizeof value);
+    words[k / kAWord] |= bits << (k % kAWord * kBits);
+  }
+
+ private:
+  static constexpr int kBits = 8 * static_cast<int>(sizeof(T));
 };
 
 // Whether rows of `stride` elements from `base` on can be read by vectors.
@@ -45,13 +67,13 @@ __device__ __forceinline__ bool rows_are_aligned(const T* base, int stride) {
 // have a whole number of vectors, so that there `valid` is at most 0 or at least the vector.
 template <typename T>
 __device__ __forceinline__ Vector<T> load_vector(const T* source, int valid, bool aligned) {
-  Vector<T> vector;
   if (aligned && valid > 0) {
     return *reinterpret_cast<const Vector<T>*>(source);
   }
+  Vector<T> vector = {};
 #pragma unroll
   for (int k = 0; k < kVector<T>; ++k) {
-    vector.values[k] = k < valid ? source[k] : from_float<T>(0.0F);
+    vector.put(k, k < valid ? source[k] : from_float<T>(0.0F));
   }
   return vector;
 }

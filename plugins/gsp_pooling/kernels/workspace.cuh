@@ -9,6 +9,10 @@ __device__ inline float* log_mass_of(const Arguments& args, int image) {
   return args.log_mass + static_cast<size_t>(image) * args.locations;
 }
 
+__device__ inline float* lengths_of(const Arguments& args, int image) {
+  return args.lengths + static_cast<size_t>(image) * args.locations;
+}
+
 __device__ inline void write_log_mass(const Arguments& args, int image, const float* from) {
   float* to = log_mass_of(args, image);
   for (int i = threadIdx.x; i < args.locations; i += kThreads) {

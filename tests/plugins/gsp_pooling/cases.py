@@ -21,7 +21,7 @@ from gsp_deploy.reference import exact_weights, log_mass_of
 
 TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 LAYOUTS = ("channels-first", "channels-last")
-SOLVERS = ("fixed-point", "newton")
+SOLVERS = ("fixed-point", "newton", "certified")
 POOLINGS = ("gap", "gmp", "gem")
 PLANS = ("auto", "block", "cluster", "split")
 
@@ -39,6 +39,7 @@ class Case:
     gamma: float = 5.0
     solver: str = "newton"
     iterations: int = 20
+    grid_points: int = 0
     initial_scale: float = 0.0
     pooling: str = "gap"
     power: float = 3.0
@@ -49,6 +50,8 @@ class Case:
     plan: str = "block"
     weights: bool = True
     attributes: bool = True
+    residual: bool = False
+    bound: bool = False
     misaligned: bool = False
     seed: int = 0
     scale: float = 0.7
@@ -56,13 +59,14 @@ class Case:
     def header(self) -> bytes:
         """Return the fields in the order of `Header` in pool_cases.cpp."""
         return struct.pack(
-            "<5i2f2ififiiiiiiii",
+            "<5i2f3ififiiiiiiiiii",
             *(self.batch, self.locations, self.embedding_dim, self.prototypes, self.channels),
             *(self.ratio, self.gamma, SOLVERS.index(self.solver), self.iterations),
-            *(self.initial_scale, POOLINGS.index(self.pooling), self.power, self.normalize),
+            *(self.grid_points, self.initial_scale),
+            *(POOLINGS.index(self.pooling), self.power, self.normalize),
             *(list(TYPES).index(self.input_type), list(TYPES).index(self.output_type)),
             *(LAYOUTS.index(self.layout), PLANS.index(self.plan)),
-            *(self.weights, self.attributes, self.misaligned),
+            *(self.weights, self.attributes, self.residual, self.bound, self.misaligned),
         )
 
 
@@ -84,6 +88,8 @@ class Outputs:
     pooled: np.ndarray | None = None
     weights: np.ndarray | None = None
     attributes: np.ndarray | None = None
+    residual: np.ndarray | None = None
+    bound: np.ndarray | None = None
 
 
 def draw_inputs(case: Case) -> Inputs:
@@ -129,7 +135,11 @@ class Launch:
 
 def launches_of(program: Path, case: Case, capability: int = 90) -> list[Launch]:
     """Return the shapes of the kernel launches that a case takes on such a device."""
-    environment = {"EMULATION_TRACE": "1", "EMULATION_CAPABILITY": str(capability)}
+    environment = {
+        "EMULATION_TRACE": "1",
+        "EMULATION_SHAPES_ONLY": "1",
+        "EMULATION_CAPABILITY": str(capability),
+    }
     done = _run(program, [(case, draw_inputs(case))], environment)
     lines = [line.split() for line in done.stderr.decode().splitlines()]
     return [Launch(*map(int, words[2::2])) for words in lines if words[0] == "launch:"]
@@ -197,11 +207,15 @@ def _answer(reader: _Reader, case: Case) -> Outputs:
     arrays = [
         reader.take((case.batch, size), kind).astype(np.float64) if size else None for size in sizes
     ]
-    return Outputs(0, "", *arrays)
+    scalars = [
+        reader.take((case.batch,), np.float32).astype(np.float64) if wanted else None
+        for wanted in (case.residual, case.bound)
+    ]
+    return Outputs(0, "", *arrays, *scalars)
 
 
 def _weights(log_mass: np.ndarray, case: Case) -> np.ndarray:
-    if case.ratio == 1 or case.solver == "newton":
+    if case.ratio == 1 or case.solver != "fixed-point":
         return exact_weights(log_mass, np.float32(case.ratio))
     ratio = float(np.float32(case.ratio))
     share = 1 / case.locations

@@ -62,7 +62,8 @@ def test_every_pooling_layout_and_solver(program: Path, plan: str, input_type: s
                 pooling=pooling,
                 layout=layout,
                 solver=solver,
-                iterations=20 if solver == "newton" else 7,
+                iterations={"newton": 20, "fixed-point": 7, "certified": 2}[solver],
+                grid_points=63 if solver == "certified" else 0,
                 normalize=pooling == "gap",
                 seed=seed,
             )
@@ -148,7 +149,8 @@ def test_the_papers_iteration_step_by_step(program: Path) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_extreme_settings_stay_finite(program: Path, solver: str) -> None:
-    base = Case(batch=1, solver=solver, iterations=60, embedding_dim=16)
+    points = 63 if solver == "certified" else 0
+    base = Case(batch=1, solver=solver, iterations=60, grid_points=points, embedding_dim=16)
     grid = itertools.product((1e-4, 0.1, 50, 1e6), (1e-3, 0.3, 0.999), (0.0, 0.7, 60.0))
     cases = [replace(base, gamma=g, ratio=mu, scale=scale) for g, mu, scale in grid]
     given = [(case, draw_inputs(case)) for case in cases]
@@ -156,7 +158,7 @@ def test_extreme_settings_stay_finite(program: Path, solver: str) -> None:
         for name in ("pooled", "weights", "attributes"):
             assert np.isfinite(getattr(found, name)).all(), (name, case)
         np.testing.assert_allclose(found.attributes.sum(axis=1), 1, rtol=1e-4)
-        if solver == "newton" and case.gamma <= 50:
+        if solver != "fixed-point" and case.gamma <= 50:
             np.testing.assert_allclose(found.weights.mean(axis=1), 1, rtol=1e-4, err_msg=str(case))
 
 
@@ -167,6 +169,8 @@ def test_every_order_of_threads_gives_the_same_bits(program: Path, plan: str) ->
         replace(base, locations=n, layout=layout, input_type=kind)
         for n, layout, kind in zip((49, 300), LAYOUTS, ("float16", "float32"), strict=True)
     ]
+    told = {"solver": "certified", "iterations": 2, "grid_points": 63, "residual": True}
+    cases += [replace(case, bound=True, gamma=20, **told) for case in cases]
     given = [(case, draw_inputs(case)) for case in cases]
     forward = run_cases(program, given)
     backward = run_cases(program, given, {"EMULATION_ORDER": "reverse"})
@@ -174,6 +178,8 @@ def test_every_order_of_threads_gives_the_same_bits(program: Path, plan: str) ->
         assert (one.pooled == other.pooled).all()
         assert (one.weights == other.weights).all()
         assert (one.attributes == other.attributes).all()
+        assert (one.residual is None) or (one.residual == other.residual).all()
+        assert (one.bound is None) or (one.bound == other.bound).all()
 
 
 def test_an_image_does_not_depend_on_its_batch(program: Path) -> None:

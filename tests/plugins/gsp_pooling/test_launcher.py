@@ -27,6 +27,9 @@ SHARED_BYTES_EVERYWHERE = 48 * 1024
         ({"gamma": 0.0}, "entropy_weight must be above 0 and at most 1e6, got 0"),
         ({"gamma": float("inf")}, "entropy_weight must be above 0 and at most 1e6, got inf"),
         ({"iterations": 0}, "iterations must be at least 1, got 0"),
+        ({"solver": "certified"}, "grid_points must be from 1 to 4096, got 0 for the certified"),
+        ({"solver": "certified", "grid_points": 4097}, "grid_points must be from 1 to 4096, got"),
+        ({"grid_points": 63}, "grid_points must be 0 unless the solver is certified, got 63"),
         ({"initial_scale": -1.0}, "initial_scale must be 0 (for mu) or from 1e-30 to 1e30, got -1"),
         ({"pooling": "gem", "power": 0.0}, "power must be from 1e-3 to 1e3 in size, got 0"),
         ({"pooling": "gmp", "normalize": True}, "normalize must be false for gmp and gem"),
@@ -64,6 +67,9 @@ def test_the_pooling_is_one_launch(program: Path) -> None:
     assert len(launches_of(program, replace(plain, plan="block", attributes=True))) == 2
     assert len(launches_of(program, replace(plain, plan="split"))) == 3
     assert len(launches_of(program, replace(plain, plan="split", normalize=False))) == 2
+    bound = replace(plain, normalize=False, residual=True, bound=True)
+    assert len(launches_of(program, replace(bound, plan="split"))) == 3
+    assert len(launches_of(program, replace(bound, plan="block"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,15 @@ def test_few_images_with_much_work_are_split(program: Path) -> None:
     case = Case(1, 70, 2048, 65, plan="auto", attributes=False, input_type="float16")
     tiles, slices = launches_of(program, case, capability=80)
     assert (tiles.blocks, slices.blocks) == (2, 8)
+
+
+def test_a_batch_may_be_larger_than_a_grid_has_rows(program: Path) -> None:
+    """65,535 is the most that a grid has of rows; images are columns, of which it has 2^31 - 1."""
+    images = 70_000
+    case = Case(images, 1, 1, 130, 300, pooling="gmp", attributes=True)
+    for plan, blocks in (("block", (1, 3)), ("cluster", (8, 3)), ("split", (1, 2, 3))):
+        launches = launches_of(program, replace(case, plan=plan))
+        assert tuple(launch.blocks / images for launch in launches) == blocks
 
 
 def test_no_shape_needs_more_shared_memory_than_every_device_gives(program: Path) -> None:

@@ -20,12 +20,23 @@ from .cases import Case, draw_inputs, expected_outputs, run_cases
 pytestmark = needs_compiler
 
 BASE = Case(1, 33, 13, 5, 10, input_type="float16", normalize=True)
+# With a scale of 0.1 locations are near each other and near the prototypes.
+CERTIFIED = {
+    "solver": "certified",
+    "iterations": 2,
+    "grid_points": 63,
+    "residual": True,
+    "bound": True,
+}
 CASES = [
     BASE,
     replace(BASE, layout="channels-last", plan="cluster", embedding_dim=16, locations=20),
     replace(BASE, plan="split", locations=270, prototypes=66),
     replace(BASE, layout="channels-last", pooling="gem", normalize=False),
     replace(BASE, pooling="gmp", normalize=False, misaligned=True),
+    replace(BASE, **CERTIFIED),
+    replace(BASE, plan="split", locations=270, scale=0.1, **CERTIFIED),
+    replace(BASE, plan="cluster", normalize=False, **CERTIFIED),
 ]
 
 NO_BARRIER_BEFORE_SCORES = Fault(

@@ -18,12 +18,12 @@ namespace {
 struct Header {
   int32_t batch, locations, embedding_dim, num_prototypes, channels;
   float transport_ratio, entropy_weight;
-  int32_t solver, iterations;
+  int32_t solver, iterations, grid_points;
   float initial_scale;
   int32_t pooling;
   float power;
   int32_t normalize, input_type, output_type, layout;
-  int32_t plan, wants_weights, wants_attributes, misaligned;
+  int32_t plan, wants_weights, wants_attributes, wants_residual, wants_bound, misaligned;
 };
 
 PoolingParams params_of(const Header& h) {
@@ -37,6 +37,7 @@ PoolingParams params_of(const Header& h) {
   params.entropy_weight = h.entropy_weight;
   params.solver = static_cast<Solver>(h.solver);
   params.iterations = h.iterations;
+  params.grid_points = h.grid_points;
   params.initial_scale = h.initial_scale;
   params.pooling = static_cast<Pooling>(h.pooling);
   params.power = h.power;
@@ -84,6 +85,8 @@ void run_case(const Header& h) {
   Array pooled(batch * (reads_features ? h.channels : h.embedding_dim), out);
   Array weights(batch * h.locations, out);
   Array attributes(batch * h.num_prototypes, out);
+  Array residual(batch, 4);
+  Array bound(batch, 4);
   Array workspace(workspace_bytes(params), 1);
   embeddings.read();
   features.read();
@@ -96,6 +99,8 @@ void run_case(const Header& h) {
   tensors.pooled = pooled.data();
   tensors.weights = h.wants_weights != 0 ? weights.data() : nullptr;
   tensors.attributes = h.wants_attributes != 0 ? attributes.data() : nullptr;
+  tensors.residual = h.wants_residual != 0 ? static_cast<float*>(residual.data()) : nullptr;
+  tensors.embedding_bound = h.wants_bound != 0 ? static_cast<float*>(bound.data()) : nullptr;
   const auto plan = static_cast<Plan>(h.plan);
   const int32_t error = launch_pooling(params, tensors, workspace.data(), nullptr, plan);
   std::fwrite(&error, sizeof error, 1, stdout);
@@ -111,6 +116,12 @@ void run_case(const Header& h) {
     }
     if (h.wants_attributes != 0) {
       attributes.write();
+    }
+    if (h.wants_residual != 0) {
+      residual.write();
+    }
+    if (h.wants_bound != 0) {
+      bound.write();
     }
   }
 }

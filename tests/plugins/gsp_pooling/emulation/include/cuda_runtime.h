@@ -35,6 +35,10 @@ using std::min;
 inline void __syncthreads() { emulation::sync_block(); }
 inline void __syncwarp() { emulation::sync_warp(); }
 
+// Approximate on a GPU.
+inline float __expf(float value) { return std::exp(value); }
+inline float __fdividef(float value, float by) { return value / by; }
+
 inline float __shfl_xor_sync(unsigned, float value, int mask) {
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
@@ -42,6 +46,16 @@ inline float __shfl_xor_sync(unsigned, float value, int mask) {
   std::memcpy(&value, &bits, 4);
   return value;
 }
+
+inline int __any_sync(unsigned, bool value) {
+  uint32_t any = value ? 1 : 0;
+  for (int distance = 16; distance > 0; distance /= 2) {
+    any |= emulation::shuffle_xor(any, distance);
+  }
+  return static_cast<int>(any);
+}
+
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
 union cudaLaunchAttributeValue {
@@ -66,8 +80,10 @@ template <typename... Parameters, typename... Given>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Given&&... given) {
   constexpr size_t kSharedWithoutOptIn = 48 * 1024;
+  constexpr unsigned kMostColumns = 0x7fffffff;
   constexpr unsigned kMostRows = 65535;
-  if (config->dynamicSmemBytes > kSharedWithoutOptIn || config->gridDim.y > kMostRows) {
+  if (config->dynamicSmemBytes > kSharedWithoutOptIn || config->gridDim.x > kMostColumns ||
+      config->gridDim.y > kMostRows) {
     return cudaErrorInvalidValue;
   }
   const unsigned cluster = config->numAttrs == 0 ? 1 : config->attrs[0].val.clusterDim.x;
