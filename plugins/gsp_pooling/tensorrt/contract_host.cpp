@@ -52,6 +52,7 @@ struct Attributes {
   std::string solver = "newton";
   std::string output_type = "fp32";
   int32_t iterations = 3;
+  int32_t grid_points = 0;
   float transport_ratio = 0.3F;
   float entropy_weight = 5.0F;
   float initial_scale = 0.0F;
@@ -59,6 +60,7 @@ struct Attributes {
   int32_t normalize = 1;
   int32_t output_weights = 1;
   int32_t output_attributes = 1;
+  int32_t output_residual = 0;
   std::vector<PluginField> extra;
   std::string left_out;
 
@@ -70,6 +72,7 @@ struct Attributes {
     add("pooling", pooling.data(), PluginFieldType::kCHAR, pooling.size());
     add("solver", solver.c_str(), PluginFieldType::kCHAR, solver.size() + 1);  // both are seen
     add("iterations", &iterations, PluginFieldType::kINT32, 1);
+    add("grid_points", &grid_points, PluginFieldType::kINT32, 1);
     add("transport_ratio", &transport_ratio, PluginFieldType::kFLOAT32, 1);
     add("entropy_weight", &entropy_weight, PluginFieldType::kFLOAT32, 1);
     add("initial_scale", &initial_scale, PluginFieldType::kFLOAT32, 1);
@@ -77,6 +80,7 @@ struct Attributes {
     add("normalize", &normalize, PluginFieldType::kINT32, 1);
     add("output_weights", &output_weights, PluginFieldType::kINT32, 1);
     add("output_attributes", &output_attributes, PluginFieldType::kINT32, 1);
+    add("output_residual", &output_residual, PluginFieldType::kINT32, 1);
     add("output_type", output_type.data(), PluginFieldType::kCHAR, output_type.size());
     return all;
   }
@@ -182,7 +186,7 @@ void check_names(const Library& library) {
              std::strcmp(creator.getPluginVersion(), core.getPluginVersion()) == 0 &&
              std::strcmp(creator.getPluginNamespace(), core.getPluginNamespace()) == 0,
          "the creator has the plugin's names");
-  expect(creator.getFieldNames()->nbFields == 11, "the creator tells all attributes");
+  expect(creator.getFieldNames()->nbFields == 13, "the creator tells all attributes");
 }
 
 void check_shapes_and_types(const Library& library) {
@@ -219,6 +223,38 @@ void check_shapes_and_types(const Library& library) {
     const int32_t code =
         build.getOutputShapes(in.data(), inputs - 1, nullptr, 0, out.data(), 3, expressions);
     expect(code != 0, "another number of inputs is refused");
+  }
+}
+
+// The certificate comes last, in float32 whatever the other outputs are.
+void check_certificate(const Library& library) {
+  const Size batch{}, depth{}, height{}, width{}, prototypes{};
+  const DimsExprs maps{4, {&batch, &depth, &height, &width}};
+  const std::array<DimsExprs, 3> in = {maps, DimsExprs{2, {&prototypes, &depth}}, maps};
+  for (const bool features : {false, true}) {
+    Attributes attributes;
+    if (features) attributes.pooling = "gmp";
+    attributes.normalize = 0;
+    attributes.output_type = "fp16";
+    attributes.output_weights = attributes.output_attributes = 0;
+    attributes.output_residual = 1;
+    const Plugin plugin = library.create(attributes);
+    auto& build = build_of(plugin);
+    const int32_t inputs = features ? 3 : 2, outputs = features ? 2 : 3;
+    expect(build.getNbOutputs() == outputs, "a residual, and with gap a bound behind it");
+    std::array<DataType, 3> types{};
+    const std::array<DataType, 3> given = {DataType::kHALF, DataType::kFLOAT, DataType::kHALF};
+    std::array<DimsExprs, 3> out{};
+    Expressions expressions;
+    expect(build.getOutputDataTypes(types.data(), outputs, given.data(), inputs) == 0 &&
+               build.getOutputShapes(in.data(), inputs, nullptr, 0, out.data(), outputs,
+                                     expressions) == 0,
+           "its types and shapes");
+    for (int32_t i = 1; i < outputs; ++i) {
+      const auto at = static_cast<size_t>(i);
+      expect(types[at] == DataType::kFLOAT && out[at].nbDims == 1 && out[at].d[0] == &batch,
+             "(B) in float32");
+    }
   }
 }
 
@@ -271,6 +307,7 @@ void check_build(const Library& library) {
   for (const int32_t tactic : tactics) {
     expect(tactic > 0 && runtime_of(plugin).setTactic(tactic) == 0, "tactics can be set");
   }
+  expect(tactics[0] == 4, "the automatic choice is the first");
   expect(runtime_of(plugin).setTactic(0) == 0, "so can the default");
   expect(runtime_of(plugin).setTactic(77) != 0, "an unknown tactic is refused");
 }
@@ -280,7 +317,9 @@ std::string identity(const Plugin& plugin) { return build_of(plugin).getTimingCa
 void check_serialisation(const Library& library) {
   Attributes attributes;
   attributes.pooling = "gem";
-  attributes.solver = "fixed-point";
+  attributes.solver = "certified";
+  attributes.grid_points = 63;
+  attributes.output_residual = 1;
   attributes.transport_ratio = 0.123456789F;
   attributes.initial_scale = 0.5F;
   attributes.power = 2.5F;
@@ -289,7 +328,7 @@ void check_serialisation(const Library& library) {
   attributes.output_type = "bf16";
   const Plugin first = library.create(attributes);
   const PluginFieldCollection* const fields = runtime_of(first).getFieldsToSerialize();
-  expect(fields != nullptr && fields->nbFields == 12, "a version and all settings are serialised");
+  expect(fields != nullptr && fields->nbFields == 14, "a version and all settings are serialised");
   const Plugin second(library.creator().createPlugin("", fields, TensorRTPhase::kRUNTIME));
   expect(second != nullptr && identity(second) == identity(first), "the plan's plugin is the same");
   const Plugin copy(second->clone());
@@ -301,7 +340,7 @@ void check_serialisation(const Library& library) {
          "other settings have another timing cache id");
 
   std::vector<PluginField> altered(fields->fields, fields->fields + fields->nbFields);
-  const int32_t other = 2;
+  const int32_t other = 1;
   altered[0].data = &other;
   const PluginFieldCollection collection{fields->nbFields, altered.data()};
   expect(library.creator().createPlugin("", &collection, TensorRTPhase::kRUNTIME) == nullptr &&
@@ -333,6 +372,11 @@ void check_refusals(const Library& library) {
   refused("transport_ratio must be above 0", [](Attributes& a) { a.transport_ratio = 1.5F; });
   refused("entropy_weight must be above 0", [](Attributes& a) { a.entropy_weight = -1.0F; });
   refused("iterations must be at least 1", [](Attributes& a) { a.iterations = 0; });
+  refused("grid_points must be 0 unless the solver is certified, got 63",
+          [](Attributes& a) { a.grid_points = 63; });
+  refused("grid_points must be from 1 to 4096, got 0 for the certified solver",
+          [](Attributes& a) { a.solver = "certified"; });
+  refused("output_residual must be 0 or 1", [](Attributes& a) { a.output_residual = 2; });
   refused("output_weights must be 0 or 1", [](Attributes& a) { a.output_weights = 2; });
   refused("normalize must be false", [](Attributes& a) { a.pooling = "gmp"; });
   expect(library.creator().createPlugin("node", nullptr, TensorRTPhase::kBUILD) == nullptr,
@@ -345,17 +389,21 @@ void check_enqueue(const Library& library) {
   attributes.pooling = "gmp";
   attributes.normalize = 0;
   attributes.output_weights = 0;
+  attributes.output_residual = 1;
+  attributes.solver = "certified";
+  attributes.grid_points = 63;
   const Plugin plugin = library.create(attributes);
   auto& runtime = runtime_of(plugin);
   auto all = tensors(DataType::kHALF, TensorFormat::kHWC8, true, DataType::kFLOAT);
   all.erase(all.begin() + 4);
+  all.push_back(tensor(DataType::kFLOAT, TensorFormat::kLINEAR, Dims{1, {2}}));
   std::vector<PluginTensorDesc> plain;
   for (const DynamicPluginTensorDesc& described : all) plain.push_back(described.desc);
   const auto address = [](uintptr_t value) { return reinterpret_cast<void*>(value); };
   const std::array<const void*, 3> in = {address(0x10), address(0x20), address(0x30)};
-  const std::array<void*, 2> out = {address(0x40), address(0x50)};
+  const std::array<void*, 3> out = {address(0x40), address(0x50), address(0x70)};
   expect(runtime.setTactic(3) == 0, "a tactic is set");
-  expect(runtime.onShapeChange(plain.data(), 3, plain.data() + 3, 2) == 0, "the shapes are taken");
+  expect(runtime.onShapeChange(plain.data(), 3, plain.data() + 3, 3) == 0, "the shapes are taken");
   expect(runtime.enqueue(plain.data(), plain.data() + 3, in.data(), out.data(), address(0x60),
                          nullptr) == 0,
          "it launches");
@@ -375,6 +423,7 @@ int main(int count, char** arguments) {
               library.symbol<const char*()>("gsp_plugin_version")());
   check_names(library);
   check_shapes_and_types(library);
+  check_certificate(library);
   check_formats(library);
   check_build(library);
   check_serialisation(library);

@@ -20,6 +20,9 @@ constexpr int32_t kOk = 0;
 constexpr int32_t kFailed = -1;
 enum Input : int32_t { kEmbeddings, kPrototypes, kFeatures };
 constexpr std::array<Plan, 3> kPlans = {Plan::kBlock, Plan::kCluster, Plan::kSplit};
+// Plan::kAuto as a tactic: TensorRT keeps 0 for itself, and the others are the plans' own numbers.
+constexpr int32_t kAutomatic = 4;
+constexpr size_t kMostTactics = kPlans.size() + 1;
 
 [[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument(message); }
 
@@ -33,6 +36,11 @@ TensorType tensor_type(DataType type) {
       break;
   }
   return TensorType::kFLOAT;
+}
+
+// The certificate is a bound: it is never rounded to less than float32.
+TensorType output_type(const Settings& settings, int32_t output) {
+  return output < settings.results() ? tensor_type(settings.output_type) : TensorType::kFLOAT;
 }
 
 DataType kernel_type(TensorType type) {
@@ -131,14 +139,17 @@ PoolingParams params_of(const Settings& settings, const PluginTensorDesc* in) {
   return params;
 }
 
-// Return the plans that this device has. Without a device: the one that all have.
-int32_t possible_plans(std::array<int32_t, kPlans.size()>& plans) {
+// Return the tactics of this device: the automatic choice, which follows the batch at run time, and
+// each plan for itself, which is timed at the best batch and then taken for all. Without a device:
+// what all have.
+int32_t possible_tactics(std::array<int32_t, kMostTactics>& tactics) {
   Device device;
   if (query_device(&device) != cudaSuccess) device = Device{};
   int32_t count = 0;
+  tactics[static_cast<size_t>(count++)] = kAutomatic;
   for (const Plan plan : kPlans) {
     if (!plan_is_possible(plan, device)) continue;
-    plans[static_cast<size_t>(count++)] = static_cast<int32_t>(plan);
+    tactics[static_cast<size_t>(count++)] = static_cast<int32_t>(plan);
   }
   return count;
 }
@@ -190,7 +201,9 @@ int32_t PoolingPlugin::getOutputDataTypes(TensorType* types, int32_t outputs,
   return guarded(kFailed, [&] {
     check_count("inputs", settings_.inputs(), inputs);
     check_count("outputs", settings_.outputs(), outputs);
-    std::fill_n(types, outputs, tensor_type(settings_.output_type));
+    for (int32_t output = 0; output < outputs; ++output) {
+      types[output] = output_type(settings_, output);
+    }
     return kOk;
   });
 }
@@ -212,6 +225,8 @@ int32_t PoolingPlugin::getOutputShapes(const nvinfer1::DimsExprs* in, int32_t in
     *out++ = {2, {maps[0], pooled.d[1]}};
     if (settings_.output_weights) *out++ = {3, {maps[0], maps[2], maps[3]}};
     if (settings_.output_attributes) *out++ = {2, {maps[0], in[kPrototypes].d[0]}};
+    if (settings_.output_residual) *out++ = {1, {maps[0]}};
+    if (settings_.output_bound()) *out++ = {1, {maps[0]}};
     return kOk;
   });
 }
@@ -225,7 +240,7 @@ bool PoolingPlugin::supportsFormatCombination(int32_t position,
     const PluginTensorDesc& tensor = tensors[position].desc;
     const PluginTensorDesc& embeddings = tensors[kEmbeddings].desc;
     if (position >= inputs) {
-      return tensor.type == tensor_type(settings_.output_type) &&
+      return tensor.type == output_type(settings_, position - inputs) &&
              tensor.format == TensorFormat::kLINEAR;
     }
     switch (position) {
@@ -250,16 +265,16 @@ size_t PoolingPlugin::getWorkspaceSize(const DynamicPluginTensorDesc* in, int32_
 
 int32_t PoolingPlugin::getNbTactics() noexcept {
   return guarded(0, [] {
-    std::array<int32_t, kPlans.size()> plans;
-    return possible_plans(plans);
+    std::array<int32_t, kMostTactics> tactics;
+    return possible_tactics(tactics);
   });
 }
 
 int32_t PoolingPlugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
   return guarded(kFailed, [&] {
-    std::array<int32_t, kPlans.size()> plans;
-    check_count("tactics", possible_plans(plans), count);
-    std::copy_n(plans.begin(), count, tactics);
+    std::array<int32_t, kMostTactics> possible;
+    check_count("tactics", possible_tactics(possible), count);
+    std::copy_n(possible.begin(), count, tactics);
     return kOk;
   });
 }
@@ -271,8 +286,9 @@ const char* PoolingPlugin::getMetadataString() noexcept { return identity_.c_str
 // kernel chooses.
 int32_t PoolingPlugin::setTactic(int32_t tactic) noexcept {
   return guarded(kFailed, [&] {
-    const Plan plan = static_cast<Plan>(tactic);
-    const bool is_known = tactic == 0 || std::count(kPlans.begin(), kPlans.end(), plan) == 1;
+    const bool is_automatic = tactic == 0 || tactic == kAutomatic;
+    const Plan plan = is_automatic ? Plan::kAuto : static_cast<Plan>(tactic);
+    const bool is_known = is_automatic || std::count(kPlans.begin(), kPlans.end(), plan) == 1;
     if (!is_known) refuse("there is no tactic " + std::to_string(tactic));
     Device device;
     const bool is_possible =
@@ -303,6 +319,8 @@ int32_t PoolingPlugin::enqueue(const PluginTensorDesc* in, const PluginTensorDes
     tensors.pooled = *outputs++;
     if (settings_.output_weights) tensors.weights = *outputs++;
     if (settings_.output_attributes) tensors.attributes = *outputs++;
+    if (settings_.output_residual) tensors.residual = static_cast<float*>(*outputs++);
+    if (settings_.output_bound()) tensors.embedding_bound = static_cast<float*>(*outputs++);
     const cudaError_t error =
         launch_pooling(params_of(settings_, in), tensors, workspace, stream, plan_);
     const char* const reason = cudaGetErrorString(error);

@@ -1,9 +1,10 @@
-// The pooling as a TensorRT plugin: tells shapes, types and formats, and launches the kernel.
+// The pooling as a TensorRT plugin: says its shapes, types and formats, and launches the kernel.
 //
 //   inputs   embeddings (B, D, H, W); prototypes (M, D), float32, inside the unit ball;
 //            with gmp and gem also features (B, C, H, W) of the embeddings' type and format
 //   outputs  pooled (B, D), with gmp and gem (B, C); weights (B, H, W) and attributes (B, M)
-//            where the settings ask for them
+//            where the settings ask for them; residual (B), float32, where they ask for it, and
+//            with gap then also embedding_bound (B), float32
 #pragma once
 
 #include <NvInferRuntime.h>

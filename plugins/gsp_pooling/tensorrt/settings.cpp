@@ -18,7 +18,7 @@ constexpr const char* kVersionField = "serialization_version";
 
 // The words that stand in ONNX, by the number that the kernel has for them.
 constexpr std::array<const char*, 3> kPoolingWords = {"gap", "gmp", "gem"};
-constexpr std::array<const char*, 2> kSolverWords = {"fixed-point", "newton"};
+constexpr std::array<const char*, 3> kSolverWords = {"fixed-point", "newton", "certified"};
 constexpr std::array<const char*, 3> kTypeWords = {"fp32", "fp16", "bf16"};
 
 template <typename... Parts>
@@ -119,6 +119,7 @@ PoolingParams Settings::to_params() const {
   params.entropy_weight = entropy_weight;
   params.solver = solver;
   params.iterations = iterations;
+  params.grid_points = grid_points;
   params.initial_scale = initial_scale;
   params.pooling = pooling;
   params.power = power;
@@ -132,9 +133,11 @@ std::string Settings::to_string() const {
   text.precision(9);  // enough to tell any two floats apart
   text << "v" << kSerializationVersion << " pooling=" << kPoolingWords[static_cast<size_t>(pooling)]
        << " solver=" << kSolverWords[static_cast<size_t>(solver)] << " iterations=" << iterations
+       << " grid_points=" << grid_points
        << " transport_ratio=" << transport_ratio << " entropy_weight=" << entropy_weight
        << " initial_scale=" << initial_scale << " power=" << power << " normalize=" << normalize
        << " output_weights=" << output_weights << " output_attributes=" << output_attributes
+       << " output_residual=" << output_residual
        << " output_type=" << kTypeWords[static_cast<size_t>(output_type)];
   return text.str();
 }
@@ -148,6 +151,7 @@ Settings read_settings(const PluginFieldCollection& fields, TensorRTPhase phase)
   settings.iterations = reader.integer("iterations");
   settings.transport_ratio = reader.number("transport_ratio");
   settings.entropy_weight = reader.number("entropy_weight");
+  if (reader.has("grid_points")) settings.grid_points = reader.integer("grid_points");
   if (reader.has("initial_scale")) settings.initial_scale = reader.number("initial_scale");
   if (reader.has("power")) settings.power = reader.number("power");
   if (reader.has("normalize")) settings.normalize = reader.flag("normalize");
@@ -155,6 +159,7 @@ Settings read_settings(const PluginFieldCollection& fields, TensorRTPhase phase)
   if (reader.has("output_attributes")) {
     settings.output_attributes = reader.flag("output_attributes");
   }
+  if (reader.has("output_residual")) settings.output_residual = reader.flag("output_residual");
   if (reader.has("output_type")) {
     settings.output_type = static_cast<DataType>(reader.word("output_type", kTypeWords));
   }
@@ -164,10 +169,11 @@ Settings read_settings(const PluginFieldCollection& fields, TensorRTPhase phase)
 }
 
 const PluginFieldCollection& attribute_names() {
-  static const std::array<PluginField, 11> names = {{
+  static const std::array<PluginField, 13> names = {{
       {"pooling", nullptr, PluginFieldType::kCHAR, 1},
       {"solver", nullptr, PluginFieldType::kCHAR, 1},
       {"iterations", nullptr, PluginFieldType::kINT32, 1},
+      {"grid_points", nullptr, PluginFieldType::kINT32, 1},
       {"transport_ratio", nullptr, PluginFieldType::kFLOAT32, 1},
       {"entropy_weight", nullptr, PluginFieldType::kFLOAT32, 1},
       {"initial_scale", nullptr, PluginFieldType::kFLOAT32, 1},
@@ -175,6 +181,7 @@ const PluginFieldCollection& attribute_names() {
       {"normalize", nullptr, PluginFieldType::kINT32, 1},
       {"output_weights", nullptr, PluginFieldType::kINT32, 1},
       {"output_attributes", nullptr, PluginFieldType::kINT32, 1},
+      {"output_residual", nullptr, PluginFieldType::kINT32, 1},
       {"output_type", nullptr, PluginFieldType::kCHAR, 1},
   }};
   static const PluginFieldCollection collection = {static_cast<int32_t>(names.size()),
@@ -184,7 +191,8 @@ const PluginFieldCollection& attribute_names() {
 
 SerializedSettings::SerializedSettings(const Settings& settings)
     : settings_(settings),
-      flags_{settings.normalize, settings.output_weights, settings.output_attributes} {
+      flags_{settings.normalize, settings.output_weights, settings.output_attributes,
+             settings.output_residual} {
   const auto word = [this](const char* name, const char* value) {
     list_.emplace_back(name, value, PluginFieldType::kCHAR,
                        static_cast<int32_t>(std::string_view(value).size()) + 1);
@@ -199,6 +207,7 @@ SerializedSettings::SerializedSettings(const Settings& settings)
   word("pooling", kPoolingWords[static_cast<size_t>(settings.pooling)]);
   word("solver", kSolverWords[static_cast<size_t>(settings.solver)]);
   integer("iterations", &settings_.iterations);
+  integer("grid_points", &settings_.grid_points);
   number("transport_ratio", &settings_.transport_ratio);
   number("entropy_weight", &settings_.entropy_weight);
   number("initial_scale", &settings_.initial_scale);
@@ -206,6 +215,7 @@ SerializedSettings::SerializedSettings(const Settings& settings)
   integer("normalize", &flags_[0]);
   integer("output_weights", &flags_[1]);
   integer("output_attributes", &flags_[2]);
+  integer("output_residual", &flags_[3]);
   word("output_type", kTypeWords[static_cast<size_t>(settings.output_type)]);
   collection_ = {static_cast<int32_t>(list_.size()), list_.data()};
 }

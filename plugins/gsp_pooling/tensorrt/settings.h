@@ -10,14 +10,17 @@
 
 namespace gsp_deploy::tensorrt {
 
-// Of what a plan holds of the plugin. Raised when its fields change their meaning; a plan of
-// another version is refused. gsp_plugin_abi() tells it.
-constexpr int32_t kSerializationVersion = 1;
+// Of what a plan holds of the plugin. Raised when its fields change; a plan of another version is
+// refused. gsp_plugin_abi() returns it.
+//   1  first release
+//   2  the certified solver with its grid_points, output_residual
+constexpr int32_t kSerializationVersion = 2;
 
 struct Settings {
   Pooling pooling = Pooling::kGap;
   Solver solver = Solver::kNewton;
   int32_t iterations = 0;
+  int32_t grid_points = 0;
   float transport_ratio = 0.0F;
   float entropy_weight = 0.0F;
   float initial_scale = 0.0F;
@@ -25,10 +28,17 @@ struct Settings {
   bool normalize = false;
   bool output_weights = false;
   bool output_attributes = false;
+  bool output_residual = false;
   DataType output_type = DataType::kFloat32;
 
   int32_t inputs() const { return pooling == Pooling::kGap ? 2 : 3; }
-  int32_t outputs() const { return 1 + (output_weights ? 1 : 0) + (output_attributes ? 1 : 0); }
+  bool output_bound() const { return output_residual && pooling == Pooling::kGap; }
+  // Outputs of `output_type`: pooled, weights, attributes.
+  int32_t results() const { return 1 + (output_weights ? 1 : 0) + (output_attributes ? 1 : 0); }
+  // And those of float32 behind them: residual, embedding_bound.
+  int32_t outputs() const {
+    return results() + (output_residual ? 1 : 0) + (output_bound() ? 1 : 0);
+  }
 
   // Return the settings as kernel parameters, shapes and input format left open.
   PoolingParams to_params() const;
@@ -58,7 +68,7 @@ class SerializedSettings {
  private:
   Settings settings_;
   int32_t version_ = kSerializationVersion;
-  int32_t flags_[3];
+  int32_t flags_[4];
   std::vector<nvinfer1::PluginField> list_;
   nvinfer1::PluginFieldCollection collection_;
 };

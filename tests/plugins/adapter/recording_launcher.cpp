@@ -14,15 +14,18 @@ cudaError_t query_device(Device* device) noexcept {
 cudaError_t launch_pooling(const PoolingParams& p, const PoolingTensors& t, void* workspace,
                            cudaStream_t stream, Plan plan) noexcept {
   std::printf("launched batch=%d locations=%d embedding_dim=%d num_prototypes=%d channels=%d "
-              "iterations=%d pooling=%d solver=%d input_type=%d output_type=%d layout=%d plan=%d "
+              "iterations=%d grid_points=%d pooling=%d solver=%d input_type=%d output_type=%d layout=%d plan=%d "
               "embeddings=%p prototypes=%p features=%p pooled=%p weights=%p attributes=%p "
+              "residual=%p embedding_bound=%p "
               "workspace=%p stream=%p\n",
               p.batch, p.locations, p.embedding_dim, p.num_prototypes, p.channels, p.iterations,
+              p.grid_points,
               static_cast<int>(p.pooling), static_cast<int>(p.solver),
               static_cast<int>(p.input_type), static_cast<int>(p.output_type),
               static_cast<int>(p.layout), static_cast<int>(plan), t.embeddings,
               static_cast<const void*>(t.prototypes), t.features, t.pooled, t.weights,
-              t.attributes, workspace, static_cast<void*>(stream));
+              t.attributes, static_cast<void*>(t.residual),
+              static_cast<void*>(t.embedding_bound), workspace, static_cast<void*>(stream));
   return cudaSuccess;
 }
 
