@@ -20,6 +20,7 @@ namespace {
 constexpr int kRuns = 200;
 constexpr Plan kPlans[] = {Plan::kBlock, Plan::kCluster, Plan::kSplit};
 constexpr DataType kTypes[] = {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16};
+constexpr Solver kSolvers[] = {Solver::kNewton, Solver::kCertified};
 constexpr Layout kLayouts[] = {Layout::kChannelsFirst, Layout::kChannelsLast};
 
 const char* name(Plan plan) {
@@ -31,9 +32,20 @@ const char* name(DataType type) {
   return names[static_cast<int>(type)];
 }
 const char* name(Layout layout) { return layout == Layout::kChannelsFirst ? "first" : "last"; }
+const char* name(Solver solver) {
+  const char* names[] = {"fixed", "newton", "certified"};
+  return names[static_cast<int>(solver)];
+}
 const char* name(Pooling pooling) {
   const char* names[] = {"gap", "gmp", "gem"};
   return names[static_cast<int>(pooling)];
+}
+
+// Set the solver, with steps (and points) enough for the lab's gamma of 5.
+void use(Solver solver, PoolingParams* p) {
+  p->solver = solver;
+  p->iterations = solver == Solver::kCertified ? 2 : 20;
+  p->grid_points = solver == Solver::kCertified ? 63 : 0;
 }
 
 PoolingParams shape(int batch, int locations, int embedding_dim, int prototypes) {
@@ -98,8 +110,8 @@ bool is_right(const PoolingParams& p, const DeviceCase& device_case, const Outpu
   const bool close = *std::max_element(errors, errors + 3) <= tolerance;
   const bool same = found.pooled == again.pooled && found.weights == again.weights &&
                     (!solves || found.attributes == again.attributes);
-  std::printf("%-8s %-9s %-6s %-4s %4.1f %5d %5d %5d  %8.1e %8.1e %8.1e  %s%s\n", name(plan),
-              name(p.input_type), name(p.layout), name(p.pooling),
+  std::printf("%-8s %-9s %-9s %-6s %-4s %4.1f %5d %5d %5d  %8.1e %8.1e %8.1e  %s%s\n", name(plan),
+              name(p.solver), name(p.input_type), name(p.layout), name(p.pooling),
               static_cast<double>(p.transport_ratio), p.locations, p.embedding_dim,
               p.num_prototypes, errors[0], errors[1], errors[2], close ? "right" : "WRONG",
               same ? "" : ", NOT THE SAME TWICE");
@@ -122,7 +134,10 @@ std::vector<PoolingParams> correctness_cases() {
             p.transport_ratio = ratio;
             p.normalize = pooling == Pooling::kGap;
             p.channels = pooling == Pooling::kGap ? 0 : 100;
-            cases.push_back(p);
+            for (const Solver solver : kSolvers) {
+              use(solver, &p);
+              cases.push_back(p);
+            }
           }
         }
       }
@@ -132,8 +147,8 @@ std::vector<PoolingParams> correctness_cases() {
 }
 
 bool all_are_right(const Device& device) {
-  std::printf("%-8s %-9s %-6s %-4s %4s %5s %5s %5s  %8s %8s %8s\n", "plan", "type", "layout",
-              "pool", "mu", "N", "D", "M", "pooled", "weights", "attrib.");
+  std::printf("%-8s %-9s %-9s %-6s %-4s %4s %5s %5s %5s  %8s %8s %8s\n", "plan", "solver", "type",
+              "layout", "pool", "mu", "N", "D", "M", "pooled", "weights", "attrib.");
   bool right = true;
   for (const PoolingParams& p : correctness_cases()) {
     const DeviceCase device_case(p, p.transport_ratio < 1);  // attributes would have it solved
@@ -169,35 +184,42 @@ std::vector<float> times_of(const DeviceCase& device_case, Plan plan, const Buff
   return times;
 }
 
+void time_plans(PoolingParams p, const Device& device, const Buffer& flood) {
+  const DeviceCase whole(p, false);
+  p.transport_ratio = 1;  // the average: what reading the embeddings and a launch cost
+  const DeviceCase average(p, false);
+  for (const Plan plan : kPlans) {
+    if (plan_is_possible(plan, device)) {
+      const std::vector<float> times = times_of(whole, plan, flood);
+      const std::vector<float> least = times_of(average, plan, flood);
+      std::printf("%-8s %-9s %-9s %-6s %5d %5d %5d %5d  %8.2f %8.2f %8.2f\n", name(plan),
+                  name(p.solver), name(p.input_type), name(p.layout), p.batch, p.locations,
+                  p.embedding_dim, p.num_prototypes, times[kRuns / 2], times[kRuns * 9 / 10],
+                  least[kRuns / 2]);
+    }
+  }
+}
+
 void time_all(const Device& device) {
   int l2_bytes = 0;
   check(cudaDeviceGetAttribute(&l2_bytes, cudaDevAttrL2CacheSize, 0), "device");
   const Buffer flood(2 * static_cast<size_t>(std::max(l2_bytes, 1 << 20)));
   std::printf("\nmicroseconds of %d single runs, L2 flushed before each, events around the "
               "launch\n", kRuns);
-  std::printf("%-8s %-9s %-6s %5s %5s %5s %5s  %8s %8s %8s\n", "plan", "type", "layout", "batch",
-              "N", "D", "M", "p50", "p90", "mu = 1");
+  std::printf("%-8s %-9s %-9s %-6s %5s %5s %5s %5s  %8s %8s %8s\n", "plan", "solver", "type",
+              "layout", "batch", "N", "D", "M", "p50", "p90", "mu = 1");
   const int sizes[][4] = {{1, 49, 512, 64}, {8, 49, 512, 64}, {64, 49, 512, 64},
                           {1, 196, 512, 128}, {1, 784, 2048, 128}};
   for (const auto& size : sizes) {
     for (const DataType type : kTypes) {
       for (const Layout layout : kLayouts) {
-        PoolingParams p = shape(size[0], size[1], size[2], size[3]);
-        p.input_type = type;
-        p.layout = layout;
-        p.normalize = true;
-        const DeviceCase whole(p, false);
-        p.transport_ratio = 1;  // the average: what reading the embeddings and a launch cost
-        const DeviceCase average(p, false);
-        for (const Plan plan : kPlans) {
-          if (plan_is_possible(plan, device)) {
-            const std::vector<float> times = times_of(whole, plan, flood);
-            const std::vector<float> least = times_of(average, plan, flood);
-            std::printf("%-8s %-9s %-6s %5d %5d %5d %5d  %8.2f %8.2f %8.2f\n", name(plan),
-                        name(type), name(layout), p.batch, p.locations, p.embedding_dim,
-                        p.num_prototypes, times[kRuns / 2], times[kRuns * 9 / 10],
-                        least[kRuns / 2]);
-          }
+        for (const Solver solver : kSolvers) {
+          PoolingParams p = shape(size[0], size[1], size[2], size[3]);
+          p.input_type = type;
+          p.layout = layout;
+          p.normalize = true;
+          use(solver, &p);
+          time_plans(p, device, flood);
         }
       }
     }
