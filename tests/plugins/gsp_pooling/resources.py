@@ -23,7 +23,7 @@ TARGETS = ("75", "80", "86", "87", "89", "90", "100", "110", "120")
 NVCC = shutil.which("nvcc")
 
 _NAMES = ("pool_images", "log_mass_of_images", "pool_slices", "attributes_of_images",
-          "normalise_rows")  # fmt: skip
+          "write_rows")  # fmt: skip
 _TYPES = {"__nv_bfloat16": "bfloat16", "__half": "float16"}
 _REPORT = re.compile(
     r"Compiling entry function '(?P<name>\w+)'"
@@ -56,7 +56,7 @@ def parse_report(text: str) -> dict[str, Resources]:
     for entry in re.split(r"(?=Compiling entry function)", text):
         if match := _REPORT.search(entry):
             shared = _STATIC_SHARED.search(entry)
-            found[_kernel_name(match["name"])] = Resources(
+            found[kernel_name(match["name"])] = Resources(
                 int(match["registers"]), int(match["spills"]), int(shared[1]) if shared else 0
             )
     return found
@@ -67,7 +67,7 @@ def compile_target(target: str, folder: Path) -> dict[str, Resources]:
     assert NVCC is not None
     done = subprocess.run(
         [NVCC, "-std=c++17", "-O3", f"-arch=sm_{target}", "-Xptxas", "-v", "-cubin",
-         str(KERNEL / "gsp_pooling.cu"), "-o", str(folder / f"sm_{target}.cubin")],
+         str(KERNEL / "gsp_pooling.cu"), "-o", str(cubin_of(target, folder))],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -75,11 +75,16 @@ def compile_target(target: str, folder: Path) -> dict[str, Resources]:
     return parse_report(done.stderr)
 
 
-def compile_all(targets: Iterable[str] = TARGETS) -> dict[str, dict[str, Resources]]:
-    """Compile every target, two at a time."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+def cubin_of(target: str, folder: Path) -> Path:
+    """Return where `compile_target` leaves the machine code."""
+    return folder / f"sm_{target}.cubin"
+
+
+def compile_all(folder: Path, targets: Iterable[str] = TARGETS) -> dict[str, dict[str, Resources]]:
+    """Compile every target into a folder, two at a time."""
+    with ThreadPoolExecutor(2) as pool:
         targets = list(targets)
-        reports = pool.map(lambda target: compile_target(target, Path(folder)), targets)
+        reports = pool.map(lambda target: compile_target(target, folder), targets)
         return dict(zip(targets, reports, strict=True))
 
 
@@ -108,16 +113,18 @@ def read_budget() -> dict[str, Any]:
     return dict(json.loads(BUDGET.read_text()))
 
 
-def _kernel_name(mangled: str) -> str:
+def kernel_name(mangled: str) -> str:
+    """Return a kernel's name, type and layout."""
     name = next(name for name in _NAMES if name in mangled)
-    if name == "normalise_rows":
+    if name == "write_rows":
         return name
     kind = next((plain for raw, plain in _TYPES.items() if raw in mangled), "float32")
     return f"{name} {kind} channels-{'last' if 'LayoutE1' in mangled else 'first'}"
 
 
 def main() -> None:
-    found = compile_all()
+    with tempfile.TemporaryDirectory() as folder:
+        found = compile_all(Path(folder))
     registers = {
         target: {kernel: needs.registers for kernel, needs in sorted(kernels.items())}
         for target, kernels in found.items()
