@@ -75,7 +75,7 @@ def loads_under_way(instructions: Mapping[int, Instruction]) -> int:
 
 
 def _instruction(address: int, is_predicated: bool, text: str) -> Instruction:
-    following = (address + _BYTES,)
+    following: tuple[int, ...] = (address + _BYTES,)
     if branch := _BRANCH.match(text):
         target = int(branch[2], 16)
         falls_through = is_predicated or branch[1] is not None

@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsp_deploy.bounds import Sweep
+from gsp_deploy.cost_bounds import log_mass_error_bound
+from gsp_deploy.float32_bounds import SolverSetting, weight_error_bound
+
 from .building import needs_compiler
 from .cases import Case, Inputs, draw_inputs, expected_outputs, run_cases
 
@@ -45,6 +49,13 @@ def share_error_bound(case: Case) -> float:
     return (error_after(2 * case.gamma, case.grid_points) + rounding) / 4 + 8 * UNIT_ROUNDOFF
 
 
+def stated_share_error(case: Case) -> float:
+    """Return mu times what an export states of such weights."""
+    costs = log_mass_error_bound(case.gamma, np.ones((1, 1)))
+    setting = SolverSetting(case.ratio, 2 * case.gamma, costs, case.locations)
+    return case.ratio * weight_error_bound(Sweep(case.grid_points, STEPS), setting)
+
+
 def few_log_masses(draw: np.random.Generator, images: int, locations: int) -> np.ndarray:
     """Draw embeddings `(B, 1, N)` of two to five values each; with p = 1, l = -gamma (1 - f)."""
     embeddings = np.empty((images, 1, locations), np.float32)
@@ -68,6 +79,11 @@ def hard_cases(plan: str, locations: int) -> Iterator[tuple[Case, Inputs]]:
         features = np.zeros((images, 1, locations), np.float32)
         one = np.ones((1, 1), np.float32)
         yield case, Inputs(few_log_masses(draw, images, locations), features, one)
+
+
+def test_what_is_held_here_is_tighter_than_what_an_export_states() -> None:
+    for case, _ in hard_cases("block", 49):
+        assert share_error_bound(case) <= stated_share_error(case)
 
 
 @pytest.mark.parametrize(
