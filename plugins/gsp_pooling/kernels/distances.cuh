@@ -33,8 +33,11 @@ class Distances {
       while (__any_sync(kAllLanes, near != 0U)) {
         const int own = near != 0U ? prototype_of(__ffs(static_cast<int>(near)) - 1) : kTile;
         const int prototype = static_cast<int>(reduce_lanes<Min>(static_cast<float>(own), kGroup));
-        write_near(prototype, location);
-        near = own == prototype ? near & (near - 1U) : near;
+        const float square = square_of(prototype, location);
+        if (near != 0U && own == prototype) {
+          cell(prototype, location) = square;  // by the lane that wrote it before
+          near &= near - 1U;
+        }
       }
     }
   }
@@ -79,8 +82,8 @@ class Distances {
     return near;
   }
 
-  // Sum a pair's differences over the lanes of its group; kTile stands for no pair.
-  __device__ void write_near(int prototype, int location) const {
+  // Sum a pair's differences over the lanes of its group, for all of them; kTile stands for no pair.
+  __device__ float square_of(int prototype, int location) const {
     float sum = 0.0F;
     if (prototype < kTile) {
       // An image's elements and the prototypes' are fewer than 2^31 each.
@@ -97,10 +100,7 @@ class Distances {
         sum = fmaf(difference, difference, sum);
       }
     }
-    sum = reduce_lanes<Sum>(sum, kGroup);
-    if (prototype < kTile && lane() == 0) {
-      cell(prototype, location) = sum;
-    }
+    return reduce_lanes<Sum>(sum, kGroup);
   }
 
   const Arguments& args_;
