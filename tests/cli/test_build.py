@@ -139,7 +139,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
         ("gone.onnx", None, 2, "no such file or folder"),
         ("junk.onnx", b"junk", 1, "not a whole ONNX file"),
         ("junk.safetensors", b"junk", 1, "junk.safetensors"),
-        ("model.txt", b"", 2, "expected an .onnx or a checkpoint"),
+        ("model.txt", b"", 2, "expected a model ending in .onnx, .safetensors"),
     ],
 )
 def test_files_that_are_none_are_named(

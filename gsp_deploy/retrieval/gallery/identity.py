@@ -1,6 +1,6 @@
 """Which model made an embedding, and whether embeddings of two models may be compared.
 
-1. The same model file: yes.
+1. The same model, with the same pre-processing beside it: yes.
 2. Files made from the same checkpoint, with the same pooling and the same pre-processing: yes, if
    they compute in the same precision (runtime, opset and solver may differ: they are proven equal
    to it). In another precision, or where one of the solvers stopped before it had converged, the
@@ -18,6 +18,7 @@ from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import CHECKPOINT, kind_of
 from gsp_deploy.base.words import counted
+from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime import EmbeddingSession
 
@@ -48,7 +49,7 @@ class ModelIdentity:
     precision: str
     embedding_dim: int
     pooling: dict[str, Any] | None
-    preprocessing: dict[str, Any]
+    preprocessing: PreprocessingSpec
     solution: str | None = None
 
     def warn_or_refuse(self, other: ModelIdentity) -> str | None:
@@ -57,8 +58,6 @@ class ModelIdentity:
         Raises:
             UsageError: it may not; see the rule above.
         """
-        if other.sha256 == self.sha256:
-            return None
         if why := self._difference(other):
             raise UsageError(
                 f"the index was filled by {self._named()}, the queries are of {other._named()}: "
@@ -77,10 +76,11 @@ class ModelIdentity:
         return None
 
     def _difference(self, other: ModelIdentity) -> str | None:
-        if None in (self.checkpoint_sha256, other.checkpoint_sha256):
-            return "one of them does not say which checkpoint it is of"
-        if self.checkpoint_sha256 != other.checkpoint_sha256:
-            return "they are of different checkpoints"
+        if self.sha256 != other.sha256:
+            if None in (self.checkpoint_sha256, other.checkpoint_sha256):
+                return "one of them does not say which checkpoint it is of"
+            if self.checkpoint_sha256 != other.checkpoint_sha256:
+                return "they are of different checkpoints"
         known = None not in (self.pooling, other.pooling)
         if self.embedding_dim != other.embedding_dim or (known and self.pooling != other.pooling):
             return "their pooling is set differently"
@@ -110,7 +110,7 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
         precision=info.precision,
         embedding_dim=info.embedding_dim,
         pooling=None if manifest is None else _pooling(manifest),
-        preprocessing=_plain(dataclasses.asdict(spec)),
+        preprocessing=spec,
         solution=None if manifest is None else _solution(manifest),
     )
 

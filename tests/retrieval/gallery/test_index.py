@@ -198,7 +198,7 @@ def test_the_checkpoint_itself_may_search_its_exports_gallery(
     path = tmp_path / "known.onnx"
     path.write_bytes(Path(tiny_export).read_bytes())
     identity = replace(flat.identity, checkpoint_sha256=None)
-    assert identity.warn_or_refuse(flat.identity) is None  # the same file, whatever it tells
+    assert identity.warn_or_refuse(flat.identity) is None  # the same file, from wherever
     with open_session(tiny_checkpoint) as torch_session:
         found = identity_of(torch_session)
     assert found.checkpoint_sha256 == found.sha256
@@ -206,6 +206,7 @@ def test_the_checkpoint_itself_may_search_its_exports_gallery(
     assert told.warn_or_refuse(found) is None
 
 
+SMALLER = PreprocessingSpec(24, 24)
 IDENTITY = ModelIdentity(
     file="a.onnx",
     sha256="1" * 64,
@@ -213,7 +214,7 @@ IDENTITY = ModelIdentity(
     precision="fp32",
     embedding_dim=8,
     pooling={"num_prototypes": 4},
-    preprocessing={"height": 32},
+    preprocessing=PreprocessingSpec(32, 32),
 )
 
 
@@ -228,7 +229,11 @@ IDENTITY = ModelIdentity(
         ({"sha256": "2" * 64, "checkpoint_sha256": None}, "does not say which checkpoint"),
         ({"sha256": "2" * 64, "pooling": {"num_prototypes": 5}}, "pooling is set differently"),
         ({"sha256": "2" * 64, "embedding_dim": 9}, "pooling is set differently"),
-        ({"sha256": "2" * 64, "preprocessing": {"height": 64}}, "prepare images differently"),
+        ({"preprocessing": PreprocessingSpec(64, 64)}, "prepare images differently"),
+        (
+            {"sha256": "2" * 64, "preprocessing": PreprocessingSpec(64, 64)},
+            "prepare images differently",
+        ),
     ],
 )
 def test_which_model_may_search(changes: dict, outcome: str | None) -> None:
