@@ -13,7 +13,7 @@ from typing import Any
 from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.base.moves import move_together
 from gsp_deploy.base.origin import made_here
-from gsp_deploy.base.scratch import scratch_beside
+from gsp_deploy.base.scratch import scratch_beside, settle
 from gsp_deploy.errors import UsageError
 
 
@@ -22,6 +22,7 @@ def refuse_overwrite(path: Path, force: bool) -> None:
 
     `--force` is not advised for a file that it would not replace.
     """
+    settle(path)
     if not os.path.lexists(path):
         return
     if not made_here(path):
