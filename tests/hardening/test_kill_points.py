@@ -175,6 +175,7 @@ CASES: Mapping[str, Case] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_killed_before_every_change(name: str, workshop: Path, tmp_path: Path, tried) -> None:
     case, root, log = CASES[name], tmp_path / "output", tmp_path / "log"
