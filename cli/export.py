@@ -91,7 +91,7 @@ def export(
         str,
         typer.Option(
             help="unrolled into standard operators, or plugin: one node, for the fused kernel, "
-            "that runs without it too. (The authors' gap, gmp, gem: --pooling-mode)"
+            "that ONNX Runtime runs without it too. (The authors' gap, gmp, gem: --pooling-mode)"
         ),
     ] = "unrolled",
     bare: Annotated[

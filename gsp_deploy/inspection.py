@@ -116,10 +116,12 @@ def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
 def _graph_facts(onnx: Any, model: Any) -> tuple[dict[str, Any], str | None]:
     """Return what the graph holds, and the text of the manifest inside it, if there is one."""
     graph = model.graph
+    # Up to IR version 3 every weight is listed as an input too.
+    weights = {weight.name for weight in graph.initializer}
     head = [node for node in graph.node if node.name.startswith(HEAD_PREFIX)]
     facts: dict[str, Any] = {
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "inputs": [_value(value) for value in graph.input],
+        "inputs": [_value(value) for value in graph.input if value.name not in weights],
         "outputs": [_value(value) for value in graph.output],
         "nodes": {"total": len(graph.node), "pooling head": len(head)},
         "operators": dict(Counter(node.op_type for node in graph.node).most_common()),

@@ -83,3 +83,19 @@ def test_files_that_are_none_of_ours_are_named(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file"):
         inspect_file(tmp_path / "gone.onnx")
+
+
+def test_weights_that_old_files_list_as_inputs_are_no_inputs(
+    exported: Path, tmp_path: Path
+) -> None:
+    """Up to IR version 3 every initializer had to be an input too."""
+    model = onnx.load(exported)
+    told = inspect_file(exported).facts["inputs"]
+    model.ir_version = 3
+    for weight in model.graph.initializer:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+        )
+    onnx.save(model, tmp_path / "old.onnx")
+    assert inspect_file(tmp_path / "old.onnx").facts["inputs"] == told
+    assert len(told) == 1

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 
@@ -69,7 +70,7 @@ class Kind:
         except ModuleNotFoundError as error:
             raise MissingCapabilityError(
                 f"{path}: needs the package {error.name!r}, which is not installed: "
-                f"pip install 'gsp-deploy[{self.extra}]'"
+                f"{install_line(self.extra)}"
             ) from error
 
     def prepare(self) -> None:

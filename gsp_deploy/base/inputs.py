@@ -13,7 +13,6 @@ import numpy as np
 from numpy.lib import format as npy
 
 _KINDS = (
-    (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
@@ -22,7 +21,7 @@ _KINDS = (
 
 
 class NotRegularError(OSError):
-    """A path leads to a folder, a pipe, a socket or a device where a regular file is wanted."""
+    """A path leads to a pipe, a socket or a device where a regular file is wanted."""
 
 
 def require_regular(path: str | os.PathLike[str]) -> None:
@@ -30,9 +29,12 @@ def require_regular(path: str | os.PathLike[str]) -> None:
 
     Raises:
         NotRegularError: it leads to something else.
+        IsADirectoryError: it leads to a folder.
         OSError: nothing is there, or it may not be looked at.
     """
     mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
         kind = next((words for test, words in _KINDS if test(mode)), "something else")
         raise NotRegularError(

@@ -8,6 +8,7 @@ from typing import get_args
 
 from gsp_deploy.base.choices import CudaApi
 from gsp_deploy.base.environment import can_import
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.device.protocol import Device, DeviceProperties, MemoryInfo
 from gsp_deploy.errors import MissingCapabilityError, UsageError, reason_of
 
@@ -69,7 +70,6 @@ def choose_api(api: str = "auto") -> str:
     if not (has_pycuda if api == "pycuda" else has_cuda_python):
         extra = "pycuda" if api == "pycuda" else "gpu"
         raise MissingCapabilityError(
-            f"engines need the package {api!r}, which is not installed: "
-            f"pip install 'gsp-deploy[{extra}]'"
+            f"engines need the package {api!r}, which is not installed: {install_line(extra)}"
         )
     return api

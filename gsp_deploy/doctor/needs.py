@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gsp_deploy.base.environment import can_import
+from gsp_deploy.base.platforms import install_line_on_a_jetson, is_jetson
 
 TRAIN = "pip install 'gsp-deploy[train]'"
 CPU = "pip install 'gsp-deploy[cpu]'"
 GPU = "pip install 'gsp-deploy[gpu]'"
 RTX = "pip install 'gsp-deploy[rtx]'"
-DRIVER = "install NVIDIA's driver: apt install nvidia-driver (a Jetson has it from JetPack)"
-TENSORRT = "pip install tensorrt (on a Jetson: apt install python3-libnvinfer)"
+DRIVER = "install NVIDIA's driver: apt install nvidia-driver"
+NVML = "pip install nvidia-ml-py"
+TENSORRT = "pip install tensorrt"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ CUDA_PROVIDER = Need(
     "pip uninstall onnxruntime; pip install onnxruntime-gpu",
 )
 
+_ON_A_JETSON = {
+    DRIVER: "flash JetPack, which brings the driver",
+    TENSORRT: install_line_on_a_jetson("gpu"),
+    GPU: install_line_on_a_jetson("gpu"),
+    RTX: install_line_on_a_jetson("rtx"),
+    CUDA_PROVIDER.remedy: "PyPI has no onnxruntime-gpu for a Jetson: build an engine instead",
+    NVML: "a Jetson has no NVML: its clocks come from tegrastats, which JetPack brings",
+}
+
 NEEDS: dict[str, tuple[Need, ...]] = {
     "train": (*_EXPORT, _package("pytorch_metric_learning", TRAIN)),
     "export, demo, tune": _EXPORT,
@@ -85,7 +96,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         _package("onnx", CPU),
     ),
     "check, embed, bench with .engine": _ENGINE,
-    "bench --sustained, with clocks": (_package("pynvml", "pip install nvidia-ml-py"), _GPU),
+    "bench --sustained, with clocks": (_package("pynvml", NVML), _GPU),
     "serve": (_package("fastapi", "pip install 'gsp-deploy[serve]'"),
               _package("uvicorn", "pip install 'gsp-deploy[serve]'")),
     "index, search": (_package("faiss", "pip install 'gsp-deploy[search]'"),),
@@ -104,8 +115,13 @@ def needs_beside_packages() -> tuple[Need, ...]:
 
 def _of(command: str, needs: Sequence[Need], absent: Sequence[Need]) -> Readiness:
     missing = [need for need in needs if not _is_met(need, absent)]
-    remedies = tuple(dict.fromkeys(need.remedy for need in missing))
+    remedies = tuple(dict.fromkeys(_remedy(need) for need in missing))
     return Readiness(command, tuple(need.name for need in missing), remedies)
+
+
+def _remedy(need: Need) -> str:
+    """Return the line for this platform: PyPI has no GPU packages for a Jetson."""
+    return _ON_A_JETSON.get(need.remedy, need.remedy) if is_jetson() else need.remedy
 
 
 def _is_met(need: Need, absent: Sequence[Need]) -> bool:

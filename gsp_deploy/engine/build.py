@@ -107,7 +107,10 @@ def _profiles(
         names = ", ".join(spec.name for spec in parsed.inputs) or "none"
         raise UsageError(f"{parsed.source}: expected one input of images, found {names}")
     default = LOW_MEMORY_BATCH if options.low_memory else DEFAULT_BATCH
-    return make_profiles(parsed.inputs[0], export, options.batches, options.sizes, default)
+    try:
+        return make_profiles(parsed.inputs[0], export, options.batches, options.sizes, default)
+    except UsageError as error:
+        raise UsageError(f"{parsed.source}: {error}") from error
 
 
 def _manifest(

@@ -21,6 +21,7 @@ from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.model_file import write_model
+from gsp_deploy.export.open_sizes import check_open_sizes
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.plan import NOTHING_TO_SOLVE, certified_plan, guarantee_of, locations_of
 from gsp_deploy.export.plugin_node import fold_pooling
@@ -91,6 +92,7 @@ def export_onnx(
         draft, record = quantise_draft(draft, trial_plan, quantisation, cache, tell)
     plan, tolerance = _plan(draft, options, calibration)
     network = draft.assemble(plan, options.outputs)
+    check_open_sizes(network, draft.config)
     certificate = _certificate(draft, plan, tolerance, calibration)
     manifest = replace(
         _manifest(network, draft, certificate, source or Source()), quantisation=record

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -97,11 +99,12 @@ def run_both(
         for session, found, more in zip(
             (reference, candidate), sides, ([], certificates), strict=True
         ):
-            found.append(session.run(prepared(session, batch, spec), [*names, *more]))
+            with naming(session.info.path):
+                found.append(session.run(prepared(session, batch, spec), [*names, *more]))
     if not sides[0]:
         raise DataError("a comparison needs at least one image, got none")
     first, second = (_joined(found, names) for found in sides)
-    _check_shapes(first, second)
+    _check_shapes(first, second, reference, candidate)
     told = _joined(sides[1], certificates)
     missing, ratio = tuple(_missing(reference, candidate)), _transport_ratio(reference, candidate)
     return PairedOutputs(first, second, missing, told, ratio)
@@ -111,14 +114,31 @@ def _joined(found: list[dict[str, np.ndarray]], names: list[str]) -> dict[str, n
     return {name: np.concatenate([batch[name] for batch in found]) for name in names}
 
 
-def _check_shapes(reference: dict[str, np.ndarray], candidate: dict[str, np.ndarray]) -> None:
-    for name, expected in reference.items():
-        came = candidate[name].shape
-        if came != expected.shape:
+def _check_shapes(
+    expected: dict[str, np.ndarray],
+    found: dict[str, np.ndarray],
+    reference: EmbeddingSession,
+    candidate: EmbeddingSession,
+) -> None:
+    for name, values in expected.items():
+        came = found[name].shape
+        if came != values.shape:
             raise UsageError(
-                f"output {name} is {expected.shape[1:]} in the reference and {came[1:]} in the "
-                "candidate; they are not two forms of one model"
+                f"output {name} is {values.shape[1:]} in the reference {reference.info.path} and "
+                f"{came[1:]} in the candidate {candidate.info.path}; they are not two forms of one "
+                "model"
             )
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a model's file before a refusal that does not name it: of two, which one refused?"""
+    try:
+        yield
+    except UsageError as error:
+        if str(path) in str(error):
+            raise
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _missing(reference: EmbeddingSession, candidate: EmbeddingSession) -> Iterator[str]:

@@ -21,16 +21,14 @@ from gsp_deploy.base.inputs import (
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("folder", "a folder"), ("pipe", "a pipe"), ("socket", "a socket"), ("device", "a device")],
+    [("pipe", "a pipe"), ("socket", "a socket"), ("device", "a device")],
 )
 def test_what_is_no_regular_file_is_named_and_not_opened(
     tmp_path: Path, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     path = Path(kind)
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
+    if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
         with socket.socket(socket.AF_UNIX) as listener:
@@ -40,6 +38,11 @@ def test_what_is_no_regular_file_is_named_and_not_opened(
     for read in (require_regular, open_regular, read_regular_text, read_array):
         with pytest.raises(NotRegularError, match=f"expected a regular file, and this is {words}"):
             read(path)
+
+
+def test_a_folder_is_refused_as_the_system_refuses_it(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
 
 
 def test_regular_files_and_links_to_them_are_read(tmp_path: Path) -> None:

@@ -206,9 +206,11 @@ def test_models_that_cannot_be_packaged(tiny_checkpoint: Path, tmp_path: Path) -
 def test_only_bundles_are_ever_replaced(tiny_export: str, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="pass --force"):
         package_model(tiny_export, bundle)
-    (bundle / "left-over").write_text("of an older bundle")
+    (bundle / "photograph.jpg").write_text("put here by somebody")
+    with pytest.raises(UsageError, match=r"holds photograph\.jpg, which gsp-deploy did not make"):
+        package_model(tiny_export, bundle, PackageOptions(force=True))
+    (bundle / "photograph.jpg").unlink()
     package_model(tiny_export, bundle, PackageOptions(force=True))
-    assert not (bundle / "left-over").exists()
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")

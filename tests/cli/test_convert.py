@@ -116,7 +116,11 @@ def test_a_checkpoint_of_ours_is_not_converted(run_here, tiny_checkpoint, tmp_pa
 def test_an_output_is_replaced_only_when_told(run_here, authors, tmp_path) -> None:
     output = tmp_path / "model.safetensors"
     output.write_bytes(b"mine")
-    assert run_here("convert", authors, *SETTINGS, "-o", output)[0] == 2
-    assert output.read_bytes() == b"mine"
+    code, _, err = run_here("convert", authors, *SETTINGS, "-o", output, "--force")
+    assert (code, "--force" in err, output.read_bytes()) == (2, False, b"mine")
+    output.unlink()
+    assert run_here("convert", authors, *SETTINGS, "-o", output)[0] == 0
+    code, _, err = run_here("convert", authors, *SETTINGS, "-o", output)
+    assert (code, "--force" in err) == (2, True)
     assert run_here("convert", authors, *SETTINGS, "-o", output, "--force")[0] == 0
     assert read_checkpoint(output).metadata is not None
