@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gsp_deploy.metrics import RetrievalMetrics
 from gsp_deploy.parity.gates import Gate, _retrieval_gates
 from gsp_deploy.parity.retrieval import RetrievalAgreement
-from gsp_deploy.parity.tolerances import tolerances_for
+from gsp_deploy.precision import tolerances_for
 
 
 @pytest.mark.parametrize("name", ["max_flips", "min_overlap", "finite"])
@@ -46,7 +48,8 @@ def agreement(before: float, after: float) -> RetrievalAgreement:
     ("before", "after", "passes"), [(0.5, 0.9, True), (0.9, 0.5, False), (0.5, 0.5, True)]
 )
 def test_a_rise_is_no_drop(before: float, after: float, passes: bool) -> None:
-    gates = {g.name: g for g in _retrieval_gates(agreement(before, after), tolerances_for("fp32"))}
+    figures: Any = SimpleNamespace(retrieval=agreement(before, after))
+    gates = {gate.name: gate for gate in _retrieval_gates(figures, tolerances_for("fp32"))}
     for name in ("max_recall_drop", "max_map_drop"):
         assert gates[name].passed is passes
         assert gates[name].value == pytest.approx(max(0.0, before - after))
