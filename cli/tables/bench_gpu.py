@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsp_deploy.base.words import counted
-from gsp_deploy.runtime.timeline import STAGES
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ def _show_stages(found: Found) -> None:
 
 
 def _times(stages: StageTimes) -> list[str]:
+    from gsp_deploy.runtime.timeline import STAGES
+
     return [f"{getattr(stages, name).p50:.4g}" for name in STAGES]
 
 

@@ -1,16 +1,12 @@
-"""Reading files from elsewhere: regular files only, and no memory beyond what a file can fill."""
+"""Reading files from elsewhere: regular files only. Arrays are in `arrays`, which needs numpy."""
 
 from __future__ import annotations
 
 import errno
-import math
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
-from numpy.lib import format as npy
 
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -52,31 +48,3 @@ def read_regular_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> 
     """Return a regular file's text. Raises as `require_regular` does, and `UnicodeDecodeError`."""
     require_regular(path)
     return Path(path).read_text(encoding=encoding)
-
-
-def read_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """Return the array of a `.npy` file whose length is what its header promises.
-
-    The header is held against the file's own length before memory is asked for, and an array of
-    Python objects, which would be unpickled, is refused.
-
-    Raises:
-        ValueError: it is no such file.
-        OSError: it cannot be read, or is no regular file.
-    """
-    with open_regular(path) as stream:
-        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        version = npy.read_magic(stream)
-        if version not in readers:
-            raise ValueError(f"expected a .npy file of format 1.0 or 2.0, got {version}")
-        shape, by_column, kind = readers[version](stream)
-        if kind.hasobject:
-            raise ValueError("expected numbers, got Python objects")
-        promised = math.prod(shape) * kind.itemsize
-        there = os.fstat(stream.fileno()).st_size - stream.tell()
-        if min(shape, default=0) < 0 or promised != there:
-            raise ValueError(
-                f"the header promises {promised:,} bytes of shape {shape}, and {there:,} follow"
-            )
-        flat = np.frombuffer(stream.read(there), kind)
-    return flat.reshape(shape, order="F" if by_column else "C")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from gsp_deploy.artifact.bundle_manifest import Golden
-from gsp_deploy.base.inputs import read_array
+from gsp_deploy.base.arrays import read_array
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.images.files import evenly_spaced, find_images

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
+from gsp_deploy.base.arrays import read_array
 from gsp_deploy.base.inputs import (
     NotRegularError,
     open_regular,
-    read_array,
     read_regular_text,
     require_regular,
 )
