@@ -9,7 +9,7 @@ import typer
 
 from gsp_deploy_cli.options.common import Json
 from gsp_deploy_cli.options.inputs import existing_file
-from gsp_deploy_cli.options.runtime import CudaApi
+from gsp_deploy_cli.options.runtime import CudaApiOption
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def doctor(
         ),
     ] = None,
     gpu: Annotated[int, typer.Option(min=0, help="Number of the CUDA device.")] = 0,
-    cuda_api: CudaApi = "auto",
+    cuda_api: CudaApiOption = "auto",
     json: Json = False,
 ) -> None:
     """Say what is here and what is missing for which command; --selftest tries it.

@@ -101,7 +101,7 @@ def test_a_killed_study_goes_on_and_chooses(run, tiny_checkpoint, folder, tmp_pa
     ("arguments", "code", "said"),
     [
         (("-o", "x.onnx"), 2, "pass --max-latency or --max-drop"),
-        (("-o", "x.engine", "--max-drop", "1"), 2, "expected an output named .onnx"),
+        (("-o", "x.engine", "--max-drop", "1"), 2, "expected an output ending in .onnx"),
         (("--max-drop", "-1"), 2, "the drop allowed must be from 0 to 100 points"),
         (("--steps", "few"), 2, "--steps takes numbers and `certified`, as in 1,8, got 'few'"),
         (("--size", "big"), 2, "--size takes whole numbers"),

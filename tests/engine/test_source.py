@@ -85,7 +85,7 @@ def test_open_sizes_are_asked_of_the_export(checkpoint: Path, monkeypatch) -> No
     ("name", "options", "error", "words"),
     [
         ("none.onnx", {}, ModelFileError, "none.onnx: no such file"),
-        ("model.engine", {}, UsageError, r"expected an \.onnx or a checkpoint .*got \.engine$"),
+        ("model.engine", {}, UsageError, r"expected a model ending in \.onnx, .*got \.engine$"),
         ("model", {}, UsageError, "got no suffix$"),
         ("{onnx}", {"dynamic_size": True}, UsageError, "its sizes are settled; --dynamic-size"),
         ("{onnx}", {"keep": Path("kept.onnx")}, UsageError, "is built as it is, nothing is made"),
