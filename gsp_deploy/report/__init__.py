@@ -1,4 +1,4 @@
-"""One page that shows what was deployed and what was proven: HTML, with a Markdown twin."""
+"""Write a report of what was deployed and proven: one HTML page, and the same in Markdown."""
 
 from gsp_deploy.report.documents import Documents, read_documents
 from gsp_deploy.report.markdown import markdown_page

@@ -1,7 +1,7 @@
-"""What a section of the report holds: tables, charts, pictures, before they are HTML or Markdown.
+"""The parts of a report section: tables, charts and pictures, before they become HTML or Markdown.
 
-Everything that a chart or a picture shows stands in a table of the same section too, folded away on
-the page, so that the Markdown twin, which has the tables only, says the same.
+Everything that a chart or a picture shows is also in a table of the same section. The HTML page
+folds that table away. The Markdown report has tables only, so it still says the same.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from gsp_deploy.report.panels import Panel
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the columns' names and rows of words.
+    """A table: column names, and rows of text.
 
     Attributes:
-        caption: what it shows; empty where the section's title says it.
-        columns: their names; the first names its rows.
-        rows: words, as many in each as there are columns.
-        bad: indices of rows to mark.
-        folded: it stands behind a line that opens it, on the page.
-        note: what stands below it.
+        caption: what it shows; empty if the section's title already says it.
+        columns: column names; the first column names the rows.
+        rows: text, one cell per column.
+        bad: indices of rows to mark as failed.
+        folded: on the HTML page, show only the caption until the reader opens the table.
+        note: text below the table.
     """
 
     caption: str
@@ -43,7 +43,7 @@ class Table:
 
     @property
     def numeric(self) -> frozenset[int]:
-        """The columns that hold figures, which are set to the right."""
+        """Indices of the columns that contain only figures; they are aligned right."""
         return frozenset(
             index
             for index in range(1, len(self.columns))
@@ -53,7 +53,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a legend: what a mark or a colour stands for."""
+    """One entry of a legend: a name, and its mark or colour."""
 
     name: str
     swatch: Markup
@@ -82,7 +82,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Maps:
-    """Images with what the pooling keeps of them."""
+    """Images with maps of what the pooling keeps."""
 
     panels: tuple[Panel, ...]
 
@@ -91,7 +91,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Hits:
-    """Searches as pictures: in each, the query first and then what it found."""
+    """Searches as pictures: each starts with the query, followed by what the search found."""
 
     searches: tuple[tuple[Tile, ...], ...]
 
@@ -103,7 +103,7 @@ Block = Table | Chart | Neighbours | Maps | Hits
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its title, what it says and what a good value is, and what stands in it."""
+    """One section: a title, a text that explains the values and which are good, and the blocks."""
 
     title: str
     text: str
@@ -111,16 +111,16 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """The section's address on the page."""
+        """The section's anchor on the page, from its title."""
         return re.sub(r"\W+", "-", self.title.lower())
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """Its tables alone."""
+        """Only the tables."""
         return tuple(block for block in self.blocks if isinstance(block, Table))
 
     def runs(self) -> list[tuple[str, list[Block]]]:
-        """Return the blocks with neighbours of one kind together, what is folded at the end."""
+        """Return the blocks grouped into runs of one kind, with folded tables last."""
         blocks = sorted(self.blocks, key=_is_folded)
         return [(kind, list(run)) for kind, run in groupby(blocks, key=lambda block: block.kind)]
 
@@ -130,5 +130,9 @@ def _is_folded(block: Block) -> bool:
 
 
 def rows_from(*columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Return the rows of a table that is given by its columns."""
+    """Return the rows of a table from its columns.
+
+    >>> rows_from(["a", "b"], ["1", "2"])
+    (('a', '1'), ('b', '2'))
+    """
     return tuple(zip(*columns, strict=True))

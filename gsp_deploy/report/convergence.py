@@ -1,4 +1,4 @@
-"""How the solvers converge on a model's own images, and where its certificate stands."""
+"""Measure how fast each solver converges on the images of a report."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Curve = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Convergence:
-    """Worst weight error over images, relative to each image's spread of weights, by steps.
+    """Worst weight error over images by number of steps, relative to each image's weight spread.
 
-    All curves are computed in float64 from the same log-masses, `certified` with as many points as
-    the widest image needs at the default tolerance.
+    All curves are computed in float64 from the same log-masses. `certified` uses as many points as
+    the image with the widest range of log-masses needs at the default tolerance.
     """
 
     certified: Curve
@@ -34,7 +34,10 @@ class Convergence:
 
 
 def measure_convergence(maps: PoolingMaps) -> Convergence | None:
-    """Solve for the images' weights with ever more steps; None where there is nothing to solve."""
+    """Solve for the images' weights with more and more steps.
+
+    Return None if there is nothing to solve: no scores, no transport ratio, or a ratio of 1.
+    """
     ratio = maps.transport_ratio
     if maps.scores is None or ratio is None or ratio == 1:
         return None

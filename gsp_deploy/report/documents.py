@@ -1,4 +1,4 @@
-"""The JSON documents and manifests that a report is made of: found, told apart, and read."""
+"""Find and read the JSON documents and manifests for a report."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NamedArtifact(Artifact[ExportManifest | EngineManifest]):
-    """A model whose manifest was found, and what the report calls it."""
+    """A model with its manifest, and its name in the report."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Documents:
-    """What was found: artifacts and checks as the benchmarks list them, the others as they came.
+    """Everything that was found.
+
+    Artifacts and checks are in the order of the benchmarks, the others in the order of reading.
 
     Attributes:
-        artifacts: of the manifests.
-        checks: parity of one artifact each.
-        benchmarks: latency of several models each.
-        evaluations: retrieval metrics of one or several models each.
-        searches: queries of galleries, each with what it found.
+        artifacts: one entry per manifest.
+        checks: each the parity of one artifact.
+        benchmarks: each the latency of one or more models.
+        evaluations: each the retrieval metrics of one or more models.
+        searches: each a query of a gallery and its hits.
     """
 
     artifacts: tuple[NamedArtifact, ...] = ()
@@ -49,7 +51,7 @@ class Documents:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every artifact that something tells of, in the order of all tables and charts."""
+        """The name of every artifact in the documents, in the order of all tables and charts."""
         measured = [model.name for report in self.benchmarks for model in report.models]
         checked = [check.name for check in self.checks]
         evaluated = [name for found in self.evaluations for name in found.models if name != JOINED]
@@ -57,7 +59,7 @@ class Documents:
         return tuple(dict.fromkeys([*measured, *deployed, *checked, *evaluated]))
 
     def checks_of(self, name: str) -> tuple[Check, ...]:
-        """Return the checks of one artifact, which may have been held against several others."""
+        """Return the checks of one artifact; there may be several, with different references."""
         return tuple(check for check in self.checks if check.name == name)
 
 
@@ -71,13 +73,14 @@ class _Found:
 
 
 def read_documents(paths: Iterable[Path]) -> Documents:
-    """Read JSON files, and all those of ours that lie in folders.
+    """Read JSON files, and every document of gsp-deploy in folders.
 
-    A file that is named must be a document that a report shows; in a folder others are passed
-    over, damaged ones of ours are not.
+    If you name a file, it must be a document that a report shows. In a folder, other JSON files are
+    skipped, but a damaged document of gsp-deploy is an error.
 
     Raises:
-        DataError: a path does not exist, a file is damaged or of no use, or nothing was found.
+        DataError: a path does not exist, a file is damaged or not for a report, or nothing was
+            found.
     """
     found = _Found()
     for path in paths:
@@ -88,19 +91,19 @@ def read_documents(paths: Iterable[Path]) -> Documents:
             raise DataError(f"{path}: no such file or folder")
         elif not _add(path, found):
             raise DataError(
-                f"{path}: expected a manifest, or what `check`, `evaluate`, `bench` or `search` "
-                "print with --json"
+                f"{path}: expected a manifest, or the output of `check`, `evaluate`, `bench` or "
+                "`search` with --json"
             )
     if not any(vars(found).values()):
         raise DataError(
-            "nothing to report: no manifest, and no document of `check`, `bench`, `evaluate` or "
-            "`search`"
+            "nothing to report: expected a manifest, or the --json output of `check`, `bench`, "
+            "`evaluate` or `search`"
         )
     return _ordered(_named(found))
 
 
 def _named(found: _Found) -> Documents:
-    """Call artifacts by the ends of their paths that tell them apart within their kind."""
+    """Name each artifact by the shortest end of its path that is unique within its kind."""
     artifacts = shortest_names([str(artifact.path) for artifact in found.artifacts])
     checks = shortest_names([check.path for check in found.checks])
     return Documents(
@@ -126,7 +129,7 @@ def _ordered(documents: Documents) -> Documents:
 
 
 def _add(path: Path, found: _Found) -> bool:
-    """Read one file into `found`; return whether it is a document that a report shows."""
+    """Read one file into `found`; return False if it is not a document for a report."""
     model = path.with_suffix("")
     kind = kind_of(model)
     if kind is not None and kind.document is not None:

@@ -1,4 +1,4 @@
-"""How the report writes figures and outcomes, and how it tells figures from words."""
+"""Format figures and outcomes for the report, and recognise cells that contain figures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ _FIGURE = re.compile(rf"([≤≥] )?({_NUMBER}|inf)%?( (of|to) {_NUMBER})?|{DASH
 
 
 def aligned(values: Sequence[float | None], digits: int = 3) -> list[str]:
-    """Write a column of figures with as many decimals as the smallest needs for its digits.
+    """Write a column of figures with equal decimals: enough to give the smallest `digits` digits.
 
-    None, which is a figure that is not there, becomes a dash.
+    None, a missing figure, becomes a dash.
+
+    >>> aligned([1.5, 12.25, None])
+    ['1.50', '12.25', '–']
     """
     smallest = min((abs(value) for value in values if value), default=1.0)
     decimals = min(max(0, digits - 1 - math.floor(math.log10(smallest))), _MOST_DECIMALS)
@@ -24,20 +27,24 @@ def aligned(values: Sequence[float | None], digits: int = 3) -> list[str]:
 
 
 def scientific(value: float | None) -> str:
-    """Write an error with two digits; a dash where there is none."""
+    """Write an error with two digits; a dash for None."""
     return DASH if value is None else f"{value:.1e}"
 
 
 def points(share: float | None) -> str:
-    """Write a change of a share in points of 100, with its sign."""
+    """Write a change of a share in points of 100, with its sign; a dash for None."""
     return DASH if share is None else f"{100 * share:+.2f}"
 
 
 def per_cent(share: float | None) -> str:
-    """Write a share in per cent."""
+    """Write a share in per cent; a dash for None."""
     return DASH if share is None else f"{100 * share:.2f}"
 
 
 def is_figure(cell: str) -> bool:
-    """Whether a cell of a table holds a figure, or the dash in its place."""
+    """Whether a table cell contains a figure, or the dash for a missing one.
+
+    >>> is_figure("1.3e-07"), is_figure("fp16")
+    (True, False)
+    """
     return _FIGURE.fullmatch(cell) is not None

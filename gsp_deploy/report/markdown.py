@@ -1,4 +1,4 @@
-"""The report's Markdown twin, for a pull request or a CI log: every section with its tables."""
+"""Write the report as Markdown, for a pull request or a CI log: every section with its tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gsp_deploy.report.sections import all_sections
 
 
 def markdown_page(title: str, documents: Documents, pictures: Pictures | None = None) -> str:
-    """Return the report as GitHub-flavoured Markdown; tables stand for charts and pictures."""
+    """Return the report as GitHub Markdown, with tables instead of charts and pictures."""
     parts = [f"# {_escaped(title)}", f"<!-- {MARK} -->"]
-    if told := verdict(documents):
-        parts.append(f"**{_escaped(told)}**")
+    if outcome := verdict(documents):
+        parts.append(f"**{_escaped(outcome)}**")
     for section in all_sections(documents, pictures):
         parts += _section(section)
     return "\n\n".join(parts) + "\n"

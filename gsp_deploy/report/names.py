@@ -1,4 +1,4 @@
-"""What artifacts are called on a page: the file's name, and as much of its folder as is needed."""
+"""Short names for artifacts: the file name, and as much of the folder as makes it unique."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from gsp_deploy.parity.document import Check
 
 
 def shortest_names(paths: Sequence[str]) -> list[str]:
-    """Return the shortest end of each path that no other path has; equal paths have equal names."""
+    """Return the shortest end of each path that no other path has; equal paths have equal names.
+
+    >>> shortest_names(["a/model.onnx", "b/model.onnx", "b/other.onnx"])
+    ['a/model.onnx', 'b/model.onnx', 'other.onnx']
+    """
     parts = {path: PurePath(path).parts for path in paths}
 
     def name(path: str) -> str:
@@ -24,7 +28,7 @@ def shortest_names(paths: Sequence[str]) -> list[str]:
 
 
 def labels_of(checks: Sequence[Check]) -> list[str]:
-    """Return the checks' names, with the reference where one artifact was checked twice."""
+    """Return the checks' names, with the reference if one artifact was checked more than once."""
     names = [check.name for check in checks]
     return [
         check.name if names.count(check.name) == 1 else f"{check.name}, against {check.reference}"

@@ -1,4 +1,4 @@
-"""Images with their nearest others, by one model and by another."""
+"""Compare the nearest neighbours of images under two models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ THUMBNAIL = 72  # pixels
 class Tile:
     """One image of a strip: its data URI, its file's name, and whether its class is the query's.
 
-    `same_class` is None where the images have no classes.
+    `same_class` is None if the images have no classes.
     """
 
     uri: str
@@ -50,7 +50,7 @@ class Strip:
 def compare_neighbours(
     before: np.ndarray, after: np.ndarray, batch: ImageBatch
 ) -> tuple[tuple[Strip, ...], int]:
-    """Return some images with their neighbours, what changed first, and how many changed.
+    """Return some images with their neighbours, changed ones first, and how many changed in all.
 
     Args:
         before, after: embeddings `(n, D)` of the batch by the reference and by the candidate.
@@ -64,19 +64,19 @@ def compare_neighbours(
 
 
 def _nearest(embeddings: np.ndarray) -> np.ndarray:
-    """Return the nearest other images of each, `(n, k)`, by cosine."""
+    """Return each image's nearest other images by cosine, indices `(n, k)`."""
     count = min(NEIGHBOURS, len(embeddings) - 1)
     return neighbours(unit_rows(embeddings), k=count)[1]
 
 
 def _chosen(differs: np.ndarray) -> list[int]:
-    """Choose what changed, then what did not."""
+    """Choose up to `STRIPS` images: changed ones first, then evenly spaced unchanged ones."""
     changed, same = np.flatnonzero(differs)[:STRIPS], np.flatnonzero(~differs)
     return [*changed.tolist(), *evenly_spaced(same.tolist(), STRIPS - len(changed))]
 
 
 class _Tiles:
-    """Makes tiles of a batch's images."""
+    """Makes tiles from a batch's images."""
 
     def __init__(self, batch: ImageBatch) -> None:
         self._batch = batch

@@ -1,4 +1,4 @@
-"""The HTML page: one file without references to anything outside, light or dark by itself."""
+"""Write the report as one HTML file: it loads nothing from elsewhere, and has a dark mode."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def html_page(title: str, documents: Documents, pictures: Pictures | None = None
 
 
 def verdict(documents: Documents) -> str | None:
-    """Say in a line whether every gate held, and of what; None where nothing was checked."""
+    """Return one line that says whether every parity gate passed; None if nothing was checked."""
     checks = documents.checks
     if not checks:
         return None

@@ -1,4 +1,4 @@
-"""What the pooling keeps of an image: maps, and the same in figures."""
+"""Show what the pooling keeps of an image: maps, and the same as figures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Panel:
     """What the pooling keeps of one image.
 
     Attributes:
-        name: of the image.
+        name: the image's file name, with its folder.
         pictures: captions and data URIs.
-        least, greatest: of its mixing weights, which have mean 1.
-        half_in: the smallest share of its locations that holds half of what is kept.
-        prototypes: share of the kept mass by prototype, the heaviest first; empty if unknown.
+        least, greatest: the smallest and largest mixing weight; their mean is 1.
+        half_in: the smallest share of locations that contains half of the kept mass.
+        prototypes: share of the kept mass by prototype, largest first; empty if unknown.
     """
 
     name: str
@@ -57,7 +57,7 @@ def _panel(maps: PoolingMaps, index: int, file: Path) -> Panel:
 
 
 def _half_in(weights: np.ndarray) -> float:
-    """Return the smallest share of locations whose weights sum to half of all."""
+    """Return the smallest share of locations with half of the total weight."""
     sums = np.cumsum(np.sort(weights, axis=None)[::-1])
     return float(np.searchsorted(sums, sums[-1] / 2) + 1) / weights.size
 

@@ -1,4 +1,4 @@
-"""What a report shows of images: neighbours before and after, and what the pooling keeps."""
+"""Make the pictures of a report: neighbours before and after, and what the pooling keeps."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from gsp_deploy.runtime import EmbeddingSession
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images of a report.
+    """The pictures of a report.
 
     Attributes:
         reference, candidate: file names of the two models.
-        strips: those whose neighbours changed first.
-        changed: how many of `queries` images have another order of their nearest images.
+        strips: images with their neighbours; those with changed neighbours come first.
+        changed: how many images have a different order of neighbours.
+        queries: how many images were compared.
         panels: weight maps.
-        convergence: of the solvers on these images; None if the candidate does not tell.
-        certificate: of the candidate's solver; None without one.
+        convergence: of the solvers on these images; None if the candidate gives no scores.
+        certificate: of the candidate's solver; None if there is none.
         notes: what could not be shown, and why.
     """
 
@@ -46,10 +47,10 @@ def take_pictures(
 
     Args:
         reference, candidate: open models that take the same images.
-        batch: at least two images of their size, uint8.
+        batch: at least two uint8 images of the models' input size.
 
     Raises:
-        UsageError: there are fewer than two images, or the models take different ones.
+        UsageError: there are fewer than two images, or a model does not take their size.
     """
     if len(batch) < 2:
         raise UsageError(f"a report's pictures need at least 2 images, got {len(batch)}")

@@ -1,1 +1,1 @@
-"""The report's charts: inline SVG that takes its colours from the page, light or dark."""
+"""The report's charts: inline SVG with the page's colours, light or dark."""

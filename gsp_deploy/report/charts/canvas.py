@@ -1,7 +1,7 @@
-"""From a Matplotlib figure to SVG that belongs on the page.
+"""Convert a Matplotlib figure to SVG that fits the page.
 
-Charts are drawn as wide as a phone's column and scaled with their card, so that their letters are
-as large as the page's. Colours are stand-ins that become the page's CSS variables.
+Charts are drawn as wide as a phone's column and scale with their card, so their text is as large as
+the page's. They are drawn in placeholder colours, which become the page's CSS variables.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STYLE: Any = {
 
 
 def new_axes(height: float, left: float, bottom: float) -> tuple[Figure, Axes]:
-    """Return a figure of so many inches in height whose axes leave so many on two sides."""
+    """Return a figure and its axes; height and the margins left and below are in inches."""
     figure = Figure(figsize=(WIDTH, height))
     right, top = 0.14, 0.1
     box = (left / WIDTH, bottom / height, (WIDTH - left - right) / WIDTH)
@@ -56,15 +56,15 @@ def new_axes(height: float, left: float, bottom: float) -> tuple[Figure, Axes]:
 
 
 def tip(artist: Artist, text: str) -> None:
-    """Show `text` when a reader's pointer rests on the artist."""
+    """Show `text` when the pointer is over the artist."""
     artist.set_gid(_TIP + text)
 
 
 @mpl.rc_context(STYLE)
 def svg(figure: Figure, label: str) -> Markup:
-    """Return the figure as an SVG element with a label for those who cannot see it.
+    """Return the figure as an SVG element with a label for screen readers.
 
-    Its ids are its own on the page.
+    Its ids are unique on the page, even with several charts.
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
@@ -83,7 +83,7 @@ def svg(figure: Figure, label: str) -> Markup:
 
 
 def _with_own_ids(text: str, number: int) -> str:
-    """Prefix the ids that something refers to, and drop the others."""
+    """Prefix the ids that are referred to, and remove the others."""
     used = set(re.findall(r'(?:"#|url\(#)([^")]+)', text))
 
     def renamed(match: re.Match[str]) -> str:

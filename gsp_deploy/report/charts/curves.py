@@ -1,4 +1,4 @@
-"""Charts with a line a thing over a scale of steps, batch sizes or ranks."""
+"""Line charts over steps, batch sizes or ranks, with one line per series."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gsp_deploy.report.charts.palette import Mark, colour
 
 _HEIGHT, _LEFT, _BOTTOM = 3.0, 0.62, 0.44  # inches
 _ON_LINE, _ALONE = 5.0, 9.0
-# A log axis has no zero; in float64 nothing that is not zero lies below.
+# A log axis has no zero, so zeros are drawn here, below any error that float64 resolves.
 _FLOOR = 1e-16
 
 
 @dataclass(frozen=True)
 class Line:
-    """A named line: its mark, and at least one point `(x, y)`; one alone is drawn large."""
+    """A named line: its mark, and at least one point `(x, y)`; a single point is drawn large."""
 
     name: str
     mark: Mark
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis: its unit, linear or logarithmic, its ticks and its start, None for any."""
+    """An axis: its unit, linear or logarithmic, its ticks and its start; None chooses freely."""
 
     unit: str
     kind: Literal["linear", "log"] = "linear"
@@ -41,7 +41,7 @@ class Scale:
 
 @mpl.rc_context(STYLE)
 def curves(lines: Sequence[Line], x: Scale, y: Scale, label: str) -> Markup:
-    """Draw lines over a common scale, each point with its own tip."""
+    """Draw lines on common axes, each point with its own tip."""
     figure, axes = new_axes(_HEIGHT, _LEFT, _BOTTOM)
     _set_scales(axes, x, y)
     for line in lines:
@@ -52,16 +52,16 @@ def curves(lines: Sequence[Line], x: Scale, y: Scale, label: str) -> Markup:
 
 
 def _draw(axes: Axes, line: Line, floor: float) -> None:
-    """Draw a line and its points; what lies below the floor is drawn on it."""
+    """Draw a line and its points; points below the floor are drawn on it."""
     drawn = [(x, max(y, floor)) for x, y in line.points]
     size, above = (_ON_LINE, 3) if len(drawn) > 1 else (_ALONE, 5)
     axes.plot(*zip(*drawn, strict=True), color=line.mark.colour, linewidth=1.4)
-    for (x, y), (_, told) in zip(drawn, line.points, strict=True):
+    for (x, y), (_, value) in zip(drawn, line.points, strict=True):
         (point,) = axes.plot(
             [x], [y], line.mark.shape, color=line.mark.colour, ms=size, mec=colour("card"),
             mew=0.8, zorder=above,
         )  # fmt: skip
-        tip(point, f"{line.name}: {told:,.4g} at {x:,g}")
+        tip(point, f"{line.name}: {value:,.4g} at {x:,g}")
 
 
 def _set_scales(axes: Axes, x: Scale, y: Scale) -> None:

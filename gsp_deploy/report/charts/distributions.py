@@ -1,4 +1,4 @@
-"""Errors by image, a row an artifact: how many images lie in each decade, and what is too much."""
+"""Histograms of errors by image, one row per artifact: images in each decade, and the limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsp_deploy.report.charts.canvas import STYLE, svg, tip
 from gsp_deploy.report.charts.palette import Mark, colour
 from gsp_deploy.report.charts.rows import FOOT, Row, forbid, row_axes
 
-_HEIGHT = 0.44  # of the fullest bar, in rows
+_HEIGHT = 0.44  # of the highest bar, in rows
 _MOST_TICKS = 6
 
 
@@ -30,7 +30,7 @@ class Spread:
 
 @mpl.rc_context(STYLE)
 def distributions(rows: Sequence[tuple[Row, Spread]], label: str, unit: str) -> Markup:
-    """Draw a histogram by decade, the worst image, and what fails the gate."""
+    """Draw a histogram by decade, the worst image, and the region that fails the gate."""
     figure, axes = row_axes([row for row, _ in rows], unit)
     low, high = _decades([spread for _, spread in rows])
     _set_decades(axes, low, high)
@@ -43,7 +43,7 @@ def distributions(rows: Sequence[tuple[Row, Spread]], label: str, unit: str) -> 
 
 
 def _decades(spreads: Sequence[Spread]) -> tuple[float, float]:
-    """Return whole decades that hold every histogram and every limit, and a decade beyond."""
+    """Return whole decades that contain every histogram and every limit, and one decade more."""
     lows, highs = [], [1e-8]
     for spread in spreads:
         bounds = _bounds(spread.errors)
@@ -86,5 +86,5 @@ def _worst(axes: Axes, index: int, worst: float, low: float) -> None:
 
 
 def _bounds(errors: Errors) -> list[float]:
-    """Return where each bar begins and ends; the outer ones are a decade wide."""
+    """Return where each bar begins and ends; the first and the last are a decade wide."""
     return [errors.edges[0] / 10, *errors.edges, errors.edges[-1] * 10]

@@ -1,4 +1,4 @@
-"""A value with what lies about it, a row an artifact: percentiles of times, quartiles of ratios."""
+"""Values with their spread, one row per artifact: percentiles of times, quartiles of ratios."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _THICK = 6  # points
 
 @dataclass(frozen=True)
 class Span:
-    """A ratio or a change: its middle and quartiles, and below what value a gate fails."""
+    """A ratio or a change: its median and quartiles, and the value below which a gate fails."""
 
     low: float
     middle: float
@@ -54,14 +54,14 @@ def spans(
     unit: str,
     narrowest: tuple[float, float],
 ) -> Markup:
-    """Draw middles with their quartiles against a neutral value.
+    """Draw medians with their quartiles against a neutral value.
 
     Args:
         rows: what to draw.
         neutral: value of the upright line.
-        label: for those who cannot see the chart.
+        label: for screen readers.
         unit: of the axis.
-        narrowest: the axis holds this at least, so that noise does not look like an effect.
+        narrowest: the axis covers at least this range, so that noise does not look like an effect.
     """
     figure, axes = row_axes([row for row, _ in rows], unit)
     for index, (row, span) in enumerate(rows):

@@ -1,7 +1,7 @@
-"""Colours and marks: an artifact has the same in every chart and table of a page.
+"""Colours and marks of artifacts, the same in every chart and table of a page.
 
-Colours are CSS variables of `page.css`, one set for light paper and one for dark. Those of
-artifacts remain apart for colour-blind eyes, and neighbours differ in shape as well.
+Colours are CSS variables of `page.css`, one set for light mode and one for dark. Colour-blind
+readers can distinguish the artifacts' colours, and consecutive artifacts also differ in shape.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SHAPES = "osD^vP*X"
 
 
 def colour(variable: str) -> str:
-    """Return the stand-in by which Matplotlib draws in a variable of the page."""
+    """Return the placeholder colour that Matplotlib draws with for a variable of the page."""
     return f"{_STAND_IN}{_VARIABLES.index(variable):02x}"
 
 
 def with_variables(text: str) -> str:
-    """Replace stand-ins by the page's variables."""
+    """Replace the placeholder colours by the page's variables."""
     return re.sub(
         rf"{_STAND_IN}([0-9a-f]{{2}})\b",
         lambda match: f"var(--{_VARIABLES[int(match[1], 16)]})",
@@ -44,12 +44,12 @@ class Mark:
 
     @property
     def colour(self) -> str:
-        """The stand-in for Matplotlib."""
+        """The placeholder colour for Matplotlib."""
         return colour(self.variable)
 
     @property
     def swatch(self) -> Markup:
-        """The mark as a picture of a letter's height."""
+        """The mark as an inline SVG, as high as a letter."""
         style = MarkerStyle(self.shape)
         path = style.get_path().transformed(style.get_transform())
         corners = np.asarray(path.to_polygons()[0])
@@ -65,7 +65,10 @@ PLAIN = Mark("soft", "o")
 
 
 def marks_of(names: Sequence[str]) -> dict[str, Mark]:
-    """Give each name a mark; 56 differ in colour or shape, and any seven in a row in both."""
+    """Give each name a mark.
+
+    The first 56 differ in colour or shape, and any seven consecutive ones differ in both.
+    """
     return {
         name: Mark(ARTIFACTS[index % len(ARTIFACTS)], _SHAPES[index % len(_SHAPES)])
         for index, name in enumerate(names)
@@ -73,10 +76,10 @@ def marks_of(names: Sequence[str]) -> dict[str, Mark]:
 
 
 def shade(index: int) -> str:
-    """Return the variable of the n-th part of a whole."""
+    """Return the variable for the n-th part of a stacked bar."""
     return SHADES[index % len(SHADES)]
 
 
 def square(variable: str) -> Markup:
-    """Return a square of one colour, for the legend of parts."""
+    """Return a square of one colour, for the legend of a stacked bar."""
     return Mark(variable, "s").swatch

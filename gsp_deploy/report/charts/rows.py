@@ -1,4 +1,4 @@
-"""Axes with a row an artifact: its name and its figure, and below them room for its marks."""
+"""Axes with one row per artifact: its name and its figure, and room for marks below them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gsp_deploy.report.charts.palette import Mark, colour
 _ROW, _AXIS = 0.52, 0.46  # inches
 _LONGEST = 44
 _MARK = 8
-# Where in its row, from -0.5 at the top to 0.5, the name stands, marks are centred, and bars end.
+# Heights in a row, from -0.5 at its top to 0.5: the name, the centre of marks, the foot of bars.
 NAME, MIDDLE, FOOT = -0.25, 0.2, 0.42
 
 
 @dataclass(frozen=True)
 class Row:
-    """The artifact of a row: its name, its mark, and the figure that stands at the row's right."""
+    """The artifact of a row: its name, its mark, and the figure at the row's right."""
 
     name: str
     mark: Mark
@@ -28,7 +28,7 @@ class Row:
 
 
 def row_axes(rows: Sequence[Row], unit: str) -> tuple[Figure, Axes]:
-    """Return axes with a row for each, the first on top, their names and figures written."""
+    """Return axes with a row for each artifact, the first on top, with its name and figure."""
     figure, axes = new_axes(0.1 + _ROW * len(rows) + _AXIS, 0.16, _AXIS)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks([])
@@ -41,16 +41,16 @@ def row_axes(rows: Sequence[Row], unit: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def draw_mark(axes: Axes, index: int, row: Row, x: float, told: str) -> None:
-    """Draw a row's mark at a value, which a reader's pointer is told."""
+def draw_mark(axes: Axes, index: int, row: Row, x: float, text: str) -> None:
+    """Draw a row's mark at `x`, with `text` as its tip."""
     (point,) = axes.plot(
         [x], [index + MIDDLE], row.mark.shape, color=row.mark.colour, markersize=_MARK
     )
-    tip(point, f"{row.name}: {told}")
+    tip(point, f"{row.name}: {text}")
 
 
 def forbid(axes: Axes, index: int, limit: float, end: float) -> None:
-    """Shade what lies beyond a row's limit, where its gate fails."""
+    """Shade a row from `limit` to `end`, the region that fails its gate."""
     top, foot = index - 0.02, index + FOOT
     area = axes.fill_between([limit, end], foot, top, color=colour("bad"), alpha=0.16, lw=0)
     (line,) = axes.plot([limit, limit], [top, foot], color=colour("bad"), linewidth=1.5)
@@ -59,7 +59,7 @@ def forbid(axes: Axes, index: int, limit: float, end: float) -> None:
 
 
 def shortened(name: str, longest: int = _LONGEST) -> str:
-    """Return the end of a long name, where the names of a model's forms differ."""
+    """Return the end of a long name, because the names of a model's variants differ there."""
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 

@@ -1,4 +1,4 @@
-"""The sections of a report: each makes its text, tables and charts from what was read."""
+"""The sections of a report: each builds its text, tables and charts from the documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gsp_deploy.report.sections.sustained import sustained
 
 
 def all_sections(documents: Documents, pictures: Pictures | None) -> list[Section]:
-    """Return the sections that there is something for, in the page's order."""
+    """Return the sections that have content, in the page's order."""
     found = (
         glance(documents),
         deployed(documents),

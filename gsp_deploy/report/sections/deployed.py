@@ -1,4 +1,4 @@
-"""What was deployed: form, precision, tensors, and which file exactly."""
+"""The section on what was deployed: form, precision, tensors, and the hash of each file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIGITS = 12
 
 
 def deployed(documents: Documents) -> Section | None:
-    """Describe the artifacts that have manifests; None without any."""
+    """Describe the artifacts with manifests; None if there are none."""
     if not documents.artifacts:
         return None
     columns = ("artifact", "form", "precision", "input", "outputs", "SHA-256")
@@ -46,7 +46,7 @@ def _sizes(inputs: Sequence[TensorSpec]) -> str:
 
 
 def _models(artifacts: Sequence[NamedArtifact]) -> str:
-    """Name the models that the artifacts are of, and how they pool."""
+    """Describe the artifacts' models and their pooling."""
     found = dict.fromkeys(_model(artifact) for artifact in artifacts if artifact.export)
     return "; ".join(found) + "." if found else ""
 

@@ -1,4 +1,4 @@
-"""Engines on a GPU: an inference in stages, and layers by time and by type."""
+"""The sections on GPU engines: stages of one inference, and layers by time and by type."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from gsp_deploy.report.documents import Documents, NamedArtifact
 from gsp_deploy.report.figures import DASH, aligned
 from gsp_deploy.runtime.timeline import STAGES
 
-# Parts of an engine that are shown one by one; the others are summed.
+# How many parts of an engine are shown one by one; the rest are added up.
 MOST_PARTS = 12
 _HEAD = Mark("s2", "o")
 _STAGE_TITLES = ("to GPU", "compute", "from GPU", "enqueue", "end to end")
 _STAGES_TEXT = (
-    "One inference from page-locked host memory and back, by CUDA events; enqueue is what the host "
-    "does to start it, and lies beside the others in time. Good: compute is most of end to end, "
-    "and with CUDA graphs enqueue is short."
+    "One inference from page-locked host memory and back, timed by CUDA events. Enqueue is the "
+    "host's work to start it, and overlaps with the other stages. Good: compute is most of end to "
+    "end, and with CUDA graphs enqueue is short."
 )
 _LAYERS_TEXT = (
-    "Where an engine's compute goes, by TensorRT's profiler, told as parts of the PyTorch model "
-    "and steps of the solver. Good: the pooling head, in colour, is a few per cent."
+    "How long each part of the engine takes, by TensorRT's profiler: modules of the PyTorch model "
+    "and steps of the solver. Good: the pooling head, in colour, takes a few per cent."
 )
 
 
 class EngineResult(NamedTuple):
-    """What was measured of one engine at one batch size."""
+    """The measurements of one engine at one batch size."""
 
     name: str
     batch: int
@@ -41,12 +41,12 @@ class EngineResult(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Its name and batch size in words."""
+        """The engine's name and batch size, as text."""
         return f"{self.name}, batch {self.batch}"
 
 
 def stages(documents: Documents) -> Section | None:
-    """Show engines' inferences in stages; None where none was measured."""
+    """Show the stages of engines' inferences; None if no engine was measured."""
     found = engine_results(documents)
     if not found:
         return None
@@ -59,7 +59,7 @@ def stages(documents: Documents) -> Section | None:
 
 
 def layers(documents: Documents) -> Section | None:
-    """Show engines' layers by part and time, and by type; None without engines."""
+    """Show engines' layers by part and time, and by type; None if there are no engines."""
     blocks: list[Block] = []
     for measured in engine_results(documents):
         if measured.gpu.layers is not None:
@@ -70,7 +70,7 @@ def layers(documents: Documents) -> Section | None:
 
 
 def engine_results(documents: Documents) -> list[EngineResult]:
-    """Return everything that was measured of engines on a GPU."""
+    """Return all measurements of engines on a GPU."""
     return [
         EngineResult(model.name, result.batch, result.gpu)
         for report in documents.benchmarks
@@ -108,7 +108,7 @@ def _stages_chart(found: Sequence[EngineResult], marks: dict[str, Mark]) -> Char
     ]
     title = "One inference in stages"
     legend = tuple(Key(name, square(shade(index))) for index, name in enumerate(shown.values()))
-    caption = "p50 of each stage, with CUDA graphs where there are any."
+    caption = "p50 of each stage, with CUDA graphs if the engine uses them."
     return Chart(title, caption, stacked(rows, title, "ms"), legend)
 
 
@@ -133,7 +133,7 @@ def _costs_table(found: Sequence[EngineResult]) -> Table | None:
 
 
 def _by_part(label: str, profile: LayerProfile) -> list[Block]:
-    """Return a chart of the parts that take longest, and a table of the same."""
+    """Return a chart of the parts that take longest, and the same as a table."""
     parts, total = list(profile.parts().items()), profile.total
     shown, rest = parts[:MOST_PARTS], parts[MOST_PARTS:]
     if rest:
@@ -155,7 +155,7 @@ def _by_part(label: str, profile: LayerProfile) -> list[Block]:
 
 
 def _by_type(engines: Sequence[NamedArtifact], marks: dict[str, Mark]) -> list[Block]:
-    """Return how many layers give which element type, as a chart and a table."""
+    """Return how many layers output each element type, as a chart and a table."""
     found = [(a.name, a.engine.precision) for a in engines if a.engine is not None]
     types = sorted({dtype for _, precision in found for dtype in precision.layers})
     rows = [
@@ -167,7 +167,7 @@ def _by_type(engines: Sequence[NamedArtifact], marks: dict[str, Mark]) -> list[B
     ]
     title = "Layers by the element type of their result"
     legend = tuple(Key(dtype, square(shade(index))) for index, dtype in enumerate(types))
-    caption = "As parsed, or as built where the engine could be inspected."
+    caption = "As built if the engine could be inspected, else as parsed."
     table = Table(
         f"{title}, in figures",
         ("engine", "asked for", "seen in the", *types),

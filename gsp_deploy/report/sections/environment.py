@@ -1,4 +1,4 @@
-"""On what it was measured, checked and made."""
+"""The section on the machine and the versions behind the measurements, checks and artifacts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gsp_deploy.report.content import Block, Section, Table
 from gsp_deploy.report.documents import Documents, NamedArtifact
 from gsp_deploy.report.figures import DASH
 
-_TEXT = "What the figures above hold for; on another machine they are others."
+_TEXT = "The figures above hold for this machine and these versions. Another machine gives others."
 
 
 def environment(documents: Documents) -> Section | None:
-    """Describe the machine, versions and conditions; None where nothing tells them."""
+    """Describe the machine, versions and conditions; None if no document contains them."""
     blocks: list[Block] = [_conditions(report) for report in documents.benchmarks]
     if checked := _checked(documents):
         blocks.append(checked)
@@ -41,7 +41,7 @@ def _conditions(report: BenchmarkReport) -> Table:
 
 
 def _checked(documents: Documents) -> Table | None:
-    """Say what the checks ran on."""
+    """Show the runtimes and devices of the checks."""
     found = dict.fromkeys((check.runtime, check.device) for check in documents.checks)
     if not found:
         return None
@@ -49,7 +49,7 @@ def _checked(documents: Documents) -> Table | None:
 
 
 def _origins(artifacts: Iterable[NamedArtifact]) -> Table | None:
-    """Say what made the artifacts, of what."""
+    """Show the source, data set, licence and package versions of each artifact."""
     exports = [(a.name, a.export) for a in artifacts if a.export is not None]
     rows = tuple(
         (

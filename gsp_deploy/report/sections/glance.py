@@ -1,4 +1,4 @@
-"""The first section: one row an artifact, its outcome."""
+"""The first section: one row per artifact with its parity and latency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXT = (
 
 
 def glance(documents: Documents) -> Section | None:
-    """Put parity and latency side by side; None where there are not both."""
+    """Show parity and latency side by side; None unless there are both."""
     if not documents.checks or not documents.benchmarks:
         return None
     measured = _measured(documents)
@@ -50,13 +50,13 @@ def _outcome(checks: Sequence[Check]) -> str:
 
 
 def _least_change(checks: Sequence[Check]) -> float | None:
-    """Return the change of MAP@R where it loses most; None where it was not measured."""
+    """Return the worst change of MAP@R; None if it was not measured."""
     changes = (check.change_of("map_at_r") for check in checks)
     return min((change for change in changes if change is not None), default=None)
 
 
 def _measured(documents: Documents) -> dict[str, BatchResult]:
-    """Return each model's result at the first benchmark's smallest batch, where it has one."""
+    """Return each model's result at the smallest batch of the first benchmark."""
     report = documents.benchmarks[0]
     smallest = min(report.settings.batches)
     return {model.name: result for model, result in report.results if result.batch == smallest}

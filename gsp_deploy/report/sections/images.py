@@ -1,4 +1,4 @@
-"""What a report shows of images: neighbours before and after, and what the pooling keeps."""
+"""The sections with pictures: neighbours before and after, and what the pooling keeps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gsp_deploy.report.panels import Panel
 from gsp_deploy.report.pictures import Pictures
 
 _KEPT_TEXT = (
-    "From the left: the image as the network sees it; as bright as what is kept of each location; "
-    "the kept share itself, with the range of the mixing weights w, whose mean is 1; the prototype "
-    "that takes most of each location, paler the less is kept. Good: what you search for is "
-    "bright, the background dark."
+    "From the left: the image as the network sees it; the image with each location as bright as "
+    "its kept share; the kept share itself, with the range of the mixing weights w (mean 1); the "
+    "prototype that takes most of each location, paler where less is kept. Good: the object is "
+    "bright and the background is dark."
 )
 
 
@@ -22,9 +22,9 @@ def neighbours(pictures: Pictures | None) -> Section | None:
         return None
     text = (
         f"{pictures.changed:,} of {pictures.queries:,} images have another order of their nearest "
-        f"images in {pictures.candidate} than in {pictures.reference}; those come first. Framed in "
-        "green: the query's class; in red with a cross: another; dashed: not the same image in "
-        "both."
+        f"images in {pictures.candidate} than in {pictures.reference}; those come first. Green "
+        "frame: the query's class. Red frame with a cross: another class. Dashed frame: the two "
+        "models have different images at this rank."
     )
     table = Table(
         "Neighbours by name",
@@ -36,14 +36,14 @@ def neighbours(pictures: Pictures | None) -> Section | None:
 
 
 def kept(pictures: Pictures | None) -> Section | None:
-    """Show what the pooling keeps of images; None without maps and without a reason for that."""
+    """Show what the pooling keeps of images; None if there are no maps and no note says why."""
     if pictures is None or not (pictures.panels or pictures.notes):
         return None
     if not pictures.panels:
         return Section("What the pooling keeps", f"{'; '.join(pictures.notes)}.", ())
     table = Table(
-        "In figures: the range of the weights, the share of locations that holds half of what is "
-        "kept, and the prototypes that took most",
+        "In figures: the range of the weights, the share of locations with half of the kept mass, "
+        "and the prototypes that took most",
         ("image", "least w", "greatest w", "half in", "prototypes"),
         tuple(_panel_row(panel) for panel in pictures.panels),
         folded=True,

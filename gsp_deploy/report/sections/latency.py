@@ -1,4 +1,4 @@
-"""How fast: percentiles, the pooling's cost, throughput by batch size, memory, pre-processing."""
+"""The section on latency: percentiles, pooling cost, throughput, memory and pre-processing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gsp_deploy.report.documents import Documents
 from gsp_deploy.report.figures import DASH, aligned
 
 _TEXT = (
-    "One inference of a whole batch, all models in turns, so that a machine that slows down slows "
-    "all of them. p99 is what one in a hundred exceeds. × GAP compares with the same network with "
-    "average pooling, round by round: 1 means that the pooling costs nothing."
+    "One inference of a whole batch. All models take turns, so a machine that slows down slows all "
+    "of them. One inference in a hundred takes longer than p99. × GAP compares with the same "
+    "network with average pooling, round by round: 1 means that the pooling costs nothing."
 )
 _PERCENTILES = ("p50", "p90", "p99", "max")
 
 
 def latency(documents: Documents) -> Section | None:
-    """Show the benchmarks; None without any."""
+    """Show the benchmarks; None if there are none."""
     marks = marks_of(documents.names)
     blocks = [block for report in documents.benchmarks for block in _blocks(report, marks)]
     return Section("Latency", _TEXT, tuple(blocks)) if blocks else None
@@ -73,9 +73,9 @@ def _percentiles(report: BenchmarkReport, marks: dict[str, Mark], batch: int) ->
         for (model, result), figure in zip(found, figures, strict=True)
     ]
     title = f"Latency, batch {batch}"
-    caption = "Mark: p50, also in figures. Bar: to p90. Line: least to p99."
+    caption = "Mark and figure: p50. Bar: p50 to p90. Line: minimum to p99."
     if any(twin for _, _, twin in rows):
-        caption += " Upright: p50 with average pooling."
+        caption += " Upright line: p50 with average pooling."
     return Chart(title, caption, latencies(rows, title))
 
 
@@ -92,8 +92,8 @@ def _pooling_cost(report: BenchmarkReport, marks: dict[str, Mark], batch: int) -
         return None
     title = f"Against average pooling, batch {batch}"
     caption = (
-        "Time over that of the same network with average pooling: median and quartiles of the "
-        "rounds. Good: near the line, which is equal."
+        "Time relative to the same network with average pooling: median and quartiles of the "
+        "rounds. Good: near the line, which means equal times."
     )
     return Chart(title, caption, spans(rows, 1, title, "× average pooling", (0.98, 1.1)))
 
@@ -111,7 +111,7 @@ def _throughput(report: BenchmarkReport, marks: dict[str, Mark]) -> Chart:
     batches = Scale("batch", "log", report.settings.batches)
     drawn = curves(lines, batches, Scale("images / s", start=0), title)
     legend = tuple(Key(line.name, line.mark.swatch) for line in lines)
-    return Chart(title, "At p50. Where a line is flat, larger batches gain nothing.", drawn, legend)
+    return Chart(title, "At p50. If a line is flat, larger batches gain nothing.", drawn, legend)
 
 
 def _memory(report: BenchmarkReport) -> Table | None:
@@ -119,7 +119,7 @@ def _memory(report: BenchmarkReport) -> Table | None:
     if not found:
         return None
     return Table(
-        "Resident memory at its peak, MiB, a process for each model",
+        "Peak resident memory in MiB, one process per model",
         ("artifact", "batch", "peak", "with GAP", "runtime alone"),
         rows_from(
             [model.name for model, _ in found],

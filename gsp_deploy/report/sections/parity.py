@@ -1,4 +1,4 @@
-"""How far each artifact is from what it was exported from: at worst, by image, gate by gate."""
+"""The section on parity: each artifact's error against its reference, by image and by gate."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gsp_deploy.report.figures import DASH, FAIL, PASS, scientific
 from gsp_deploy.report.names import labels_of
 
 _TEXT = (
-    "Each artifact against its reference on the same images. The gates follow the precision: "
-    "float32 is held to rounding, lower precisions to what leaves the neighbours in place."
+    "Each artifact against its reference on the same images. The gates depend on the precision: "
+    "float32 may differ by rounding only, lower precisions as long as the neighbours stay the same."
 )
 _READING = (
-    "Height: images in each decade, by square root. Triangle: the worst image. Good: all of it "
-    "left of the red, where the gate fails."
+    "Height: square root of the number of images in each decade. Triangle: the worst image. Red: "
+    "the gate fails. Good: everything is left of the red."
 )
 
 
 class _Measure(NamedTuple):
-    """An error by image: its title, the name of its gate, its axis, and where a check has it."""
+    """An error by image: its title, gate and unit, and how to read it from a check."""
 
     title: str
     gate: str
@@ -42,7 +42,7 @@ _MEASURES = (
 
 
 def parity(documents: Documents) -> Section | None:
-    """Show the checks; None without any."""
+    """Show the checks; None if there are none."""
     checks = documents.checks
     if not checks:
         return None
@@ -57,7 +57,7 @@ def parity(documents: Documents) -> Section | None:
 def _summary(checks: Sequence[Check]) -> Table:
     columns = ("artifact", "1 − cos", "weights / spread", "flips", "gates", "images", "against")
     return Table(
-        "At the worst image. Flips: images whose nearest neighbour changes.",
+        "At the worst image. Flips: how many images get another nearest neighbour.",
         columns,
         tuple(_summary_row(check) for check in checks),
         frozenset(index for index, check in enumerate(checks) if not check.passed),
@@ -81,7 +81,7 @@ def _summary_row(check: Check) -> tuple[str, ...]:
 def _distribution(
     checks: Sequence[Check], marks: dict[str, Mark], measure: _Measure
 ) -> list[Block]:
-    """Return the chart of one error by image, and its figures; nothing where none was compared."""
+    """Return a chart of one error by image and its figures; empty if no check measured it."""
     labelled = zip(labels_of(checks), checks, strict=True)
     found = [(label, c, e) for label, c in labelled if (e := measure.errors_of(c)) is not None]
     if not found:

@@ -1,4 +1,4 @@
-"""Whether it still retrieves: metrics of the checks' images and of evaluations."""
+"""The section on retrieval: metrics on the images of the checks, and of evaluations."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from gsp_deploy.report.names import labels_of
 from gsp_deploy.retrieval.document import RECALL, Evaluated
 
 _TEXT = (
-    "Each image searched among the others, in per cent; changes in points of 100. R@1 asks for the "
-    "nearest image, MAP@R for all images of the query's class before any other."
+    "Each image is searched among the others. Values in per cent, changes in points of 100. R@1: "
+    "the nearest image is of the query's class. MAP@R: all images of that class come before any "
+    "other."
 )
 _METRICS = {"recall_at_1": "R@1", "map_at_r": "MAP@R", "r_precision": "R-precision"}
 
 
 def retrieval(documents: Documents) -> Section | None:
-    """Show retrieval metrics; None where nothing with classes was searched."""
+    """Show retrieval metrics; None if no searched images had classes."""
     marks = marks_of(documents.names)
     searched = [check for check in documents.checks if check.after]
     blocks = [*_checked(searched, marks)] if searched else []
@@ -34,7 +35,7 @@ def retrieval(documents: Documents) -> Section | None:
 
 
 def _checked(checks: Sequence[Check], marks: dict[str, Mark]) -> list[Block]:
-    """Return metrics of the references and, with their changes, of the candidates."""
+    """Return metrics of the references, and of the candidates with their changes."""
     rows = [
         _metrics_row(name, before)
         for name, before in {c.reference: c.before for c in checks}.items()
@@ -77,14 +78,14 @@ def _metrics_row(
 
 
 def _nearest_kept(check: Check | None) -> float | None:
-    """Return the share of the nearest images that stay, of the most that were looked at."""
+    """Return the share of the k nearest images that stay, for the largest k that was checked."""
     if check is None or not check.overlap:
         return None
     return check.overlap[max(check.overlap)]
 
 
 def _evaluated(found: Evaluated, marks: dict[str, Mark]) -> list[Block]:
-    """Return the metrics of an evaluation, and R@k against k where there are several."""
+    """Return the metrics of an evaluation, and a chart of R@k if there are several k."""
     images = counted(found.images, "image")
     classes = counted(found.classes, "class", "classes")
     table = Table(
@@ -112,7 +113,7 @@ def _recalls(found: Evaluated, marks: dict[str, Mark]) -> Chart:
     drawn = curves(lines, Scale("k", "log", found.ranks), Scale("per cent"), title)
     legend = tuple(Key(line.name, line.mark.swatch) for line in lines)
     return Chart(
-        title, "Share of images with one of their class among the k nearest.", drawn, legend
+        title, "Share of images with an image of their class among the k nearest.", drawn, legend
     )
 
 

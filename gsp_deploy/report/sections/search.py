@@ -1,4 +1,4 @@
-"""Searches of a gallery: each query with what it found."""
+"""The section on searches of a gallery: each query with its hits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from gsp_deploy.retrieval.document import Searched
 
 SHOWN = 6
 _TEXT = (
-    "Each query with the images of the gallery that are nearest to it, the nearest first. "
-    "Framed in green: the folder, and so the class, is the query's; in red with a cross: it is "
-    "another."
+    "Each query with the nearest images of the gallery, the nearest first. Green frame: the same "
+    "folder as the query, and so the same class. Red frame with a cross: another folder."
 )
 
 
 def search(documents: Documents) -> Section | None:
-    """Show what searches found; None if no `search` document was read."""
+    """Show the hits of searches; None if no `search` document was read."""
     if not documents.searches:
         return None
     shown = documents.searches[:SHOWN]
@@ -42,9 +41,9 @@ def _table(searched: Searched, folded: bool) -> Table:
 
 
 def _tiles_of(searched: Searched) -> tuple[Tile, ...]:
-    """Return the query and its hits as pictures; empty if one of the files is gone by now.
+    """Return the query and its hits as pictures; empty if one of the files no longer exists.
 
-    The folder of an image names its class, as everywhere in a report.
+    The folder of an image is its class, as everywhere in a report.
     """
     query = Path(searched.query)
     tiles = []

@@ -1,4 +1,4 @@
-"""The solver: how it converges, what each export proves of it, and what was measured of it."""
+"""The section on the solver: its convergence, and what each export proves and measures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from gsp_deploy.report.figures import DASH, scientific
 from gsp_deploy.report.pictures import Pictures
 
 _TEXT = (
-    "The pooling solves one scalar equation per image. The certified solver is guaranteed for "
-    "every input: a bound on the error of a mixing weight (mean 1), float32 rounding included. "
-    "Measured, on the calibration images alone: the worst weight against a float64 root, over the "
-    f"image's spread of weights. Good: below {CONVERGED:g}, where it counts as converged."
+    "The pooling solves one scalar equation per image. Guaranteed: for the certified solver, a "
+    "bound on the error of a mixing weight (mean 1) for every input, float32 rounding included. "
+    "Measured, on the calibration images only: the worst weight error against a float64 root, "
+    "relative to the image's spread of weights. Good: below "
+    f"{CONVERGED:g}, which counts as converged."
 )
 _TITLE = "Weight error by solver steps"
 _TICKS = (1, 2, 5, 10, 20, 50, 100)
@@ -26,7 +27,7 @@ _NEWTON, _FIXED_POINT, _CERTIFIED = Mark("ink", "o"), Mark("soft", "s"), Mark("i
 
 
 def solver(documents: Documents, pictures: Pictures | None) -> Section | None:
-    """Show certificates and convergence; None where there is neither."""
+    """Show certificates and convergence; None if there is neither."""
     certificates = _certificates(documents, pictures)
     convergence = None if pictures is None else pictures.convergence
     blocks: list[Block] = [_table(certificates)] if certificates else []
@@ -37,7 +38,7 @@ def solver(documents: Documents, pictures: Pictures | None) -> Section | None:
 
 
 def _certificates(documents: Documents, pictures: Pictures | None) -> dict[str, SolverCertificate]:
-    """Return the certificates by the artifact's name, that of the pictures' model among them."""
+    """Return the certificates by artifact name, including the model of the pictures."""
     found = {
         artifact.name: artifact.export.certificate
         for artifact in documents.artifacts
@@ -96,8 +97,8 @@ def _curves(
     ]
     steps, errors = Scale("solver steps", "log", _TICKS), Scale("worst error / spread", "log")
     caption = (
-        "Lines: in float64, on the images of this report, against a bisection. Large marks: what "
-        "was measured of the exports in float32, on their calibration images."
+        "Lines: in float64, on the images of this report, against a bisection. Large marks: the "
+        "exports in float32, measured on their calibration images."
     )
     legend = tuple(Key(line.name, line.mark.swatch) for line in lines)
     return Chart(_TITLE, caption, curves(lines, steps, errors, _TITLE), legend)

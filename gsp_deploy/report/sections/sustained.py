@@ -1,4 +1,4 @@
-"""Engines run without pause: whether they get slower, and what held them down."""
+"""The section on sustained runs: whether engines get slower, and what limited the clocks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from gsp_deploy.report.figures import DASH
 from gsp_deploy.report.sections.engines import engine_results
 
 _TEXT = (
-    "Each engine without pause. Good: the last tenth is as fast as the first, and nothing held the "
-    "clocks down; a run that slowed by more than 5 %, or that the device held down, is throttled."
+    "Each engine runs without pause. Good: the last tenth is as fast as the first, and nothing "
+    "limited the clocks. A run counts as throttled if it slowed by more than 5 % or if the device "
+    "limited its clocks."
 )
 
 
 def sustained(documents: Documents) -> Section | None:
-    """Show runs without pause; None where there were none."""
+    """Show sustained runs; None if there are none."""
     found = [(m, m.gpu.sustained) for m in engine_results(documents) if m.gpu.sustained]
     if not found:
         return None
@@ -31,10 +32,10 @@ def sustained(documents: Documents) -> Section | None:
 
 
 def _cells(run: Sustained) -> tuple[str, ...]:
-    told = run.telemetry
-    clocks = told.gpu_mhz if told else None
-    heat = told.celsius if told else None
-    reasons = told.throttling.items() if told else ()
+    readings = run.telemetry
+    clocks = readings.gpu_mhz if readings else None
+    heat = readings.celsius if readings else None
+    reasons = readings.throttling.items() if readings else ()
     return (
         f"{run.seconds:.0f}",
         f"{run.images_per_second:,.0f}",
@@ -44,8 +45,8 @@ def _cells(run: Sustained) -> tuple[str, ...]:
         f"{run.latency.p99:.3g}",
         f"{clocks[0]:.0f} to {clocks[-1]:.0f}" if clocks else DASH,
         f"{heat[0]:.0f} to {heat[-1]:.0f}" if heat else DASH,
-        DASH if told is None or told.watts is None else f"{told.watts:.1f}",
+        DASH if readings is None or readings.watts is None else f"{readings.watts:.1f}",
         DASH if run.joules_per_image is None else f"{run.joules_per_image:.3g}",
         ", ".join(f"{reason} {share:.0%}" for reason, share in reasons) or DASH,
-        DASH if told is None else f"{told.source}, {counted(told.samples, 'sample')}",
+        DASH if readings is None else f"{readings.source}, {counted(readings.samples, 'sample')}",
     )
