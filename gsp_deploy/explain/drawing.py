@@ -1,4 +1,4 @@
-"""Maps as pictures: the image, what the pooling keeps of it, its weights, its prototypes."""
+"""Draw maps as pictures: the image, what the pooling keeps of it, its weights, its prototypes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TILE = 224
 MARGIN = 8
 CAPTION = 13
 INK, PAPER = (40, 40, 40), (255, 255, 255)
-# How dark an ignored location becomes.
+# Brightness of a location that is ignored, as a share of its own.
 SHADE = 0.12
-# Of prototypes, the heaviest of the image first; the rest are grey. By Okabe & Ito, whose colours
-# remain apart for colour-blind eyes.
+# Colours of the prototypes, the heaviest in the image first; the rest are grey. The palette is by
+# Okabe & Ito, because colour-blind readers can distinguish its colours.
 COLOURS = (
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0),
     (86, 180, 233), (204, 121, 167), (240, 228, 66),
@@ -30,14 +30,14 @@ REST = (190, 190, 190)
 
 @dataclass(frozen=True)
 class MapPicture:
-    """One picture of an image's maps, and what it shows, in a few words."""
+    """One picture of an image's maps, and a short caption."""
 
     caption: str
     picture: Image.Image
 
 
 def map_panel(maps: PoolingMaps, index: int, tile: int = TILE) -> Image.Image:
-    """Return one image's maps side by side, as `map_pictures` gives them."""
+    """Return the pictures of `map_pictures` side by side in one picture."""
     return _side_by_side(map_pictures(maps, index, tile), tile)
 
 
@@ -45,8 +45,8 @@ def map_pictures(maps: PoolingMaps, index: int, tile: int = TILE) -> list[MapPic
     """Return one image's maps: image, kept regions, weights, prototypes.
 
     Args:
-        maps: of a set of images.
-        index: which of them.
+        maps: the maps of a set of images.
+        index: index of the image in `maps`.
         tile: side of each picture, in pixels.
     """
     picture = Image.fromarray(maps.images[index])
@@ -63,19 +63,19 @@ def map_pictures(maps: PoolingMaps, index: int, tile: int = TILE) -> list[MapPic
 
 
 def write_map_panel(maps: PoolingMaps, index: int, path: Path) -> None:
-    """Write `map_panel` as PNG."""
+    """Write `map_panel` to `path` as PNG."""
     save_picture(map_panel(maps, index), path)
 
 
 def fit(picture: Image.Image, tile: int) -> Image.Image:
-    """Return the picture as a square tile; models see few that are not square."""
+    """Return the picture resized to a square tile, because most models take square images."""
     return picture.resize((tile, tile), Image.Resampling.BICUBIC)
 
 
 def shade_ignored(picture: Image.Image, kept: np.ndarray, tile: int) -> Image.Image:
-    """Return the picture with each location as bright as the share `(h, w)` kept of it.
+    """Return the picture with each location as bright as its kept share `(h, w)`.
 
-    The share is stretched so that the most kept location is as bright as the picture is.
+    Shares are scaled so that the location with the largest share keeps its full brightness.
     """
     strength = Image.fromarray((kept / max(kept.max(), 1e-6)).astype(np.float32))
     smooth = np.asarray(strength.resize((tile, tile), Image.Resampling.BILINEAR))
@@ -85,7 +85,7 @@ def shade_ignored(picture: Image.Image, kept: np.ndarray, tile: int) -> Image.Im
 
 
 def heat(kept: np.ndarray, tile: int) -> Image.Image:
-    """Return kept shares `(h, w)` as colours, dark for 0 and bright for 1, a square a location."""
+    """Return kept shares `(h, w)` as colours, a square per location, dark at 0, bright at 1."""
     colours = colormaps["viridis"](kept, bytes=True)[:, :, :3]
     return Image.fromarray(np.ascontiguousarray(colours)).resize(
         (tile, tile), Image.Resampling.NEAREST
@@ -93,12 +93,12 @@ def heat(kept: np.ndarray, tile: int) -> Image.Image:
 
 
 def territories(assignments: np.ndarray, kept: np.ndarray, tile: int) -> Image.Image:
-    """Return which prototype takes most of each location, paler the less of it is kept.
+    """Colour each location by the prototype that takes most of it, paler where less is kept.
 
     Args:
         assignments: `(M, h, w)`, sum 1 over M.
         kept: kept share `(h, w)`.
-        tile: side of the picture.
+        tile: side of the picture, in pixels.
     """
     mass = (assignments * kept).sum(axis=(1, 2))
     palette = np.full((len(mass), 3), REST, dtype=np.float32)

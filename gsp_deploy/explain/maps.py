@@ -1,8 +1,8 @@
-"""Mixing weights and prototype scores, location by location.
+"""Read mixing weights and prototype scores, location by location.
 
-A checkpoint gives both. So does an ONNX export of ours, whatever outputs and form it has: its inner
-values are read from a copy of the graph. Everything else, such as an engine, gives the weights if
-it was exported with that output.
+A checkpoint gives both. An ONNX export of gsp-deploy gives both too, with any outputs and in any
+form, because its inner values are read from a copy of the graph. Anything else, such as an engine,
+gives only the weights, and only if it was exported with that output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.runtime.session import SessionOptions
 
 CHUNK = 16
-# The exporter's names of the values that are read from inside a graph.
+# The exporter's names for the values that are read from inside a graph.
 EMBEDDINGS, SCORES, WEIGHTS = "gsp/embed", "gsp/scores", "gsp/weights"
 
 Maps = tuple[np.ndarray, np.ndarray | None]
@@ -30,13 +30,13 @@ Reader = Callable[[np.ndarray], Maps]
 
 @dataclass(frozen=True, eq=False)
 class PoolingMaps:
-    """What the pooling keeps of some images, and which prototypes took it.
+    """What the pooling keeps of some images, and which prototypes take it.
 
     Attributes:
         images: as the network saw them, uint8 `(B, H, W, 3)`.
         weights: mixing weights w, float32 `(B, h, w)`, mean 1 over each image.
-        scores: -gamma c of each prototype at each location, float32 `(B, M, h, w)`; None where
-            the artifact does not tell.
+        scores: -gamma c of each prototype at each location, float32 `(B, M, h, w)`; None if the
+            artifact does not give them.
         transport_ratio: mu, so that `mu w` is the kept share of a location; None if unknown.
     """
 
@@ -49,7 +49,7 @@ class PoolingMaps:
     def kept(self) -> np.ndarray:
         """The share of each location's mass that is kept, in [0, 1], `(B, h, w)`.
 
-        Where mu is unknown, the weights relative to the image's largest.
+        If mu is unknown, the weights relative to the image's largest weight.
         """
         if self.transport_ratio is None:
             return self.weights / self.weights.max(axis=(1, 2), keepdims=True)
@@ -65,7 +65,7 @@ class PoolingMaps:
 
     @property
     def attributes(self) -> np.ndarray | None:
-        """Each prototype's share of what an image keeps, `(B, M)`, or None."""
+        """Each prototype's share of what an image keeps, `(B, M)`; None if there are no scores."""
         assignments = self.assignments
         if assignments is None:
             return None
@@ -76,16 +76,16 @@ def pooling_maps(session: EmbeddingSession, images: np.ndarray) -> PoolingMaps:
     """Return the maps of uint8 images `(B, H, W, 3)` of the model's size, B at least 1.
 
     Raises:
-        UsageError: the model does not tell its weights, or there is no image.
+        UsageError: the model does not give its weights, or there is no image.
     """
     if not len(images):
-        raise UsageError("there is no image to explain")
+        raise UsageError("expected at least one image to explain, got none")
     with _reader(session) as (read, ratio):
         found = [read(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
     weights, scores = zip(*found, strict=True)
-    told = [part for part in scores if part is not None]
+    known = [part for part in scores if part is not None]
     return PoolingMaps(
-        images, np.concatenate(weights), np.concatenate(told) if told else None, ratio
+        images, np.concatenate(weights), np.concatenate(known) if known else None, ratio
     )
 
 
@@ -93,7 +93,7 @@ def pooling_maps(session: EmbeddingSession, images: np.ndarray) -> PoolingMaps:
 def _reader(
     session: EmbeddingSession,
 ) -> Iterator[tuple[Reader, float | None]]:
-    """Yield what gives the maps of a chunk of images, and mu."""
+    """Yield a function that reads the maps of a chunk of images, and mu."""
     path, manifest = session.info.path, session.info.manifest
     if kind_of(path) is CHECKPOINT:
         yield _from_checkpoint(session)
@@ -111,15 +111,18 @@ def _transport_ratio(path: Path, config: ModelConfig | None) -> float | None:
         return None
     if not isinstance(config.head, GSPConfig):
         raise UsageError(
-            f"{path}: its head is {config.head.pooling!r}, which weighs all locations alike; "
-            "maps need Generalized Sum Pooling"
+            f"{path}: its pooling is {config.head.pooling!r}, which gives all locations equal "
+            "weight; maps need a model with Generalized Sum Pooling"
         )
     return config.head.transport_ratio
 
 
 @contextmanager
 def _inside(session: EmbeddingSession) -> Iterator[Reader | None]:
-    """Yield what reads the values inside a copy of an ONNX graph, on the CPU; None if not ours."""
+    """Yield a function that reads the maps from a copy of an ONNX graph, on the CPU.
+
+    Yield None if gsp-deploy did not export the graph.
+    """
     from gsp_deploy.parity.layers.graph import load_graph
     from gsp_deploy.parity.layers.probes import OnnxProbe
 
@@ -136,7 +139,8 @@ def _inside(session: EmbeddingSession) -> Iterator[Reader | None]:
             found = probe.run(images)
             height, width = found[EMBEDDINGS].shape[2:]
             scores = found[SCORES]
-            weights = found.get(WEIGHTS, np.ones_like(scores[:, :1]))  # mu = 1 has none
+            # A graph with mu = 1 has no weights: all are 1.
+            weights = found.get(WEIGHTS, np.ones_like(scores[:, :1]))
             maps = weights.reshape(-1, height, width)
             return maps, scores.reshape(len(maps), -1, height, width)
 
@@ -158,6 +162,6 @@ def _from_checkpoint(
 def _from_outputs(session: EmbeddingSession) -> Reader:
     if "weights" not in session.info.outputs:
         raise UsageError(
-            f"{session.info.path} does not give its mixing weights; export it with --also weights"
+            f"{session.info.path} has no output weights; export it with --also weights"
         )
     return lambda images: (session.run(images, ("weights",))["weights"], None)

@@ -1,4 +1,4 @@
-"""The panels: as bright as what is kept, coloured by who took it."""
+"""Panels: locations are as bright as their kept share, and coloured by their prototype."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gsp_deploy.explain.drawing import shade_ignored, territories
 
 
 def halves(prototypes: bool = True) -> PoolingMaps:
-    """A white image of which the left half is kept; prototype 0 takes the top, 1 the bottom."""
+    """A white image: the left half is kept; prototype 0 takes the top, prototype 1 the bottom."""
     weights = np.zeros((1, 4, 4), np.float32)
     weights[:, :, :2] = 2
     scores = np.full((1, 2, 4, 4), -30, np.float32)

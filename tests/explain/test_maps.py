@@ -1,4 +1,4 @@
-"""Maps: the same from every artifact, and true to the transport plan that they stand for."""
+"""Maps: every artifact gives the same ones, and they agree with the transport plan."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def test_a_head_without_weights_is_refused(images: np.ndarray, tmp_path: Path) -
     save_checkpoint(model, tmp_path / "gap.safetensors")
     exported = export_onnx(model, tmp_path / "gap.onnx", ExportOptions()).path
     for path in (tmp_path / "gap.safetensors", exported):
-        with pytest.raises(UsageError, match="'gap', which weighs all locations alike"):
+        with pytest.raises(UsageError, match="'gap', which gives all locations equal weight"):
             maps_of(path, images)
 
 
 def test_no_image_is_refused(checkpoint: Path, images: np.ndarray) -> None:
-    with pytest.raises(UsageError, match="no image"):
+    with pytest.raises(UsageError, match="at least one image"):
         maps_of(checkpoint, images[:0])
