@@ -1,1 +1,1 @@
-"""What this machine has for gsp-deploy, what is missing for which command, and a self-test."""
+"""Check this machine: what is installed, what each command still needs, and a self-test."""

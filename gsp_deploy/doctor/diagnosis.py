@@ -1,4 +1,4 @@
-"""What this machine has: versions, GPU, clocks, power, memory, providers, plugin."""
+"""Collect what this machine has: versions, GPU, clocks, power, memory, providers, plugin."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything that was found.
+    """Everything that was found on this machine.
 
     Attributes:
         machine: processor, system, Python, memory, and on a Jetson board, power mode and clocks.
-        packages: versions of those that are installed.
-        tensorrt: what each flavour is here, or why it is not.
-        gpu: what the device is and how it is now; empty where there is none.
-        no_gpu: why there is none; None where there is one.
-        providers: of ONNX Runtime; empty where it is not installed.
-        plugin: what the plugin's library tells of itself; None if none was named.
-        commands: whether each can do its work.
-        warnings: what will make results worse or slower.
+        packages: versions of the installed packages.
+        tensorrt: version of each flavour, or why it cannot be used.
+        gpu: properties and current state of the GPU; empty if there is none.
+        no_gpu: why there is no GPU; None if there is one.
+        providers: execution providers of ONNX Runtime; empty if it is not installed.
+        plugin: properties of the plugin library; None if none was named.
+        commands: for each command, whether it can run here.
+        warnings: conditions that make results worse or slower.
     """
 
     machine: Mapping[str, str]
@@ -63,16 +63,17 @@ class Diagnosis:
 
 
 def diagnose(index: int = 0, plugin: Path | None = None, api: str = "auto") -> Diagnosis:
-    """Look at the machine; nothing that is missing is an error.
+    """Examine this machine; a missing package or device is not an error.
 
     Args:
         index: number of the CUDA device.
-        plugin: library of the pooling plugin to be described.
-        api: the library that reaches the device.
+        plugin: library of the pooling plugin to describe.
+        api: the library that accesses the device.
 
     Raises:
         UsageError: there is no such `api`.
-        ModelFileError, MissingCapabilityError: the plugin named is none, or cannot be loaded.
+        ModelFileError, MissingCapabilityError: `plugin` is not a plugin library, or cannot be
+            loaded.
     """
     here, preflight = Environment.here(), read_preflight()
     gpu, no_gpu = _gpu(index, api)
@@ -126,7 +127,7 @@ def _providers() -> tuple[str, ...]:
         import onnxruntime
 
         return tuple(onnxruntime.get_available_providers())
-    except Exception:  # a broken installation raises whatever its loader does
+    except Exception:  # a broken installation can raise any error
         return ()
 
 
@@ -136,7 +137,8 @@ def _gpu(index: int, api: str) -> tuple[dict[str, str], str | None]:
         device = open_device(index, api)
         return {**_properties(device), **_state(device)}, None
     except GspDeployError as error:
-        return {}, str(error).partition("; `gsp-deploy doctor`")[0]  # which this is
+        # The error advises to run `gsp-deploy doctor`, which is running already.
+        return {}, str(error).partition("; `gsp-deploy doctor`")[0]
 
 
 def _properties(device: Device) -> dict[str, str]:
@@ -152,7 +154,7 @@ def _properties(device: Device) -> dict[str, str]:
 
 
 def _state(device: Device) -> dict[str, str]:
-    """Return clocks, power and temperature now, where something tells."""
+    """Return the current clocks, power and temperature, as far as they can be read."""
     from gsp_deploy.benchmark.gpu.telemetry import open_telemetry
 
     try:
@@ -160,11 +162,11 @@ def _state(device: Device) -> dict[str, str]:
             now = source.read(0.0)
     except GspDeployError as error:
         return {"clocks": f"unknown: {reason_of(error)}"}
-    told: list[tuple[str, float | None, Callable[[float], str]]] = [
+    readings: list[tuple[str, float | None, Callable[[float], str]]] = [
         ("GPU clock", now.gpu_mhz, lambda value: f"{value:.0f} MHz"),
         ("memory clock", now.memory_mhz, lambda value: f"{value:.0f} MHz"),
         ("power", now.watts, lambda value: f"{value:.1f} W"),
         ("temperature", now.celsius, lambda value: f"{value:.0f} C"),
     ]
-    state = {name: words(value) for name, value, words in told if value is not None}
+    state = {name: words(value) for name, value, words in readings if value is not None}
     return {**state, "throttling": ", ".join(now.throttling) or "no"}

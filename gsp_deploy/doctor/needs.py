@@ -1,4 +1,4 @@
-"""What each command needs, and the line that brings what is missing."""
+"""What each command needs, and how to install what is missing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class Need:
     """One thing that a command needs.
 
     Attributes:
-        name: what it is, in words.
-        modules: Python modules of which one must be there; empty for a need of another kind.
-        remedy: the line that brings it.
+        name: what is needed, in words.
+        modules: alternative Python modules, at least one of them must be installed; empty if the
+            need is not a package.
+        remedy: how to install it: a shell command, or an instruction.
     """
 
     name: str
@@ -34,12 +35,12 @@ class Need:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether a command can do its work here.
+    """Whether a command can run here.
 
     Attributes:
-        command: the command, with what it is asked to do where that matters.
-        missing: names of what is not there; empty if it is ready.
-        remedies: the lines that bring it, each once.
+        command: the command, with the task if that matters.
+        missing: names of the needs that are not met; empty if the command is ready.
+        remedies: how to install them, without repetition.
     """
 
     command: str
@@ -104,12 +105,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 
 
 def readiness(absent: Sequence[Need]) -> tuple[Readiness, ...]:
-    """Return every command's state; `absent` are those needs beside packages that are not met."""
+    """Return the state of every command; `absent` are the unmet needs that are not packages."""
     return tuple(_of(command, needs, absent) for command, needs in NEEDS.items())
 
 
 def needs_beside_packages() -> tuple[Need, ...]:
-    """Return what no installed package can tell: devices and providers."""
+    """Return the needs that are not packages: devices and providers."""
     return _GPU, CUDA_PROVIDER
 
 

@@ -1,7 +1,7 @@
-"""Does it work here? A small pooling head, built and run, against the authors' own embeddings.
+"""Test this machine: build and run a small pooling head, and compare with the authors' outputs.
 
-The head is `assets/selftest.onnx`; `assets/selftest.npz` holds two feature maps and what the
-authors' PyTorch layer made of them, with 100 steps of the paper's iteration.
+The head is `assets/selftest.onnx`. `assets/selftest.npz` contains two feature maps and the outputs
+of the authors' PyTorch layer for them, with 100 steps of the paper's iteration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gsp_deploy.runtime import EmbeddingSession, open_session
 
 ASSETS = Path(__file__).parent / "assets"
 OUTPUTS = ("embedding", "attributes", "weights")
-# Largest difference of an output to the authors', whose float32 is as far from exact.
+# Largest allowed difference to the authors' outputs, which are in float32 and themselves inexact.
 TOLERANCE = {"onnx": 1e-5, "engine": 1e-4}
 _BATCHES = (1, 2, 5, 8)
 _REPEATS = 50
@@ -37,12 +37,13 @@ State = Literal["passed", "failed", "error", "skipped"]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was tried.
+    """One step of the self-test.
 
     Attributes:
-        name: what.
-        state: `failed` if the numbers are wrong, `error` if it did not run at all.
-        detail: figures, or why.
+        name: what was tried.
+        state: `failed` if the numbers are wrong, `error` if the step did not run to its end,
+            `skipped` if this machine lacks something for it.
+        detail: figures, or the reason.
     """
 
     name: str
@@ -52,24 +53,25 @@ class Step:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """All of them, in order."""
+    """All steps, in order."""
 
     steps: tuple[Step, ...]
 
     def check(self) -> None:
-        """Raise for the worst that happened.
+        """Raise an error for the worst step.
 
         Raises:
             GateError: something ran and gave wrong numbers.
             GspDeployError: something that is installed did not run.
-            MissingCapabilityError: nothing could be tried.
+            MissingCapabilityError: no step could run.
         """
         for state, error in (("failed", GateError), ("error", GspDeployError)):
             if found := [step for step in self.steps if step.state == state]:
                 raise error(f"self-test: {found[0].name}: {found[0].detail}")
         if not any(step.state == "passed" for step in self.steps):
             raise MissingCapabilityError(
-                "self-test: there is nothing here to test with: pip install 'gsp-deploy[cpu]'"
+                "self-test: expected ONNX Runtime or TensorRT, found neither; "
+                "pip install 'gsp-deploy[cpu]'"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +80,7 @@ class SelfTest:
 
 
 def run_selftest(diagnosis: Diagnosis, observe: Announce = lambda message: None) -> SelfTest:
-    """Try everything that this machine has; what it has not is skipped with its reason."""
+    """Try everything that this machine has; other steps are skipped with a reason."""
     with tempfile.TemporaryDirectory(prefix="gsp-selftest-") as folder:
         return SelfTest(tuple(_steps(diagnosis, Path(folder), observe)))
 
@@ -133,11 +135,11 @@ def _build(flavour: str, path: Path) -> str:
     targets = ("8.6",) if flavour == "tensorrt-rtx" and not _has_gpu() else ()
     options = BuildOptions((parse_batch("1:2:8"),), (parse_size("7"),), targets=targets)
     built = build_engine(ASSETS / "selftest.onnx", path, options, flavour)
-    told = built.manifest
+    plan = built.manifest
     return (
-        f"{told.layers} layers, {told.plan_bytes:,} bytes for sm_"
-        f"{', '.join(c.replace('.', '') for c in told.compute_capabilities)}, "
-        f"in {told.build_seconds:.1f} s"
+        f"{plan.layers} layers, {plan.plan_bytes:,} bytes for sm_"
+        f"{', '.join(c.replace('.', '') for c in plan.compute_capabilities)}, "
+        f"in {plan.build_seconds:.1f} s"
     )
 
 
@@ -150,21 +152,21 @@ def _has_gpu() -> bool:
 def _embed_onnx(device: str) -> str:
     with open_session(ASSETS / "selftest.onnx", device) as session:
         worst = _worst(session, golden(), TOLERANCE["onnx"])
-        return f"{worst:.1e} from the authors' at most; {_timed(session):.3g} ms a batch of 2"
+        return f"at most {worst:.1e} from the authors'; {_timed(session):.3g} ms per batch of 2"
 
 
 def _parity(engine: Path) -> str:
-    """Hold every batch size against the golden embeddings, captured and not."""
+    """Compare every batch size with the golden outputs, with CUDA graphs and without."""
     with open_session(engine) as session, open_session(engine, cuda_graphs=False) as plain:
-        cases = [golden(batch) for batch in _BATCHES] * 3  # the second and third run captured
+        cases = [golden(batch) for batch in _BATCHES] * 3  # the second and third run from a graph
         worst = max(
             _worst(each, case, TOLERANCE["engine"]) for each in (session, plain) for case in cases
         )
-    return f"{worst:.1e} from the authors' at most, batches of {', '.join(map(str, _BATCHES))}"
+    return f"at most {worst:.1e} from the authors', batches of {', '.join(map(str, _BATCHES))}"
 
 
 def _side_by_side(engine: Path) -> str:
-    """Run sessions on one engine in as many threads."""
+    """Run several sessions on one engine at once, each in its own thread."""
     with open_session(engine) as first:
         sessions = [first, *(first.another() for _ in range(_THREADS - 1))]
         try:
@@ -173,7 +175,7 @@ def _side_by_side(engine: Path) -> str:
         finally:
             for session in sessions[1:]:
                 session.close()
-    return f"{_THREADS} at once, {worst:.1e} from the authors' at most"
+    return f"{_THREADS} at once, at most {worst:.1e} from the authors'"
 
 
 def _worst_of_many(session: EmbeddingSession) -> float:
@@ -183,20 +185,20 @@ def _worst_of_many(session: EmbeddingSession) -> float:
 
 def _latency(engine: Path) -> str:
     with open_session(engine) as session:
-        return f"{_timed(session):.3g} ms a batch of 2, copies and all"
+        return f"{_timed(session):.3g} ms per batch of 2, copies included"
 
 
 def golden(batch: int = 2) -> dict[str, np.ndarray]:
-    """Return feature maps and the authors' outputs, repeated to a batch."""
+    """Return the feature maps and the authors' outputs, repeated to `batch` rows."""
     with np.load(ASSETS / "selftest.npz") as stored:
         return {name: np.resize(array, (batch, *array.shape[1:])) for name, array in stored.items()}
 
 
 def _worst(session: EmbeddingSession, case: dict[str, np.ndarray], tolerance: float) -> float:
-    """Return the largest difference, or raise `GateError` where it is beyond the tolerance."""
+    """Return the largest difference; raise `GateError` if it exceeds the tolerance."""
     found = session.run(case["features"], OUTPUTS)
     worst = float(np.max([np.abs(found[name] - case[name]).max() for name in OUTPUTS]))
-    if not worst <= tolerance:  # NaN, which numpy's maximum keeps, is not
+    if not worst <= tolerance:  # `not <=` is also true for NaN, which numpy's maximum keeps
         raise GateError(
             f"outputs differ from the authors' by {worst:.2g}, more than {tolerance:g}, at batch "
             f"{len(case['features'])}"
@@ -205,7 +207,7 @@ def _worst(session: EmbeddingSession, case: dict[str, np.ndarray], tolerance: fl
 
 
 def _timed(session: EmbeddingSession) -> float:
-    """Return the median milliseconds of a batch."""
+    """Return the median time of a batch of 2 in milliseconds."""
     features, times = golden()["features"], []
     for _ in range(_REPEATS):
         start = time.perf_counter()

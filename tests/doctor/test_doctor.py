@@ -1,4 +1,4 @@
-"""What doctor tells, and that its self-test can fail."""
+"""What `doctor` reports, and that its self-test can fail."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from gsp_deploy.errors import GateError, GspDeployError, MissingCapabilityError,
 from gsp_deploy_cli.main import main
 
 
-def test_a_batch_of_any_size_repeats_them() -> None:
+def test_a_batch_of_any_size_repeats_the_golden_inputs() -> None:
     assert [len(array) for array in golden(5).values()] == [5] * 4
     np.testing.assert_array_equal(golden(5)["embedding"][3], golden(2)["embedding"][1])
 
 
-def test_what_is_missing_is_named_with_the_line_that_brings_it(monkeypatch) -> None:
+def test_a_missing_package_is_named_with_its_install_command(monkeypatch) -> None:
     monkeypatch.setattr(needs, "can_import", lambda module: module not in ("faiss", "tensorrt"))
     device, provider = needs_beside_packages()
     found = {state.command: state for state in readiness([device, provider])}
@@ -37,7 +37,7 @@ def test_what_is_missing_is_named_with_the_line_that_brings_it(monkeypatch) -> N
     assert all(state.is_ready == (not state.remedies) for state in found.values())
 
 
-def test_this_machine_is_told_whatever_it_lacks() -> None:
+def test_this_machine_is_described_even_if_packages_are_missing() -> None:
     found = diagnose()
     assert found.packages["numpy"] == np.__version__
     assert "CPUExecutionProvider" in found.providers
@@ -45,7 +45,7 @@ def test_this_machine_is_told_whatever_it_lacks() -> None:
     json.dumps(found.to_dict())
 
 
-def test_a_device_is_told_with_its_memory(monkeypatch) -> None:
+def test_a_device_is_described_with_its_memory(monkeypatch) -> None:
     device = HostDevice(memory=8 << 30)
     install(monkeypatch, device)
     monkeypatch.setattr(diagnosis, "open_device", lambda index, api: device)
@@ -57,14 +57,14 @@ def test_a_device_is_told_with_its_memory(monkeypatch) -> None:
     assert "clocks" in found.gpu  # NVML knows no such device
 
 
-def test_a_plugin_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_missing_plugin_library_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such plugin library"):
         diagnose(plugin=tmp_path / "none.so")
 
 
 @pytest.fixture
 def without_engines(monkeypatch: pytest.MonkeyPatch) -> Diagnosis:
-    """This machine as if no TensorRT were installed; builds have their own tests."""
+    """Diagnose this machine as if TensorRT were not installed; builds have their own tests."""
     monkeypatch.setattr(selftest, "installed_flavours", lambda: ())
     return diagnose()
 
@@ -98,7 +98,7 @@ def test_the_selftest_fails_when_numbers_are_wrong(without_engines, monkeypatch)
         (("skipped",), MissingCapabilityError, 4),
     ],
 )
-def test_the_worst_decides_the_exit_code(states, error, code) -> None:
+def test_the_worst_step_decides_the_exit_code(states, error, code) -> None:
     steps = tuple(Step(str(index), state, "why") for index, state in enumerate(states))
     with pytest.raises(error) as caught:
         SelfTest(steps).check()
@@ -106,7 +106,7 @@ def test_the_worst_decides_the_exit_code(states, error, code) -> None:
 
 
 def test_engines_are_built_and_run_on_doubles(monkeypatch) -> None:
-    """The steps that need a GPU, with the double of one: parity, threads, latency."""
+    """Run the steps that need a GPU on a test double: parity, threads, latency."""
     device = install(monkeypatch)
     from tensorrt_double import write_engine_of
 
@@ -129,9 +129,9 @@ def test_the_command_prints_one_document(without_engines, monkeypatch, capsys) -
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code
-    told = json.loads(capsys.readouterr().out)
-    assert (told["document"], told["selftest"]["steps"][0]["state"]) == ("doctor", "passed")
-    assert {command["command"] for command in told["commands"]} == NEEDS.keys()
+    document = json.loads(capsys.readouterr().out)
+    assert (document["document"], document["selftest"]["steps"][0]["state"]) == ("doctor", "passed")
+    assert {command["command"] for command in document["commands"]} == NEEDS.keys()
 
 
 def test_the_command_prints_for_people(without_engines, monkeypatch, capsys) -> None:

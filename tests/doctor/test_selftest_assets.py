@@ -1,4 +1,4 @@
-"""What the self-test ships: the authors' recorded embeddings, and the head that has their weights.
+"""The files of the self-test: the authors' recorded outputs, and a head with their weights.
 
 `python tests/doctor/test_selftest_assets.py` writes the head again, after a change of the export.
 """

@@ -1,4 +1,4 @@
-"""What the self-test tries, in which order, and what each kind of failure is called."""
+"""The steps of the self-test, their order, and the state of each kind of failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def states(diagnosis: Diagnosis) -> dict[str, str]:
     return {step.name: step.state for step in run_selftest(diagnosis).steps}
 
 
-def test_an_engine_is_really_built_where_it_can_be_and_its_run_left_out(diagnosis) -> None:
+def test_an_engine_is_built_without_a_gpu_and_its_run_is_skipped(diagnosis) -> None:
     if "tensorrt-rtx" not in installed_flavours():
         pytest.skip("TensorRT-RTX is not installed: its wheels are for x86-64 Linux")
     observed: list[str] = []
@@ -42,11 +42,11 @@ def test_an_engine_is_really_built_where_it_can_be_and_its_run_left_out(diagnosi
     found.check()
 
 
-def test_with_nothing_installed_there_is_nothing_to_test_with(diagnosis, monkeypatch) -> None:
+def test_without_a_runtime_every_step_is_skipped(diagnosis, monkeypatch) -> None:
     monkeypatch.setattr(selftest, "can_import", lambda module: False)
     monkeypatch.setattr(selftest, "installed_flavours", lambda: ())
     assert states(diagnosis) == {"ONNX Runtime": "skipped", "engine": "skipped"}
-    with pytest.raises(MissingCapabilityError, match="nothing here to test with: pip install"):
+    with pytest.raises(MissingCapabilityError, match="found neither; pip install"):
         run_selftest(diagnosis).check()
 
 
@@ -58,7 +58,7 @@ def test_with_nothing_installed_there_is_nothing_to_test_with(diagnosis, monkeyp
         (("CUDAExecutionProvider",), None, True),
     ],
 )
-def test_onnx_runtime_is_tried_on_a_gpu_that_it_and_cuda_have(
+def test_onnx_runtime_is_tried_on_a_gpu_if_its_provider_and_cuda_have_one(
     diagnosis, monkeypatch, providers, no_gpu, tried: bool
 ) -> None:
     monkeypatch.setattr(selftest, "installed_flavours", lambda: ())
@@ -77,7 +77,7 @@ def test_onnx_runtime_is_tried_on_a_gpu_that_it_and_cuda_have(
         (ModuleNotFoundError("no onnx"), "error"),
     ],
 )
-def test_a_build_that_ends_badly_is_told_and_nothing_runs(
+def test_a_failed_build_is_reported_and_nothing_runs(
     diagnosis, monkeypatch, error: Exception, state: str
 ) -> None:
     def build(flavour: str, path: object) -> str:
@@ -106,5 +106,5 @@ def test_an_engine_with_wrong_numbers_fails_alone_and_side_by_side(diagnosis, mo
     found = states(replace(diagnosis, no_gpu=None))
     assert found["parity with tensorrt"] == "failed"
     assert found["several sessions with tensorrt"] == "failed"
-    assert found["latency with tensorrt"] == "passed"  # it is no matter of numbers
+    assert found["latency with tensorrt"] == "passed"  # latency does not depend on the numbers
     assert card.alive() == {}
