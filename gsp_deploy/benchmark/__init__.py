@@ -1,4 +1,4 @@
-"""Latency, memory and the pooling's own cost, measured side by side in one run.
+"""Measure latency, memory and the cost of the pooling, for several models in one run.
 
 report = run_benchmark(["model.onnx"], BenchmarkSettings(batches=(1, 8), threads=2))
 report.models[0].batches[0].pooling_cost.ratio   # times the same network with average pooling

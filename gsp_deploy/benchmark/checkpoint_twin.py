@@ -1,4 +1,4 @@
-"""The twin of a checkpoint: the same weights with average pooling in place of GSP."""
+"""Write the twin of a checkpoint: the same weights with average pooling instead of GSP."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gsp_deploy.model import EmbeddingModel
 
 
 def write_checkpoint_twin(model: EmbeddingModel, target: Path) -> None:
-    """Save the model with `BaselinePooling` for its head and everything else as it is.
+    """Save the model with `BaselinePooling` as its head and everything else unchanged.
 
     Raises:
         ModelFileError: the model has no GSP head.
     """
     head = model.config.head
     if not isinstance(head, GSPConfig):
-        raise ModelFileError(f"expected a model with a GSP head, found {head.pooling} pooling")
+        raise ModelFileError(f"expected a model with a GSP head, got {head.pooling} pooling")
     twin = EmbeddingModel(replace(model.config, head=average_pooling_of(head)))
     weights = model.state_dict()
     twin.load_state_dict({name: weights[name] for name in twin.state_dict()})

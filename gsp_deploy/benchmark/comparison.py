@@ -1,4 +1,4 @@
-"""Two results against each other: refused unless they measured the same thing the same way."""
+"""Compare two benchmark results, if both measured the same models in the same way."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gsp_deploy.errors import GateError, UsageError
 
 RATIO = "ratio to GAP"
 LATENCY = "p50 in ms"
-# What makes two models the same model; solver steps, weights and versions may differ, since
-# their effect is what one compares.
+# These must be equal for two results to be of the same model. Solver steps, weights and versions
+# may differ, because a comparison shows their effect.
 _IDENTITY = ("precision", "device", "input", "backbone")
 _FREE_IN_HEAD = ("solver", "iterations")
 _MACHINE = ("processor", "cores", "system")
@@ -22,7 +22,7 @@ _MACHINE = ("processor", "cores", "system")
 
 @dataclass(frozen=True)
 class Change:
-    """One gated figure, before and now."""
+    """One gated figure in the old and in the new result."""
 
     model: str
     batch: int
@@ -32,20 +32,20 @@ class Change:
 
     @property
     def relative(self) -> float:
-        """How much it grew, as a share of what it was; below 0 is an improvement."""
+        """Growth as a share of the old value; below 0 is an improvement."""
         return self.now / self.before - 1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All gated figures of two results, and how much each may grow."""
+    """All gated figures of two results, and how much each figure may grow."""
 
     changes: tuple[Change, ...]
     max_regression: float
 
     @property
     def regressions(self) -> tuple[Change, ...]:
-        """Those that grew by more."""
+        """The figures that grew by more than `max_regression`."""
         return tuple(change for change in self.changes if change.relative > self.max_regression)
 
     def check(self) -> None:
@@ -73,13 +73,13 @@ def compare(
 ) -> Comparison:
     """Compare two results figure by figure.
 
-    The gated figure of a model with a twin is its ratio to it. Both run in the same rounds, so
-    the ratio holds on a noisy machine where milliseconds do not; it says what pooling costs and
-    is blind to what slows down both. `gate="latency"` compares the p50 of all models instead,
-    as is done for models without a twin.
+    If a model has a twin, its gated figure is the ratio of its time to the twin's. Both run in the
+    same rounds, so the ratio stays the same on a noisy machine, while milliseconds do not. It
+    shows the cost of the pooling, and does not change if something slows down both. If a model has
+    no twin, its gated figure is its p50. `gate="latency"` compares the p50 of all models.
 
     Raises:
-        UsageError: settings, machine or models differ, naming the first difference.
+        UsageError: settings, machine or models differ; the error names the first difference.
     """
     if gate not in get_args(GatedFigure):
         raise UsageError(f"gate must be one of {', '.join(get_args(GatedFigure))}, got {gate!r}")
@@ -95,7 +95,7 @@ def compare(
 
 
 def check_settings(old: BenchmarkSettings, new: BenchmarkSettings) -> None:
-    """Raise `UsageError` naming the settings in which two benchmarks differ."""
+    """Raise `UsageError` with the names of the settings that differ between two benchmarks."""
     now = asdict(new)
     changed = [
         f"{name} was {_in_words(before)}, now it is {_in_words(now[name])}"
@@ -110,7 +110,7 @@ def check_settings(old: BenchmarkSettings, new: BenchmarkSettings) -> None:
 
 
 def _in_words(setting: object) -> str:
-    """Return a setting as it is typed: `1,8`, or `left out`."""
+    """Return a setting as you type it, such as `1,8`, or `left out` for None."""
     if isinstance(setting, tuple):
         return ",".join(map(str, setting))
     return "left out" if setting is None else str(setting)

@@ -1,4 +1,4 @@
-"""Copies between host and device, timed by themselves where there are any."""
+"""Time the copies between host and device."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ Download = Callable[[Any], np.ndarray]
 def measure_copies(
     session: EmbeddingSession, batch: int, settings: BenchmarkSettings
 ) -> CopyTimes | None:
-    """Time the copies of one batch in and of its embeddings out, or return None on the CPU.
+    """Time the copy of one batch to the device, and the copy of its embeddings back.
 
-    None for engines as well, whose copies are among their stages.
-
-    The times are of plain, synchronous copies from pageable memory, as a session's own are.
+    Return None on the CPU, and for engines, because their stages include the copies. The copies are
+    synchronous and from pageable memory, like those of a session.
     """
     if not settings.device.startswith("cuda") or "timeline" in session.capabilities:
         return None
@@ -37,7 +36,7 @@ def measure_copies(
 def time_copies(
     upload: Upload, download: Download, inputs: np.ndarray, outputs: np.ndarray, rounds: Rounds
 ) -> CopyTimes:
-    """Time `upload(inputs)`, and `download` of outputs that are on the device already."""
+    """Time `upload(inputs)`, and `download` of outputs that are already on the device."""
     on_device = upload(outputs)
     times = interleave([lambda: upload(inputs), lambda: download(on_device)], rounds)
     return CopyTimes(Latency.of(times[:, 0]), Latency.of(times[:, 1]))

@@ -1,4 +1,4 @@
-"""The twin of an engine: its ONNX file with average pooling, built for the same shapes."""
+"""Build the twin of an engine: its ONNX file with average pooling, for the same shapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gsp_deploy.export.twin import write_twin
 
 
 def write_engine_twin(engine: Path, manifest: EngineManifest | None, target: Path) -> None:
-    """Build the twin of an engine at `target`: for the same shapes, as fast and as precise.
+    """Build the twin of an engine at `target`, with the same shapes, precision and build options.
 
     Raises:
         ModelFileError: the ONNX file is not beside the engine, or has no GSP head.

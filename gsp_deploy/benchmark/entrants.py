@@ -1,4 +1,4 @@
-"""The networks of one run: each model that was asked for, and its twin with average pooling."""
+"""Open the networks of one run: each model, and its twin with average pooling."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Entrant:
     """One model that is open for measuring.
 
     Attributes:
-        name: how the report calls it.
-        session: the model.
-        config: what it is; None for a graph that is not ours.
-        twin: the same network with average pooling; None without one.
-        no_twin: why there is none.
+        name: its name in the report.
+        session: the open model.
+        config: its configuration; None if gsp-deploy did not export the graph.
+        twin: the same network with average pooling; None if there is none.
+        no_twin: why there is no twin; None if there is one.
     """
 
     name: str
@@ -52,7 +52,7 @@ def open_entrants(
     The twin of an engine is built first, from the ONNX file beside it.
 
     Raises:
-        UsageError: there is no model, or one is named twice.
+        UsageError: there is no model, or one file is given twice.
     """
     names = entrant_names(models)
     with ExitStack() as stack:
@@ -72,7 +72,11 @@ def open_entrants(
 
 
 def entrant_names(models: Sequence[Path]) -> list[str]:
-    """Return the file names, or the paths as given where two models share a name."""
+    """Return the file names, or the paths as given if two models have the same file name.
+
+    Raises:
+        UsageError: there is no model, or one file is given twice.
+    """
     if not models:
         raise UsageError("expected at least one model to measure")
     if len({path.resolve() for path in models}) < len(models):
@@ -84,7 +88,7 @@ def entrant_names(models: Sequence[Path]) -> list[str]:
 def _write_twin(
     session: EmbeddingSession, config: ModelConfig | None, target: Path, settings: BenchmarkSettings
 ) -> str | None:
-    """Write the twin's file, or return in words why there is none."""
+    """Write the twin's file and return None, or return the reason why there is no twin."""
     if not settings.twin:
         return "not asked for"
     if config is None:
@@ -105,7 +109,7 @@ def _write_twin(
             from gsp_deploy.checkpoint import load_checkpoint
 
             write_checkpoint_twin(load_checkpoint(session.info.path), target)
-    except ModuleNotFoundError as error:  # a deployment without the export's packages
+    except ModuleNotFoundError as error:  # a deployment install lacks the packages for export
         return f"making one needs the package {error.name}"
     except GspDeployError as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""Pre-processing by itself: decoding a JPEG, resizing it, normalising it."""
+"""Time the pre-processing of one image: decoding a JPEG, resizing it, normalising it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.images.normalisation import normalise
 from gsp_deploy.images.preprocessing import decode_image, fit_image
 
-# A photograph as phones' messengers and the usual data sets have it.
+# The usual size of photographs in messengers and in data sets.
 TYPICAL_SIZE = (640, 480)
 QUALITY = 90
 _OCTAVES = 8
-# Gives 74 kB; photographs of this size and quality have 60 to 90.
+# Gives a file of 74 kB; photographs of this size and quality have 60 to 90 kB.
 OCTAVE_FALL = 0.7
 
 
 def measure_image_stages(
     image: Path | None, spec: PreprocessingSpec, normalises_inside: bool, rounds: Rounds
 ) -> ImageStages:
-    """Time what happens to one image before the network sees it.
+    """Time the steps between an image file and the network's input.
 
     Args:
-        image: a file of the user's, or None for a synthetic JPEG of 640x480.
+        image: an image file, or None for a synthetic JPEG of 640x480.
         spec: the model's pre-processing.
-        normalises_inside: the graph takes pixels, so that nothing is normalised outside.
-        rounds: how often.
+        normalises_inside: the graph takes pixels and normalises them itself.
+        rounds: how many rounds to time.
 
     Raises:
         DataError: the image cannot be read.
@@ -64,7 +64,8 @@ def _image_file(image: Path | None) -> Iterator[Path]:
 def synthetic_photograph(seed: int = 0) -> Image.Image:
     """Return noise with a photograph's spectrum: each octave of detail has less contrast.
 
-    What decoding costs depends on the file's detail; white noise or a flat colour would mislead.
+    The time to decode depends on the detail in the file, so white noise or a flat colour would give
+    misleading times.
     """
     draw = np.random.default_rng(seed)
     width, height = TYPICAL_SIZE

@@ -1,4 +1,4 @@
-"""What is fed to a model while the clock runs: seeded noise of the shape that it takes."""
+"""Make the inputs for timing a model: seeded noise in the shape of its input."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FEATURES = "features"
 def example_inputs(
     session: EmbeddingSession, batch: int, settings: BenchmarkSettings
 ) -> np.ndarray:
-    """Return one prepared batch for the session: what `infer` takes.
+    """Return one prepared batch for `session.infer`.
 
     Raises:
-        UsageError: the graph has another batch size, or open sizes that nothing fills.
+        UsageError: the graph has another, fixed batch size, or open sizes without a value.
     """
     info = session.info
     fixed = info.input.shape[0]
@@ -38,7 +38,7 @@ def example_inputs(
 
 
 def _sizes(info: SessionInfo, settings: BenchmarkSettings) -> list[int]:
-    """Return the input's sizes without the batch, the open ones filled in."""
+    """Return the input's sizes without the batch, with a value for each open size."""
     open_size = settings.size or _default_size(info)
     sizes = []
     spatial = 1 if info.input.dtype == "uint8" else 2  # (B, H, W, 3) or (B, C, H, W)

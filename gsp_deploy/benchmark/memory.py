@@ -1,7 +1,8 @@
-"""Peak memory of a model, measured in a process of its own.
+"""Measure the peak memory of a model in its own process.
 
-In a process that holds several models, memory belongs to nobody: allocators keep what one model
-freed for the next. A fresh process that opens one model and runs it tells what serving it takes.
+In a process with several models you cannot say which model uses which memory, because allocators
+keep what one model freed for the next. A fresh process that opens and runs one model shows how much
+memory serving it takes.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Resident memory of a process in MiB: host memory only, also with a GPU.
+    """Resident memory of a process in MiB; host memory only, even with a GPU.
 
     Attributes:
-        idle_mb: with the runtime imported and no model open.
-        peaks_mb: the most so far after running each batch size, in ascending order of these.
+        idle_mb: memory with the runtime imported and no model open.
+        peaks_mb: peak memory by batch size; batch sizes run in ascending order, so each value
+            includes the smaller ones.
     """
 
     idle_mb: float
@@ -42,7 +44,7 @@ def measure_memory(
     """Open and run `model` in a fresh process and return its resident memory.
 
     Raises:
-        GspDeployError: the process failed, for want of memory perhaps.
+        GspDeployError: the process failed, for example because memory ran out.
     """
     asked = json.dumps(
         {
@@ -72,6 +74,6 @@ def measure_memory(
 
 
 def _with_this_package() -> str:
-    """Return a PYTHONPATH by which the new process finds the package that this one runs."""
+    """Return a PYTHONPATH with which the new process imports the same package as this one."""
     paths = [str(Path(gsp_deploy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return os.pathsep.join(path for path in paths if path)

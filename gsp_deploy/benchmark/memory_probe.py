@@ -1,4 +1,4 @@
-"""The process that `measure_memory` starts: opens one model, runs it, prints what it took."""
+"""Open one model, run it, and print its peak memory; `measure_memory` starts this process."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def _import_runtime(model: Path) -> None:
 def peak_memory_mb() -> float:
     """Return the peak resident memory of this process in MiB.
 
-    Linux' `ru_maxrss` starts from what the parent had at the fork, so the kernel's own record of
-    this address space is read where there is one.
+    On Linux, `ru_maxrss` starts at the parent's memory at the fork, so this reads the kernel's
+    record of this address space if there is one.
     """
     if _STATUS.is_file():
         for line in _STATUS.read_text(encoding="ascii").splitlines():

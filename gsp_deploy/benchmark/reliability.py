@@ -1,4 +1,4 @@
-"""How far a benchmark's figures can be trusted: what else ran, and how far the rounds are apart."""
+"""Warn if a benchmark's figures may be unreliable: a busy machine, or rounds that differ a lot."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from gsp_deploy.base.words import counted
 from gsp_deploy.benchmark.report import PoolingCost
 
-# Share of the cores that others may keep busy.
+# A load above this share of the cores before the run counts as busy.
 BUSY = 0.5
-# On an idle machine the quartiles of the demo's ratios are 1.04 to 1.09 times apart.
+# Quartiles further apart than this factor are noisy. On an idle machine those of the demo's ratios
+# are 1.04 to 1.09 times apart.
 NOISY = 1.3
 
 
 def trust_notes(load: float | None, cores: int, costs: Sequence[PoolingCost]) -> list[str]:
-    """Return what a reader should know before believing the figures; nothing where all is well.
+    """Return warnings about the figures; empty if there is no reason to doubt them.
 
     Args:
-        load: the load average before the run; None where the system does not tell.
-        cores: of the machine.
-        costs: the ratios that were measured, with their quartiles.
+        load: load average before the run; None if the system does not report it.
+        cores: number of cores of the machine.
+        costs: the measured ratios, with their quartiles.
     """
     is_busy = load is not None and load >= BUSY * cores
     apart = max((cost.ratio_high / cost.ratio_low for cost in costs), default=1.0)
@@ -32,12 +33,12 @@ def trust_notes(load: float | None, cores: int, costs: Sequence[PoolingCost]) ->
 def _advice(apart: float, has_ratios: bool) -> str:
     if apart > NOISY:
         return (
-            f"rounds differ too much to trust milliseconds or ratios, whose quartiles are up to "
+            f"rounds differ too much to trust milliseconds or ratios: their quartiles are up to "
             f"{apart:,.1f} times apart; measure again when the machine is idle"
         )
     if not has_ratios:
         return "milliseconds may be too long; measure again when it is idle"
     return (
-        "milliseconds may be too long; the ratios hold, their quartiles are at most "
+        "milliseconds may be too long; the ratios are reliable, their quartiles are at most "
         f"{100 * (apart - 1):.0f} % apart"
     )

@@ -1,4 +1,4 @@
-"""What a benchmark found, with everything a reader needs to judge the figures."""
+"""The result of a benchmark, with everything a reader needs to judge the figures."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class PoolingCost:
-    """A model against its twin: the same network with average pooling, run in the same rounds.
+    """A model compared with its twin, the same network with average pooling, in the same rounds.
 
     Attributes:
         twin: latency of the twin.
-        ratio: median over rounds of the model's time by the twin's time of that round.
-        ratio_low, ratio_high: quartiles of the same.
+        ratio: median over rounds of the model's time divided by the twin's time in that round.
+        ratio_low, ratio_high: quartiles of these ratios.
         extra_ms: median over rounds of the difference, in milliseconds.
     """
 
@@ -52,7 +52,7 @@ class PoolingCost:
 
 @dataclass(frozen=True)
 class CopyTimes:
-    """Host memory to device and back, one batch, each alone; both are in the latency too."""
+    """Times of one batch from host to device and back, each alone; the latency includes both."""
 
     to_device: Latency
     from_device: Latency
@@ -66,11 +66,12 @@ class BatchResult:
         batch: images in one inference.
         latency: of one inference of the whole batch.
         images_per_second: batch / p50.
-        pooling_cost: against the twin; None without one.
-        copies: None where the runtime works in host memory, and for engines, whose are in `gpu`.
-        gpu: an engine's inference in stages; None for everything else.
+        pooling_cost: comparison with the twin; None if there is no twin.
+        copies: copies to the device and back; None if the runtime works in host memory, and for
+            engines, because `gpu` has their copies.
+        gpu: stages of an engine's inference; None for other models.
         peak_memory_mb: peak resident memory of a process that ran up to this batch size, MiB.
-        twin_memory_mb: the same of the twin.
+        twin_memory_mb: the same for the twin.
     """
 
     batch: int
@@ -85,9 +86,9 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class ImageStages:
-    """From a JPEG to the network's input, milliseconds an image on one thread.
+    """Times from a JPEG to the network's input, in milliseconds per image on one thread.
 
-    `normalise` is None where the network does it itself.
+    `normalise` is None if the network normalises the image itself.
     """
 
     source: str
@@ -98,19 +99,19 @@ class ImageStages:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model file: what it is, and how it did.
+    """One model file: its properties and its results.
 
     Attributes:
-        name: file name (whole path where two share it); how results are matched.
-        sha256, file_bytes: the file that was measured.
-        runtime, device, precision, input: as its session tells.
-        backbone: timm name; None for a graph that is not ours.
-        head: settings of the pooling head; None for a graph that is not ours.
-        solver: solver and steps of the graph, in words; None without one.
+        name: file name, or the path if two models have the same name; comparisons match by it.
+        sha256, file_bytes: hash and size of the file that was measured.
+        runtime, device, precision, input: as its session reports them.
+        backbone: timm name; None if gsp-deploy did not export the graph.
+        head: settings of the pooling head; None if gsp-deploy did not export the graph.
+        solver: solver and steps of the graph, in words; None if there is none.
         batches: results in the order of the settings.
-        preprocessing: None for a head alone.
+        preprocessing: times of the pre-processing; None for a head alone.
         idle_memory_mb: resident memory with the runtime imported and no model, MiB.
-        no_twin: why there is no twin; None where there is one.
+        no_twin: why there is no twin; None if there is one.
     """
 
     name: str
@@ -134,12 +135,12 @@ class BenchmarkReport:
     """All models of one run.
 
     Attributes:
-        settings: what was asked for.
+        settings: settings of the run.
         environment: machine and versions.
-        load_average: of the minute before the run; None where the system does not tell.
-        included: what the figures hold and what they leave out, in words.
-        models: one entry a model.
-        notes: what could not be measured, and why.
+        load_average: load in the minute before the run; None if the system does not report it.
+        included: what the figures include and what they leave out, in words.
+        models: one entry per model.
+        notes: warnings, and what could not be measured and why.
     """
 
     settings: BenchmarkSettings
@@ -150,7 +151,7 @@ class BenchmarkReport:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return a line for every model and batch size: the median, and the pooling's cost."""
+        """Return one line per model and batch size: the median, and the cost of the pooling."""
         return "\n".join(_line(model, result) for model, result in self.results)
 
     @property
@@ -164,10 +165,10 @@ class BenchmarkReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BenchmarkReport:
-        """Build the report from what `to_dict` gave, or JSON made of it.
+        """Build the report from the output of `to_dict`, or from its JSON.
 
         Raises:
-            UsageError: the data is not such a report.
+            UsageError: the data is not a benchmark report.
         """
         return from_fields(cls, data)
 
@@ -177,10 +178,10 @@ class BenchmarkReport:
 
 
 def read_report(path: Path) -> BenchmarkReport:
-    """Read what `save` wrote.
+    """Read a report that `save` wrote.
 
     Raises:
-        UsageError: the file is missing, damaged, or no such document.
+        UsageError: the file is missing or damaged, or is another document.
     """
     try:
         data = json.loads(read_regular_text(path))
@@ -194,7 +195,7 @@ def read_report(path: Path) -> BenchmarkReport:
             f"{path}: expected a {DOCUMENT!r} document of version {VERSION}, found {header}; "
             "make one with `gsp-deploy bench --save`"
         )
-    data.pop("comparison", None)  # what `--json --compare` adds
+    data.pop("comparison", None)  # added by `--json --compare`
     try:
         return BenchmarkReport.from_dict(data)
     except (UsageError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Running a benchmark: open everything, let it take turns, and write down what was seen."""
+"""Run a benchmark: open the models and their twins, time them in turns, collect the results."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def run_benchmark(
     Args:
         models: `.engine`, `.onnx`, `.safetensors` or `.pt` files.
         settings: what to measure.
-        image: the file that pre-processing is timed on; None for a synthetic JPEG.
-        plugins: shared objects that the engines among the models need.
-        observe: is told what happens next, for a progress line.
-        clock: seconds, from anywhere.
+        image: image file to time the pre-processing with; None for a synthetic JPEG.
+        plugins: plugin libraries that the engines among the models need.
+        observe: called with what happens next, for a progress line.
+        clock: returns the time in seconds from any start.
 
     Raises:
-        UsageError: no model, one model twice, or sizes that a model does not take.
+        UsageError: there is no model, one file is given twice, or a model does not take the sizes.
         ModelFileError, CheckpointError: a model is missing or damaged.
         MissingCapabilityError: this machine lacks the runtime or the device.
     """
@@ -94,12 +94,12 @@ Memories = dict[EmbeddingSession, MemoryUse]
 
 @dataclass(frozen=True)
 class _Figures:
-    """What was measured of all networks, twins among them.
+    """The measurements of all networks, including twins.
 
     Attributes:
         times: seconds of every round, `(rounds,)`, by batch size and session.
         gpu: stages of the engines, by batch size and session.
-        memory: by session; only of those that could be measured.
+        memory: memory use by session, as far as it could be measured.
     """
 
     times: dict[int, Times]
@@ -129,11 +129,11 @@ def _time_batch(
 def _measure_gpu(
     entrants: Sequence[Entrant], settings: BenchmarkSettings, observe: Announce, clock: Clock
 ) -> tuple[dict[int, GpuResults], list[str]]:
-    """Return what the engines among the models do on the GPU, by batch size, and notes."""
+    """Return the engines' results on the GPU by batch size, and notes on what failed."""
     found, notes = {}, []
     for batch in settings.batches:
-        found[batch], told = measure_gpu(entrants, batch, settings, observe, clock)
-        notes += told
+        found[batch], more = measure_gpu(entrants, batch, settings, observe, clock)
+        notes += more
     return found, list(dict.fromkeys(notes))
 
 
@@ -143,7 +143,7 @@ def _measure_memories(
     plugins: Sequence[Path],
     observe: Announce,
 ) -> tuple[Memories, list[str]]:
-    """Return the memory of every network, and words on those that could not be measured."""
+    """Return the memory use of every network, and notes on what failed."""
     found: Memories = {}
     notes = []
     for entrant in entrants if settings.memory else ():
@@ -216,7 +216,7 @@ def _image_stages(
 
 
 def _solver(entrant: Entrant) -> str | None:
-    """Say which solver runs, in how many steps: an export's own, or the checkpoint's."""
+    """Return the solver and its steps in words, from the export's manifest or the checkpoint."""
     manifest, config = entrant.session.info.manifest, entrant.config
     if manifest is not None:
         found = manifest.certificate
@@ -229,16 +229,16 @@ def _solver(entrant: Entrant) -> str | None:
 def _included(settings: BenchmarkSettings) -> tuple[str, ...]:
     on_device = settings.device.startswith("cuda")
     return (
-        "latency: one inference of a batch that lies prepared in host memory, until its "
-        "embeddings lie there as float32",
-        "not in it: decoding, resizing and normalising, stated apart (a graph that takes pixels "
-        "normalises inside)",
-        "copies: in the latency, and stated apart"
+        "latency: one inference, from a prepared batch in host memory to its embeddings there as "
+        "float32",
+        "not included: decoding, resizing and normalising, which have their own figures (a graph "
+        "that takes pixels normalises inside)",
+        "copies: included in the latency, and also have their own figures"
         if on_device
         else "copies: none, the runtime works in host memory",
         "GAP: the same network with average pooling, in the same rounds; ratios are medians "
         "over rounds",
-        "memory: peak resident set of a process that holds this model alone, host only",
+        "memory: peak resident set of a process with only this model, host only",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark does: the settings that two results must share to be comparable."""
+"""The settings of a benchmark; two results are comparable only if their settings are equal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gsp_deploy.base.choices import CudaApi, L2State, Wait
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.session import WAITS, SessionOptions
 
-# However long one inference takes, percentiles of fewer rounds than this say nothing.
+# Fewer rounds than this do not give useful percentiles, however long one inference takes.
 FEWEST_ROUNDS = 10
 L2_STATES: tuple[str, ...] = get_args(L2State)
 
@@ -22,23 +22,23 @@ class BenchmarkSettings:
     """Settings of `run_benchmark`.
 
     Args:
-        batches: batch sizes, each measured on its own.
-        warmup: rounds before the clock counts.
+        batches: batch sizes, each measured separately.
+        warmup: rounds before those that count.
         repeats: rounds that count, per batch size; in a round every network runs once.
-        seconds: go on for this long per batch size instead, at least 10 rounds.
-        threads: threads of one inference; None leaves it to the runtime.
+        seconds: measure for this long per batch size instead, at least 10 rounds.
+        threads: threads of one inference; None leaves the choice to the runtime.
         device: `cpu`, `cuda` or `cuda:N`.
-        provider: ONNX Runtime's execution provider; None takes the one that the device implies.
-        size: height and width where a model leaves them open; None takes those of its
+        provider: ONNX Runtime's execution provider; None chooses it by the device.
+        size: height and width for models that leave them open; None takes those of the
             pre-processing, or 7x7 for a head alone.
-        twin: measure each model against itself with average pooling.
-        memory: measure peak memory, each model in a process of its own.
-        cuda_graphs: for engines: capture runs; what they take without is measured beside it.
+        twin: compare each model with its twin, the same network with average pooling.
+        memory: measure peak memory, each model in its own process.
+        cuda_graphs: for engines: run from CUDA graphs; runs without graphs are measured as well.
         wait: for engines: `spin`, `block` or `auto`.
-        l2: for engines: `warm`, or `cold`: the device's cache is emptied before every run.
-        sustained: for engines: run each for so many seconds without pause, and watch the clocks.
-        cuda_api: for engines: the library that reaches the device.
-        allow_host_code: for engines: load version-compatible ones.
+        l2: for engines: `warm`, or `cold` to clear the device's L2 cache before every run.
+        sustained: for engines: run each for this many seconds without pause, and record clocks.
+        cuda_api: for engines: the library that accesses the device.
+        allow_host_code: for engines: load version-compatible ones, which contain machine code.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -66,10 +66,11 @@ class BenchmarkSettings:
         if not self.batches or min(self.batches) < 1:
             raise UsageError(f"batch sizes must be at least 1, got {list(self.batches)}")
         if len(set(self.batches)) < len(self.batches):
-            raise UsageError(f"each batch size is measured once, got {list(self.batches)}")
+            raise UsageError(f"expected different batch sizes, got {list(self.batches)}")
         if self.warmup < 0 or self.repeats < 1:
             raise UsageError(
-                f"expected warm-up from 0 and repeats from 1, got {self.warmup} and {self.repeats}"
+                f"warmup must be at least 0 and repeats at least 1, got {self.warmup} and "
+                f"{self.repeats}"
             )
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise UsageError(f"seconds must be above 0, got {self.seconds}")
@@ -85,7 +86,7 @@ class BenchmarkSettings:
                 raise UsageError(f"size must be height and width, got {self.size}")
 
     def session_options(self, plugins: Sequence[Path] = ()) -> SessionOptions:
-        """Return how the models are opened; `plugins` are what the engines among them need."""
+        """Return the options to open the models; `plugins` are the libraries that engines need."""
         return SessionOptions(
             device=self.device,
             threads=self.threads,

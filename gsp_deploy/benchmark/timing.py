@@ -1,7 +1,7 @@
-"""Timing several things side by side: in every round each runs once, and nobody is always first.
+"""Time several tasks in turns: in every round each runs once, and each is first equally often.
 
-Machines drift: a clock slows down, a neighbour wakes up. Things that take turns see the same
-drift, so the ratio of two times of one round holds where a ratio of two separate runs does not.
+Machines drift: a clock slows down, another process starts. Tasks that take turns see the same
+drift, so the ratio of two times in one round is reliable. The ratio of two separate runs is not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ Clock = Callable[[], float]
 Task = Callable[[], object]
 
 MILLISECONDS = 1000.0
+# Rounds for secondary figures such as copies, which are short and steady.
 BRIEF = 30
 
 
@@ -27,7 +28,7 @@ BRIEF = 30
 class Latency:
     """Percentiles of the times of one task, in milliseconds, interpolated linearly.
 
-    With fewer rounds than 100 the 99th percentile is hardly more than the maximum.
+    With fewer than 100 rounds the 99th percentile is close to the maximum.
     """
 
     rounds: int
@@ -40,14 +41,18 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: np.ndarray) -> Latency:
-        """Summarise times `(rounds,)` in seconds."""
+        """Summarise times `(rounds,)` in seconds.
+
+        >>> Latency.of(np.array([0.001, 0.002, 0.003])).p50
+        2.0
+        """
         points = np.percentile(seconds, (0, 50, 90, 95, 99, 100)) * MILLISECONDS
         return cls(len(seconds), *(float(point) for point in points))
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """How many rounds: a number of them, or a time to fill."""
+    """How many rounds to run: a number, or for how many seconds."""
 
     warmup: int
     repeats: int
@@ -55,29 +60,37 @@ class Rounds:
 
     @classmethod
     def of(cls, settings: BenchmarkSettings) -> Rounds:
-        """Read the rounds off a benchmark's settings."""
+        """Return the rounds that a benchmark's settings ask for."""
         return cls(settings.warmup, settings.repeats, settings.seconds)
 
     @classmethod
     def brief(cls, settings: BenchmarkSettings) -> Rounds:
-        """Return as many rounds, but few: for what is short, steady and stated as an aside."""
+        """Return at most `BRIEF` rounds, for secondary figures."""
         return cls(settings.warmup, min(settings.repeats, BRIEF))
 
     def done(self, finished: int, elapsed: float) -> bool:
-        """Whether `finished` counted rounds, or the time that they took, are enough."""
+        """Whether `finished` rounds in `elapsed` seconds are enough."""
         if self.seconds is None:
             return finished >= self.repeats
         return finished >= FEWEST_ROUNDS and elapsed >= self.seconds
 
 
-def ratio_quartiles(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """Return the quartiles of one task's times by another's, round by round: low, median, high."""
-    low, median, high = np.percentile(ours / theirs, (25, 50, 75))
+def ratio_quartiles(times: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
+    """Return quartiles of `times / baseline`, round by round: low, median, high.
+
+    >>> ratio_quartiles(np.array([2.0, 3.0, 8.0]), np.array([1.0, 1.0, 2.0]))
+    (2.5, 3.0, 3.5)
+    """
+    low, median, high = np.percentile(times / baseline, (25, 50, 75))
     return float(low), float(median), float(high)
 
 
 def turns(count: int, turn: int) -> list[int]:
-    """Return the order of `count` tasks in one round: rotated by one from round to round."""
+    """Return the order of `count` tasks in round `turn`: each round rotates the order by one.
+
+    >>> turns(3, 0), turns(3, 1)
+    ([0, 1, 2], [1, 2, 0])
+    """
     return [(turn + position) % count for position in range(count)]
 
 
@@ -107,7 +120,7 @@ def _one_round(tasks: Sequence[Task], turn: int, clock: Clock) -> list[float]:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Collect now and not while the clock runs, as `timeit` does."""
+    """Collect garbage now and disable collection while the clock runs, as `timeit` does."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -15,7 +15,7 @@ from gsp_deploy.runtime.session import SessionInfo
 
 
 class FakeClock:
-    """Seconds that pass only by `advance`; `log` tells who let them pass."""
+    """A clock that only `advance` moves; `log` lists who moved it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -30,7 +30,7 @@ class FakeClock:
 
 
 class FakeSession(EmbeddingSession):
-    """Takes as many milliseconds as `durations` say, in a cycle, times the batch."""
+    """A model that takes the milliseconds in `durations`, in a cycle, times the batch."""
 
     def __init__(self, path: Path, clock: FakeClock, durations: Sequence[float]) -> None:
         info = SessionInfo(

@@ -33,7 +33,7 @@ def with_twin(report: BenchmarkReport, twin_ms: float) -> BenchmarkReport:
     return with_model(report, no_twin=None, batches=(replace(result, pooling_cost=cost),))
 
 
-def test_a_report_is_told_in_a_line_a_result(report: BenchmarkReport) -> None:
+def test_a_report_prints_one_line_per_result(report: BenchmarkReport) -> None:
     assert str(report).splitlines() == ["a.onnx, batch 1: p50 10 ms", "b.onnx, batch 1: p50 20 ms"]
     (first, _) = str(with_twin(report, 8)).splitlines()
     assert first == "a.onnx, batch 1: p50 10 ms, 1.250 of average pooling's"
@@ -59,13 +59,13 @@ def test_a_faster_model_passes(fake_run, report: BenchmarkReport) -> None:
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    drift = np.array([1.0, 2.0, 5.0, 40.0, 80.0])  # the machine slows down, for both alike
+    drift = np.array([1.0, 2.0, 5.0, 40.0, 80.0])  # the machine slows down for both
     cost = PoolingCost.of(1.03 * drift, drift)
     assert (cost.ratio_low, cost.ratio, cost.ratio_high) == pytest.approx((1.03, 1.03, 1.03))
     assert cost.extra_ms == pytest.approx(0.03 * 5 * 1000)
 
 
-def test_the_ratio_to_the_twin_is_gated_where_there_is_one(fake_run, report) -> None:
+def test_the_ratio_to_the_twin_is_gated_if_there_is_one(fake_run, report) -> None:
     old = with_twin(report, twin_ms=8)
     twice_as_slow_machine = with_twin(fake_run(SETTINGS, a=[20], b=[20]), twin_ms=16)
     compare(old, twice_as_slow_machine, 0.01).check()
@@ -126,7 +126,7 @@ def test_another_machine_is_refused(report: BenchmarkReport) -> None:
         {"head": {"solver": "newton", "iterations": 9}},
     ],
 )
-def test_what_one_compares_may_differ(report: BenchmarkReport, change: dict) -> None:
+def test_steps_weights_and_versions_may_differ(report: BenchmarkReport, change: dict) -> None:
     compare(report, with_model(report, **change), 0.1).check()
 
 

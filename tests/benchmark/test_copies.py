@@ -1,4 +1,4 @@
-"""Copies to a device and back: that they are copies, where they go, and who has none to time."""
+"""Copies to a device and back: what is copied, where to, and which sessions have no copies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = BenchmarkSettings((2,), warmup=1, repeats=4, device="cuda:1", memory=
 
 @pytest.fixture
 def places(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    """Send what goes to a GPU to the host instead, and say where it was sent, in which shape."""
+    """Copy to the host instead of a GPU, and list the target and shape of each copy."""
     sent = []
     to, from_numpy = torch.Tensor.to, onnxruntime.OrtValue.ortvalue_from_numpy
 
@@ -71,7 +71,7 @@ def test_an_engine_has_its_copies_among_its_stages(tiny_export, tmp_path, monkey
         assert card.log == []
 
 
-def test_what_comes_back_is_what_was_put_there_before_the_clock_ran() -> None:
+def test_the_download_returns_what_was_uploaded_before_timing() -> None:
     log: list[tuple[str, Sequence[float]]] = []
 
     def upload(array: np.ndarray) -> list[float]:

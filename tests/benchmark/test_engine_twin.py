@@ -1,4 +1,4 @@
-"""The twin of an engine is the same but for its pooling: shapes, targets, precision, effort."""
+"""The twin of an engine differs only in its pooling; shapes, targets and precision are equal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gsp_deploy.export import ExportOptions, export_onnx
 
 @pytest.fixture(scope="module")
 def open_export(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint in fp16, height and width open."""
+    """Export the tiny checkpoint in fp16 with open height and width."""
     path = tmp_path_factory.mktemp("open") / "open.onnx"
     options = ExportOptions(precision="fp16", dynamic_size=True, iterations=3)
     export_onnx(load_checkpoint(tiny_checkpoint), path, options)
@@ -38,7 +38,7 @@ def build(source: Path, folder: Path, options: BuildOptions) -> tuple[Path, Engi
 
 
 def facts(manifest: EngineManifest) -> tuple[object, ...]:
-    """What an engine and its twin have in common."""
+    """Return what must be equal in an engine and its twin."""
     return (
         manifest.profiles,
         manifest.inputs,

@@ -1,4 +1,4 @@
-"""What is said of figures: by the load before, and by how far apart the quartiles of ratios are."""
+"""Warnings about figures follow from the load and from the spread of the ratios' quartiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CORES = 4
 
 
 def cost(spread: float) -> PoolingCost:
-    """Ratios whose quartiles are this many times apart."""
+    """Return ratios with quartiles that differ by the factor `spread`."""
     twin = np.ones(101)
     found = PoolingCost.of(twin * np.geomspace(1, spread**2, 101), twin)
     assert found.ratio_high / found.ratio_low == pytest.approx(spread)
@@ -27,7 +27,7 @@ TIGHT, WIDE = cost(1.1), cost(NOISY * 1.5)
     [
         (None, [], None),
         (0.9 * BUSY * CORES, [TIGHT], None),
-        (BUSY * CORES, [TIGHT], "ratios hold, their quartiles are at most 10 % apart"),
+        (BUSY * CORES, [TIGHT], "ratios are reliable, their quartiles are at most 10 % apart"),
         (BUSY * CORES, [], "milliseconds may be too long; measure again"),
         (0.0, [TIGHT, WIDE], "rounds differ too much to trust milliseconds or ratios"),
         (0.0, [cost(210)], "quartiles are up to 210.0 times apart; measure again"),

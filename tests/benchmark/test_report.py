@@ -1,4 +1,4 @@
-"""Saved results: read back whole, refused when damaged."""
+"""Saved results: they read back equal, and damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_saved_report_reads_back_equal(fake_run, tmp_path: Path) -> None:
     assert read_report(path) == report
 
 
-def test_the_document_says_what_it_is(fake_run, tmp_path: Path) -> None:
+def test_the_document_names_its_kind_and_version(fake_run, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     fake_run(SETTINGS, a=[1]).save(path)
     data = json.loads(path.read_text())
@@ -53,7 +53,7 @@ def test_the_document_says_what_it_is(fake_run, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_result_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "old.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=rf"old.json: .*{words}"):

@@ -1,4 +1,4 @@
-"""The retrieval benchmark runs, goes on where it stopped, and counts what it says."""
+"""The retrieval benchmark runs, continues where it stopped, and computes its figures correctly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch):
-    """Return what imports a script of benchmarks/, which lie side by side there."""
+    """Return a function that imports a script of benchmarks/; the scripts import each other."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
 
     def load(name: str) -> ModuleType:
@@ -55,7 +55,7 @@ def test_quick_runs_of_every_head_are_kept_and_drawn(tmp_path: Path) -> None:
     ]
     assert {r["steps"] for r in records} == {4}
     assert all(0 < r["map_at_r"] <= 1 and 0 <= r["recall_at_1"] <= 1 for r in records)
-    # On a second call every run is over already: the same records, times included.
+    # On a second call every run is already done: the same records, times included.
     run("retrieval.py", *asked)
     assert results.read_text() == first
 
@@ -91,5 +91,5 @@ def test_equal_weights_have_the_objects_area_as_their_mass(script) -> None:
     covered = weights.coverage(images, chosen, (6, 6))
     areas = [images.object_mask(int(index)).mean() for index in chosen]
     assert np.allclose(covered.mean(axis=(1, 2)), areas)
-    # A cell is covered by what is in its own 8 x 8 pixels.
+    # An object covers a cell by the share of its 8 x 8 pixels.
     assert covered[0, 2, 3] == images.object_mask(0)[16:24, 24:32].mean()

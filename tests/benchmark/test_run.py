@@ -1,4 +1,4 @@
-"""The whole benchmark: on fake models for its arithmetic, on a tiny real one for the rest."""
+"""The whole benchmark: fake models check its arithmetic, a tiny real model the rest."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_models_take_turns_within_one_run(fake_run, clock) -> None:
     assert clock.log == ["a.onnx", "b.onnx", "b.onnx", "a.onnx", "closed b.onnx", "closed a.onnx"]
 
 
-def test_a_graph_of_others_is_measured_without_a_twin(fake_run) -> None:
+def test_a_foreign_graph_is_measured_without_a_twin(fake_run) -> None:
     (model,) = fake_run(a=[1]).models
     assert model.no_twin == "not an export of gsp-deploy"
     assert (model.backbone, model.head, model.solver) == (None, None, None)
@@ -100,7 +100,7 @@ def test_memory_is_that_of_a_process_of_its_own(tiny_onnx: Path) -> None:
     larger, smaller = model.batches
     assert model.idle_memory_mb < smaller.peak_memory_mb <= larger.peak_memory_mb
     assert model.idle_memory_mb < larger.twin_memory_mb
-    with Path("/proc/self/status").open() as status:  # this process holds PyTorch, that one not
+    with Path("/proc/self/status").open() as status:  # only this process has imported PyTorch
         own = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
     assert larger.peak_memory_mb < own
 
@@ -110,7 +110,7 @@ def test_memory_of_a_checkpoint(tiny_checkpoint: Path) -> None:
     assert 0 < use.idle_mb < use.peaks_mb[1] <= use.peaks_mb[2]
 
 
-def test_what_was_left_out_is_left_out(tiny_onnx: Path) -> None:
+def test_twin_and_memory_can_be_left_out(tiny_onnx: Path) -> None:
     settings = BenchmarkSettings(repeats=1, warmup=0, twin=False, memory=False)
     (model,) = run_benchmark([tiny_onnx], settings).models
     assert model.no_twin == "not asked for"
@@ -139,7 +139,7 @@ def test_a_broken_measuring_process_leaves_a_note(
     assert any("no memory figure for tiny.onnx" in note for note in report.notes)
 
 
-def test_names_stay_apart() -> None:
+def test_models_with_the_same_name_get_their_paths() -> None:
     assert entrant_names([Path("a/m.onnx"), Path("n.onnx")]) == ["m.onnx", "n.onnx"]
     assert entrant_names([Path("a/m.onnx"), Path("b/m.onnx")]) == ["a/m.onnx", "b/m.onnx"]
     with pytest.raises(UsageError, match="same file twice"):

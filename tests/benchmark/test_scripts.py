@@ -1,4 +1,4 @@
-"""The scripts in benchmarks/ run, and what they count without a clock is as the README says."""
+"""The scripts in benchmarks/ run, and their figures without a clock equal those in the README."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def run(script: str, *arguments: str) -> dict:
 
 def test_memory_of_the_layer_does_not_grow_with_the_steps() -> None:
     results = run("training_memory.py", "--threads", "1")["results"]
-    plain, *ours = (list(result["saved_bytes"].values()) for result in results)
+    plain, *layers = (list(result["saved_bytes"].values()) for result in results)
     assert plain[0] < plain[1] < plain[2]
-    assert len(ours) == 2
-    for saved in ours:
+    assert len(layers) == 2
+    for saved in layers:
         assert saved[0] == saved[1] == saved[2] < plain[0] / 2
 
 
@@ -42,9 +42,9 @@ def test_a_certified_head_has_a_tenth_of_the_nodes_of_the_loop() -> None:
     loop, fixed_point, newton = (r["nodes"] for r in run("nodes.py", "--threads", "1")["results"])
     assert newton < fixed_point < loop
     assert 10 * newton < loop
-    told = (SCRIPTS / "README.md").read_text(encoding="utf-8")
-    assert f"fixed-point, 100 steps | {fixed_point} |" in told
-    assert f"(one step on these features) | {newton} |" in told
+    readme = (SCRIPTS / "README.md").read_text(encoding="utf-8")
+    assert f"fixed-point, 100 steps | {fixed_point} |" in readme
+    assert f"(one step on these features) | {newton} |" in readme
 
 
 def test_the_layer_equals_autograd_before_it_is_timed() -> None:
@@ -53,7 +53,7 @@ def test_the_layer_equals_autograd_before_it_is_timed() -> None:
     assert len(results) == 3
 
 
-def test_the_soak_tells_memory_along_the_way() -> None:
+def test_the_soak_reports_memory_at_intervals() -> None:
     results = run("soak.py", "--embeds", "100")["results"]
     assert [result["embeds"] for result in results] == list(range(0, 101, 10))
     assert all(result["resident_mib"] > 0 for result in results)

@@ -1,4 +1,4 @@
-"""Percentiles, turns and stopping, on a clock that the test winds by hand."""
+"""Percentiles, turns and stopping, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_warmup_is_not_counted(clock) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(25, 25), (24.5, 25), (3, 10)])
-def test_a_time_to_fill_ends_after_it_but_not_before_ten_rounds(clock, seconds, rounds) -> None:
+def test_a_timed_run_ends_after_its_seconds_and_ten_rounds(clock, seconds, rounds) -> None:
     times = interleave(
         [lambda: clock.advance("a", 1)], Rounds(warmup=0, repeats=1, seconds=seconds), clock
     )

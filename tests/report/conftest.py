@@ -1,4 +1,4 @@
-"""Documents as the commands print them, made by the library on a small head."""
+"""Documents as the commands print them, from the library on a small head."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def many(deployed: Path, tmp_path: Path) -> Callable[[int], Path]:
-    """Return a function: a folder with as many artifacts, checks and measured models as told."""
+    """Return a function that makes a folder with `count` artifacts, checks and measured models."""
 
     def copies(count: int) -> Path:
         check = json.loads((deployed / "check.json").read_text())
@@ -79,7 +79,7 @@ def engine_folder(deployed: Path, make_engine: Callable[..., Path], tmp_path: Pa
 
 
 def made_up_gpu_result() -> dict[str, Any]:
-    """Return what `bench` would write of an engine at one batch size; every figure is made up."""
+    """Return the result of `bench` for an engine at one batch size, with invented figures."""
     layers = [
         {"layer": "gsp/newton_1/beta", "part": "head: newton step 1", "milliseconds": 0.25},
         *({"layer": f"c{k}", "part": f"layer{k}", "milliseconds": 0.03} for k in range(25)),
@@ -104,7 +104,7 @@ def made_up_gpu_result() -> dict[str, Any]:
 
 
 def made_up_stages(enqueue: float) -> dict[str, Any]:
-    """Return stages of round lengths."""
+    """Return stages with round numbers as times."""
     return {
         "to_device": made_up_latency(0.1),
         "compute": made_up_latency(1.0),
@@ -115,6 +115,6 @@ def made_up_stages(enqueue: float) -> dict[str, Any]:
 
 
 def made_up_latency(p50: float) -> dict[str, float]:
-    """Return percentiles that spread a little about a median."""
+    """Return percentiles close to a median."""
     spread = {"min": 0.9, "p50": 1.0, "p90": 1.1, "p95": 1.2, "p99": 1.5, "max": 2.0}
     return {"rounds": 50, **{name: factor * p50 for name, factor in spread.items()}}

@@ -1,4 +1,4 @@
-"""Documents: told apart, read, and refused where they are not what they say."""
+"""Documents: they are recognised and read, and damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVALUATION = {
 }
 
 
-def test_a_folder_gives_all_of_ours_and_passes_the_rest_over(deployed: Path) -> None:
+def test_a_folder_gives_all_documents_and_skips_other_files(deployed: Path) -> None:
     found = read_documents([deployed])
     assert [artifact.name for artifact in found.artifacts] == ["model.onnx"]
     assert [check.name for check in found.checks] == ["model.onnx"]
@@ -60,7 +60,7 @@ def test_a_search_is_read(tmp_path: Path) -> None:
     assert (found.query, found.hits[0].file, found.hits[0].cosine) == ("a/1.png", "a/2.png", 0.75)
 
 
-def test_what_is_named_must_be_of_use(deployed: Path, tmp_path: Path) -> None:
+def test_a_named_file_must_be_a_document(deployed: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a manifest"):
         read_documents([deployed / "thesis.json"])
     with pytest.raises(DataError, match="no such file"):
@@ -98,7 +98,7 @@ def test_a_check_that_lacks_a_part_is_damaged(key: str, deployed: Path, tmp_path
         {"a.onnx": 0.5},
     ],
 )
-def test_an_evaluation_whose_models_have_no_common_metrics_is_damaged(
+def test_an_evaluation_with_different_metrics_by_model_is_damaged(
     models: dict[str, object], tmp_path: Path
 ) -> None:
     (tmp_path / "evaluate.json").write_text(json.dumps({**EVALUATION, "models": models}))
@@ -114,7 +114,7 @@ def test_an_evaluation_whose_models_have_no_common_metrics_is_damaged(
         {"candidate": {"map_at_r": []}},
     ],
 )
-def test_a_check_whose_shares_are_no_numbers_is_damaged(
+def test_a_check_with_shares_that_are_not_numbers_is_damaged(
     damage: dict[str, object], deployed: Path, tmp_path: Path
 ) -> None:
     document = json.loads((deployed / "check.json").read_text())
@@ -127,7 +127,7 @@ def test_a_check_whose_shares_are_no_numbers_is_damaged(
 @pytest.mark.parametrize(
     ("part", "value"), [("counts", -1), ("counts", math.inf), ("edges", 0.0), ("edges", 1e9)]
 )
-def test_a_histogram_that_cannot_be_is_damaged(
+def test_an_impossible_histogram_is_damaged(
     part: str, value: float, deployed: Path, tmp_path: Path
 ) -> None:
     document = json.loads((deployed / "check.json").read_text())
@@ -137,7 +137,7 @@ def test_a_histogram_that_cannot_be_is_damaged(
         read_documents([tmp_path])
 
 
-def test_a_benchmark_whose_models_are_none_is_damaged(deployed: Path, tmp_path: Path) -> None:
+def test_a_benchmark_without_valid_models_is_damaged(deployed: Path, tmp_path: Path) -> None:
     document = json.loads((deployed / "bench.json").read_text())
     (tmp_path / "bench.json").write_text(json.dumps({**document, "models": "x"}))
     with pytest.raises(GspDeployError, match="a damaged benchmark result"):

@@ -1,4 +1,4 @@
-"""Figures: written alike in a column, and told from words."""
+"""Figures: a column has equal decimals, and figures differ from words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_columns_have_one_number_of_decimals() -> None:
     "cell",
     ["–", "inf", "1,234", "-0.08", "3.1e-12", "25.0%", "0 of 240", "1.200 to 1.300", "≤ 1e-05"],
 )
-def test_figures_are_told(cell: str) -> None:
+def test_figures_are_recognised(cell: str) -> None:
     assert is_figure(cell)
 
 
@@ -26,5 +26,5 @@ def test_figures_are_told(cell: str) -> None:
     "cell",
     ["", "pass", "00d3a3a45943", "32 images of test", "3 rounds", "2 cores", "float32 1 × 3 × 4"],
 )
-def test_words_are_no_figures(cell: str) -> None:
+def test_words_are_not_figures(cell: str) -> None:
     assert not is_figure(cell)

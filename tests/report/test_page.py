@@ -1,4 +1,4 @@
-"""The page and its twin: whole, self-contained, and true to the documents."""
+"""The HTML page and its Markdown twin: complete, self-contained, and equal to the documents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Balance(HTMLParser):
-    """Fails on a tag that is closed out of turn; collects ids, addresses, headings, bare images."""
+    """Fails on tags closed in the wrong order; collects ids, links, headings, bare images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def charts_of(page: str) -> list[str]:
     return re.findall(r'<svg viewBox="[^"]+" role="img".*?</svg>', page, re.DOTALL)
 
 
-def test_colours_are_the_pages(many: Callable[[int], Path]) -> None:
+def test_charts_use_the_pages_colours(many: Callable[[int], Path]) -> None:
     page = html_page("t", read_documents([many(2)]))
     defined = set(re.findall(r"(--\w+):", page))
     charts = charts_of(page)
@@ -99,14 +99,14 @@ def test_colours_are_the_pages(many: Callable[[int], Path]) -> None:
 
 def test_an_artifact_has_its_colour_in_every_chart(many: Callable[[int], Path]) -> None:
     folder = many(3)
-    (folder / "check-00.json").unlink()  # the others keep theirs
+    (folder / "check-00.json").unlink()  # the other artifacts keep their checks
     for chart in charts_of(html_page("t", read_documents([folder]))):
         tips = re.findall(r"<g><title>model-02.onnx: [^<]*</title>.*?</g>", chart, re.DOTALL)
         assert all("var(--a3)" in tip and "var(--a1)" not in tip for tip in tips)
         assert "model-02.onnx" not in chart or "var(--a3)" in chart
 
 
-def test_a_failed_gate_is_said_first(deployed: Path, tmp_path: Path) -> None:
+def test_a_failed_gate_comes_first(deployed: Path, tmp_path: Path) -> None:
     document = json.loads((deployed / "check.json").read_text())
     document["passed"] = document["gates"][1]["passed"] = False
     document["gates"][1]["value"] = None  # infinite, as JSON cannot say
@@ -135,7 +135,7 @@ def test_the_twin_has_every_table_of_the_page(engine_folder: Path) -> None:
     assert page.count("<tbody>") == len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE))
 
 
-def test_pictures_tell_whose_neighbours_changed(deployed: Path, tmp_path: Path) -> None:
+def test_pictures_show_which_neighbours_changed(deployed: Path, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     for k in range(12):
         folder = tmp_path / f"class {k // 4}"
@@ -159,9 +159,9 @@ def test_pictures_tell_whose_neighbours_changed(deployed: Path, tmp_path: Path) 
     documents = read_documents([deployed])
     page, text = html_page("t", documents, same), markdown_page("t", documents, same)
     assert not parsed(page).nameless
-    for told in ("0 of 12 images have another order", "Weight error by solver steps, in figures"):
-        assert told in page
-        assert told in text
+    for words in ("0 of 12 images have another order", "Weight error by solver steps, in figures"):
+        assert words in page
+        assert words in text
     for panel in same.panels:
         assert 0 <= panel.least <= 1 <= panel.greatest
         assert 0 < panel.half_in <= 0.5

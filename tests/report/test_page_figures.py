@@ -1,4 +1,4 @@
-"""Every figure that the page shows of parity and latency is the one of its document."""
+"""Every figure of parity and latency on the page equals the one in its document."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PARITY = {
 
 
 class Tables(HTMLParser):
-    """Collects the tables of a page: the title of their section, and their rows of words."""
+    """Collects the tables of a page: the title of their section, and their rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Tables(HTMLParser):
 
 @pytest.fixture
 def folder(many: Callable[[int], Path]) -> Path:
-    """Documents of several artifacts, no two of which have a figure in common."""
+    """Return documents of several artifacts with different figures everywhere."""
     folder = many(COUNT)
     bench = json.loads((folder / "bench.json").read_text())
     for k, model in enumerate(bench["models"]):
@@ -78,7 +78,7 @@ def folder(many: Callable[[int], Path]) -> Path:
 
 
 def scaled(value: Any, factor: float) -> Any:
-    """Return a document with every figure that is no whole number multiplied."""
+    """Return a document with every figure multiplied, except whole numbers."""
     if isinstance(value, dict):
         return {name: scaled(part, factor) for name, part in value.items()}
     return value * factor if isinstance(value, float) else value
@@ -91,7 +91,7 @@ def at(document: dict[str, Any], path: str) -> Any:
 
 
 def assert_shows(text: str, value: float) -> None:
-    """Hold a figure against a value, to half of its last digit."""
+    """Compare a figure with a value, to half of its last digit."""
     digits, _, power = text.replace(",", "").partition("e")
     decimals = len(digits.partition(".")[2])
     half = 0.5 * 10.0 ** (int(power or 0) - decimals)

@@ -1,4 +1,4 @@
-"""Colours and marks: apart from each other for every reader, on light paper and on dark."""
+"""Colours and marks: every reader can distinguish them, in light and in dark mode."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_colours_of_artifacts_remain_apart(css: str, vision: str) -> None:
 
 @pytest.mark.parametrize("css", [LIGHT, DARK], ids=["light", "dark"])
 def test_contrasts_are_those_of_the_accessibility_guidelines(css: str) -> None:
-    """WCAG 2.2: 4.5 for text, 3 for what is drawn."""
+    """WCAG 2.2 asks for a contrast of 4.5 for text and 3 for graphics."""
     luminance = {
         name: float(TO_XYZ[1] @ linear(css, name))
         for name in ("card", "paper", "ink", "soft", "good", "bad", *ARTIFACTS)

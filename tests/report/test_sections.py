@@ -1,4 +1,4 @@
-"""What sections say: the figures of the documents, in the words of a reader."""
+"""The sections show the figures of the documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cell(table: Table, row: str, column: str) -> str:
     return found[table.columns.index(column)]
 
 
-def test_engines_are_told_in_stages(engine_folder: Path) -> None:
+def test_engines_are_shown_in_stages(engine_folder: Path) -> None:
     table, costs = sections_of(engine_folder)["Stages on the GPU"].tables
     graphs = {row[2]: row for row in table.rows}
     assert set(graphs) == {"on", "off"}
@@ -36,7 +36,7 @@ def test_engines_are_told_in_stages(engine_folder: Path) -> None:
     assert cell(costs, "model.engine", "× GAP") == "1.250"
 
 
-def test_engine_layers_are_told_by_part_and_by_type(engine_folder: Path) -> None:
+def test_engine_layers_are_shown_by_part_and_by_type(engine_folder: Path) -> None:
     by_part, by_type = sections_of(engine_folder)["Engine layers"].tables
     assert by_part.rows[0] == ("head: newton step 1", "0.2500", "25.0%")
     assert sum(float(row[1]) for row in by_part.rows) == pytest.approx(1)
@@ -59,7 +59,7 @@ def test_what_was_not_measured_has_no_section(deployed: Path) -> None:
     assert {"At a glance", "Parity", "Retrieval", "Latency", "Solver", "Environment"} <= set(found)
 
 
-def test_a_model_checked_twice_is_told_apart(deployed: Path, tmp_path: Path) -> None:
+def test_two_checks_of_one_model_name_their_references(deployed: Path, tmp_path: Path) -> None:
     check = json.loads((deployed / "check.json").read_text())
     for k in range(2):
         check["reference"]["path"] = f"/models/reference-{k}.onnx"
@@ -73,13 +73,13 @@ def test_a_model_checked_twice_is_told_apart(deployed: Path, tmp_path: Path) -> 
 def test_distributions_are_the_checks(deployed: Path) -> None:
     check = json.loads((deployed / "check.json").read_text())
     figures = sections_of(deployed)["Parity"].tables[1]
-    told = check["cosine_distance"]
+    expected = check["cosine_distance"]
     for column, key in (("median", "median"), ("p99", "p99"), ("worst", "max")):
         value = float(cell(figures, "model.onnx", column))
-        assert value == pytest.approx(told[key], rel=0.06)
+        assert value == pytest.approx(expected[key], rel=0.06)
 
 
-def test_an_evaluation_is_told_with_its_ranks(deployed: Path, tmp_path: Path) -> None:
+def test_an_evaluation_is_shown_with_its_ranks(deployed: Path, tmp_path: Path) -> None:
     metrics = {"recall_at_1": 0.5, "recall_at_2": 0.75, "map_at_r": 0.25}
     document = {
         "document": "evaluate", "version": 1, "dataset": "glyphs", "images": 8, "classes": 2,
@@ -93,7 +93,7 @@ def test_an_evaluation_is_told_with_its_ranks(deployed: Path, tmp_path: Path) ->
     assert [block.kind for block in section.blocks] == ["table", "chart"]
 
 
-def test_an_infinite_error_is_told(many: Callable[[int], Path]) -> None:
+def test_an_infinite_error_is_shown(many: Callable[[int], Path]) -> None:
     folder = many(1)
     check = json.loads((folder / "check-00.json").read_text())
     check["cosine_distance"].update(max=None, p99=None)
@@ -119,7 +119,7 @@ def test_a_model_that_fails_one_of_two_checks_fails_at_a_glance(
         assert table.bad == {0}
 
 
-def test_what_the_benchmark_notes_stands_below_its_figures(deployed: Path, tmp_path: Path) -> None:
+def test_notes_of_the_benchmark_are_below_its_figures(deployed: Path, tmp_path: Path) -> None:
     bench = json.loads((deployed / "bench.json").read_text())
     bench["notes"] = ["the machine was busy"]
     (tmp_path / "bench.json").write_text(json.dumps(bench))

@@ -1,1 +1,1 @@
-"""What a GPU adds to a benchmark: stages by events, graphs, cold caches, clocks and power."""
+"""Measure engines on a GPU: stages by events, CUDA graphs, cold caches, clocks and power."""

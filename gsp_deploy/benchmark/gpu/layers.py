@@ -1,9 +1,9 @@
-"""Where the time of an engine goes: TensorRT's layers, told as PyTorch modules and solver steps.
+"""Profile an engine's layers and attribute their time to PyTorch modules and solver steps.
 
-TensorRT names a layer after the ONNX nodes that it was made of; several nodes fuse into one layer
-and some layers, reformatting for instance, have no node at all. A layer's time is given to the
-module of its nodes where they agree, to all of them together where they do not, and what belongs
-to no node is shown as such.
+TensorRT names a layer after its ONNX nodes. Several nodes can fuse into one layer, and some layers,
+for example for reformatting, have no node. If the nodes of a layer belong to one module, its time
+counts for that module. If they belong to several, it counts for their combination. If a layer has
+no node, its time is unattributed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gsp_deploy.runtime import EmbeddingSession
 UNATTRIBUTED = "unattributed"
 _STEP = re.compile(r"^gsp/(?P<solver>newton|fixed_point|certified)_(?P<step>\d+)(?:/|$)")
 _PART = re.compile(r"^gsp/(?P<part>[^/]+)")
-# What may stand before and after a node's name in a layer's: it must not be cut out of a longer.
+# A match must not be part of a longer name, so none of these may come before or after it.
 _WORD = r"[\w./]"
 
 
@@ -31,8 +31,8 @@ class LayerTime:
     """One layer of an engine.
 
     Attributes:
-        layer: TensorRT's name of it.
-        part: where it belongs: a PyTorch module, `head: newton, step 3`, or `unattributed`.
+        layer: TensorRT's name for it.
+        part: the part of the model: a PyTorch module, `head: newton, step 3`, or `unattributed`.
         milliseconds: median over runs.
     """
 
@@ -46,8 +46,8 @@ class LayerProfile:
     """All layers of an engine at one batch size.
 
     Attributes:
-        layers: in the order that they run in.
-        runs: how many the medians are of.
+        layers: in the order of execution.
+        runs: how many runs the medians are over.
     """
 
     layers: tuple[LayerTime, ...]
@@ -55,11 +55,11 @@ class LayerProfile:
 
     @property
     def total(self) -> float:
-        """Milliseconds of all layers; more than a run takes, as profiling puts waits between."""
+        """Milliseconds of all layers; more than a normal run, because profiling adds waits."""
         return sum(layer.milliseconds for layer in self.layers)
 
     def parts(self) -> dict[str, float]:
-        """Return milliseconds by part, the greatest first, what is unattributed last."""
+        """Return milliseconds by part, largest first and unattributed time last."""
         times: dict[str, float] = defaultdict(float)
         for layer in self.layers:
             times[layer.part] += layer.milliseconds
@@ -67,28 +67,29 @@ class LayerProfile:
 
     @property
     def head_share(self) -> float:
-        """Share of the time that is surely the pooling head's."""
+        """Share of the time in layers that belong to the pooling head only."""
         head = sum(ms for part, ms in self.parts().items() if part.startswith("head"))
         return head / self.total if self.total else 0.0
 
 
 class LayerMap:
-    """From the name of a layer to the part of the model.
+    """Maps the name of a layer to the part of the model.
 
-    Built from the modules of the ONNX nodes, by name, as `modules_of` gives them.
+    Args:
+        modules: the PyTorch module of each ONNX node by the node's name, from `modules_of`.
     """
 
     def __init__(self, modules: Mapping[str, str]) -> None:
         self._parts = {name: _part(name, module) for name, module in modules.items() if name}
-        # Longest first, so that of two names that fit the whole one is found.
+        # Longest first, so that a name is found before a shorter name that it contains.
         names = sorted(self._parts, key=len, reverse=True)
-        # Last, what TensorRT itself makes for the head's nodes: their constants, `gsp/square_0`.
+        # Last, the constants that TensorRT creates for the head's nodes, such as `gsp/square_0`.
         found = "|".join([*(re.escape(name) for name in names), rf"gsp/{_WORD}+"])
         self._pattern = re.compile(rf"(?<!{_WORD})(?:{found})(?!{_WORD})")
 
     def part(self, layer: str) -> str:
-        """Return the part of a layer; several joined by ` + ` where its nodes are of several."""
-        nodes = self._pattern.findall(layer.replace("...", " ... "))  # from ... to
+        """Return the part of a layer, joined by ` + ` if its nodes belong to several."""
+        nodes = self._pattern.findall(layer.replace("...", " ... "))  # `first...last`
         parts = sorted({self._parts.get(node) or _part(node, "head") for node in nodes})
         if not parts:
             return UNATTRIBUTED
@@ -98,7 +99,7 @@ class LayerMap:
 
 
 def _joined_head(parts: Sequence[str]) -> str:
-    """Name a layer that holds several steps of the head, as TensorRT fuses pointwise chains."""
+    """Name a layer with several steps of the head; TensorRT fuses chains of pointwise nodes."""
     return f"head: {', '.join(part.removeprefix('head: ') for part in parts)}"
 
 
@@ -114,7 +115,7 @@ def modules_of(onnx_file: Path) -> dict[str, str]:
     """Return the PyTorch module of every node of an exported model, by the node's name.
 
     Raises:
-        ModelFileError: the file is missing or no ONNX file.
+        ModelFileError: the file is missing or not an ONNX file.
     """
     from gsp_deploy.parity.layers.graph import load_graph, node_modules  # needs onnx
 
@@ -126,14 +127,15 @@ def profile_layers(
 ) -> LayerProfile:
     """Run a session's engine with TensorRT's profiler and map what it reports.
 
-    The runs are without CUDA graphs, which report no layers.
+    Runs are without CUDA graphs, because graphs report no layers.
 
     Args:
-        session: one that does not capture, and is closed afterwards: the profiler stays.
-        tensorrt: the module that loaded it.
+        session: a session without CUDA graphs; close it afterwards, because the profiler stays
+            attached.
+        tensorrt: the TensorRT that loaded the engine.
         inputs: one prepared batch.
-        runs: how many count, after one that does not.
-        layers: whose the layers are.
+        runs: how many runs count, after one to warm up.
+        layers: maps the layers to parts of the model.
     """
     times = session.profile(inputs, runs, tensorrt.module.IProfiler)
     found = (LayerTime(name, layers.part(name), float(np.median(times[name]))) for name in times)

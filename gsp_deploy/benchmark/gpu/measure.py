@@ -1,4 +1,4 @@
-"""All engines of one run, taken apart side by side: with graphs and without, with their twins."""
+"""Measure the stages of all engines of one run and of their twins, with and without graphs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PROFILED_RUNS = 20
 
 @dataclass(frozen=True)
 class _Pair:
-    """One engine in the two ways that it runs."""
+    """One engine, with CUDA graphs (None if it has none) and without."""
 
     graphs: Timeline | None
     plain: Timeline
@@ -47,7 +47,7 @@ def measure_gpu(
     observe: Announce,
     clock: Clock,
 ) -> tuple[dict[EmbeddingSession, GpuResult], list[str]]:
-    """Return what was found of each engine, and words on what could not be measured."""
+    """Return the result of each engine, and notes on what could not be measured."""
     engines = [e for e in entrants if "timeline" in e.session.capabilities]
     if not engines:
         return {}, []
@@ -73,7 +73,7 @@ def measure_gpu(
 
 
 def _warm(settings: BenchmarkSettings) -> Rounds:
-    # At least the run that prepares a shape and the one that captures it.
+    # At least two: the first run prepares a shape and the second captures it.
     return Rounds(0, max(settings.warmup, 2))
 
 
@@ -103,7 +103,7 @@ def _open_pair(
 
 
 class _Extras:
-    """What is measured of an engine beside its stages, each where it can be."""
+    """The measurements of an engine besides its stages: layers and a sustained run."""
 
     def __init__(
         self,
@@ -172,6 +172,6 @@ def _times(run: Timeline) -> StageTimes:
 
 
 def _cost(model: Timeline, twin: Timeline) -> ComputeCost:
-    ours, theirs = (np.array(run.rows)[:, _COMPUTE] for run in (model, twin))
-    low, middle, high = ratio_quartiles(ours, theirs)
-    return ComputeCost(middle, low, high, float(np.median(ours - theirs)) * MILLISECONDS)
+    times, baseline = (np.array(run.rows)[:, _COMPUTE] for run in (model, twin))
+    low, middle, high = ratio_quartiles(times, baseline)
+    return ComputeCost(middle, low, high, float(np.median(times - baseline)) * MILLISECONDS)

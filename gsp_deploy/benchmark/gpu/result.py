@@ -1,4 +1,4 @@
-"""What was found of one engine at one batch size on a GPU."""
+"""The result of one engine at one batch size on a GPU."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from gsp_deploy.benchmark.gpu.sustained import Sustained
 
 @dataclass(frozen=True)
 class ComputeCost:
-    """GPU compute of a model by that of its twin with average pooling, in the same rounds.
+    """A model's GPU compute relative to its twin with average pooling, in the same rounds.
 
     Attributes:
-        ratio: median over rounds; with its quartiles.
+        ratio: median over rounds of the model's time divided by the twin's.
+        ratio_low, ratio_high: quartiles of these ratios.
         extra_ms: median over rounds of the difference, in milliseconds.
     """
 
@@ -29,12 +30,12 @@ class GpuResult:
     """One engine at one batch size.
 
     Attributes:
-        with_graphs: stages with CUDA graphs; None where there are none.
-        without_graphs: stages without, in the same rounds.
-        no_graphs: why there are none, if so.
-        cost: against the twin; None without one.
-        layers: where the compute goes; None where the ONNX file is not beside the engine.
-        sustained: a run without pause; None if not asked for.
+        with_graphs: stages with CUDA graphs; None if the engine runs without.
+        without_graphs: stages without CUDA graphs, in the same rounds.
+        no_graphs: why there are no CUDA graphs; None if there are.
+        cost: compute relative to the twin; None if there is no twin.
+        layers: time by layer; None if the ONNX file is not next to the engine.
+        sustained: a run without pause; None if you did not ask for one.
     """
 
     with_graphs: StageTimes | None
@@ -46,5 +47,5 @@ class GpuResult:
 
     @property
     def stages(self) -> StageTimes:
-        """The stages as the settings ask for them: with graphs where there are any."""
+        """The stages with CUDA graphs if there are any, else without."""
         return self.without_graphs if self.with_graphs is None else self.with_graphs

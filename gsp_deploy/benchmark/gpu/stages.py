@@ -1,4 +1,4 @@
-"""Where the time of an engine's inference goes, summarised."""
+"""Summarise the stages of an engine's inference."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gsp_deploy.benchmark.timing import Latency
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Where the time of one inference goes, milliseconds.
+    """Times of the stages of one inference, in milliseconds.
 
     Attributes:
-        to_device: copy of the batch from page-locked host memory, by events.
-        compute: the network, by events.
-        from_device: copy of the embeddings to page-locked host memory, by events.
-        enqueue: what the host does to start the network.
-        end_to_end: from a batch in page-locked memory to its embeddings there, by the clock.
+        to_device: copy of the batch from page-locked host memory, by CUDA events.
+        compute: the network, by CUDA events.
+        from_device: copy of the embeddings to page-locked host memory, by CUDA events.
+        enqueue: the host's work to start the network.
+        end_to_end: from a batch in page-locked memory to its embeddings there, by the host's clock.
     """
 
     to_device: Latency

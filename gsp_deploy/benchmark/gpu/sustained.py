@@ -1,4 +1,4 @@
-"""Running a model without pause for a while, and whether it gets slower as the device gets warm."""
+"""Run a model without pause, and find out if it gets slower as the device gets warm."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source, Telemetry,
 from gsp_deploy.benchmark.timing import Clock, Latency
 
 SAMPLE_SECONDS = 0.2
-# The first and the last so much of a run are compared.
+# Compare this share of a run at its start and at its end.
 _EDGE = 0.1
-# Slower by more than this at the end counts as throttled, whatever the device says of itself.
+# A run that is slower by more than this share at its end counts as throttled, even if the device
+# reports no throttling.
 _NOTICEABLE = 0.05
 
 
 @dataclass(frozen=True)
 class Sustained:
-    """One model, run for a while at one batch size.
+    """The result of running one model without pause at one batch size.
 
     Attributes:
-        seconds: how long.
-        images_per_second: over the whole run.
-        first, last: images per second in its first and its last tenth.
+        seconds: length of the run.
+        images_per_second: mean over the whole run.
+        first, last: images per second in the first and the last tenth of the run.
         latency: of single inferences.
-        joules_per_image: None where nothing measures power.
-        throttled: it got slower by more than 5 %, or the device says that it was held down.
-        telemetry: clocks, power and temperature; None where nothing tells.
+        joules_per_image: energy per image; None if power cannot be measured.
+        throttled: the run got slower by more than 5 %, or the device reported throttling.
+        telemetry: clocks, power and temperature; None if they cannot be read.
     """
 
     seconds: float
@@ -50,7 +51,7 @@ def run_sustained(
     source: Source | None,
     clock: Clock = time.perf_counter,
 ) -> Sustained:
-    """Run `task`, one inference of `batch` images, again and again for so many seconds."""
+    """Repeat `task`, one inference of `batch` images, for `seconds`."""
     with _Sampler(source, clock) as sampler:
         ends, start = [clock()], clock()
         while ends[-1] - start < seconds:
@@ -76,7 +77,7 @@ def run_sustained(
 
 
 class _Sampler:
-    """Reads a source in a thread of its own while its block runs."""
+    """Reads a source in another thread while its block runs."""
 
     def __init__(self, source: Source | None, clock: Clock) -> None:
         self._source, self._clock = source, clock

@@ -1,7 +1,7 @@
-"""The trtexec command that measures what a benchmark measured.
+"""Write the trtexec command that measures the same as a benchmark.
 
-The defaults of trtexec 11 are not those of 10: CUDA graphs and spinning are on and data transfers
-are off. So everything is said outright, in the words that each version has.
+The defaults of trtexec 11 differ from those of 10: CUDA graphs and spinning are on, and data
+transfers are off. So the command sets every option explicitly, in the syntax of each version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FEWEST = 10
 
 @dataclass(frozen=True)
 class Measured:
-    """What is run: an engine, one shape of its input, in one profile."""
+    """What trtexec runs: an engine, with one input shape and one profile."""
 
     engine: Path
     input: str
@@ -39,25 +39,31 @@ class Measured:
 def measured(
     engine: Path, batch: int, settings: BenchmarkSettings, plugins: Sequence[Path]
 ) -> Measured:
-    """Return what a benchmark would run, from the engine's manifest; it need not run here.
+    """Read the shape and profile that a benchmark would run from the engine's manifest.
+
+    The engine does not have to run on this machine.
 
     Raises:
-        ModelFileError: there is no manifest beside the engine.
-        UsageError: it is no engine, or takes no such batch or size.
+        ModelFileError: there is no manifest next to the engine.
+        UsageError: the file is not an engine, or does not take this batch or size.
     """
     if kind_of(engine) is not ENGINE:
-        raise UsageError(f"{engine}: trtexec measures engines, as `gsp-deploy build` makes them")
+        raise UsageError(
+            f"{engine}: trtexec measures engines only; build one with `gsp-deploy build`"
+        )
     manifest = read_engine_sidecar(engine)
     if manifest is None:
-        raise ModelFileError(f"{engine}: no manifest beside it that tells its shapes")
+        raise ModelFileError(
+            f"{engine}: expected a manifest with its shapes next to it, found none; build it again"
+        )
     images = manifest.inputs[0]
     ranges = [profile[images.name] for profile in manifest.profiles]
     profiles = [InputProfile(shapes.min, shapes.opt, shapes.max) for shapes in ranges]
     sizes = _sizes(images, manifest, settings)
     chunks = plan_chunks(profiles, batch, sizes, batch)
     if len(chunks) > 1 or chunks[0].batch != batch:
-        told = ", ".join(map(str, profiles))
-        raise UsageError(f"{engine} takes batches of {told} (min:opt:max), not of {batch}")
+        allowed = ", ".join(map(str, profiles))
+        raise UsageError(f"{engine} takes batches of {allowed} (min:opt:max), not of {batch}")
     return Measured(
         engine,
         images.name,
@@ -71,7 +77,7 @@ def measured(
 def _sizes(
     images: TensorSpec, manifest: EngineManifest, settings: BenchmarkSettings
 ) -> tuple[int, ...]:
-    """Return the sizes of one image, the open ones as the settings or the first profile say."""
+    """Return the sizes of one image; open sizes come from the settings or the first profile."""
     usual = manifest.profiles[0][images.name].opt
     height = 1 if images.dtype == "uint8" else 2
     sizes = [
@@ -87,7 +93,7 @@ def _sizes(
 def trtexec_command(measured: Measured, settings: BenchmarkSettings, major: int) -> str:
     """Return the command for trtexec of a major version, quoted for a shell.
 
-    It copies as the benchmark does: in, compute and out one after another in one stream.
+    It copies like the benchmark: copy in, compute and copy out follow one another in one stream.
     """
     words = ["trtexec", f"--loadEngine={measured.engine}"]
     if measured.is_dynamic:

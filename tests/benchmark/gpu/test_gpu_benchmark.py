@@ -1,4 +1,4 @@
-"""Stages, graphs, cold caches and sustained runs, on doubles whose time is counted."""
+"""Stages, graphs, cold caches and sustained runs, on test doubles with a counted time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def engine(device: HostDevice, tiny_export: str, tmp_path: Path) -> Path:
 
 
 class Ticks:
-    """A clock that moves by a millisecond whenever it is read."""
+    """A clock that moves by a millisecond on every reading."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -44,7 +44,7 @@ class Ticks:
 
 
 @pytest.mark.parametrize("cold", [False, True])
-def test_stages_are_told_apart_by_events(engine, device, cold: bool) -> None:
+def test_events_separate_the_stages(engine, device, cold: bool) -> None:
     inputs = np.zeros((2, 3, 32, 32), np.float32)
     with open_session(engine) as session:
         run = session.timeline(inputs, cold_l2=cold, clock=Ticks())
@@ -82,7 +82,7 @@ def test_a_report_has_stages_with_graphs_and_without(engine, device) -> None:
     assert device.alive() == {}
 
 
-def test_graphs_that_are_off_are_told(engine) -> None:
+def test_graphs_that_are_off_are_reported(engine) -> None:
     settings = BenchmarkSettings((2,), warmup=0, repeats=2, device="cuda", memory=False,
                                  cuda_graphs=False, sustained=0.05)  # fmt: skip
     gpu = run_benchmark([engine], settings).models[0].batches[0].gpu
@@ -112,7 +112,7 @@ def test_settings_are_checked(changes, words) -> None:
 
 
 class Warming(Source):
-    """A card that draws 20 W and is held down after a while."""
+    """A card that draws 20 W and is throttled after a while."""
 
     name = "fake"
 
@@ -125,7 +125,7 @@ class Warming(Source):
 
 
 @pytest.mark.parametrize(("slower", "source"), [(1.0, None), (2.0, None), (1.0, Warming())])
-def test_a_sustained_run_tells_of_throttling(slower: float, source: Source | None) -> None:
+def test_a_sustained_run_reports_throttling(slower: float, source: Source | None) -> None:
     now = [0.0]
 
     def task() -> None:
@@ -146,12 +146,12 @@ def run(monkeypatch, capsys, words: list[str]) -> str:
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:
         main()
-    told = capsys.readouterr()
-    assert not stop.value.code, told.err
-    return told.out
+    printed = capsys.readouterr()
+    assert not stop.value.code, printed.err
+    return printed.out
 
 
-def test_bench_prints_what_trtexec_measures_the_same(engine, monkeypatch, capsys) -> None:
+def test_bench_prints_an_equivalent_trtexec_command(engine, monkeypatch, capsys) -> None:
     words = ["gsp-deploy", "bench", str(engine), "--trtexec", "--batch", "2,8", "--wait", "spin"]
     out = run(monkeypatch, capsys, words)
     assert out.count("--shapes=images:2x3x32x32") == 2

@@ -1,4 +1,4 @@
-"""From TensorRT's layer names to PyTorch modules and solver steps."""
+"""Mapping TensorRT's layer names to PyTorch modules and solver steps."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_node_of_an_export_has_a_part(tiny_export) -> None:
     assert sum(part.startswith("backbone") for part in found) > 5
 
 
-def test_a_profile_adds_up_with_what_is_unattributed_last() -> None:
+def test_a_profile_adds_up_with_unattributed_time_last() -> None:
     layers = [("a", "backbone.x", 1), ("b", UNATTRIBUTED, 5), ("c", "head: embed", 2)]
     profile = LayerProfile(tuple(LayerTime(*layer) for layer in layers), 3)
     assert list(profile.parts().items()) == [
@@ -79,7 +79,7 @@ class IProfiler:
 
 
 def test_layers_are_reported_by_the_profiler_of_a_run(head_engine, monkeypatch) -> None:
-    """The double reports two layers a run, as TensorRT does through `IProfiler`."""
+    """The test double reports two layers per run, as TensorRT does through `IProfiler`."""
     session, inputs = head_engine
     original, runs = EngineDouble.create_execution_context, []
 

@@ -1,4 +1,4 @@
-"""NVML asked of a card that is not there: its answers put where its functions are."""
+"""Readings by NVML of a card that does not exist: stubs replace NVML's functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocks
 
 
 class Card:
-    """NVML's functions for one card; those named in `lacks` answer that it has no such thing."""
+    """NVML's functions for one card; those in `lacks` report that it does not support them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.users, self.lacks = 0, set[str]()
@@ -82,7 +82,7 @@ def test_a_reading_is_in_our_units(card: Card) -> None:
         (REASONS[0], {"throttling": ()}),
     ],
 )
-def test_what_a_card_does_not_tell_is_none_and_the_rest_is_there(
+def test_readings_that_a_card_lacks_are_none_and_the_rest_is_kept(
     card: Card, function: str, missing: dict[str, Any]
 ) -> None:
     with open_telemetry(CARD) as source:
@@ -94,7 +94,7 @@ def test_what_a_card_does_not_tell_is_none_and_the_rest_is_there(
 
 
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetHandleByPciBusId"])
-def test_a_card_that_nvml_does_not_know_is_told_and_nvml_let_go(card: Card, function: str) -> None:
+def test_an_unknown_card_is_an_error_and_nvml_is_shut_down(card: Card, function: str) -> None:
     card.lacks = {function}
     with (
         pytest.raises(MissingCapabilityError, match=r"for the GPU at 0000:07:00\.0: Not Supp"),
@@ -132,7 +132,7 @@ def test_the_bits_are_nvmls() -> None:
     assert nvml.throttle_words(chosen) == ()
 
 
-def test_a_jetson_is_measured_by_tegrastats_where_it_is_on_the_path(
+def test_a_jetson_is_measured_by_tegrastats_if_it_is_on_the_path(
     card: Card, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Lines of tegrastats as boards print them, and what many samples say."""
+"""Lines of tegrastats as boards print them, and the summary of many readings."""
 
 from __future__ import annotations
 

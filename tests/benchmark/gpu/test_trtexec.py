@@ -27,13 +27,13 @@ VERSION_WORDS = {
         (11, False, "block", {"--includeDataTransfers", "--noCudaGraph", "--noSpinWait"}),
     ],
 )
-def test_what_is_a_default_of_one_version_is_said_to_the_other(major, graphs, wait, expected):
+def test_a_default_of_one_version_is_an_option_for_the_other(major, graphs, wait, expected):
     settings = replace(SETTINGS, cuda_graphs=graphs, wait=wait)
     words = shlex.split(trtexec_command(MEASURED, settings, major))
     assert VERSION_WORDS & set(words) == expected
 
 
-def test_a_command_says_everything_that_was_measured() -> None:
+def test_a_command_sets_everything_that_was_measured() -> None:
     words = shlex.split(trtexec_command(MEASURED, SETTINGS, 10))
     assert words[:4] == [
         "trtexec",

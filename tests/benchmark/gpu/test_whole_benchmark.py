@@ -1,4 +1,4 @@
-"""An engine with its ONNX file beside it: its twin, its layers and trtexec's words, on doubles."""
+"""An engine next to its ONNX file: its twin, layers and trtexec command, on test doubles."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> HostDevice:
 
 @pytest.fixture
 def engine(device: HostDevice, tiny_export: str, tmp_path: Path) -> Path:
-    """A plan, and beside it the ONNX file that it says it was built from."""
+    """Return a plan next to the ONNX file that its manifest names."""
     for file in (tiny_export, f"{tiny_export}.json"):
         shutil.copy(file, tmp_path)
     digest = sha256_of(Path(tiny_export))
@@ -40,7 +40,7 @@ def engine(device: HostDevice, tiny_export: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def twins(device: HostDevice, tiny_export: str, monkeypatch) -> list[BuildOptions]:
-    """Build twins as doubles, and let the pooling take time; what was asked of builds is listed."""
+    """Build twins as test doubles, let the pooling take time, and list the build options."""
     asked: list[BuildOptions] = []
 
     def build(onnx: Path, target: Path, options: BuildOptions, flavour: str) -> None:
@@ -62,7 +62,7 @@ def twins(device: HostDevice, tiny_export: str, monkeypatch) -> list[BuildOption
 
 @pytest.fixture
 def profiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contexts report two layers a run to their profiler: one of the head, one of nothing known."""
+    """Contexts report two layers per run to their profiler: one of the head, one unknown."""
     execute = ContextDouble.execute_async_v3
 
     def reporting(self: ContextDouble, handle: int) -> bool:
@@ -76,7 +76,7 @@ def profiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "load_tensorrt", lambda flavour: SimpleNamespace(module=module))
 
 
-def test_the_cost_is_the_computes_against_the_twins(engine, device, twins) -> None:
+def test_the_cost_compares_compute_with_the_twins(engine, device, twins) -> None:
     (model,) = run_benchmark([engine], SETTINGS).models
     (result,) = model.batches
     assert model.no_twin is None
@@ -98,7 +98,7 @@ def test_layers_are_attributed_by_the_file_beside_the_engine(engine, device, pro
     assert device.alive() == {}
 
 
-def test_a_file_that_has_changed_names_neither_layers_nor_twin(engine, twins, profiled) -> None:
+def test_a_changed_onnx_file_gives_neither_layers_nor_twin(engine, twins, profiled) -> None:
     onnx = engine.with_suffix(".onnx")
     onnx.write_bytes(onnx.read_bytes() + b"\0")
     report = run_benchmark([engine], SETTINGS)
@@ -108,7 +108,7 @@ def test_a_file_that_has_changed_names_neither_layers_nor_twin(engine, twins, pr
     assert twins == []
 
 
-def test_trtexec_is_told_the_profile_that_takes_the_batch(engine) -> None:
+def test_trtexec_uses_the_profile_that_takes_the_batch(engine) -> None:
     found = measured(engine, 8, SETTINGS, [Path("libgsp.so")])
     assert (found.shape, found.profile, found.is_dynamic) == ((8, 3, 32, 32), 0, True)
     words = shlex.split(trtexec_command(found, SETTINGS, 10))

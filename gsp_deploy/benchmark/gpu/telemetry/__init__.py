@@ -1,4 +1,4 @@
-"""Clocks, power and temperature of a GPU while it works: NVML, or tegrastats on a Jetson."""
+"""Read clocks, power and temperature of a GPU: by NVML, or by tegrastats on a Jetson."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Sample", "Source", "open_telemetry", "summarise"]
 
 
 def open_telemetry(properties: DeviceProperties) -> AbstractContextManager[Source]:
-    """Return what measures a device: NVML where it is a card, tegrastats where it is a Jetson.
+    """Return a source of readings for a device: tegrastats on a Jetson, NVML otherwise.
 
     Raises:
-        MissingCapabilityError: neither is there.
+        MissingCapabilityError: neither is installed.
     """
     if properties.integrated and (program := shutil.which("tegrastats")):
         from gsp_deploy.benchmark.gpu.telemetry.tegrastats import Tegrastats

@@ -1,4 +1,4 @@
-"""A card's state by NVML."""
+"""Read the state of a graphics card by NVML."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pynvml
 from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source
 from gsp_deploy.errors import MissingCapabilityError, reason_of
 
-# Bits of the clocks' event reasons that mean: slower than the load asks for. Idle and clocks
-# that somebody chose are none.
+# Bits of NVML's clock event reasons that mean throttling: the clocks are lower than the load needs.
+# Bits for an idle GPU or for clocks set by a user are not among them.
 _REASONS = {
     0x4: "power cap",
     0x8: "hardware slowdown",
@@ -25,7 +25,7 @@ _MILLI = 1e-3
 
 
 class Nvml(Source):
-    """One card, found by its PCI address."""
+    """One graphics card, found by its PCI address."""
 
     name = "NVML"
 
@@ -41,7 +41,7 @@ class Nvml(Source):
                 self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(self._pci_bus_id.encode())
             except pynvml.NVMLError as error:
                 raise MissingCapabilityError(
-                    f"NVML does not answer for the GPU at {self._pci_bus_id}: {reason_of(error)}"
+                    f"NVML cannot read the GPU at {self._pci_bus_id}: {reason_of(error)}"
                 ) from error
             undo.pop_all()
         return self
@@ -72,19 +72,23 @@ class Nvml(Source):
 
 
 def throttle_words(bits: int) -> tuple[str, ...]:
-    """Return in words the reasons that are set and mean throttling."""
+    """Return the names of the throttling reasons in a bit mask.
+
+    >>> throttle_words(0x4 | 0x40)
+    ('power cap', 'hardware thermal slowdown')
+    """
     return tuple(words for bit, words in _REASONS.items() if bits & bit)
 
 
 def _event_reasons() -> Callable[..., Any]:
-    """Return the function by its new name, or by its old one in older releases."""
+    """Return NVML's function under its new name, or its old name in older releases."""
     new, old = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
     found: Callable[..., Any] = getattr(pynvml, new if hasattr(pynvml, new) else old)
     return found
 
 
 def _ask(function: Callable[..., Any], *arguments: Any) -> float | None:
-    """Return the answer, or None where this card does not have one."""
+    """Return the reading, or None if this card does not support it."""
     try:
         return float(function(*arguments))
     except pynvml.NVMLError:

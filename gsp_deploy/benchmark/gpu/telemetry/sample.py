@@ -1,4 +1,4 @@
-"""One reading of a GPU's state, and what many of them say."""
+"""One reading of a GPU's state, and the summary of many."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sample:
-    """One reading. None where the source does not tell.
+    """One reading; a value is None if the source does not report it.
 
     Attributes:
-        seconds: when, by the clock of the benchmark.
+        seconds: time of the reading, by the clock of the benchmark.
         gpu_mhz, memory_mhz: clocks.
-        watts: power: of the card, or of a Jetson's whole module.
+        watts: power of the card, or of a Jetson's whole module.
         celsius: temperature of the GPU.
-        throttling: why the clocks are held down, in words; empty if they are not.
+        throttling: why the clocks are throttled, in words; empty if they are not.
     """
 
     seconds: float
@@ -35,35 +35,35 @@ class Sample:
 
 
 class Source(ABC):
-    """Where samples come from.
+    """A source of readings.
 
     Attributes:
-        name: of the source, for the report.
+        name: name of the source, for the report.
     """
 
     name: str
 
     @abstractmethod
     def read(self, seconds: float) -> Sample:
-        """Return the state now; `seconds` is what the caller's clock says."""
+        """Return the current state; `seconds` is the time on the caller's clock."""
 
     def energy_joules(self) -> float | None:
-        """Return a counter of energy spent, or None where there is none."""
+        """Return the device's energy counter in joules, or None if there is none."""
         return None
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What the samples of one run say.
+    """Summary of the readings of one run; a value is None if there were no readings for it.
 
     Attributes:
-        source: where they came from.
-        samples: how many.
-        gpu_mhz: least, median and greatest clock; None where nothing told.
-        celsius: at the start, and the greatest.
-        watts: mean over the run.
-        joules: energy of the run: the device's own counter, or power over time.
-        throttling: share of the samples with each reason, greatest first.
+        source: name of the source.
+        samples: number of readings.
+        gpu_mhz: minimum, median and maximum clock.
+        celsius: temperature at the start, and the maximum.
+        watts: mean power over the run.
+        joules: energy of the run, from the device's counter or as power over time.
+        throttling: share of the readings with each reason, largest first.
     """
 
     source: str
@@ -76,7 +76,7 @@ class Telemetry:
 
 
 def summarise(source: str, samples: Sequence[Sample], counted: float | None) -> Telemetry:
-    """Summarise the samples of a run; `counted` is the energy that the device itself counted."""
+    """Summarise the readings of a run; `counted` is the energy by the device's counter, if any."""
     clocks = [s.gpu_mhz for s in samples if s.gpu_mhz is not None]
     heat = [s.celsius for s in samples if s.celsius is not None]
     power = [(s.seconds, s.watts) for s in samples if s.watts is not None]
@@ -96,6 +96,10 @@ def summarise(source: str, samples: Sequence[Sample], counted: float | None) -> 
 
 
 def _energy(power: Sequence[tuple[float, float]]) -> float:
-    """Return the joules under a curve of seconds and watts, by trapezia."""
+    """Return the energy in joules: seconds and watts integrated by the trapezoidal rule.
+
+    >>> _energy([(0.0, 10.0), (2.0, 20.0)])
+    30.0
+    """
     pairs = pairwise(power)
     return sum((t1 - t0) * (w0 + w1) / 2 for (t0, w0), (t1, w1) in pairs)

@@ -1,4 +1,4 @@
-"""A Jetson's state by the lines of tegrastats."""
+"""Read the state of a Jetson from the output of tegrastats."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _HOTTEST = re.compile(r"\btj@(-?\d+(?:\.\d+)?)C")
 # `VDD_IN 4583mW/4583mW` now and on average; older releases leave out the unit.
 _RAIL = re.compile(r"\b((?:VDD|VIN|POM)_?\w*|GPU|CPU|SOC|CV|VDDRQ|SYS5V) (\d+)(?:mW)?/(\d+)(?:mW)?")
 _WHOLE = ("VDD_IN", "POM_5V_IN", "VIN")
-_OFF_CELSIUS = -200.0  # what a sensor of a block without power says
+_OFF_CELSIUS = -200.0  # the reading of a sensor in a block without power
 _MILLI = 1e-3
 
 
 class Tegrastats(Source):
-    """tegrastats running beside the benchmark; its newest line is the state now."""
+    """Runs tegrastats during the benchmark; its newest line is the current state."""
 
     name = "tegrastats"
 
@@ -65,7 +65,7 @@ class Tegrastats(Source):
 
 
 def parse_line(line: str, seconds: float) -> Sample:
-    """Read one line of tegrastats, of any JetPack from 4 to 7; what is not in it is None."""
+    """Read one line of tegrastats, of any JetPack from 4 to 7; missing values are None."""
     gpu, memory = _GPU.search(line), _MEMORY.search(line)
     heat = _HEAT.search(line) or _HOTTEST.search(line)
     celsius = float(heat[1]) if heat else None
@@ -79,7 +79,7 @@ def parse_line(line: str, seconds: float) -> Sample:
 
 
 def _watts(line: str) -> float | None:
-    """Return the power of the module: its input's, or else the sum of its rails."""
+    """Return the power of the module: of its input, or else the sum of its rails."""
     rails = {name: float(now) * _MILLI for name, now, _ in _RAIL.findall(line)}
     whole = next((rails[name] for name in _WHOLE if name in rails), None)
     if whole is not None:
