@@ -1,4 +1,4 @@
-"""Choosing how to deploy a model: accuracy against latency over precision, steps, size, batch.
+"""Choose how to deploy a model: accuracy against latency, by precision, steps, size and batch.
 
 tuning = tune("model.safetensors", open_dataset("cub:PATH"), "runs/tune")
 deliver(tuning, choose(tuning.points, Limits(max_latency=5.0)), Path("model.onnx"))

@@ -1,4 +1,4 @@
-"""What all figures of a study have in common: one made under other conditions is another study."""
+"""The conditions of a study: all its figures must be measured under the same ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gsp_deploy.tuning.settings import TuningSettings
 
 
 def conditions_of(workshop: Workshop, settings: TuningSettings) -> dict[str, str]:
-    """Return what all figures of one study have in common, in words that are compared.
+    """Return the conditions of a study by name, as text to compare with those of a saved study.
 
     Raises:
         MissingCapabilityError: engines are asked for, and TensorRT or a GPU is missing.
@@ -33,7 +33,7 @@ def conditions_of(workshop: Workshop, settings: TuningSettings) -> dict[str, str
 
 
 def given_by(checkpoint: Path, data: str, settings: TuningSettings) -> dict[str, str]:
-    """Return a user's words for those conditions that are hashes or defaults."""
+    """Return what the user wrote for conditions that are hashes or defaults, for messages."""
     bench = settings.benchmark
     folder = settings.calibrate
     return {

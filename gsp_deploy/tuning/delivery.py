@@ -1,4 +1,4 @@
-"""Handing over the candidate that was chosen: its file, its manifest, and what it was chosen by."""
+"""Copy the chosen candidate to its output: the model, its manifest and its settings."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ VERSION = 1
 
 
 def settings_path(model: Path) -> Path:
-    """Return where the settings of a tuned model stand: `<model>.tune.json`."""
+    """Return the path of a tuned model's settings: `<model>.tune.json`."""
     return model.with_name(model.name + ".tune.json")
 
 
 def deliver(tuning: Tuning, chosen: Point, output: Path) -> None:
-    """Copy the chosen export to `output`, with its manifest and its settings beside it.
+    """Copy the chosen export to `output`, with its manifest and its settings next to it.
 
     Raises:
-        ModelFileError: the export keeps its weights in a file of their own.
+        ModelFileError: the export's manifest is missing, or its weights are in a second file.
         GspDeployError: a file cannot be written.
     """
     source = tuning.study.model_path(chosen.candidate)
     manifest = read_sidecar(source)
     if manifest is None or manifest.external_data is not None:
         raise ModelFileError(
-            f"{source}: its manifest is missing or its weights lie in another file; "
-            "copy the files of that folder by hand, names and all"
+            f"{source}: expected a model with a manifest and its weights in the same file; "
+            "copy all files of its folder yourself, and keep their names"
         )
     settings = {
         "document": DOCUMENT,

@@ -1,4 +1,4 @@
-"""TensorRT engines as what is measured: each export is built for the GPU that is here."""
+"""Build a TensorRT engine from each export, to measure it on this machine's GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gsp_deploy.errors import MissingCapabilityError
 
 
 def check_machine() -> str:
-    """Return the TensorRT and the GPU that engines are built with and for, in words.
+    """Return the names of the TensorRT and the GPU that engines are built for.
 
     Raises:
         MissingCapabilityError: there is no TensorRT, or no GPU to measure on.
@@ -23,14 +23,14 @@ def check_machine() -> str:
     if machine.flavour is None or machine.device is None:
         lacking = "no TensorRT" if machine.flavour is None else "no GPU that CUDA can use"
         raise MissingCapabilityError(
-            f"--engines builds engines and measures them on a GPU, and there is {lacking} here; "
-            "leave it out to measure ONNX Runtime"
+            f"--engines needs TensorRT and a GPU, and this machine has {lacking}; leave it out to "
+            "measure ONNX Runtime"
         )
     return f"{machine.flavour} {machine.tensorrt_version} on {machine.device}"
 
 
 def engine_of(onnx: Path, largest_batch: int) -> Path:
-    """Return the engine of an export, built now unless the one beside it is of the same file.
+    """Return the engine of an export; build it unless an engine of the same file is next to it.
 
     Raises:
         GspDeployError: TensorRT cannot build it.
@@ -44,6 +44,6 @@ def engine_of(onnx: Path, largest_batch: int) -> Path:
 
 
 def _serves(manifest: EngineManifest, onnx: Path, largest_batch: int) -> bool:
-    """Whether a plan is of this very file and takes batches of that size."""
+    """Whether a plan was built from this ONNX file and takes batches of that size."""
     most = [shapes.max[0] for profile in manifest.profiles for shapes in profile.values()]
     return max(most) >= largest_batch and manifest.onnx_sha256 == identity(onnx)

@@ -1,4 +1,4 @@
-"""What the measurements come to: points, the front of those that nothing beats, and the choice."""
+"""Turn measurements into points, find the Pareto front, and choose a point."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Point:
 
     Attributes:
         candidate: the form of the model.
-        solver_steps: as exported; None without a solver.
-        batch: images an inference.
+        solver_steps: steps of the exported solver; None if there is no solver.
+        batch: images per inference.
         map_at_r, recall_at_1: in points of 100.
-        drop: points of MAP@R below the reference; negative where it is above.
-        speed: against the reference in the same rounds; None where the precision is emulated, and
-            time says nothing.
-        latency_ms: of one inference: the ratio times the reference's median over all candidates'
-            rounds, so that a machine that drifts does not favour one over another.
+        drop: points of MAP@R below the reference; negative if it is above.
+        speed: relative to the reference in the same rounds; None if the precision is emulated,
+            because then the time has no meaning.
+        latency_ms: time of one inference: the ratio times the reference's median over all
+            candidates' rounds. So a machine that drifts does not favour a candidate.
     """
 
     candidate: Candidate
@@ -39,7 +39,7 @@ class Point:
 
     @property
     def form(self) -> str:
-        """What tells its candidate apart, in words: `fp16, 224 px, 2 steps`."""
+        """A short description of the candidate: `fp16, 224 px, 2 steps`."""
         form = f"{self.candidate.precision}, {self.candidate.size} px"
         return (
             form if self.solver_steps is None else f"{form}, {counted(self.solver_steps, 'step')}"
@@ -47,20 +47,20 @@ class Point:
 
     @property
     def images_per_second(self) -> float | None:
-        """Return the throughput of one stream of inferences."""
+        """Throughput of one stream of inferences; None if the latency is None."""
         return None if self.latency_ms is None else 1000 * self.batch / self.latency_ms
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the choice has to keep to.
+    """Limits for the choice of a point.
 
     Args:
-        max_latency: ms of one inference; None leaves it open.
-        max_drop: points of MAP@R below the reference; None leaves it open.
+        max_latency: largest time of one inference in ms; None for no limit.
+        max_drop: most points of MAP@R below the reference; None for no limit.
 
     Raises:
-        UsageError: a limit is not a sensible number.
+        UsageError: `max_latency` is not above 0 and finite, or `max_drop` is not from 0 to 100.
     """
 
     max_latency: float | None = None
@@ -74,7 +74,7 @@ class Limits:
 
     @property
     def are_given(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether there is any limit."""
         return self.max_latency is not None or self.max_drop is not None
 
     def hold_latency(self, point: Point) -> bool:
@@ -90,7 +90,7 @@ class Limits:
 def points_of(
     study: Study, candidates: Sequence[Candidate], batches: Sequence[int]
 ) -> tuple[Point, ...]:
-    """Return all candidates that were measured, the reference first, batch by batch."""
+    """Return a point for each measured candidate and batch size, the reference first."""
     reference = study.qualities[candidates[0].name]
     points = []
     for batch in batches:
@@ -116,7 +116,10 @@ def points_of(
 
 
 def front_of(points: Iterable[Point]) -> tuple[Point, ...]:
-    """Return the timed points that no other of their batch size beats in both, fastest first."""
+    """Return the Pareto front of each batch size, fastest point first.
+
+    A point is left out if another of its batch size is at least as fast and at least as accurate.
+    """
     front: list[Point] = []
     timed = [point for point in points if point.latency_ms is not None]
     for point in sorted(timed, key=lambda p: (p.batch, p.latency_ms, -p.map_at_r)):
@@ -128,8 +131,9 @@ def front_of(points: Iterable[Point]) -> tuple[Point, ...]:
 def choose(points: Sequence[Point], limits: Limits) -> Point:
     """Return the best point within the limits.
 
-    Where latency is limited that is the most accurate one, else the one with the most images a
-    second; each decides between equals of the other.
+    If latency is limited, the best point is the most accurate one, and of equals the one with more
+    images per second. Otherwise it is the one with the most images per second, and of equals the
+    more accurate one.
 
     Raises:
         GateError: no timed point is within both limits.
@@ -144,7 +148,7 @@ def choose(points: Sequence[Point], limits: Limits) -> Point:
 
 
 def _why_none(timed: Sequence[Point], limits: Limits) -> str:
-    """Say how near the candidates come."""
+    """Return an error line with the candidates that are closest to the limits."""
     asked = []
     if limits.max_latency is not None:
         asked.append(f"{limits.max_latency:g} ms")
@@ -161,6 +165,6 @@ def _why_none(timed: Sequence[Point], limits: Limits) -> str:
         best = min(timed, key=lambda p: p.latency_ms or 0)
         near.append(f"the fastest takes {best.latency_ms:.3g} ms and loses {best.drop:.3g} points")
     return (
-        f"nothing that was tried stays within {' and '.join(asked)}: {'; '.join(near)}; "
-        "allow more, or try other sizes, precisions or batches"
+        f"no candidate is within {' and '.join(asked)}: {'; '.join(near)}; allow more, or try "
+        "other sizes, precisions or batches"
     )

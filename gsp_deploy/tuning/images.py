@@ -1,4 +1,4 @@
-"""The images that tuning needs: some of the test part to score on, others to calibrate int8 on."""
+"""Select the images for tuning: some of the test part to score, others to calibrate int8."""
 
 from __future__ import annotations
 
@@ -16,35 +16,37 @@ from gsp_deploy.export.quantisation import (
     quantisation_images_of,
 )
 
-# With fewer classes than this retrieval is too easy to show a loss.
+# With fewer classes than this, retrieval is so easy that a loss does not show.
 FEWEST_CLASSES = 10
 
 
 def parts_for_tuning(dataset: Dataset, *, calibrates: bool) -> Dataset:
-    """Return the data set with the parts that tuning uses, where the data name none.
+    """Return the data set with train and test parts for tuning, if the data name no parts.
 
-    Where a folder of its own calibrates int8 (`calibrates` is false), every image is scored.
-    Otherwise what the model is scored on must not calibrate it: one half of the classes each.
+    If another folder calibrates int8 (`calibrates` is false), every image is scored. Otherwise half
+    of the classes calibrate int8 and the other half is scored, because the model must not be
+    calibrated on the images that score it.
     """
     if not dataset.halved or not calibrates:
         return dataset.for_evaluation()
     note = (
-        "no train and test parts are named: the first half of the classes calibrates int8, the "
-        "other half is scored; --calibrate FOLDER scores all"
+        "the data set has no train and test parts: the first half of the classes calibrates int8, "
+        "the other half is scored; pass --calibrate FOLDER to score all"
     )
     return replace(dataset, halved=False, notes=(*dataset.notes, note))
 
 
 def scoring_images(dataset: Dataset, limit: int) -> Dataset:
-    """Return the data set with about `limit` test images, those of evenly spaced classes.
+    """Return the data set with about `limit` test images, from evenly spaced classes.
 
     Raises:
-        UsageError: there are no test images, or no class has two.
+        UsageError: there are no test images, or no class has two images.
     """
     test = dataset.test
     if not len(test) or np.bincount(test.labels).max() < 2:
         raise UsageError(
-            f"{dataset.name} has no test class with two images; tuning needs some to find"
+            f"{dataset.name} has no test class with two images, so a search cannot find one of the "
+            "same class; add images"
         )
     if len(test) <= limit:
         return dataset
@@ -61,7 +63,7 @@ def scoring_images(dataset: Dataset, limit: int) -> Dataset:
         f"those of {wanted} of {len(classes)} classes"
     )
     if wanted < FEWEST_CLASSES:
-        note += "; so few are easily told apart, do not choose by them: raise --images"
+        note += "; retrieval is too easy with so few classes, do not choose by it: raise --images"
     return replace(
         dataset,
         test=scored,
@@ -72,11 +74,11 @@ def scoring_images(dataset: Dataset, limit: int) -> Dataset:
 
 
 class CalibrationImages:
-    """Where int8 finds its ranges: a folder, or the training part. Read once for each size.
+    """The images that calibrate int8: a folder, or the training part. Read once for each size.
 
     Args:
-        dataset: its training part serves where there is no folder.
-        folder: of images.
+        dataset: its training part calibrates int8 if `folder` is None.
+        folder: a folder of images.
     """
 
     def __init__(self, dataset: Dataset, folder: Path | None) -> None:
@@ -86,15 +88,15 @@ class CalibrationImages:
 
     @property
     def are_there(self) -> bool:
-        """Whether there is anything to calibrate on."""
+        """Whether there are any images to calibrate on."""
         return self._folder is not None or len(self._part) > 0
 
     def fingerprint(self) -> str:
-        """Return what tells one source of images from another, without reading them."""
+        """Return an identifier of the source of the images, without reading them."""
         return self._part.fingerprint() if self._folder is None else str(self._folder.resolve())
 
     def at(self, spec: PreprocessingSpec) -> QuantisationImages:
-        """Return the images prepared for a model; the last ones are kept."""
+        """Return the images prepared for a model; the last ones are cached."""
         if self._images is None or spec != self._spec:
             self._spec = spec
             self._images = (

@@ -1,4 +1,4 @@
-"""Where labels of points go so that they cover neither points nor each other."""
+"""Place labels next to points so that they cover neither points nor each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
-# How many heights of a label it may stand away from its point.
+# A label may be this many of its heights away from its point.
 _RINGS = 8
 
 
@@ -19,7 +19,11 @@ class Box(NamedTuple):
     upper: float
 
     def overlap(self, other: Box) -> float:
-        """Return the area that both cover."""
+        """Return the area that both cover.
+
+        >>> Box(0, 0, 2, 2).overlap(Box(1, 1, 4, 4))
+        1
+        """
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.upper, other.upper) - max(self.lower, other.lower)
         return max(width, 0) * max(height, 0)
@@ -36,16 +40,16 @@ def place_labels(
     frame: Box,
     gap: float,
 ) -> list[Box]:
-    """Return a box for each point's label; who comes first chooses first.
+    """Return a box for the label of each point; earlier points choose first.
 
-    Each takes the nearest place around its point that covers nothing and lies within the frame;
-    where there is none, the one that covers least.
+    Each label takes the nearest place around its point that covers nothing and is within the frame.
+    If there is none, it takes the place that covers least.
 
     Args:
-        points: what is labelled, in pixels.
+        points: centres of the points, in pixels.
         sizes: width and height of each label.
-        frame: what labels should stay within.
-        gap: between a point's middle and its label; points are as large as that.
+        frame: labels should stay within this box.
+        gap: from the centre of a point to its label; also the size of a point.
     """
     taken = [Box(x - gap / 2, y - gap / 2, x + gap / 2, y + gap / 2) for x, y in points]
     placed = []
@@ -57,12 +61,12 @@ def place_labels(
 
 
 def _covered(place: Box, taken: Sequence[Box], frame: Box) -> float:
-    """Return how much of others a place covers, and how much of it is outside of the frame."""
+    """Return the area of other boxes that a place covers, plus its own area outside the frame."""
     return sum(place.overlap(other) for other in taken) + place.area - place.overlap(frame)
 
 
 def _places(point: tuple[float, float], size: tuple[float, float], gap: float) -> Iterator[Box]:
-    """Yield places around a point, beside it first, then ever farther below and above."""
+    """Yield places around a point: right and left of it first, then further below and above."""
     (x, y), (width, height) = point, size
     lefts = (x + gap, x - width / 2, x - gap - width)
     yield Box(lefts[0], y - height / 2, lefts[0] + width, y + height / 2)

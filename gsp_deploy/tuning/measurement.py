@@ -1,4 +1,4 @@
-"""Making one candidate and measuring it, by the exporter, the evaluation and the benchmark."""
+"""Export one candidate, score it and time it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from gsp_deploy.tuning.study import Quality, Speed
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every candidate is made from and measured with.
+    """Everything needed to make and measure candidates.
 
     Attributes:
-        checkpoint: the model.
-        config: of the model.
-        dataset: to score on.
-        calibration: for int8.
+        checkpoint: the model's file.
+        config: configuration of the model.
+        dataset: data set to score on.
+        calibration: images that calibrate int8.
         int8_drop: points of MAP@R that int8 may lose before layers stay in float32.
-        settings: of the benchmark.
-        engines: measure TensorRT engines built from the exports, and not ONNX Runtime.
+        settings: settings of the benchmark.
+        engines: measure TensorRT engines built from the exports, instead of ONNX Runtime.
     """
 
     checkpoint: Path
@@ -55,10 +55,12 @@ class Workshop:
     def export(
         self, candidate: Candidate, path: Path, sibling: Path | None = None
     ) -> Artifact[ExportManifest]:
-        """Export a candidate; `sibling` is another of its precision and size, with int8's ranges.
+        """Export a candidate to `path`.
+
+        `sibling` is an export of the same precision and size; its int8 ranges are reused.
 
         Raises:
-            GspDeployError: it cannot be exported.
+            GspDeployError: the candidate cannot be exported.
         """
         model = self._model(candidate)
         spec = model.config.preprocessing
@@ -75,7 +77,7 @@ class Workshop:
         return export_onnx(model, path, options, source=source, quantisation=images)
 
     def score(self, exported: Artifact[ExportManifest]) -> Quality:
-        """Search the test images among themselves, or as the data set's protocol says."""
+        """Return retrieval metrics on the test images, by the data set's protocol if it has one."""
         chosen = self.settings
         options = SessionOptions(chosen.device, threads=chosen.threads, provider=chosen.provider)
         with open_rounding(self._artifact(exported.path), options) as session:
@@ -92,16 +94,16 @@ class Workshop:
         )
 
     def time(self, model: Path, reference: Path, batches: tuple[int, ...]) -> dict[int, Speed]:
-        """Run a candidate and the reference, both exports, in turns by the benchmark's rounds."""
-        with self._open(reference, batches) as ours, self._open(model, batches) as candidate:
-            speeds = {batch: self._speed(ours, candidate, batch) for batch in batches}
+        """Time a candidate and the reference, both exports, in turns; return a speed per batch."""
+        with self._open(reference, batches) as baseline, self._open(model, batches) as candidate:
+            speeds = {batch: self._speed(baseline, candidate, batch) for batch in batches}
         if model != reference:
             return speeds
-        # Against itself: 1 by definition, and the quartiles tell how noisy the machine is.
+        # The reference against itself is 1 by definition; its quartiles show the machine's noise.
         return {batch: replace(speed, ratio=1.0) for batch, speed in speeds.items()}
 
     def _artifact(self, onnx: Path) -> Path:
-        """Return what is measured of an export."""
+        """Return the file to measure: the export's engine, or the export itself."""
         return engine_of(onnx, max(self.settings.batches)) if self.engines else onnx
 
     def _open(self, onnx: Path, batches: tuple[int, ...]) -> EmbeddingSession:
@@ -119,9 +121,9 @@ class Workshop:
             partial(session.infer, example_inputs(session, batch, self.settings), OUTPUTS)
             for session in (reference, model)
         ]
-        theirs, ours = interleave(tasks, Rounds.of(self.settings)).T
-        low, ratio, high = ratio_quartiles(ours, theirs)
-        return Speed(ratio, low, high, reference_p50=Latency.of(theirs).p50)
+        baseline, times = interleave(tasks, Rounds.of(self.settings)).T
+        low, ratio, high = ratio_quartiles(times, baseline)
+        return Speed(ratio, low, high, reference_p50=Latency.of(baseline).p50)
 
     def _model(self, candidate: Candidate) -> EmbeddingModel:
         model = load_checkpoint(self.checkpoint)

@@ -1,4 +1,4 @@
-"""The figure of a study: accuracy against latency, a panel a batch size."""
+"""Draw the figure of a study: accuracy against latency, one panel per batch size."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from gsp_deploy.tuning.front import Point
 from gsp_deploy.tuning.labels import Box, place_labels
 from gsp_deploy.tuning.run import Tuning
 
-# Colours of Okabe & Ito, which remain apart for colour-blind eyes.
+# Colours by Okabe & Ito, because colour-blind readers can distinguish them.
 _PALETTE = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#E69F00", "#F0E442")
 _COLOURS = dict(zip(WORDS, _PALETTE, strict=False))
 _MARKERS = "osD^vP*X"
 _PANEL = (6.4, 5.0)  # inches
-_BESIDE = 1.5  # for the names of emulated candidates, at the right
+_BESIDE = 1.5  # inches at the right for the names of emulated candidates
 _DPI = 150
 
 
 def plot_front(tuning: Tuning, path: Path, chosen: Point | None = None) -> None:
-    """Write the figure as PNG: every point named, the front joined by a line and in bold.
+    """Write the figure as PNG. Every point has its name; the front has bold names and a line.
 
-    Emulated precisions have no latency: they stand as dashed lines at their accuracy.
+    Emulated precisions have no latency, so they are dashed lines at their accuracy.
     """
     batches = sorted({point.batch for point in tuning.points})
     emulated = {p.candidate: p for p in tuning.points if p.latency_ms is None}.values()
@@ -45,7 +45,7 @@ def plot_front(tuning: Tuning, path: Path, chosen: Point | None = None) -> None:
     )  # fmt: skip
     figure.suptitle(f"{tuning.checkpoint.name} on {tuning.study.conditions['processor']}")
     figure.set_dpi(_DPI)
-    figure.draw_without_rendering()  # from here on everything has its place in pixels
+    figure.draw_without_rendering()  # now positions in pixels are known
     for panel, batch in zip(axes, batches, strict=True):
         timed = [p for p in tuning.points if p.batch == batch and p.latency_ms is not None]
         _name(panel, sorted(timed, key=lambda p: p not in tuning.front), tuning.front)
@@ -55,7 +55,7 @@ def plot_front(tuning: Tuning, path: Path, chosen: Point | None = None) -> None:
 
 
 def _panels(count: int, beside: float) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure with so many panels, and so many inches to the right of them."""
+    """Return a figure with `count` panels, and `beside` inches of space to their right."""
     width = _PANEL[0] * count + beside
     figure = Figure(figsize=(width, _PANEL[1]), layout=None)
     figure.set_layout_engine("constrained", rect=(0, 0, 1 - beside / width, 1))
@@ -65,7 +65,7 @@ def _panels(count: int, beside: float) -> tuple[Figure, Sequence[Axes]]:
 
 
 def _draw(panel: Axes, tuning: Tuning, batch: int, markers: Mapping[int, str]) -> None:
-    """Draw the points of a batch size, and a line along its front."""
+    """Draw the points of a batch size, and a line along their front."""
     for point in (point for point in tuning.points if point.batch == batch):
         colour = _COLOURS[point.candidate.precision]
         if point.latency_ms is None:
@@ -82,13 +82,13 @@ def _draw(panel: Axes, tuning: Tuning, batch: int, markers: Mapping[int, str]) -
 
 
 def _markers(points: Sequence[Point]) -> dict[int, str]:
-    """Return a shape for each size, the largest first."""
+    """Return a marker for each input size, the largest first."""
     sizes = sorted({point.candidate.size for point in points}, reverse=True)
     return {size: _MARKERS[index % len(_MARKERS)] for index, size in enumerate(sizes)}
 
 
 def _name(panel: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
-    """Write each point's name beside it, those of the front first and in bold."""
+    """Write each point's name next to it, those of the front in bold."""
     labels = [
         panel.annotate(
             point.form,
@@ -106,7 +106,7 @@ def _name(panel: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
 
 
 def _name_lines(panel: Axes, points: Sequence[Point]) -> None:
-    """Write the names of emulated candidates to the right of a panel, at their accuracies."""
+    """Write the names of emulated candidates to the right of a panel, at their accuracy."""
     frame = Box(*panel.get_window_extent().extents)
     labels = [
         panel.annotate(
@@ -122,7 +122,7 @@ def _name_lines(panel: Axes, points: Sequence[Point]) -> None:
 def _spread(
     panel: Axes, labels: Sequence[Annotation], spots: Sequence[tuple[float, float]], frame: Box
 ) -> None:
-    """Move labels to where they cover nothing, near their spots in pixels."""
+    """Move labels near their spots, in pixels, to places where they cover nothing."""
     extents = [label.get_window_extent() for label in labels]
     sizes = [(extent.width, extent.height) for extent in extents]
     boxes = place_labels(spots, sizes, frame, gap=9 * _DPI / 72)
@@ -136,7 +136,7 @@ def _place(point: Point) -> tuple[float, float]:
 
 
 def _key(points: Sequence[Point], markers: Mapping[int, str], chosen: Point | None) -> list[Line2D]:
-    """Return the legend: precisions by colour, sizes by shape."""
+    """Return the legend: a colour for each precision, a marker for each size."""
     entries = []
     for precision, colour in _COLOURS.items():
         found = [point for point in points if point.candidate.precision == precision]

@@ -1,4 +1,4 @@
-"""Tuning: every candidate is measured, and what came of it."""
+"""Tune a model: measure every candidate, and collect the results."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from gsp_deploy.tuning.study_run import StudyRun
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """What came of it.
+    """The result of tuning.
 
     Attributes:
-        checkpoint: what was tuned.
-        study: all measurements; its folder holds the exported files.
-        candidates: all that were to be tried, the reference first.
-        points: those that could be measured, at each batch size.
-        front: the timed points that no other of their batch size beats.
-        notes: what a reader of the figures should know.
+        checkpoint: the model's file.
+        study: all measurements; its folder contains the exported files.
+        candidates: all candidates, the reference first.
+        points: candidates that could be measured, at each batch size.
+        front: the Pareto front of each batch size, from `front_of`.
+        notes: remarks that a reader of the figures needs.
     """
 
     checkpoint: Path
@@ -75,18 +75,28 @@ def tune(
     force: bool = False,
     observe: Progress = lambda doing, done, total: None,
 ) -> Tuning:
-    """Measure every candidate on this device, going on from what the folder's study holds.
+    """Measure every candidate on this device, and continue the study in `folder` if there is one.
 
-    Accuracy is that of the exported file on some of the data set's test images, with fp16 and
-    bf16 rounded as hardware does. Latency is that of each candidate in turns with the reference.
-    A killed run goes on where it stopped; a wider space adds to what is there. `called` is what
-    the user calls the data set, for messages.
+    Accuracy is measured on the exported file with some of the data set's test images; fp16 and bf16
+    are rounded as hardware does. Latency is measured for each candidate in turns with the
+    reference. If a run was killed, the next one continues where it stopped; a wider space adds to
+    the study.
+
+    Args:
+        checkpoint: the model, a checkpoint with its backbone.
+        dataset: images to score on, and to calibrate int8 on.
+        folder: folder of the study.
+        space: the combinations to try.
+        settings: how to measure.
+        called: the user's name for the data set, for messages.
+        force: start the study over.
+        observe: called with the current task, its number and the number of tasks.
 
     Raises:
-        UsageError: the folder holds another study, or int8 has no images.
-        CheckpointError: the checkpoint is none of ours.
+        UsageError: the folder contains another study, or int8 has no images.
+        CheckpointError: the file is not a checkpoint of gsp-deploy.
         MissingCapabilityError: engines are asked for, and TensorRT or a GPU is missing.
-        GspDeployError: the reference itself cannot be exported.
+        GspDeployError: the reference cannot be exported or measured.
     """
     space, settings = space or TuningSpace(), settings or TuningSettings()
     dataset = parts_for_tuning(dataset, calibrates=settings.calibrate is None)
@@ -126,13 +136,14 @@ def _workshop(checkpoint: Path, dataset: Dataset, settings: TuningSettings) -> W
 def _config(checkpoint: Path) -> ModelConfig:
     if kind_of(checkpoint) is ONNX:
         raise UsageError(
-            f"{checkpoint}: tuning exports the model in many forms and starts from a checkpoint"
+            f"{checkpoint}: tuning exports the model in many forms and starts from a checkpoint; "
+            "pass the model's .safetensors"
         )
     metadata = read_checkpoint(checkpoint).metadata
     if metadata is None:
         raise CheckpointError(
-            f"{checkpoint}: a bare state dict does not say what model it is; load it with "
-            "gsp_deploy.load_checkpoint(..., backbone=...) and save it with save_checkpoint"
+            f"{checkpoint}: expected a checkpoint with its settings, got a bare state dict; load it "
+            "with gsp_deploy.load_checkpoint(..., backbone=...) and save it with save_checkpoint"
         )
     return metadata.model
 
@@ -146,8 +157,8 @@ def _emulation_note(study: Study, candidates: Sequence[Candidate]) -> list[str]:
     if not emulated:
         return []
     return [
-        f"{' and '.join(sorted(emulated))}: emulated on this device. Their accuracy is that of "
-        "hardware that has them; their latency would not be, and is left out"
+        f"{' and '.join(sorted(emulated))}: emulated on this device. The accuracy is that of "
+        "hardware with this precision; the latency would not be, so it is left out"
     ]
 
 

@@ -1,4 +1,4 @@
-"""How candidates are measured."""
+"""The settings for measuring candidates."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ TIMING = BenchmarkSettings(batches=(1, 8), repeats=30, twin=False, memory=False)
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How candidates are measured.
+    """Settings of `tune`.
 
     Args:
-        images: test images to score on, about.
-        calibrate: folder of images for int8; None takes the data set's training part.
+        images: approximate number of test images to score on.
+        calibrate: folder of images that calibrate int8; None takes the data set's training part.
         int8_drop: points of MAP@R that int8 may lose before it leaves layers in float32.
-        benchmark: batch sizes, rounds, threads and device; there is no twin and no memory figure.
-        engines: build a TensorRT engine of each export for the GPU that is here, and measure it.
+        benchmark: batch sizes, rounds, threads and device; tuning measures no twin and no memory.
+        engines: build a TensorRT engine from each export for this machine's GPU, and measure it.
+
+    Raises:
+        UsageError: there are fewer than 2 images.
     """
 
     images: int = 2000

@@ -1,4 +1,4 @@
-"""What is tried: precisions, solver steps and input sizes, each combination a candidate."""
+"""The candidates to try: each combination of precision, solver steps and input size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.precision import WORDS, PrecisionWord, precision_named
 
 CERTIFIED = "certified"
-# Sizes that are tried unasked, as shares of the model's own.
+# The default sizes, as shares of the model's own, rounded to a multiple of `_MULTIPLE` pixels.
 _SHARES = (1.0, 0.875, 0.75)
 _MULTIPLE = 16
 
@@ -20,8 +20,8 @@ class Candidate:
     """One form of the model.
 
     Attributes:
-        precision: of the backbone.
-        steps: of the solver; None for those that the export guarantees, and for heads
+        precision: precision of the backbone.
+        steps: steps of the solver; None for the number that the export certifies, and for heads
             without a solver.
         size: height of the input in pixels; the width keeps its proportion.
     """
@@ -32,7 +32,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Return what the candidate's files and records are called."""
+        """The name of the candidate's files and records."""
         return f"{self.precision}-{self.size}px-{self.steps or CERTIFIED}"
 
     def preprocessing(self, spec: PreprocessingSpec) -> PreprocessingSpec:
@@ -42,15 +42,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TuningSpace:
-    """The combinations that are tried, beside the reference.
+    """The combinations to try, in addition to the reference.
 
     Args:
-        precisions: of `fp32`, `fp16`, `bf16`, `int8`.
-        steps: numbers of solver steps; None stands for the certified number.
-        sizes: heights of the input; empty takes the model's own, 7/8 and 3/4 of it.
+        precisions: any of `fp32`, `fp16`, `bf16`, `int8`.
+        steps: numbers of solver steps; None for the certified number.
+        sizes: heights of the input; empty for the model's own height, 7/8 and 3/4 of it.
 
     Raises:
-        UsageError: a value is outside its domain, or given twice.
+        UsageError: a value is outside its domain, or is given twice.
     """
 
     precisions: tuple[PrecisionWord, ...] = WORDS
@@ -67,7 +67,7 @@ class TuningSpace:
                 raise UsageError(f"{name} must be at least 1, got {list(values)}")
         for tried in ([*self.precisions], [*self.steps], [*self.sizes]):
             if len(set(tried)) < len(tried):
-                raise UsageError(f"each value is tried once, got {tried}")
+                raise UsageError(f"expected different values, got {tried}")
 
     def candidates(self, config: ModelConfig) -> Iterator[Candidate]:
         """Yield the reference first, then every other combination, certified steps first."""
@@ -84,10 +84,15 @@ class TuningSpace:
 
 
 def reference_of(config: ModelConfig) -> Candidate:
-    """Return what drops and ratios refer to: float32, certified, the model's own size."""
+    """Return the reference for drops and ratios: float32, certified steps, the model's own size.
+
+    Raises:
+        UsageError: the model is a head alone.
+    """
     if config.preprocessing is None:
         raise UsageError(
-            "a head alone takes features, not images; tune a checkpoint with its backbone"
+            "expected a model that takes images, got a head alone, which takes features; tune a "
+            "checkpoint with its backbone"
         )
     return Candidate("fp32", None, config.preprocessing.height)
 

@@ -1,7 +1,7 @@
-"""A study on disk: what was measured of each candidate, saved after each measurement.
+"""A study on disk: the measurements of all candidates, saved after each measurement.
 
-`study.json` alone decides what is left to do; it is replaced as a whole. The exported files beside
-it are made again where they are missing or are not the ones that were measured.
+Only `study.json` decides what is left to do; every save replaces it as a whole. If an exported file
+next to it is missing, or is not the one that was measured, it is exported again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gsp_deploy.tuning.space import Candidate
 DOCUMENT = "tune-study"
 VERSION = 1
 STUDY_FILE = "study.json"
-# How a user names a condition.
+# The user's name for each condition.
 OPTIONS = {
     "model": "the checkpoint",
     "data": "--data and --images",
@@ -37,15 +37,15 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Quality:
-    """What one candidate's embeddings are worth.
+    """The retrieval quality of one candidate.
 
     Attributes:
-        sha256: of the exported file that was measured.
-        solver_steps: as exported; None without a solver.
+        sha256: hash of the exported file that was measured.
+        solver_steps: steps of the exported solver; None if there is no solver.
         map_at_r, recall_at_1: in points of 100.
-        emulated: the device only imitates this precision. The figures are those of hardware that
-            has it, but a latency would not be.
-        notes: what a reader should know, such as what int8 left in float32.
+        emulated: the device only emulates this precision. The quality is the same as on hardware
+            with this precision, but a latency would not be.
+        notes: remarks for a reader, such as the number of layers that int8 left in float32.
     """
 
     sha256: str
@@ -58,12 +58,12 @@ class Quality:
 
 @dataclass(frozen=True)
 class Speed:
-    """One candidate against the reference, run in turns, at one batch size.
+    """The speed of one candidate relative to the reference, timed in turns, at one batch size.
 
     Attributes:
-        ratio: median over rounds of its time by the reference's time of that round, which holds
-            on a noisy machine where milliseconds do not.
-        ratio_low, ratio_high: quartiles of the same.
+        ratio: median over rounds of its time divided by the reference's time in that round; it is
+            reliable even on a noisy machine, while milliseconds are not.
+        ratio_low, ratio_high: quartiles of these ratios.
         reference_p50: median of the reference's time in these rounds, ms.
     """
 
@@ -74,21 +74,21 @@ class Speed:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the quartiles are so far apart that the ratio says little."""
+        """Whether the quartiles are too far apart to trust the ratio."""
         return self.ratio_high > NOISY * self.ratio_low
 
 
 @dataclass
 class Study:
-    """Everything that was measured so far.
+    """All measurements so far.
 
     Attributes:
-        folder: where it lies.
-        conditions: what all its figures have in common; another study has others.
-        given: what the user wrote for a condition, where its value is a hash or a default.
-        qualities: by candidate's name.
-        speeds: by candidate's name and batch size.
-        failures: why a candidate could not be made or run, by its name.
+        folder: the folder of the study.
+        conditions: the conditions of all figures; other conditions need another study.
+        given: what the user wrote for a condition, if its value is a hash or a default.
+        qualities: quality by candidate name.
+        speeds: speed by candidate name and batch size.
+        failures: why a candidate could not be made or run, by candidate name.
     """
 
     folder: Path
@@ -100,15 +100,15 @@ class Study:
 
     @property
     def path(self) -> Path:
-        """The file that holds it."""
+        """The file of the study."""
         return self.folder / STUDY_FILE
 
     def model_path(self, candidate: Candidate) -> Path:
-        """Return where a candidate is exported to."""
+        """Return the path of a candidate's export."""
         return self.folder / "models" / f"{candidate.name}.onnx"
 
     def missing_batches(self, candidate: Candidate, batches: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the batch sizes at which a candidate has not been timed."""
+        """Return the batch sizes without a time for this candidate."""
         timed = self.speeds.get(candidate.name, {})
         return tuple(batch for batch in batches if batch not in timed)
 
@@ -139,42 +139,42 @@ def open_study(
     """Return the study in a folder, or a new one.
 
     Raises:
-        UsageError: the folder holds something else, or a study under other conditions (the first
-            that differs is named), and it is not to be started over.
+        UsageError: the folder contains something else, or a study with other conditions and
+            `start_over` is false. The error names the first condition that differs.
     """
     study = Study(folder, dict(conditions), dict(given or {}))
     if start_over and study.path.exists():
         shutil.rmtree(folder / "models", ignore_errors=True)
-        study.save()  # in place of the old one: a folder without any would be taken for another's
+        study.save()  # replaces the old one; a folder without a study would be refused as foreign
         return study
     if not study.path.exists():
         if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
-            raise UsageError(f"{folder} exists and holds no study; choose another folder")
+            raise UsageError(f"{folder} exists and contains no study; choose another folder")
         study.save()
         return study
     found = _read(study)
     for name, value in conditions.items():
         if found.conditions.get(name) != value:
             raise UsageError(
-                f"{folder} holds a study under other conditions: {_change(name, found, study)}; "
-                "choose another --folder, or --force to start over"
+                f"{folder} contains a study with other conditions: {_change(name, found, study)}; "
+                "choose another --folder, or pass --force to start over"
             )
     return found
 
 
 def _change(name: str, before: Study, now: Study) -> str:
-    """Say how a condition differs, in the user's words for it."""
+    """Describe how a condition differs, in the user's words."""
     was, is_now = (
-        study.given.get(name) or study.conditions.get(name, "not told") for study in (before, now)
+        study.given.get(name) or study.conditions.get(name, "unknown") for study in (before, now)
     )
     named = OPTIONS.get(name, f"the {name}")
     if was == is_now:
         return f"{named}: the files of {is_now} have changed"
-    return f"{named}: it was {was}, and now is {is_now}"
+    return f"{named}: it was {was}, now it is {is_now}"
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether something in a folder is not what a killed write of a study left there."""
+    """Whether a path is anything but the leftover of a killed write of a study."""
     return not path.name.startswith(f".{STUDY_FILE}.")
 
 
@@ -183,9 +183,12 @@ def _read(study: Study) -> Study:
         data: Any = json.loads(read_regular_text(study.path))
         kind, version = data.pop("document"), data.pop("version")
         if (kind, version) != (DOCUMENT, VERSION):
-            raise ConfigError(f"it is {brief(kind)} of version {brief(version)}")
+            raise ConfigError(
+                f"expected a {DOCUMENT!r} document of version {VERSION}, got {brief(kind)} of "
+                f"version {brief(version)}"
+            )
         return from_fields(Study, {**data, "folder": study.folder})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{study.path}: not a study that can be continued ({error}); --force starts over"
+            f"{study.path}: not a study that can be continued ({error}); pass --force to start over"
         ) from error

@@ -1,4 +1,4 @@
-"""Going through the candidates: what a study lacks is made, scored and timed."""
+"""Go through the candidates: export, score and time what a study lacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsp_deploy.tuning.study import Study
 
 
 class StudyRun:
-    """One pass over all candidates; what the study has is not measured again."""
+    """One pass over all candidates; measurements in the study are not repeated."""
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class StudyRun:
         self.observe = observe
 
     def run(self) -> None:
-        """Measure what is missing; each result is saved at once, and each failure.
+        """Measure what is missing, and save each result and each failure at once.
 
         Raises:
-            GspDeployError: the reference itself cannot be measured.
+            GspDeployError: the reference cannot be measured.
         """
         for number, candidate in enumerate(self.candidates):
             if candidate.name in self.study.failures:
@@ -51,25 +51,25 @@ class StudyRun:
         if self._repeats(candidate):
             return
         if name not in study.qualities:
-            self._tell(f"exporting {name}", number)
+            self._announce(f"exporting {name}", number)
             exported = self._export(candidate)
-            self._tell(f"scoring {name}", number)
+            self._announce(f"scoring {name}", number)
             study.qualities[name] = self.workshop.score(exported)
             study.save()
         batches = study.missing_batches(candidate, self.workshop.settings.batches)
         if not batches or study.qualities[name].emulated:
             return
-        self._tell(f"timing {name}", number)
+        self._announce(f"timing {name}", number)
         model, reference = (self._file(c) for c in (candidate, self.candidates[0]))
         speeds = self.workshop.time(model, reference, batches)
         study.speeds.setdefault(name, {}).update(speeds)
         study.save()
 
-    def _tell(self, doing: str, number: int) -> None:
+    def _announce(self, doing: str, number: int) -> None:
         self.observe(doing, number, len(self.candidates))
 
     def _repeats(self, candidate: Candidate) -> bool:
-        """Whether the certified number of steps is the one that this candidate asks for."""
+        """Whether this candidate has as many steps as the certified one, and so is the same."""
         certified = self.study.qualities.get(_certified(candidate).name)
         return candidate.steps is not None and (
             certified is not None and certified.solver_steps == candidate.steps
@@ -80,7 +80,7 @@ class StudyRun:
         return self.workshop.export(candidate, self.study.model_path(candidate), sibling)
 
     def _file(self, candidate: Candidate) -> Path:
-        """Return the file that was scored; it is made again where it is gone."""
+        """Return the file that was scored; export it again if it is missing or differs."""
         path = self.study.model_path(candidate)
         measured = self.study.qualities[candidate.name].sha256
         if not path.exists() or identity(path) != measured or read_sidecar(path) is None:

@@ -1,4 +1,4 @@
-"""Points, front and choice: arithmetic by hand, and the laws of a front."""
+"""Points, front and choice: arithmetic by hand, and the properties of a Pareto front."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_head_without_a_solver_has_no_steps_to_try(head):
         ((("fp8",),), "precision must be one of fp32, fp16, bf16, int8, got 'fp8'"),
         ((("fp32",), (0,)), "steps must be at least 1, got [0]"),
         ((("fp32",), (None,), (0,)), "size must be at least 1"),
-        ((("fp32", "fp32"),), "each value is tried once"),
+        ((("fp32", "fp32"),), "expected different values"),
         (((),), "at least one precision"),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_head_alone_is_refused():
 
 
 def test_latency_is_the_ratio_times_the_references_pace():
-    """A machine that became twice as slow between two measurements favours neither."""
+    """A machine that got twice as slow between two measurements favours no candidate."""
     study = Study(Path("x"), {})
     candidates = [Candidate("fp32", None, 64), Candidate("int8", None, 64)]
     for candidate, score in zip(candidates, (50.0, 49.0), strict=True):
@@ -84,7 +84,7 @@ def test_latency_is_the_ratio_times_the_references_pace():
         candidates[0].name: {1: Speed(1.0, 0.9, 1.1, 10)},
         candidates[1].name: {
             1: Speed(0.5, 0.4, 0.6, 20)
-        },  # half the reference's time, on a slow minute
+        },  # half the reference's time, while the machine was slow
     }
     first, second = points_of(study, candidates, (1,))
     assert (first.speed.ratio, first.latency_ms, first.drop) == (1, 15, 0)
@@ -118,7 +118,7 @@ def test_nothing_beats_the_front_and_the_front_beats_the_rest(values):
         (Limits(max_latency=30), 0),  # the most accurate
         (Limits(max_latency=9), 1),
         (Limits(max_latency=5.5, max_drop=3), 1),
-        (Limits(max_drop=1), 4),  # the most images a second
+        (Limits(max_drop=1), 4),  # the most images per second
         (Limits(max_drop=0), 0),
     ],
 )
@@ -126,12 +126,12 @@ def test_the_choice(limits, expected):
     assert choose(POINTS, limits) == POINTS[expected]
 
 
-def test_of_equals_the_one_with_more_images_a_second():
+def test_of_equals_the_one_with_more_images_per_second_is_chosen():
     slow, fast = point(8, 50), point(20, 50, batch=8)
     assert choose([slow, fast], Limits(max_latency=30)) == fast
 
 
-def test_nothing_within_the_limits_fails_the_gate_and_says_how_near():
+def test_if_nothing_is_within_the_limits_the_gate_fails_and_names_the_closest():
     with pytest.raises(GateError) as caught:
         choose((*POINTS, point(None, 50)), Limits(max_latency=4.5, max_drop=0.6))
     assert caught.value.exit_code == 3

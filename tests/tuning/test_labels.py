@@ -1,4 +1,4 @@
-"""Labels: beside their points, apart from each other where there is room."""
+"""Labels: they are next to their points, and apart from each other if there is room."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FRAME = Box(0, 0, 1000, 1000)
 spots = st.tuples(st.floats(0, 1000), st.floats(0, 1000))
 
 
-def test_a_lone_label_stands_to_the_right_and_at_the_edge_to_the_left() -> None:
+def test_a_single_label_is_on_the_right_and_at_the_edge_on_the_left() -> None:
     (middle,) = place_labels([(500, 500)], [(100, 20)], FRAME, 10)
     assert middle == Box(510, 490, 610, 510)
     (edge,) = place_labels([(990, 500)], [(100, 20)], FRAME, 10)
     assert edge.right < 990
 
 
-def test_a_crowd_has_room_around_it() -> None:
+def test_a_crowd_of_points_has_labels_around_it() -> None:
     points = [(500.0 + k, 500.0 + 3 * k) for k in range(6)]
     boxes = place_labels(points, [(100, 20)] * 6, FRAME, 10)
     assert all(one.overlap(other) < 1e-6 for one, other in combinations(boxes, 2))

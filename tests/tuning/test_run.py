@@ -1,4 +1,4 @@
-"""A study that is killed at any moment goes on; nothing is measured twice."""
+"""A study that is killed at any moment continues, and nothing is measured twice."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def dataset():
 
 
 class Killed(BaseException):
-    """What a kill is to the code that runs: nothing that it could handle."""
+    """Stands in for a kill: the running code cannot handle it."""
 
 
 @pytest.fixture
 def faked(monkeypatch):
-    """Measurements that only note that they were made; the third kind of candidate fails."""
+    """Replace measurements by stubs that list their calls; the third kind of candidate fails."""
     made = []
 
     def export(self, candidate, path, sibling=None):
@@ -93,7 +93,7 @@ def test_every_candidate_is_measured_once(faked, checkpoint, dataset, tmp_path):
     tuning = tune(checkpoint, dataset, tmp_path / "study", SPACE, SETTINGS)
     assert len(tuning.candidates) == 18
     scored = [name for kind, name in faked if kind == "score"]
-    # Where the certified number of steps is 3, the candidate with 3 is the same network.
+    # The certified number of steps is 3, so the candidate with 3 steps is the same network.
     assert scored == [
         f"{precision}-{size}px-{steps}"
         for size in (32, 24)
@@ -110,8 +110,8 @@ def test_every_candidate_is_measured_once(faked, checkpoint, dataset, tmp_path):
     assert "12 of 12 latencies are noisy" in tuning.notes[-1]  # quartiles of 0.4 and 0.6
 
 
-def test_killed_at_any_stage_it_goes_on(faked, checkpoint, dataset, tmp_path):
-    """Killed before every single stage, one after the other, all of it is made once."""
+def test_a_study_killed_at_any_stage_continues(faked, checkpoint, dataset, tmp_path):
+    """Kill the study before each stage in turn: every measurement is made once."""
     folder = tmp_path / "study"
     whole = tune(checkpoint, dataset, tmp_path / "whole", SPACE, SETTINGS)
     expected = [stage for stage in faked if stage[0] != "export"]
@@ -154,7 +154,7 @@ def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_pa
     other = dataclasses.replace(
         SETTINGS, benchmark=dataclasses.replace(SETTINGS.benchmark, threads=2)
     )
-    with pytest.raises(UsageError, match="--threads: it was 1, and now is 2; choose another"):
+    with pytest.raises(UsageError, match="--threads: it was 1, now it is 2; choose another"):
         tune(checkpoint, dataset, folder, space, other)
     tune(checkpoint, dataset, folder, space, other, force=True)
     (folder / "study.json").write_text('{"document": "tune-study"')
@@ -164,15 +164,15 @@ def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_pa
     open_study(tmp_path / "killed", {}, start_over=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds no study"):
+    with pytest.raises(UsageError, match="contains no study"):
         open_study(tmp_path / "full", {}, start_over=True)
 
 
-def test_what_a_study_differs_in_is_told_in_the_users_words(tmp_path):
-    """Hashes are compared, and never shown."""
+def test_a_difference_of_studies_is_in_the_users_words(tmp_path):
+    """Hashes are compared, but never shown."""
     folder = tmp_path / "study"
     open_study(folder, {"data": "af01"}, {"data": "cub:birds"}, start_over=False)
-    with pytest.raises(UsageError, match="--data and --images: it was cub:birds, and now is mine"):
+    with pytest.raises(UsageError, match="--data and --images: it was cub:birds, now it is mine"):
         open_study(folder, {"data": "be02"}, {"data": "mine"}, start_over=False)
     with pytest.raises(UsageError, match="the files of cub:birds have changed"):
         open_study(folder, {"data": "be02"}, {"data": "cub:birds"}, start_over=False)
@@ -180,7 +180,7 @@ def test_what_a_study_differs_in_is_told_in_the_users_words(tmp_path):
     assert found.given == {"data": "cub:birds"}
 
 
-def test_engines_are_built_once_for_a_file_and_its_batches(monkeypatch, tmp_path):
+def test_engines_are_built_once_per_file_and_batch(monkeypatch, tmp_path):
     built, manifests = [], {}
 
     def build(onnx, plan, options):
@@ -211,7 +211,7 @@ def test_engines_need_a_gpu(monkeypatch, checkpoint, dataset, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_what_cannot_be_tuned_is_refused(checkpoint, dataset, tmp_path):
+def test_inputs_that_cannot_be_tuned_are_refused(checkpoint, dataset, tmp_path):
     without_training = dataclasses.replace(dataset, train=dataset.train.subset([]))
     with pytest.raises(UsageError, match="int8 needs images to calibrate on"):
         tune(checkpoint, without_training, tmp_path / "a", SPACE, SETTINGS)
