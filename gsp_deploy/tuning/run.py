@@ -142,8 +142,8 @@ def _config(checkpoint: Path) -> ModelConfig:
     metadata = read_checkpoint(checkpoint).metadata
     if metadata is None:
         raise CheckpointError(
-            f"{checkpoint}: expected a checkpoint with its settings, got a bare state dict; load it "
-            "with gsp_deploy.load_checkpoint(..., backbone=...) and save it with save_checkpoint"
+            f"{checkpoint}: expected a checkpoint with its settings, got a bare state dict; load "
+            "it with gsp_deploy.load_checkpoint(..., backbone=...) and save it with save_checkpoint"
         )
     return metadata.model
 
