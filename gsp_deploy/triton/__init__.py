@@ -1,4 +1,4 @@
-"""A model repository for Triton Inference Server, from an ONNX file or a TensorRT engine."""
+"""Write a model repository for Triton Inference Server from an ONNX file or a TensorRT engine."""
 
 from gsp_deploy.triton.configuration import TritonOptions
 from gsp_deploy.triton.repository import (

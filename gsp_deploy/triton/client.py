@@ -1,10 +1,10 @@
-"""Embed image files by a server that speaks the KServe v2 protocol, such as Triton.
+"""Embed image files with a server that speaks the KServe v2 protocol, such as Triton.
 
     python client.py photo.jpg other.jpg -o embeddings.npy
     python client.py --check
 
-Reads `preprocessing.json` (how images are prepared, and the model's name) and, with --check,
-`golden.npz`, both beside this file. Needs tritonclient[http] and gsp-deploy (numpy and Pillow).
+Reads `preprocessing.json` (the model's name and how to prepare images) and, with --check,
+`golden.npz`, both from the folder of this file. Needs tritonclient[http] and gsp-deploy.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from gsp_deploy.errors import GspDeployError
 from gsp_deploy.images.preprocessing import load_image
 
 HERE = Path(__file__).parent
-TOLERANCE = 1e-3  # cosine distance: fp16 on another device keeps well within it
+TOLERANCE = 1e-3  # cosine distance; fp16 on another device differs by much less
 
 
 def main() -> int:
-    """Embed files or check the golden images; return the exit code: 0 done, 1 failed, 3 differs."""
+    """Embed files or check the golden images.
+
+    Return the exit code: 0 done, 1 failed, 3 the golden images' embeddings differ.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="*", help="image files")
     parser.add_argument("-o", "--output", default="embeddings.npy")
@@ -48,7 +51,7 @@ def main() -> int:
 
 
 def answer(asked: argparse.Namespace) -> int:
-    """Do what was asked; return the exit code."""
+    """Run the request of the command line; return the exit code."""
     settings = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
     client, model = InferenceServerClient(asked.url), settings.pop("model")
     if asked.check:
@@ -65,7 +68,7 @@ def answer(asked: argparse.Namespace) -> int:
 
 
 def embed(client: InferenceServerClient, model: str, pixels: np.ndarray) -> np.ndarray:
-    """Return the embeddings, float32 `(n, D)`, of uint8 `(n, H, W, 3)` in one request."""
+    """Return the embeddings float32 `(n, D)` of images uint8 `(n, H, W, 3)` from one request."""
     source = client.get_model_metadata(model)["inputs"][0]["name"]
     tensor = InferInput(source, list(pixels.shape), "UINT8")
     tensor.set_data_from_numpy(np.ascontiguousarray(pixels))
@@ -75,7 +78,7 @@ def embed(client: InferenceServerClient, model: str, pixels: np.ndarray) -> np.n
 
 
 def check(client: InferenceServerClient, model: str) -> int:
-    """Compare the golden images' embeddings with those stored; return 0 if they agree, else 3."""
+    """Compare golden images' embeddings with the stored ones; return 0 if they agree, else 3."""
     with np.load(HERE / "golden.npz", allow_pickle=False) as golden:
         pixels, expected = golden["pixels"], golden["embeddings"]
     found = embed(client, model, pixels)
@@ -87,7 +90,7 @@ def check(client: InferenceServerClient, model: str) -> int:
 
 
 def failed(why: str) -> int:
-    """Say why nothing came, and return the exit code."""
+    """Print why there are no embeddings, and return the exit code."""
     print(f"error: {why}", file=sys.stderr)
     return 1
 

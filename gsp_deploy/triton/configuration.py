@@ -1,4 +1,4 @@
-"""The `config.pbtxt` of each model in the repository."""
+"""Write the `config.pbtxt` of each model in the repository."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class TritonOptions:
     """How Triton runs the model.
 
     Args:
-        max_batch: images that go through the network at once; a plan's own limit if that is less.
-        queue_delay_us: how long the batcher lets an image wait for others, microseconds.
-        queue_limit: images that may wait; Triton refuses more at once.
-        timeout_us: how long an image may wait before it is refused, microseconds.
-        instances: copies of the model that run at the same time, on each device.
-        placement: `gpu`, `cpu`, or `auto` for a GPU where there is one. Plans run on GPUs only.
-        threads: threads of one inference on a CPU; 0 leaves it to ONNX Runtime.
+        max_batch: images in one inference; a plan's own limit if that is smaller.
+        queue_delay_us: how long the batcher lets an image wait for others, in microseconds.
+        queue_limit: how many images may wait; Triton refuses further ones.
+        timeout_us: how long an image may wait before Triton refuses it, in microseconds.
+        instances: copies of the model that run at the same time on each device.
+        placement: `gpu`, `cpu`, or `auto` to use a GPU if there is one. Plans run on GPUs only.
+        threads: threads of one inference on a CPU; 0 leaves the choice to ONNX Runtime.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -58,13 +58,16 @@ class TritonOptions:
 def network_config(
     name: str, model: ServedModel, golden_size: Sequence[int], options: TritonOptions
 ) -> str:
-    """Return the configuration of the network itself, warmed up with one golden input.
+    """Return the configuration of the network, with a warm-up by one golden input.
 
-    `golden_size` is that input's shape without a batch.
+    `golden_size` is the shape of that input without the batch.
+
+    Raises:
+        UsageError: the model is a plan, and the placement is `cpu`.
     """
     is_plan = model.backend == "tensorrt"
     if is_plan and options.placement == "cpu":
-        raise UsageError(f"{model.path}: a plan runs on a GPU only; package the ONNX for a CPU")
+        raise UsageError(f"{model.path}: a plan runs on a GPU only; package the .onnx for a CPU")
     batch = min(options.max_batch, model.max_batch or options.max_batch)
     message: dict[str, Field] = {
         "name": name,
@@ -84,7 +87,7 @@ def network_config(
 
 
 def normaliser_config(name: str, network_input: TensorSpec, options: TritonOptions) -> str:
-    """Return the configuration of the graph that makes pixels the network's input."""
+    """Return the configuration of the graph that converts pixels to the network's input."""
     return to_pbtxt(
         {
             "name": name,
@@ -102,7 +105,7 @@ def normaliser_config(name: str, network_input: TensorSpec, options: TritonOptio
 def ensemble_config(
     name: str, steps: tuple[str, str], model: ServedModel, options: TritonOptions
 ) -> str:
-    """Return the configuration of pixels to embedding: the normaliser, then the network."""
+    """Return the configuration of the ensemble: the normaliser, then the network."""
     normalised = f"normalised_{model.input.name}"
     batch = min(options.max_batch, model.max_batch or options.max_batch)
     return to_pbtxt(
@@ -127,19 +130,19 @@ def ensemble_config(
 
 
 def pixels_of(network_input: TensorSpec) -> TensorSpec:
-    """Return what the ensemble takes for a network with a normalised input."""
+    """Return the pixel input of the ensemble, for a network with a normalised input."""
     batch, _, height, width = network_input.shape
     return TensorSpec(PIXELS, "uint8", (batch, height, width, 3))
 
 
 def _tensor(spec: TensorSpec) -> Mapping[str, Field]:
-    """Return a tensor without its batch, which `max_batch_size` stands for; open sizes are -1."""
+    """Return a tensor without its batch, because `max_batch_size` implies it; open sizes are -1."""
     dims = [size if isinstance(size, int) else -1 for size in spec.shape[1:]]
     return {"name": spec.name, "data_type": Word(_type_word(spec.dtype)), "dims": dims or [1]}
 
 
 def _network_output(spec: TensorSpec) -> Mapping[str, Field]:
-    """Return an output; one number per image is (batch, 1) to clients, who need some dimension."""
+    """Return an output; Triton needs a dimension, so one number per image is sent as (batch, 1)."""
     reshape: dict[str, Field] = {} if len(spec.shape) > 1 else {"reshape": {}}
     return {**_tensor(spec), **reshape}
 
@@ -170,12 +173,12 @@ def _instances(
 
 
 def _plan_optimisation() -> Mapping[str, Field]:
-    """Return CUDA graphs and pinned copies; a batch without a graph of its own runs without."""
+    """Return CUDA graphs and pinned copies; a batch size without a graph runs without one."""
     return {"cuda": {"graphs": True, "output_copy_stream": True}, **_pinned()}
 
 
 def _pinned() -> Mapping[str, Field]:
-    """Return page-locked copies. ONNX Runtime's own optimisations are all on by default."""
+    """Return page-locked copies; ONNX Runtime enables its own optimisations by default."""
     return {
         "input_pinned_memory": {"enable": True},
         "output_pinned_memory": {"enable": True},
@@ -183,7 +186,7 @@ def _pinned() -> Mapping[str, Field]:
 
 
 def _warm_up(tensor: TensorSpec, golden_size: Sequence[int], batch: int) -> Mapping[str, Field]:
-    """Return a warm-up; Triton reads one image from the file for each of the batch."""
+    """Return a warm-up; for every image of the batch Triton reads the one in the file."""
     source: dict[str, Field] = {
         "data_type": Word(_type_word(tensor.dtype)),
         "dims": list(golden_size),
@@ -211,5 +214,9 @@ def _parameters(values: Mapping[str, str]) -> Sequence[Field]:
 
 
 def _type_word(dtype: str) -> str:
-    """Return Triton's name of an element type, such as `TYPE_FP32`."""
+    """Return Triton's name of an element type.
+
+    >>> _type_word("float32")
+    'TYPE_FP32'
+    """
     return f"TYPE_{ELEMENTS[dtype].kserve}"

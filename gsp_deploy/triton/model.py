@@ -1,4 +1,4 @@
-"""What Triton needs to know of a model file, read from its manifest alone: no runtime, no GPU."""
+"""Read what Triton needs to know about a model from its manifest, without a runtime or a GPU."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Backend = Literal["onnxruntime", "tensorrt"]
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model file as a Triton backend takes it.
+    """A model file for a Triton backend.
 
     Attributes:
         path: the file.
-        backend: which backend runs it.
-        input, outputs: its tensors, the batch first.
-        preprocessing: how an image becomes the input.
-        max_batch: the largest batch that it can take; None where any size goes.
-        weights: the files beside it that hold its weights.
-        plugin: name of the plugin library that it needs.
-        is_version_compatible: a plan that carries its own lean runtime.
+        backend: the backend that runs it.
+        input, outputs: its tensors, with the batch as the first dimension.
+        preprocessing: how an image is converted to the input.
+        max_batch: the largest batch that it takes; None if it takes any size.
+        weights: the files next to it with its weights.
+        plugin: name of the plugin library that it needs; None if it needs none.
+        is_version_compatible: whether it is a plan with its own lean runtime.
     """
 
     path: Path
@@ -43,20 +43,20 @@ class ServedModel:
 
     @property
     def includes_preprocessing(self) -> bool:
-        """Whether it takes uint8 pixels itself."""
+        """Whether the graph takes uint8 pixels and normalises them itself."""
         return self.input.dtype == "uint8"
 
     @property
     def file_name(self) -> str:
-        """What the backend expects the file to be called."""
+        """The file name that the backend expects."""
         return "model.plan" if self.backend == "tensorrt" else "model.onnx"
 
 
 def served_model(path: Path) -> ServedModel:
-    """Read what a model file is from the manifest beside it.
+    """Describe a model file from the manifest next to it.
 
     Raises:
-        UsageError: Triton cannot serve this kind of file, or not in batches.
+        UsageError: Triton cannot serve this kind of file, or cannot batch it.
         ModelFileError: the file or its manifest is missing or damaged.
     """
     if not path.is_file():
@@ -88,7 +88,8 @@ def _engine(path: Path) -> ServedModel:
         raise ModelFileError(f"{path}: its manifest {path.name}.json is missing; build it again")
     if manifest.flavour != "tensorrt":
         raise UsageError(
-            f"{path}: Triton's backend runs plans of TensorRT, this one is of {manifest.flavour}"
+            f"{path}: Triton runs plans of TensorRT, this one is of {manifest.flavour}; build it "
+            "with TensorRT"
         )
     _check_batch(path, manifest.inputs[0], "build it from an export with an open batch")
     return ServedModel(
@@ -111,12 +112,15 @@ def _profile_batch(manifest: EngineManifest) -> int:
 def _check_batch(path: Path, tensor: TensorSpec, remedy: str) -> None:
     if isinstance(tensor.shape[0], int):
         raise UsageError(
-            f"{path}: dynamic batching needs an open batch size, this one has {tensor.shape[0]}; "
+            f"{path}: dynamic batching needs an open batch size, this one is {tensor.shape[0]}; "
             f"{remedy}"
         )
 
 
 def _preprocessing(path: Path, manifest: ExportManifest | None) -> PreprocessingSpec:
     if manifest is None or manifest.preprocessing is None:
-        raise UsageError(f"{path}: it does not say how images are prepared; a head alone?")
+        raise UsageError(
+            f"{path}: expected a model that says how to prepare images, got one without; export a "
+            "checkpoint with its backbone"
+        )
     return manifest.preprocessing

@@ -1,4 +1,4 @@
-"""Pre-processing as a graph of its own: the first step of the ensemble."""
+"""Build an ONNX graph that normalises pixels, the first step of the ensemble."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPSET = 17
 def normaliser(spec: PreprocessingSpec, network_input: TensorSpec) -> onnx.ModelProto:
     """Return a graph from uint8 `(B, H, W, 3)` to the network's normalised `(B, 3, H, W)`.
 
-    Input and output are named `pixels` and as the network's input is.
+    The input is named `pixels`, the output has the name of the network's input.
     """
     scale, shift = affine(spec)
     constants = [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(shift, "shift")]

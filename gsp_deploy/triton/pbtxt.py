@@ -1,4 +1,4 @@
-"""Protocol buffers in text form, as `config.pbtxt` has them: mappings in, text out."""
+"""Write mappings as protocol buffers in text form, the format of `config.pbtxt`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INDENT = "  "
 
 @dataclass(frozen=True)
 class Word:
-    """The name of an enumeration's value, which stands without quotes."""
+    """The name of an enumeration value, written without quotes."""
 
     text: str
 
@@ -21,12 +21,22 @@ Field = Value | Mapping[str, "Field"] | Sequence["Field"]
 
 
 def to_pbtxt(message: Mapping[str, Field]) -> str:
-    """Return a message as text: a mapping is a message, a sequence a field that repeats."""
+    """Return a message as text: a mapping is a message, a sequence a repeated field.
+
+    >>> print(to_pbtxt({"name": "tiny", "dims": [3, 224]}), end="")
+    name: "tiny"
+    dims: 3
+    dims: 224
+    """
     return "".join(f"{line}\n" for line in _lines(message, ""))
 
 
 def entries(mapping: Mapping[str, Field]) -> list[Mapping[str, Field]]:
-    """Return a protocol-buffer map, which in text is a repeated field of keys and values."""
+    """Return a protocol-buffer map: in text, a repeated field of keys and values.
+
+    >>> entries({"a": 1})
+    [{'key': 'a', 'value': 1}]
+    """
     return [{"key": key, "value": value} for key, value in mapping.items()]
 
 
@@ -47,4 +57,5 @@ def _scalar(value: Field) -> str:
         return value.text
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value)  # strings: the escapes of JSON without \\u, which names do not need
+    # JSON escapes strings like protocol buffers, except for \\u, which names do not need.
+    return json.dumps(value)

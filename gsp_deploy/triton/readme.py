@@ -1,4 +1,4 @@
-"""The README of a model repository: how to start Triton, ask it, check it and measure it."""
+"""Write the README of a model repository: how to start, query, check and measure it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEXT = """\
 |---|---|
 {rows}
 
-Clients ask `{name}` for {described}.
+Clients request `{name}`: {described}.
 
 ## Start
 ```console
@@ -27,30 +27,30 @@ $ docker run --rm {gpus}-p 8000:8000 -p 8001:8001 -p 8002:8002 -v "$PWD":/models
 ```console
 $ pip install 'gsp-deploy' 'tritonclient[http]'
 $ python client.py photo.jpg other.jpg -o embeddings.npy
-$ python client.py --check            # the golden images, against their stored embeddings
+$ python client.py --check            # compare the golden images with their stored embeddings
 ```
-`client.py` decodes and resizes as `preprocessing.json` says, and sends uint8 pixels.
+`client.py` decodes and resizes images according to `preprocessing.json`, and sends uint8 pixels.
 
 ## Measure
 ```console
 $ perf_analyzer -m {name} -u localhost:8001 -i grpc --shape {input}:{shape} \\
     --concurrency-range 1:16:5 --percentile=99 --measurement-interval 10000
 ```
-`--shape` has no batch in it; `-b 8` sends eight images with each request. Change
+`--shape` does not include the batch; `-b 8` sends eight images with each request. Change
 `max_queue_delay_microseconds`, `preferred_batch_size` and `instance_group` in `config.pbtxt` and
 measure again.
 """
 
 _PLAN_NOTE = """
-A plan runs on the kind of GPU and the TensorRT version that it was built for: take the container
-whose release notes name that TensorRT, or build the plan inside it.
+A plan runs only on the kind of GPU and with the TensorRT version that it was built for. Use a
+container with that TensorRT version (see its release notes), or build the plan inside it.
 """
 
 
 def readme(
     name: str, models: Sequence[str], server_options: Sequence[str], served: ServedModel
 ) -> str:
-    """Return the text for one repository."""
+    """Return the README of one repository."""
     is_plan = served.backend == "tensorrt"
     height, width = (
         served.input.shape[1:3] if served.includes_preprocessing else served.input.shape[2:]

@@ -1,4 +1,4 @@
-"""Writing the model repository: models, configurations, warm-up, a client and a README."""
+"""Write the model repository: models, configurations, warm-up, a client and a README."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class GoldenVectors:
         check_uint8_images(self.pixels)
         if not len(self.pixels) or len(self.embeddings) != len(self.pixels):
             raise UsageError(
-                f"expected golden images and an embedding for each, got {len(self.pixels)} images "
+                f"expected at least one golden image and one embedding per image, got "
+                f"{len(self.pixels)} images "
                 f"and {len(self.embeddings)} embeddings"
             )
 
@@ -58,10 +59,10 @@ class TritonRepository:
     """A model repository on disk.
 
     Attributes:
-        folder: what `--model-repository` takes.
-        name: the model that clients ask: pixels in, embeddings out.
-        models: all models in it.
-        server_options: what `tritonserver` needs beside the repository, such as the plugin.
+        folder: the folder for `--model-repository`.
+        name: the model that clients request: pixels in, embeddings out.
+        models: all models in the repository.
+        server_options: further options of `tritonserver`, such as the plugin.
     """
 
     folder: Path
@@ -82,21 +83,21 @@ def write_triton_repository(
 ) -> TritonRepository:
     """Write a model repository, whole or not at all.
 
-    A model that takes uint8 pixels is served as it is. Before any other stands a graph that
-    normalises pixels, and an ensemble joins the two: clients send pixels either way.
+    Clients always send pixels. If the model takes uint8 pixels, it is served as it is. Otherwise
+    the repository has a graph that normalises pixels, and an ensemble of that graph and the model.
 
     Args:
-        model: an `.onnx` or `.engine` file with its manifest beside it.
-        folder: where the repository goes.
-        golden: warm the model up, and let `client.py --check` prove it.
+        model: an `.onnx` or `.engine` file with its manifest next to it.
+        folder: folder of the new repository.
+        golden: images to warm up the model and for `client.py --check`.
         options: batching, instances, placement.
-        name: what clients call the model; None takes the file's name.
-        plugin: the shared object that a plan with the pooling plugin needs.
-        force: replace a repository of that name.
+        name: the model's name for clients; None takes the name of the file.
+        plugin: the plugin library, for a plan with the pooling plugin.
+        force: replace a model repository in `folder`.
 
     Raises:
         UsageError: Triton cannot serve this model, it needs a plugin that was not given, or
-            `folder` exists and is not to be replaced.
+            `folder` exists and may not be replaced.
         ModelFileError: the model or its manifest is missing or damaged.
     """
     chosen, served = options or TritonOptions(), served_model(Path(model))
@@ -157,7 +158,7 @@ def _write_ensemble(
     onnx.save(normaliser(served.preprocessing, served.input), version / "model.onnx")
     config = normaliser_config(first, served.input, options)
     (folder / first / "config.pbtxt").write_text(config, encoding="utf-8")
-    empty = folder / ensemble / VERSION  # Triton wants it, and copying tools drop empty folders
+    empty = folder / ensemble / VERSION  # Triton requires it, and copying tools skip empty folders
     empty.mkdir(parents=True)
     (empty / ".keep").touch()
     config = ensemble_config(ensemble, steps, served, options)
@@ -167,7 +168,7 @@ def _write_ensemble(
 def _write_companions(
     folder: Path, made: TritonRepository, served: ServedModel, golden: GoldenVectors
 ) -> None:
-    """Write what stands beside the models; Triton looks at folders only."""
+    """Write the files next to the models; Triton reads only folders, so it ignores them."""
     spec = json.dumps({"model": made.name, **dataclasses.asdict(served.preprocessing)}, indent=2)
     (folder / PREPROCESSING).write_text(spec + "\n", encoding="utf-8")
     source = files("gsp_deploy.triton") / CLIENT
@@ -178,7 +179,7 @@ def _write_companions(
 
 
 def _network_input(served: ServedModel, golden: GoldenVectors) -> np.ndarray:
-    """Return the first golden image as the network takes it, without a batch."""
+    """Return the first golden image as input of the network, without the batch."""
     if served.includes_preprocessing:
         return np.ascontiguousarray(golden.pixels[0])
     normalised = normalise(golden.pixels[:1], served.preprocessing)[0]
@@ -202,7 +203,7 @@ def _check_plugin(served: ServedModel, plugin: Path | None) -> None:
         )
     if plugin is not None and served.backend != "tensorrt":
         raise UsageError(
-            f"{served.path}: ONNX Runtime takes no TensorRT plugin; leave --plugin out"
+            f"{served.path}: ONNX Runtime cannot use a TensorRT plugin; leave --plugin out"
         )
     if plugin is not None and not plugin.is_file():
         raise UsageError(f"{plugin}: no such plugin library")
@@ -210,5 +211,7 @@ def _check_plugin(served: ServedModel, plugin: Path | None) -> None:
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise UsageError(f"a model's name takes letters, digits, _ . -, got {name!r}; pass --name")
+        raise UsageError(
+            f"a model's name may contain letters, digits, _ . -, got {name!r}; pass --name"
+        )
     return name

@@ -1,4 +1,4 @@
-"""Triton's own HTTP client against our server: the protocol as others speak it."""
+"""Triton's HTTP client talks to the server of gsp-deploy: the protocol as other clients use it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_pixels_are_normalised_as_the_session_does(client, session) -> None:
     np.testing.assert_allclose(found, session.embed(pixels), atol=1e-6)
 
 
-def test_its_errors_are_our_lines(client, images) -> None:
+def test_errors_reach_the_client_as_one_line(client, images) -> None:
     with pytest.raises(InferenceServerException, match="expected images of shape"):
         client.infer("m", [infer_input(images[:, :, :5])])
     with pytest.raises(InferenceServerException, match="no model 'other'"):

@@ -1,4 +1,4 @@
-"""Model repositories: by Triton's own schema, and by running what they hold."""
+"""Model repositories: they fit Triton's schema, and their models run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def config_of(folder: Path, model: str) -> schema.ModelConfig:
 
 @pytest.fixture(scope="module")
 def repository(tiny_export: str, tmp_path_factory: pytest.TempPathFactory):
-    """The float model's repository, with an ensemble before it."""
+    """Return the repository of a model with float input, which has an ensemble."""
     folder = tmp_path_factory.mktemp("triton") / "repository"
     with open_session(tiny_export) as session:
         images = golden(session.embed(golden().pixels))
@@ -65,7 +65,7 @@ def repository(tiny_export: str, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture
 def pixel_export(tiny_export: str, tmp_path: Path) -> Path:
-    """A file whose manifest says that it takes pixels; nothing here runs it."""
+    """Return a file with a manifest that says it takes pixels; no test runs it."""
     path, pixels = tmp_path / "pixels.onnx", TensorSpec("images", "uint8", ("batch", SIDE, SIDE, 3))
     shutil.copyfile(tiny_export, path)
     manifest = read_sidecar(tiny_export)
@@ -74,7 +74,7 @@ def pixel_export(tiny_export: str, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_ensemble_joins_models_that_are_there(repository) -> None:
+def test_the_ensemble_joins_models_of_the_repository(repository) -> None:
     folder = repository.folder
     ensemble = config_of(folder, "tiny")
     assert ensemble.platform == "ensemble"
@@ -125,7 +125,7 @@ def test_the_models_in_the_ensemble_give_the_embeddings(repository, tiny_export:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_normaliser_is_numpys(dtype: str) -> None:
+def test_the_normaliser_equals_numpys(dtype: str) -> None:
     spec = PreprocessingSpec(5, 6, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     model = normaliser(spec, TensorSpec("x", dtype, ("batch", 3, 5, 6)))
     session = onnxruntime.InferenceSession(model.SerializeToString())
@@ -182,7 +182,7 @@ def test_the_client_embeds_files_and_checks_the_golden_images(
     assert (checked.returncode, checked.stdout[:6]) == (0, "agrees")
 
 
-def test_the_client_sees_another_model(tiny_export: str, tmp_path: Path) -> None:
+def test_the_client_detects_another_model(tiny_export: str, tmp_path: Path) -> None:
     turned = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
     made = write_triton_repository(tiny_export, tmp_path / "repo", golden(turned))
     with open_session(tiny_export) as session, running_server(session) as running:
@@ -191,14 +191,12 @@ def test_the_client_sees_another_model(tiny_export: str, tmp_path: Path) -> None
     assert (checked.returncode, checked.stdout[:7]) == (3, "DIFFERS")
 
 
-def test_what_keeps_the_client_from_embedding_is_one_line(
-    repository, tiny_export: str, tmp_path: Path
-) -> None:
+def test_errors_of_the_client_are_one_line(repository, tiny_export: str, tmp_path: Path) -> None:
     image, nothing = tmp_path / "0.png", tmp_path / "none.png"
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(image)
     output = tmp_path / "out.npy"
     with open_session(tiny_export) as session, running_server(session) as running:
-        url = urlsplit(running.url).netloc  # its model is called m, the repository's tiny
+        url = urlsplit(running.url).netloc  # its model is named m, the repository's tiny
         for arguments, code, words in (
             ((), 2, "name at least one image, or --check"),
             ((image, "-b", 0), 2, "--batch must be at least 1, got 0"),
@@ -215,7 +213,7 @@ def test_what_keeps_the_client_from_embedding_is_one_line(
     assert not output.exists()
 
 
-def test_the_readme_has_commands_that_fit(repository) -> None:
+def test_the_readmes_commands_fit_the_repository(repository) -> None:
     text = (repository.folder / "README.md").read_text()
     assert "--model-repository=/models" in text
     assert f"perf_analyzer -m tiny -u localhost:8001 -i grpc --shape pixels:{SIDE},{SIDE},3" in text
@@ -223,7 +221,7 @@ def test_the_readme_has_commands_that_fit(repository) -> None:
 
 
 def plan(folder: Path, tiny_export: str, **changes: object) -> Path:
-    """Write a file that passes for a plan, with the manifest of one."""
+    """Write a stand-in for a plan, with a plan's manifest."""
     path, export = folder / "model.engine", read_sidecar(tiny_export)
     path.write_bytes(b"plan")
     shapes = [(batch, 3, SIDE, SIDE) for batch in (1, 4, 16)]
@@ -277,7 +275,7 @@ def test_a_plan_is_run_by_the_tensorrt_backend(tiny_export: str, tmp_path: Path)
 def test_one_number_per_image_has_a_dimension_for_clients(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Triton refuses dims without any; a reshape to none is how it takes a graph's (batch,)."""
+    """Triton refuses empty dims; a reshape to none lets it take a graph's (batch,)."""
     model, options = load_checkpoint(tiny_checkpoint), ExportOptions(outputs=("residual",))
     path = export_onnx(model, tmp_path / "m.onnx", options).path
     folder = tmp_path / "repository"
@@ -286,17 +284,19 @@ def test_one_number_per_image_has_a_dimension_for_clients(
         names = [name for name in session.info.outputs if name != "embedding"]
     for file in folder.glob("*/config.pbtxt"):
         parsed = config_of(folder, file.parent.name)
-        told = {output.name: output for output in parsed.output if output.name in names}
-        for output in told.values():
+        outputs = {output.name: output for output in parsed.output if output.name in names}
+        for output in outputs.values():
             assert list(output.dims) == [1]
-            # An ensemble passes on what its models give, and has no reshape of its own.
+            # An ensemble passes on the outputs of its models and has no reshape.
             assert output.HasField("reshape") == (parsed.platform != "ensemble")
             assert list(output.reshape.shape) == []
         if "network" in parsed.name or parsed.platform == "ensemble":
-            assert set(told) == {"residual", "embedding_bound"}
+            assert set(outputs) == {"residual", "embedding_bound"}
 
 
-def test_what_triton_cannot_serve_is_refused(tiny_export, tiny_checkpoint, tmp_path: Path) -> None:
+def test_models_triton_cannot_serve_are_refused(
+    tiny_export, tiny_checkpoint, tmp_path: Path
+) -> None:
     target = tmp_path / "repo"
     with pytest.raises(UsageError, match="export the checkpoint first"):
         write_triton_repository(tiny_checkpoint, target, golden())
