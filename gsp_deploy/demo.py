@@ -1,4 +1,4 @@
-"""The whole chain once, on real images and without a GPU: export, build, check, bench, search."""
+"""Run the whole chain on real images, without a GPU: export, build, check, bench, search."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gsp_deploy.runtime import open_session
 
 SHIPPED = "glyphs.safetensors"
 MARKER = "demo.json"
-# Compute capabilities that the engine is built for: RTX 30 and RTX 50 cards.
+# The engine is built for these compute capabilities: RTX 30 and RTX 50 cards.
 ENGINE_TARGETS = ("8.6", "12.0")
 HITS = 5
 BATCHES = (1, 8)
@@ -46,7 +46,7 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to export the model, and what the demo calls it."""
+    """One way to export the model, with its title and file name in the demo."""
 
     title: str
     file: str
@@ -69,20 +69,21 @@ VARIANTS = (
 
 @dataclass(frozen=True, eq=False)
 class DemoReport:
-    """What the demo made and measured.
+    """The results of the demo.
 
     Attributes:
-        folder: where everything lies.
+        folder: folder with all files of the demo.
         checkpoint: the model that was deployed.
-        images: how many test images, of how many unseen classes.
+        images: number of test images.
+        classes: number of their classes; the model has not seen them in training.
         exports: the artifacts, in the order of `VARIANTS`.
-        parity: each artifact against the checkpoint.
-        benchmark: all artifacts in one interleaved run.
-        engine: a plan of TensorRT-RTX; None where TensorRT-RTX is not installed.
-        gallery: the folder of the searchable gallery, which holds every image but the query.
-        query: the image that was searched for.
-        hits: what the search found, the nearest first.
-        page: everything above as one HTML page.
+        parity: each artifact compared with the checkpoint.
+        benchmark: all artifacts timed in turns in one run.
+        engine: a plan of TensorRT-RTX; None if TensorRT-RTX is not installed.
+        gallery: folder of the searchable gallery, with every image except the query.
+        query: the query image.
+        hits: the images that the search found, the nearest first.
+        page: the report of all this as one HTML page.
     """
 
     folder: Path
@@ -113,17 +114,17 @@ def run_demo(
     force: bool = False,
     announce: Announce = lambda message: None,
 ) -> DemoReport:
-    """Deploy the shipped checkpoint and prove the result on images of classes it never saw.
+    """Deploy the included checkpoint, and check the result on images of unseen classes.
 
     Args:
-        folder: receives everything; new, or an earlier demo's with `force`.
-        classes, images_per_class: size of the test set that is written as files.
-        rounds: of the benchmark, for each batch size.
+        folder: folder for all files; new, or the folder of an earlier demo with `force`.
+        classes, images_per_class: size of the test set, which is written as image files.
+        rounds: rounds of the benchmark for each batch size.
         force: replace an earlier demo.
-        announce: is told what happens next.
+        announce: called with what happens next.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder contains something else, or an earlier demo without `force`.
     """
     _prepare(folder, force)
     checkpoint = _copy_checkpoint(folder)
@@ -162,7 +163,7 @@ def run_demo(
 
 
 def _names() -> list[str]:
-    """Return what a demo's folder holds at its top."""
+    """Return the names of the files and folders in a demo's folder."""
     exports = [variant.file for variant in VARIANTS]
     return [
         MARKER, "checkpoint.safetensors", "images", "benchmark.json", "model.engine",
@@ -173,15 +174,15 @@ def _names() -> list[str]:
 
 
 def _prepare(folder: Path, force: bool) -> None:
-    """Make room; only a folder that a demo made is ever removed."""
+    """Empty the folder; remove only the folder of an earlier demo."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / MARKER).is_file():
-            raise UsageError(f"{folder} exists and holds no earlier demo; choose another folder")
+            raise UsageError(f"{folder} exists and contains no earlier demo; choose another folder")
         if not force:
-            raise UsageError(f"{folder} holds an earlier demo; pass --force to replace it")
+            raise UsageError(f"{folder} contains an earlier demo; pass --force to replace it")
         if name := stranger(folder, _names()):
             raise UsageError(
-                f"{folder} holds {name}, which the demo did not make; move it away, or choose "
+                f"{folder} contains {name}, which the demo did not make; move it away, or choose "
                 "another folder"
             )
         shutil.rmtree(folder)
@@ -189,7 +190,7 @@ def _prepare(folder: Path, force: bool) -> None:
 
 
 def _copy_checkpoint(folder: Path) -> Path:
-    """Put the checkpoint that ships with the package beside the artifacts."""
+    """Copy the checkpoint that comes with the package into the folder."""
     shipped = files("gsp_deploy_models").joinpath(SHIPPED)
     with as_file(shipped) as path:
         return Path(shutil.copy(path, folder / "checkpoint.safetensors"))
@@ -232,7 +233,7 @@ def _check(
 
 
 def _build(onnx: Path, engine: Path, announce: Announce) -> Artifact | None:
-    """Build a real plan for two GPUs if TensorRT-RTX is here; it needs no GPU for that."""
+    """Build a real plan for two GPUs if TensorRT-RTX is installed; building needs no GPU."""
     if "tensorrt-rtx" not in installed_flavours():
         announce("no engine: TensorRT-RTX is not installed")
         return None
@@ -241,7 +242,7 @@ def _build(onnx: Path, engine: Path, announce: Announce) -> Artifact | None:
 
 
 def _search(model: Path, query: Path, others: list[Path], folder: Path) -> tuple[Hit, ...]:
-    """Fill a gallery with all images but the query, and search it once."""
+    """Fill a gallery with all images except the query, and search it once."""
     with open_session(model) as session:
         spec = session.info.require_preprocessing()
         gallery = build_gallery(session, ImageReader(others, spec))
@@ -256,7 +257,7 @@ def _search(model: Path, query: Path, others: list[Path], folder: Path) -> tuple
 def _write_page(
     checkpoint: Path, exports: Sequence[Artifact[ExportManifest]], images: list[Path], folder: Path
 ) -> Path:
-    """Report what lies in the folder; the pictures show what half precision does to neighbours."""
+    """Write the report of the folder; its pictures compare neighbours in half precision."""
     deployed = next(e.path for e in exports if e.manifest.precision == "fp16")
     with open_session(checkpoint) as reference, open_rounding(deployed) as candidate:
         batch, _ = read_images(images, reference.info.require_preprocessing())

@@ -1,4 +1,4 @@
-"""What a file is: checkpoints, exported models and manifests, told from what is inside them."""
+"""Describe a file from its content: a checkpoint, an exported model, an engine or a manifest."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a file.
+    """The description of a file.
 
     Attributes:
         path: the file.
-        kind: what it is, in words.
-        size: bytes.
-        sha256: its `identity`: the hash of its bytes, and of what belongs to it.
+        kind: kind of file, in words.
+        size: size in bytes.
+        sha256: its `identity`: the hash of its bytes and of the files that belong to it.
         facts: sections of plain data: model, tensors, certificate, operators...
-        warnings: what does not fit, such as a manifest of another file.
+        warnings: problems, such as a manifest of another file.
     """
 
     path: Path
@@ -58,10 +58,10 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Tell what an artifact is.
+    """Describe an artifact.
 
     Raises:
-        UsageError: the suffix belongs to nothing of ours.
+        UsageError: the suffix is not one of gsp-deploy.
         ModelFileError, CheckpointError: the file is missing or damaged.
     """
     if not path.is_file():
@@ -69,24 +69,24 @@ def inspect_file(path: Path) -> Inspection:
     kind, facts, warnings = _read(path)
     try:
         digest = identity(path)
-    except ModelFileError as error:  # its weights are missing: the rest can still be shown
+    except ModelFileError as error:  # its weights are missing; the rest can still be shown
         digest, warnings = sha256_of(path), tuple(dict.fromkeys([*warnings, str(error)]))
     return Inspection(path, kind, path.stat().st_size, digest, facts, warnings)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    """Return what a file is in words, the facts in it, and what does not fit."""
+    """Return a file's kind in words, its facts, and warnings."""
     readers = {ONNX: _onnx, CHECKPOINT: _checkpoint, ENGINE: _engine}
     kind = kind_of(path)
     if kind in readers:
         return readers[kind](path)
     if path.suffix == ".json" and kind_of(path.with_suffix("")) is ENGINE:
         engine = read_engine_sidecar(path.with_suffix(""))
-        assert engine is not None  # it is this very file
+        assert engine is not None  # `path` is this manifest
         return "manifest of an engine", _engine_facts(engine), ()
     if path.suffix == ".json":
         export = read_sidecar(path.with_suffix(""))
-        assert export is not None  # it is this very file
+        assert export is not None  # `path` is this manifest
         return "manifest", _manifest(export), ()
     raise UsageError(
         f"{path}: expected a model ending in {endings(*readers)}, or its .json, "
@@ -95,17 +95,17 @@ def _read(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
 
 
 def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    import onnx  # only this kind of file needs it
+    import onnx  # only ONNX files need it
 
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf raises several types of its own
+    except Exception as error:  # protobuf raises errors of several types
         raise ModelFileError(f"{path}: not a whole ONNX file ({error})") from error
     if not model.graph.node:
         raise ModelFileError(f"{path}: not an ONNX model, its graph is empty")
     try:
         facts, text = _graph_facts(onnx, model)
-    except (TypeError, ValueError) as error:  # names that are not UTF-8, types that do not exist
+    except (TypeError, ValueError) as error:  # names that are not UTF-8, or unknown types
         raise ModelFileError(f"{path}: damaged ONNX file ({reason_of(error)})") from error
     if text is None:
         return "ONNX model, not exported by gsp-deploy", facts, ()
@@ -114,7 +114,7 @@ def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
 
 
 def _graph_facts(onnx: Any, model: Any) -> tuple[dict[str, Any], str | None]:
-    """Return what the graph holds, and the text of the manifest inside it, if there is one."""
+    """Return the facts of a graph, and the text of the manifest inside it if there is one."""
     graph = model.graph
     # Up to IR version 3 every weight is listed as an input too.
     weights = {weight.name for weight in graph.initializer}
@@ -131,10 +131,13 @@ def _graph_facts(onnx: Any, model: Any) -> tuple[dict[str, Any], str | None]:
 
 
 def _engine(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    """Tell what the manifest tells: a plan itself can be read only where it can run."""
+    """Describe an engine from its manifest, because only a machine that runs a plan can read it."""
     manifest = read_engine_sidecar(path)
     if manifest is None:
-        missing = f"no manifest beside it ({sidecar_path(path).name}); a plan itself tells nothing"
+        missing = (
+            f"no manifest next to it ({sidecar_path(path).name}); without one, nothing about the "
+            "engine is known"
+        )
         return "engine, not built by gsp-deploy", {}, (missing,)
     try:
         check_plan(manifest, path)
@@ -146,9 +149,9 @@ def _engine(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
 
 
 def _engine_facts(manifest: EngineManifest) -> dict[str, Any]:
-    told = json.loads(manifest.to_json())
+    content = json.loads(manifest.to_json())
     left_out = ("engine_format", "export", "plan_sha256", "plan_bytes")
-    facts = {name: value for name, value in told.items() if name not in left_out and value}
+    facts = {name: value for name, value in content.items() if name not in left_out and value}
     facts["inputs"] = [str(tensor) for tensor in manifest.inputs]
     facts["outputs"] = [str(tensor) for tensor in manifest.outputs]
     facts["profiles"] = [
@@ -160,7 +163,7 @@ def _engine_facts(manifest: EngineManifest) -> dict[str, Any]:
 
 
 def _weights(onnx: Any, graph: Any) -> dict[str, int]:
-    """Return how many numbers of each type the initializers hold."""
+    """Return how many numbers of each type the initializers contain."""
     counts: Counter[str] = Counter()
     for weight in graph.initializer:
         size = 1
@@ -180,7 +183,7 @@ def _sidecar_warnings(path: Path) -> tuple[str, ...]:
     beside = read_sidecar(path)
     if beside is None:
         name = sidecar_path(path).name
-        return (f"no manifest beside it ({name}); the one inside the file is shown",)
+        return (f"no manifest next to it ({name}); the one inside the file is shown",)
     try:
         check_described(beside, path)
     except ModelFileError as error:
@@ -189,7 +192,7 @@ def _sidecar_warnings(path: Path) -> tuple[str, ...]:
 
 
 def _manifest(manifest: ExportManifest) -> dict[str, Any]:
-    told = json.loads(manifest.to_json())
+    content = json.loads(manifest.to_json())
     kept = (
         "precision",
         "pooling_form",
@@ -201,14 +204,14 @@ def _manifest(manifest: ExportManifest) -> dict[str, Any]:
     )
     return {
         "model": manifest.model.to_dict(),
-        **{name: told[name] for name in kept if told[name]},
+        **{name: content[name] for name in kept if content[name]},
         **_solver_in_words(manifest.certificate),
         "includes_preprocessing": manifest.includes_preprocessing,
     }
 
 
 def _solver_in_words(certificate: SolverCertificate | None) -> dict[str, str]:
-    """Return what is proved of the solver and what was measured, told apart."""
+    """Return what is proved about the solver and what was measured, separately."""
     if certificate is None:
         return {}
     return {"guarantee": certificate.guarantee_in_words, "measured": certificate.measured_in_words}

@@ -1,8 +1,8 @@
-"""How well embeddings retrieve: recall@k, MAP@R and R-precision, and the search behind them.
+"""Measure retrieval quality: recall@k, MAP@R and R-precision, and the search behind them.
 
-The definitions are those of "A Metric Learning Reality Check" (Musgrave et al., ECCV 2020) as
-pytorch-metric-learning's `AccuracyCalculator` computes them, ties included: neighbours at the
-same distance come in the gallery's order. numpy and faiss; no torch.
+The definitions are those of "A Metric Learning Reality Check" (Musgrave et al., ECCV 2020), and the
+results equal those of pytorch-metric-learning's `AccuracyCalculator`, ties included: neighbours at
+the same distance are in the gallery's order. Needs numpy and faiss, but no torch.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ import numpy as np
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 
 DEFAULT_RANKS = (1, 2, 4, 8)
-# Bounds what one chunk of queries holds: its neighbours' indices and the masks made of them.
+# Limits the memory of one chunk of queries: the indices of its neighbours, and their masks.
 _CHUNK_ENTRIES = 8_000_000
-# Points whose centre is this many times farther from the origin than they are from it, are shifted.
+# Points are shifted if their centre is this many times farther from the origin than they are from
+# their centre.
 _FAR = 10.0
-# Four times the square of a norm must be a float32 still: that is how far apart two can be.
+# Two points can be twice their norm apart, so four times its square must not overflow float32.
 _LARGEST_NORM = 9e18
 
 
 @dataclass(frozen=True)
 class RetrievalMetrics:
-    """Retrieval quality, each figure in [0, 1], or NaN where no query has anything to find.
+    """Retrieval quality, each figure in [0, 1], or NaN if no query has an image to find.
 
     Attributes:
-        recall_at: for each rank k, the share of queries with a hit among their first k.
-        map_at_r: mean average precision at R, R being how many hits a query could have.
-        r_precision: share of hits among the first R.
-        queries: how many queries the figures are a mean of; those whose class has no other
-            sample are left out.
+        recall_at: for each rank k, the share of queries with a hit among the first k neighbours.
+        map_at_r: mean average precision at R, where R is the number of possible hits of a query.
+        r_precision: share of hits among the first R neighbours.
+        queries: number of queries in the means; a query is left out if the gallery has no other
+            sample of its class.
     """
 
     recall_at: dict[int, float]
@@ -43,7 +44,7 @@ class RetrievalMetrics:
     queries: int
 
     def to_dict(self) -> dict[str, float]:
-        """Return the figures under flat names: `recall_at_1`, ..., `map_at_r`, `r_precision`."""
+        """Return the figures by name: `recall_at_1`, ..., `map_at_r`, `r_precision`."""
         recalls = {f"recall_at_{rank}": value for rank, value in self.recall_at.items()}
         return {**recalls, "map_at_r": self.map_at_r, "r_precision": self.r_precision}
 
@@ -60,14 +61,18 @@ def retrieval_metrics(
     Args:
         query_embeddings: `(Q, D)`.
         query_labels: integers `(Q,)`.
-        gallery_embeddings: `(G, D)`; without it the queries search among themselves, each
-            leaving itself out.
-        gallery_labels: integers `(G,)`; given exactly when there is a gallery.
-        ranks: the k of recall@k, each at least 1.
+        gallery_embeddings: `(G, D)`; without a gallery, each query is searched among the other
+            queries.
+        gallery_labels: integers `(G,)`, if there is a gallery.
+        ranks: the values of k for recall@k, each at least 1.
 
     Raises:
         UsageError: shapes disagree, a value is not finite, or a rank is below 1.
         MissingCapabilityError: faiss is not installed.
+
+    >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
+    >>> retrieval_metrics(points, np.array([0, 0, 1, 1])).map_at_r
+    1.0
     """
     queries, labels = _checked("query", query_embeddings, query_labels)
     same_set = gallery_embeddings is None and gallery_labels is None
@@ -90,20 +95,26 @@ def retrieval_metrics(
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Return embeddings `(n, D)` brought to unit length; a row of zeros stays as it is."""
+    """Return embeddings `(n, D)` scaled to unit length; a row of zeros stays as it is.
+
+    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
 
 def shares_by_name(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return metrics as `RetrievalMetrics.to_dict` gave them, read from a document."""
+    """Read the output of `RetrievalMetrics.to_dict` from a document."""
     return {str(name): float(share) for name, share in metrics.items()}
 
 
 def cosine_distances(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    """Return 1 - cos of each pair of rows `(n, D)`, float64 `(n,)`; exact for nearly equal ones.
+    """Return 1 - cos of each pair of rows `(n, D)`, float64 `(n,)`; accurate for nearly equal rows.
 
-    A vector of zeros has no direction: its distance is 0 to another one of zeros, since they are
-    equal, and 1 to everything else. NaN where a vector holds NaN or infinity.
+    It is computed as |u - v|^2 / 2 of unit vectors, because 1 - u.v cancels if u is close to v. A
+    vector of zeros has no direction: its distance is 0 to another one of zeros, because they are
+    equal, and 1 to any other. The distance is NaN if a vector contains NaN or infinity.
 
     >>> cosine_distances(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 2.0], [0.0, 0.0]]))
     array([1., 0.])
@@ -116,7 +127,7 @@ def cosine_distances(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray
 
 
 def _directions(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return vectors of length 1 in float64, and which of them are zero and stay so."""
+    """Return the vectors scaled to length 1 in float64, and which are zero and stay zero."""
     wide = vectors.reshape(len(vectors), -1).astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.where(lengths == 0, 1, lengths), lengths[:, 0] == 0
@@ -129,11 +140,15 @@ def neighbours(
 
     Args:
         queries: `(Q, D)`.
-        gallery: `(G, D)`; without it the queries search among themselves, leaving themselves out.
-        k: how many; at most as many as there are.
+        gallery: `(G, D)`; without it, each query is searched among the other queries.
+        k: number of neighbours, at most the size of the gallery.
 
     Returns:
         Euclidean distances, float32 `(Q, k)`, and gallery indices, int64 `(Q, k)`.
+
+    Raises:
+        UsageError: shapes are wrong, a value is not finite, or `k` is out of range.
+        MissingCapabilityError: faiss is not installed.
     """
     same_set = gallery is None
     points = _as_points("query", queries)
@@ -152,14 +167,18 @@ def neighbours(
 
 
 def neighbour_overlap(expected: np.ndarray, found: np.ndarray) -> float:
-    """Return the mean share of neighbours in common; both are gallery indices `(Q, k)`."""
+    """Return the mean share of common neighbours; both arguments are gallery indices `(Q, k)`.
+
+    >>> neighbour_overlap(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 5]]))
+    0.75
+    """
     return float((found[:, :, None] == expected[:, None, :]).any(axis=2).mean())
 
 
 def _search(
     queries: np.ndarray, gallery: np.ndarray, depth: int, searchable: np.ndarray, same_set: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield query rows and their neighbours' gallery indices, a chunk at a time."""
+    """Yield query rows and the gallery indices of their neighbours, chunk by chunk."""
     queries, gallery = _around_the_origin(queries, gallery)
     index = _faiss_index(gallery)
     for rows in _chunks(searchable, depth):
@@ -168,11 +187,11 @@ def _search(
 
 
 def _around_the_origin(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both, `(Q, D)` and `(G, D)`, shifted by one vector where they lie far from the origin.
+    """Return both, `(Q, D)` and `(G, D)`, shifted by one vector if they are far from the origin.
 
-    Distances stay as they are, and faiss works them out of |q|^2 + |g|^2 - 2 q.g in float32, of
-    which nothing is left where points that are close to each other have a large |q|: embeddings
-    of an untrained network, for one. Others are left alone, so that what ties goes on doing so.
+    A shift does not change distances. faiss computes them as |q|^2 + |g|^2 - 2 q.g in float32. If
+    points are close to each other but |q| is large, as for embeddings of an untrained network, all
+    digits cancel. Points near the origin are not shifted, so that ties stay ties.
     """
     centre = gallery.mean(axis=0, dtype=np.float64)
     square = float(centre @ centre)
@@ -186,18 +205,18 @@ def _around_the_origin(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.nda
 def _nearest(
     index: Any, queries: np.ndarray, own_rows: np.ndarray | None, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Search; where the queries are in the gallery, leave each one's own row out."""
+    """Search the k nearest; if the queries are in the gallery, leave out each query's own row."""
     if own_rows is None:
         squared, indices = index.search(queries, k)
         return squared, indices
     squared, indices = index.search(queries, k + 1)
     own = indices == own_rows[:, None]
-    own[~own.any(axis=1), -1] = True  # more than k exact duplicates hide the query itself
+    own[~own.any(axis=1), -1] = True  # more than k exact duplicates can hide the query
     return squared[~own].reshape(-1, k), indices[~own].reshape(-1, k)
 
 
 def _summed_scores(hits: np.ndarray, relevant: np.ndarray, ranks: Sequence[int]) -> np.ndarray:
-    """Sum over queries: recall at each rank, average precision at R, R-precision.
+    """Return sums over queries: recall at each rank, average precision at R, R-precision.
 
     Args:
         hits: whether each neighbour is of the query's class, `(Q, depth)`.
@@ -220,7 +239,7 @@ def _chunks(rows: np.ndarray, depth: int) -> list[np.ndarray]:
 
 def _faiss_index(points: np.ndarray) -> Any:
     try:
-        import faiss  # here, so that embeddings can be handled where faiss is not installed
+        import faiss  # imported here, so that the rest of this module works without faiss
     except ImportError as error:
         raise MissingCapabilityError(
             "the nearest-neighbour search needs faiss: pip install faiss-cpu"
@@ -231,7 +250,7 @@ def _faiss_index(points: np.ndarray) -> Any:
 
 
 def _class_counts(labels: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return for each label how often it occurs in the gallery."""
+    """Return how often each label occurs in the gallery."""
     classes, counts = np.unique(gallery, return_counts=True)
     place = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     return np.where(classes[place] == labels, counts[place], 0)
@@ -241,11 +260,11 @@ def _checked(
     name: str, embeddings: np.ndarray | None, labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     if embeddings is None or labels is None:
-        raise UsageError("a gallery needs both embeddings and labels, got one of them")
+        raise UsageError("a gallery needs both embeddings and labels, got only one of them")
     points, classes = _as_points(name, embeddings), np.asarray(labels)
     if classes.shape != (len(points),) or not np.issubdtype(classes.dtype, np.integer):
         raise UsageError(
-            f"expected integer {name} labels of shape ({len(points)},), one an embedding, "
+            f"expected integer {name} labels of shape ({len(points)},), one per embedding, "
             f"got {classes.dtype} of shape {classes.shape}"
         )
     return points, classes

@@ -1,4 +1,4 @@
-"""The demo, small: everything it promises lies in the folder, and nothing else is touched."""
+"""A small demo: the folder contains everything it promises, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
     return run_demo(folder, classes=3, images_per_class=3, rounds=2)
 
 
-def test_the_folder_holds_every_artifact_with_its_manifest(report: DemoReport) -> None:
+def test_the_folder_contains_every_artifact_with_its_manifest(report: DemoReport) -> None:
     for artifact, exported in zip(VARIANTS, report.exports, strict=True):
         assert exported.path == report.folder / artifact.file
         assert read_sidecar(exported.path) == exported.manifest
@@ -46,7 +46,7 @@ def test_every_artifact_was_measured(report: DemoReport) -> None:
         assert all(result.pooling_cost is not None for result in model.batches)
 
 
-def test_the_gallery_holds_every_image_but_the_query(report: DemoReport) -> None:
+def test_the_gallery_contains_every_image_except_the_query(report: DemoReport) -> None:
     gallery = open_gallery(report.gallery)
     assert (report.images, report.classes) == (9, 3)
     assert len(gallery.files) == 8
@@ -72,13 +72,13 @@ def test_the_engine_is_a_real_plan_for_two_gpus(report: DemoReport) -> None:
     check_plan(report.engine.manifest, report.engine.path)
 
 
-def test_the_page_tells_of_every_artifact(report: DemoReport) -> None:
+def test_the_page_shows_every_artifact(report: DemoReport) -> None:
     page = report.page.read_text(encoding="utf-8")
     assert all(f"{artifact.file}</th>" in page for artifact in VARIANTS)
     assert "What the pooling keeps" in page
 
 
-def test_an_earlier_demo_is_replaced_only_when_told(report: DemoReport) -> None:
+def test_an_earlier_demo_is_replaced_only_with_force(report: DemoReport) -> None:
     with pytest.raises(UsageError, match="--force"):
         run_demo(report.folder)
 
@@ -92,7 +92,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.fixture
 def run(report: DemoReport, monkeypatch: pytest.MonkeyPatch, capsys):
-    """Return a function that runs the command, whose work is done already: exit code, stdout,
+    """Return a function that runs the command with the work already done: exit code, stdout,
     stderr. What it would have worked on is in `run.asked`.
     """
 
@@ -105,13 +105,13 @@ def run(report: DemoReport, monkeypatch: pytest.MonkeyPatch, capsys):
         monkeypatch.setattr(sys, "argv", ["gsp-deploy", "demo", *words])
         with pytest.raises(SystemExit) as stop:
             main()
-        told = capsys.readouterr()
-        return int(stop.value.code or 0), told.out, told.err
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out, printed.err
 
     return run
 
 
-def test_the_commands_options_are_the_demos(run) -> None:
+def test_the_commands_options_reach_the_demo(run) -> None:
     run("-o", "here", "--classes", "5", "--images-per-class", "4", "--force")
     del run.asked["announce"]
     assert run.asked == {
@@ -121,11 +121,12 @@ def test_the_commands_options_are_the_demos(run) -> None:
 
 def test_the_document_is_all_of_the_report(run, report: DemoReport) -> None:
     code, out, _ = run("--json")
-    told = json.loads(out)
-    assert (code, told["document"], told["classes"], told["images"]) == (0, "demo", 3, 9)
-    assert all(Path(file).is_file() for file in (*told["artifacts"], told["report"]))
-    assert [parity["passed"] for parity in told["parity"]] == [True] * len(VARIANTS)
-    assert told["benchmark"] == json.loads(json.dumps(report.benchmark.to_dict()))
+    document = json.loads(out)
+    assert (code, document["document"]) == (0, "demo")
+    assert (document["classes"], document["images"]) == (3, 9)
+    assert all(Path(file).is_file() for file in (*document["artifacts"], document["report"]))
+    assert [parity["passed"] for parity in document["parity"]] == [True] * len(VARIANTS)
+    assert document["benchmark"] == json.loads(json.dumps(report.benchmark.to_dict()))
 
 
 def test_every_artifact_has_its_figures_in_both_tables_and_its_file(run, report) -> None:

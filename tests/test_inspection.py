@@ -1,4 +1,4 @@
-"""What inspect tells of each artifact, and of files that are none."""
+"""What `inspect` shows for each artifact, and for files that are none."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return path
 
 
-def test_a_checkpoint_tells_its_config(tiny_checkpoint: Path) -> None:
+def test_a_checkpoint_shows_its_config(tiny_checkpoint: Path) -> None:
     found = inspect_file(tiny_checkpoint)
     assert found.kind == "checkpoint"
     assert found.facts["model"]["head"]["num_prototypes"] == 4
     assert found.facts["parameters"] > 0
 
 
-def test_a_bare_state_dict_is_called_one(golden: Path) -> None:
+def test_a_bare_state_dict_is_recognised(golden: Path) -> None:
     found = inspect_file(golden / "official_head_state_dict.pt")
     assert found.kind == "state dict without settings"
     assert "prototypes [64, 16]" in found.facts["first tensors"]
 
 
-def test_an_exported_model_tells_its_certificate_and_operators(exported: Path) -> None:
+def test_an_exported_model_shows_its_certificate_and_operators(exported: Path) -> None:
     found = inspect_file(exported)
     assert found.kind == "exported model"
     assert found.facts["certificate"]["steps"] == 3
@@ -45,7 +45,7 @@ def test_an_exported_model_tells_its_certificate_and_operators(exported: Path) -
     assert found.warnings == ()
 
 
-def test_a_manifest_reads_like_its_model(exported: Path) -> None:
+def test_a_manifest_shows_the_same_as_its_model(exported: Path) -> None:
     found = inspect_file(exported.with_name(exported.name + ".json"))
     assert found.kind == "manifest"
     assert found.facts["certificate"] == inspect_file(exported).facts["certificate"]
@@ -71,7 +71,7 @@ def test_a_manifest_of_another_file_is_noticed(exported: Path, tmp_path: Path) -
         ("a.txt", b"", UsageError),
     ],
 )
-def test_files_that_are_none_of_ours_are_named(
+def test_unknown_files_are_refused_by_name(
     tmp_path: Path, name: str, content: bytes, error: type[GspDeployError]
 ) -> None:
     path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Retrieval metrics against pytorch-metric-learning and against a search by hand."""
+"""Retrieval metrics equal those of pytorch-metric-learning and of a search by hand."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_equals_accuracy_calculator_within_one_set(count, classes, integer):
 @pytest.mark.parametrize("integer", [False, True], ids=["distinct", "ties"])
 def test_equals_accuracy_calculator_with_a_gallery(integer):
     points, labels = random_set(1, 80, 6, 20, integer)
-    gallery, gallery_labels = random_set(2, 250, 6, 15, integer)  # five classes only in queries
+    gallery, gallery_labels = random_set(2, 250, 6, 15, integer)  # five classes are not in it
     result = retrieval_metrics(points, labels, gallery, gallery_labels)
     expected = reference(points, labels, gallery, gallery_labels)
     assert (result.recall_at[1], result.map_at_r, result.r_precision) == pytest.approx(
@@ -120,7 +120,7 @@ def test_chunks_change_nothing(monkeypatch):
     )
 
 
-def test_memory_is_that_of_a_chunk_and_not_of_all_pairs():
+def test_memory_is_that_of_a_chunk_not_of_all_pairs():
     """Measured once on 100,000 x 512-D and ranks up to 1000: 706 MB for the whole process."""
     count = 12_000
     points, labels = random_set(0, count, 8, count // 10, integer=False)
@@ -133,7 +133,7 @@ def test_memory_is_that_of_a_chunk_and_not_of_all_pairs():
     assert peak < 200e6 < 4 * count**2 / 2  # all distances in float32 would be 576 MB
 
 
-def test_without_anything_to_find_the_figures_are_nan():
+def test_if_there_is_nothing_to_find_the_figures_are_nan():
     result = retrieval_metrics(np.eye(4, dtype=np.float32), np.arange(4))
     assert result.queries == 0
     assert all(math.isnan(value) for value in result.to_dict().values())
@@ -170,20 +170,20 @@ def test_neighbours_are_sorted_and_leave_the_query_out():
         ((np.zeros((3, 2)), np.zeros(3, int), None, None, (0,)), "at least 1"),
     ],
 )
-def test_says_what_is_wrong_with_the_input(arguments, said):
+def test_wrong_inputs_are_refused_with_the_reason(arguments, said):
     with pytest.raises(UsageError) as caught:
         retrieval_metrics(*arguments)
     assert said in str(caught.value)
 
 
-def test_neighbours_refuses_more_than_there_are():
+def test_neighbours_refuses_a_k_above_the_gallery_size():
     with pytest.raises(UsageError, match="from 1 to 2"):
         neighbours(np.zeros((3, 2)), k=3)
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e4])
-def test_points_far_from_the_origin_have_the_neighbours_that_they_have_there(offset):
-    """faiss multiplies matrices for so many: float32 would round such distances away."""
+def test_a_shift_from_the_origin_does_not_change_neighbours(offset):
+    """With this many points faiss multiplies matrices, where float32 would lose such distances."""
     rng = np.random.default_rng(5)
     points = (offset + rng.normal(size=(400, 512))).astype(np.float32)
     gallery = (offset + rng.normal(size=(500, 512))).astype(np.float32)
@@ -194,14 +194,14 @@ def test_points_far_from_the_origin_have_the_neighbours_that_they_have_there(off
     np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :3], rtol=1e-5)
 
 
-def test_nearly_equal_embeddings_retrieve_as_well_as_their_differences_do():
-    """Those of an untrained network, all but parallel: what is common to all tells nothing."""
+def test_nearly_equal_embeddings_retrieve_as_well_as_their_differences():
+    """An untrained network's embeddings are almost parallel; only their differences count."""
     rng = np.random.default_rng(6)
     labels = np.repeat(np.arange(60), 8)
     apart = rng.normal(size=(60, 512))[labels] + 3 * rng.normal(size=(480, 512))
-    alike = (rng.normal(size=512) + 1e-4 * apart).astype(np.float32)
-    # What float32 has kept of the differences, taken back out of what they were added to.
-    kept = (alike.astype(np.float64) - alike[0]) * 1e4
+    close = (rng.normal(size=512) + 1e-4 * apart).astype(np.float32)
+    # The differences as float32 keeps them, scaled back.
+    kept = (close.astype(np.float64) - close[0]) * 1e4
     expected = retrieval_metrics(kept, labels)
     assert 0.1 < expected.map_at_r < 0.9
-    assert retrieval_metrics(alike, labels).map_at_r == pytest.approx(expected.map_at_r, abs=1e-3)
+    assert retrieval_metrics(close, labels).map_at_r == pytest.approx(expected.map_at_r, abs=1e-3)
