@@ -279,8 +279,8 @@ def _as_points(name: str, embeddings: np.ndarray) -> np.ndarray:
         raise UsageError(f"{name} embedding {row} holds NaN or infinity; it cannot be searched")
     if (norm := float(np.abs(points).max()) * points.shape[1] ** 0.5) > _LARGEST_NORM:
         raise UsageError(
-            f"{name} embeddings reach a length of {norm:.1e}, whose square float32 cannot hold; "
-            "bring them to unit length"
+            f"{name} embeddings reach a length of {norm:.1e}, too large to square in float32; "
+            "scale them to unit length"
         )
     return points
 

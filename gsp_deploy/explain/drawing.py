@@ -17,7 +17,7 @@ TILE = 224
 MARGIN = 8
 CAPTION = 13
 INK, PAPER = (40, 40, 40), (255, 255, 255)
-# Brightness of a location that is ignored, as a share of its own.
+# Brightness of an ignored location, relative to the image.
 SHADE = 0.12
 # Colours of the prototypes, the heaviest in the image first; the rest are grey. The palette is by
 # Okabe & Ito, because colour-blind readers can distinguish its colours.
