@@ -1,4 +1,7 @@
-"""What a model is: backbone, pooling head, pre-processing. Valid on construction, and frozen."""
+"""Settings of a model: backbone, pooling head and pre-processing.
+
+Each class checks its values when you construct it, and is frozen afterwards.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ BaselineMode = Literal["gap", "gmp", "gem", "gap+gmp"]
 Interpolation = Literal["bilinear", "bicubic"]
 ResizeMode = Literal["crop", "stretch"]
 Pipeline = Literal["torchvision", "timm", "opencv", "pillow"]
-# What a file means that was written before it could name its pipeline.
+# The pipeline of files from before the format had an entry for it.
 UNNAMED_PIPELINE: Pipeline = "pillow"
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The numbers that a setting may be; a training recipe has the same, from the same place."""
+    """The range of numbers that a setting accepts; training recipes use it too."""
 
     above: float | None = None
     at_least: float | None = None
@@ -37,12 +40,12 @@ Positive = Annotated[float, Domain(above=0)]
 Share = Annotated[float, Domain(above=0, at_most=1)]
 
 DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20, "certified": 3}
-# One third-order step alone would take thousands of points before it.
+# With a single third-order step, the sweep before it would need thousands of points.
 FEWEST_CERTIFIED_STEPS = 2
 
 FEATURES = "features"
-# timm takes more than names: `hf-hub:` and `local-dir:` load what a checkpoint has no right to ask
-# for, and so does this option.
+# timm accepts more than names: `hf-hub:` and `local-dir:` load files from elsewhere, and so does
+# the option below. A checkpoint that you received must not be able to do that.
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
 _READS_A_FILE = "checkpoint_path"
 
@@ -55,15 +58,17 @@ class GSPConfig:
         in_channels: C, channels of the backbone's feature map.
         embedding_dim: D, length of the embedding.
         num_prototypes: M, learnable prototypes.
-        transport_ratio: mu in (0, 1], the share of mass that is kept; 1 is average pooling.
+        transport_ratio: mu in (0, 1], the share of mass that the pooling keeps; 1 is average
+            pooling.
         entropy_weight: gamma > 0, sharpness of the smoothed transport.
         iterations: solver steps; None means 100 for `fixed-point`, 20 for `newton`, 3 for
             `certified`.
-        solver: `fixed-point` is the paper's iteration, `newton` the bracketed root search,
-            `certified` the sweep and steps whose error is bounded for every input. None means
-            `certified`, or `fixed-point` if `iterations` is given: a number of steps without a
-            solver is the paper's.
-        pooling: how the weighted locations are reduced: mean, max, or generalised mean.
+        solver: `fixed-point` is the paper's iteration, `newton` the bracketed root search, and
+            `certified` a sweep followed by steps, with an error bound for every input. None means
+            `certified`, or `fixed-point` if you give `iterations`, because the paper counts its
+            iterations.
+        pooling: reduction over the weighted locations: `gap` is their mean, `gmp` their max,
+            `gem` their generalised mean.
         max_residual: add W . max_i x_i (the TensorFlow reference's `augment_max_pool`).
         normalize: L2-normalise the embedding.
         bias: give the 1x1 embedding a bias.
@@ -72,6 +77,9 @@ class GSPConfig:
 
     Raises:
         ConfigError: a value is outside its domain.
+
+    >>> GSPConfig(in_channels=1024).solver, GSPConfig(in_channels=1024, iterations=100).solver
+    ('certified', 'fixed-point')
     """
 
     KIND: ClassVar[str] = "gsp"
@@ -114,8 +122,8 @@ class GSPConfig:
 class BaselineConfig:
     """Settings of a conventional global pooling followed by the same 1x1 embedding.
 
-    The baselines that GSP is held against: average, max, generalised-mean pooling, or the sum
-    of average and max.
+    These are the baselines for GSP: average, max or generalised-mean pooling, or the sum of
+    average and max.
     """
 
     KIND: ClassVar[str] = "baseline"
@@ -134,26 +142,26 @@ class BaselineConfig:
 class PreprocessingSpec:
     """How an image file becomes the network's input.
 
-    After resizing it is `(pixel / 255 - mean) / std` per channel, RGB.
+    The image is resized, then each RGB channel becomes `(pixel / 255 - mean) / std`.
 
     Args:
-        height, width: of the input, in pixels.
-        mean, std: by channel, of values from 0 to 1; ImageNet's if left out.
-        interpolation: of the resizing; antialiased, but not with the pipeline `opencv`.
-        resize: `crop` resizes so that the image covers `size / crop_ratio` and cuts the centre
-            out; `stretch` resizes to the size without regard for the aspect ratio.
-        crop_ratio: share of the resized image's side that is kept, above 0, at most 1.
-        pipeline: whose pixels these are, to the pixel. `torchvision`: `Resize(size / crop_ratio)`
+        height, width: size of the input, in pixels.
+        mean, std: per channel (R, G, B), for values from 0 to 1; the default is ImageNet's.
+        interpolation: the resize's filter; antialiased, except with the pipeline `opencv`.
+        resize: `crop` resizes the image to cover `size / crop_ratio` and cuts out the centre;
+            `stretch` resizes to the size and ignores the aspect ratio.
+        crop_ratio: share of the resized image's side that the crop keeps, above 0, at most 1.
+        pipeline: the library to match, to the pixel. `torchvision`: `Resize(size / crop_ratio)`
             and `CenterCrop(size)`. `timm`: `timm.data.create_transform` for evaluation. `opencv`:
             `cv2.resize` without antialiasing, both sides and the crop's start rounded as
-            Albumentations does. `pillow`: Pillow's resize with that rounding, which is what files
-            mean that do not name a pipeline.
+            Albumentations does. `pillow`: Pillow's resize with that rounding; a file that names
+            no pipeline means this one.
 
     Raises:
         ConfigError: a value is outside its domain.
     """
 
-    # What a file means that was written before it could name its pipeline.
+    # Values for files from before the format had these entries.
     UNNAMED: ClassVar[Mapping[str, Any]] = {"pipeline": UNNAMED_PIPELINE}
 
     height: Count
@@ -174,7 +182,7 @@ class PreprocessingSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PreprocessingSpec:
-        """Build the settings from a file's, which keep their meaning if they name no pipeline.
+        """Build the settings from a file's; without a `pipeline` they mean `pillow`.
 
         Raises:
             ConfigError: a key is unknown or missing, or a value is outside its domain.
@@ -185,18 +193,21 @@ class PreprocessingSpec:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole embedding model: everything needed to build it again from a checkpoint.
+    """A whole embedding model: everything that rebuilding it from a checkpoint needs.
 
     Args:
-        backbone: a timm model name, never a place to load from. `features` stands for none at
-            all: the model is the head alone, its input a feature map `(B, C, H, W)` that is
-            computed elsewhere.
+        backbone: a timm model name, never a path or a URL. With `features` the model is the head
+            alone: its input is a feature map `(B, C, H, W)` that you compute elsewhere.
         head: Generalized Sum Pooling, or a baseline.
-        preprocessing: how images are prepared; None for a head alone, and only there.
-        backbone_options: go to `timm.create_model` as they are.
+        preprocessing: how to prepare images; None if, and only if, the model is a head alone.
+        backbone_options: keyword arguments for `timm.create_model`, passed on unchanged.
 
     Raises:
-        ConfigError: the backbone is no name, or pre-processing is there or missing against this.
+        ConfigError: the backbone is not a name, or pre-processing is missing, or given for a head
+            alone.
+
+    >>> ModelConfig("features", GSPConfig(in_channels=1024), None).is_head_only
+    True
     """
 
     backbone: str
@@ -209,17 +220,17 @@ class ModelConfig:
             raise ConfigError(f"backbone must be a timm model name, got {brief(self.backbone)}")
         if _READS_A_FILE in self.backbone_options:
             raise ConfigError(
-                f"backbone_options must not hold {_READS_A_FILE}: weights come with the checkpoint"
+                f"backbone_options must not contain {_READS_A_FILE}: the checkpoint has the weights"
             )
         if self.is_head_only != (self.preprocessing is None):
             raise ConfigError(
-                "a model has pre-processing unless it is a head alone "
+                "expected pre-processing unless the model is a head alone "
                 f"(backbone {FEATURES!r}), got backbone {self.backbone!r} with {self.preprocessing}"
             )
 
     @property
     def is_head_only(self) -> bool:
-        """Whether the input is a feature map and not images."""
+        """Whether the input is a feature map instead of images."""
         return self.backbone == FEATURES
 
     def to_dict(self) -> dict[str, Any]:
@@ -246,7 +257,7 @@ def head_from_dict(data: Mapping[str, Any]) -> GSPConfig | BaselineConfig:
 
 
 def _check_settings(config: object) -> None:
-    """Raise `ConfigError` where a word, switch or number is outside the domain of its field."""
+    """Raise `ConfigError` if a word, switch or number is outside its field's domain."""
     for name, hint in get_type_hints(type(config), include_extras=True).items():
         value, origin = getattr(config, name), get_origin(hint)
         if origin in (Union, UnionType):  # optional
@@ -299,5 +310,5 @@ def _is_finite_number(value: object) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond what a float can hold
+    except OverflowError:  # a whole number too large for a float
         return False

@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each kind of failure has on the command line."""
+"""The library's errors, and the exit code of each on the command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _BRIEF.maxstring = _BRIEF.maxother = 80
 class GspDeployError(Exception):
     """Base of every error that the library raises on purpose.
 
-    The message says what was expected, what came, and what to do next, in one line.
-    `exit_code` is what the command line ends with when the error reaches it.
+    The message says in one line what was expected, what it got, and what to do next.
+    `exit_code` is the process's exit code if the error reaches the command line.
     """
 
     exit_code = 1
@@ -30,25 +30,25 @@ class ConfigError(UsageError, ValueError):
 
 
 class CheckpointError(GspDeployError):
-    """A checkpoint is missing, damaged, hostile, or does not hold what its kind promises."""
+    """A checkpoint is missing, damaged or hostile, or lacks what its kind must contain."""
 
 
 class ModelFileError(GspDeployError):
-    """An exported model or its manifest is missing, damaged, or not one of ours."""
+    """An exported model or its manifest is missing or damaged, or gsp-deploy did not write it."""
 
 
 class DataError(GspDeployError):
-    """A data set or an image cannot be read as its layout promises."""
+    """A data set or an image is missing or damaged, or does not follow its layout."""
 
 
 class ImageSizeError(DataError):
-    """An image has more pixels than are decoded; its header says so, nothing was decoded."""
+    """An image's header declares more pixels than the limit; nothing was decoded."""
 
 
 class OutputError(GspDeployError):
-    """The system refuses to write an output: the disk is full, or the place is not ours.
+    """The system refuses to write an output, such as on a full disk or a read-only folder.
 
-    `path` is the output, `reason` the system's word.
+    `path` is the output, `reason` the system's own message.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -61,7 +61,7 @@ class OutputError(GspDeployError):
 
 
 class GateError(GspDeployError):
-    """A check ran to its end and its result is outside the tolerance."""
+    """A check finished, and its result is outside the tolerance."""
 
     exit_code = 3
 
@@ -73,13 +73,13 @@ class MissingCapabilityError(GspDeployError):
 
 
 class DeviceError(GspDeployError):
-    """A CUDA or TensorRT call failed on the device; the message has CUDA's name of the error."""
+    """A CUDA or TensorRT call failed on the device; the message contains CUDA's error name."""
 
 
 class RequestError(GspDeployError):
-    """A server does not answer a request as asked; `status` is HTTP's code for why.
+    """A server rejects a request; `status` is the HTTP status code.
 
-    `retry_after` is in seconds, where coming back later helps.
+    `retry_after` is in seconds, or None if retrying later does not help.
     """
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
@@ -89,15 +89,23 @@ class RequestError(GspDeployError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return a foreign error's message in one line: its first, or its type where it has none."""
+    """Return the first line of another library's error, or its type if it has no message.
+
+    >>> reason_of(ValueError("bad header\\nat byte 8")), reason_of(ValueError())
+    ('bad header', 'ValueError')
+    """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def flattened(error: BaseException, most: int = 300) -> str:
-    """Return a foreign error's whole message in one line, its first `most` characters."""
+    """Return another library's error message in one line, at most `most` characters of it.
+
+    >>> flattened(ValueError("size mismatch\\n  for head"))
+    'size mismatch for head'
+    """
     return " ".join(str(error).split())[:most]
 
 
 def brief(value: object) -> str:
-    """Return `repr(value)`, cut where a hostile file would flood the message with it."""
+    """Return `repr(value)`, shortened so that a hostile file cannot flood an error message."""
     return _BRIEF.repr(value)

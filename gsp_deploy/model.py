@@ -19,10 +19,15 @@ class EmbeddingModel(nn.Module):
 
     Args:
         config: backbone, head and pre-processing.
-        pretrained: ask timm for its published weights (a download, unless they are cached).
+        pretrained: load timm's published weights (timm downloads them unless they are cached).
 
     Raises:
         ConfigError: timm does not know the backbone, or its features do not fit the head.
+
+    >>> from gsp_deploy import GSPConfig, ModelConfig
+    >>> model = EmbeddingModel(ModelConfig("features", GSPConfig(in_channels=8), None)).eval()
+    >>> tuple(model(torch.rand(2, 8, 7, 7)).embedding.shape)
+    (2, 512)
     """
 
     def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
@@ -38,7 +43,7 @@ class EmbeddingModel(nn.Module):
             )
 
     def forward(self, images: Tensor) -> PoolingOutput:
-        """Embed a batch of normalised images (of feature maps, where the model is a head alone)."""
+        """Embed a batch of normalised images (feature maps, if the model is a head alone)."""
         output: PoolingOutput = self.head(self.features(images))
         return output
 
@@ -49,7 +54,7 @@ class EmbeddingModel(nn.Module):
 
 
 class FeatureInput(nn.Module):
-    """Stands where a backbone would: the features were computed elsewhere."""
+    """Takes a backbone's place in a head alone and passes the features through."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,10 +66,10 @@ class FeatureInput(nn.Module):
 
 
 def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
-    """Create the network whose `forward_features` gives the feature map.
+    """Create the backbone; its `forward_features` returns the feature map.
 
     Raises:
-        ConfigError: timm does not know it, or cannot build it with these options.
+        ConfigError: timm does not know the name, or cannot build it with these options.
     """
     if config.is_head_only:
         return FeatureInput(config.head.in_channels)
@@ -76,7 +81,7 @@ def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
             global_pool="",
             **config.backbone_options,
         )
-    except Exception as error:  # timm's constructors raise whatever an option leads them to
+    except Exception as error:  # a wrong option can raise any type in timm's constructors
         raise ConfigError(f"backbone {brief(config.backbone)}: {_why(error, config)}") from error
     return backbone
 
@@ -99,10 +104,10 @@ def create_head(config: GSPConfig | BaselineConfig) -> GeneralizedSumPooling | B
 def feature_channels(
     backbone: str, options: dict[str, object], preprocessing: PreprocessingSpec
 ) -> int:
-    """Return how many channels a backbone's feature map has, by asking it with one blank image.
+    """Return how many channels a backbone's feature map has, by running it on one blank image.
 
     Raises:
-        ConfigError: the backbone's output is no feature map `(B, C, H, W)`.
+        ConfigError: the backbone's output is not a feature map `(B, C, H, W)`.
     """
     blank = BaselineConfig(in_channels=1)
     network = create_backbone(ModelConfig(backbone, blank, preprocessing, options)).eval()

@@ -1,1 +1,1 @@
-"""What everything else stands on: files that appear whole, element types, documents, words."""
+"""Building blocks for every other package: atomic files, element types, documents, words."""

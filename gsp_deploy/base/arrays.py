@@ -1,4 +1,4 @@
-"""Reading arrays from elsewhere: no memory beyond what a file can fill."""
+"""Read arrays from elsewhere, without more memory than the size of the file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gsp_deploy.base.inputs import open_regular
 
 
 def read_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """Return the array of a `.npy` file whose length is what its header promises.
+    """Return the array of a `.npy` file.
 
-    The header is held against the file's own length before memory is asked for, and an array of
-    Python objects, which would be unpickled, is refused.
+    The header's shape must match the file's length; this is checked before memory is allocated.
+    An array of Python objects is refused, because reading it would unpickle.
 
     Raises:
-        ValueError: it is no such file.
-        OSError: it cannot be read, or is no regular file.
+        ValueError: the file is not a `.npy` file of numbers, or its length is wrong.
+        OSError: the file cannot be read, or is not a regular file.
     """
     with open_regular(path) as stream:
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -33,7 +33,7 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
         there = os.fstat(stream.fileno()).st_size - stream.tell()
         if min(shape, default=0) < 0 or promised != there:
             raise ValueError(
-                f"the header promises {promised:,} bytes of shape {shape}, and {there:,} follow"
+                f"the header promises {promised:,} bytes for shape {shape}, but {there:,} follow"
             )
         flat = np.frombuffer(stream.read(there), kind)
     return flat.reshape(shape, order="F" if by_column else "C")

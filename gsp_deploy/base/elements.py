@@ -1,6 +1,7 @@
-"""Element types: one row for each, with its name in every library.
+"""Table of element types with the name of each in every library.
 
-Everything is a word, so that this module imports none of those libraries, numpy included.
+The table contains only strings and numbers, so this module imports none of those libraries, not
+even numpy.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Element:
-    """One element type, under the name that each library gives it.
+    """One element type and its name in each library.
 
     Attributes:
-        name: torch's and numpy's name, as every manifest holds it.
+        name: torch's and numpy's name; manifests use it.
         storage: the numpy type that holds its bits.
         array_interface: its type string in `__cuda_array_interface__`.
         onnx: the member of `onnx.TensorProto` and of `onnx_ir.DataType`.
         tensorrt: the member of `tensorrt.DataType`.
         kserve: the name in the KServe protocol; Triton's `config.pbtxt` puts `TYPE_` before it.
-        inspector: words for it in the reports of TensorRT's engine inspector, in capitals.
+        inspector: its names in the reports of TensorRT's engine inspector, in capitals.
         dlpack: DLPack's type code and number of bits.
     """
 
@@ -44,7 +45,7 @@ class Element:
 
     @property
     def in_numpy(self) -> bool:
-        """Whether numpy computes in it; bfloat16 is only stored there, as its bits."""
+        """Whether numpy computes in it; numpy only stores bfloat16, as its bits."""
         return self.storage == self.name
 
 
@@ -66,7 +67,7 @@ _ROWS = (
 # fmt: on
 
 ELEMENTS = {row.name: row for row in _ROWS}
-# What a model may take and return; the others occur inside networks only.
+# Types that a model may take and return; the others occur only inside networks.
 END_ELEMENTS = _ROWS[:4]
 BY_TENSORRT = {row.tensorrt: row for row in _ROWS}
 BY_ONNXRUNTIME = {row.onnxruntime: row for row in _ROWS}

@@ -1,4 +1,4 @@
-"""What this machine has: packages and their versions, processor, threads."""
+"""Describe this machine: its processor, its cores, and the versions of installed packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEASURED_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "torch",
 
 @dataclass(frozen=True)
 class Environment:
-    """The machine and the software that a figure was measured on; printed beside it."""
+    """The machine and software of a measurement; every report prints it beside its figures."""
 
     processor: str
     cores: int
@@ -36,14 +36,14 @@ class Environment:
 
 
 def available_cores() -> int:
-    """Return how many processors this process may use."""
+    """Return how many processors this process may use, which may be fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those packages that are installed, without importing them."""
+    """Return the version of each package that is installed, without importing it."""
     found = {}
     for name in names:
         try:
@@ -54,10 +54,14 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def can_import(module: str) -> bool:
-    """Whether a module is there to be imported, without importing it."""
+    """Whether a module is installed; does not import it.
+
+    >>> can_import("json"), can_import("no_such_module")
+    (True, False)
+    """
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # its parent is missing, or it was put there by hand
+    except (ImportError, ValueError):  # its parent is missing, or sys.modules has it without a spec
         return False
 
 

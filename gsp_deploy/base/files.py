@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the hashes that manifests carry."""
+"""Write files whole or not at all, and compute the hashes for manifests."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gsp_deploy.errors import UsageError
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
-    """Raise `UsageError` unless `path` is free, or this tool made it and `force` was given.
+    """Raise `UsageError` unless `path` is free, or gsp-deploy made it and `force` is given.
 
-    `--force` is not advised for a file that it would not replace.
+    The message suggests `--force` only if `--force` would replace the file.
     """
     settle(path)
     if not os.path.lexists(path):
@@ -32,23 +32,24 @@ def refuse_overwrite(path: Path, force: bool) -> None:
 
 
 def refuse_inputs_inside(output: Path, inputs: Iterable[Path]) -> None:
-    """Raise `UsageError` where an input is the output, or is in the folder that outputs go to."""
+    """Raise `UsageError` if an input is the output, or is inside the output folder."""
     place = output.resolve()
     for file in inputs:
         real = file.resolve()
         if place == real:
-            raise UsageError(f"{output} is read as well; choose another output")
+            raise UsageError(f"{output} is also an input; choose another output")
         if place in real.parents:
             raise UsageError(
-                f"{file} is read, and is inside the output folder {output}; choose another folder"
+                f"the input {file} is inside the output folder {output}; choose another folder"
             )
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, moved onto it when the block ends without an error.
+    """Yield a temporary path beside `path`, and move it onto `path` if the block succeeds.
 
-    A crash, a full disk or an interrupt leaves the old file as it was and no partial new one.
+    After a crash, a full disk or an interrupt the old file is unchanged, and no partial new file
+    remains.
 
     Raises:
         OutputError: the file cannot be written.
@@ -61,9 +62,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
     """Yield temporary paths for files of one folder that belong together, the main one last.
 
-    They have the files' own names, and are moved when the block ends without an error: all of
-    them, or none. A kill between two moves leaves the main file away, never an old one beside new
-    ones; the next run, or the next reader that calls `settle`, puts the new one there.
+    They have the files' own names. If the block succeeds, all of them are moved, or none. If a
+    kill comes between two moves, the main file is missing for now, so that an old one is never
+    beside new ones; the next run, or the next reader that calls `settle`, moves the new one there.
 
     Raises:
         OutputError: a file cannot be written.
@@ -85,13 +86,18 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_document(path: Path, kind: str, data: Mapping[str, Any], version: int = 1) -> None:
-    """Write one versioned JSON document, as `--json` prints it, whole or not at all."""
+    """Write one versioned JSON document, whole or not at all, in the form that `--json` prints."""
     document = {"document": kind, "version": version, **data}
     write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal; a pipe or a device is not opened."""
+    """Return the SHA-256 of a regular file's bytes, in hexadecimal.
+
+    Raises:
+        NotRegularError: the path is a folder, a pipe or a device.
+        OSError: the file cannot be read.
+    """
     with open_regular(path) as stream:
         digest = hashlib.sha256()
         while block := stream.read(1 << 20):
@@ -100,6 +106,6 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until a file's bytes are on the disk; a full disk may tell only now."""
+    """Wait until a file's bytes are on the disk; some systems report a full disk only here."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, in place of an earlier one of its kind."""
+"""Write a folder whole or not at all, and replace an earlier one only if gsp-deploy made it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def new_folder(
     kind: str = "bundle",
     foreign: Callable[[Path], str | None] = lambda folder: None,
 ) -> Iterator[Path]:
-    """Yield an empty folder that becomes `folder` when the block ends without an error.
+    """Yield an empty folder that becomes `folder` if the block succeeds.
 
     Args:
-        folder: what it will be called.
-        force: replace a folder of that name, if it holds a file `known_by`.
-        known_by: what tells a folder of ours, so that nothing else is ever deleted.
-        kind: what such a folder is called.
-        foreign: returns the name of a file in such a folder that this tool did not make, or None.
+        folder: the output folder.
+        force: replace an existing folder, if it contains the file `known_by`.
+        known_by: name of the file that marks a folder from gsp-deploy; a folder without it is
+            never deleted.
+        kind: the kind of folder, for messages.
+        foreign: returns the name of a file in the folder that gsp-deploy did not make, or None.
 
     Raises:
-        UsageError: it exists and is not to be replaced, or holds a foreign file.
-        OutputError: it cannot be written.
+        UsageError: the folder exists and may not be replaced, or contains a foreign file.
+        OutputError: the folder cannot be written.
     """
     refuse_to_replace(folder, force, known_by, kind, foreign)
     with scratch_beside(folder) as outer:
@@ -46,9 +47,10 @@ def new_folder(
 
 
 def stranger(folder: Path, names: Collection[str]) -> str | None:
-    """Return the first entry of a folder, sorted, that is not among the names, or None.
+    """Return the first entry of a folder, in sorted order, that is not among `names`, or None.
 
-    What a killed run left half-written of one of them, `.NAME.xxxxxxxx`, is no stranger.
+    A killed run may leave `.NAME.xxxxxxxx`, a half-written file of one of the names; those do not
+    count.
     """
     scratch = tuple(f".{name}." for name in names)
     return next(
@@ -68,7 +70,7 @@ def refuse_to_replace(
     kind: str = "bundle",
     foreign: Callable[[Path], str | None] = lambda folder: None,
 ) -> None:
-    """Raise `UsageError` as `new_folder` would, before any work is done."""
+    """Raise `UsageError` as `new_folder` would, so that a command can check before it works."""
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_dir() and not folder.is_symlink():
@@ -77,10 +79,10 @@ def refuse_to_replace(
         if (folder / known_by).is_file():
             if name := foreign(folder):
                 raise UsageError(
-                    f"{folder} holds {name}, which gsp-deploy did not make; move it away, or "
+                    f"{folder} contains {name}, which gsp-deploy did not make; move it away, or "
                     "choose another name"
                 )
             if force:
                 return
             raise UsageError(f"{folder} exists; pass --force to replace it, or choose another name")
-    raise UsageError(f"{folder} exists and is no {kind}; choose another name")
+    raise UsageError(f"{folder} exists and is not a {kind}; choose another name")

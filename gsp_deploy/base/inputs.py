@@ -1,4 +1,4 @@
-"""Reading files from elsewhere: regular files only. Arrays are in `arrays`, which needs numpy."""
+"""Read files from elsewhere: only regular files. `arrays` reads arrays, which needs numpy."""
 
 from __future__ import annotations
 
@@ -17,29 +17,27 @@ _KINDS = (
 
 
 class NotRegularError(OSError):
-    """A path leads to a pipe, a socket or a device where a regular file is wanted."""
+    """A path is a pipe, a socket or a device instead of a regular file."""
 
 
 def require_regular(path: str | os.PathLike[str]) -> None:
-    """Raise unless a path leads to a regular file: reading a pipe could wait without end.
+    """Raise unless a path is a regular file, since reading a pipe could wait forever.
 
     Raises:
-        NotRegularError: it leads to something else.
-        IsADirectoryError: it leads to a folder.
-        OSError: nothing is there, or it may not be looked at.
+        NotRegularError: the path is something else.
+        IsADirectoryError: the path is a folder.
+        OSError: the path does not exist, or the system denies access to it.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
         kind = next((words for test, words in _KINDS if test(mode)), "something else")
-        raise NotRegularError(
-            errno.EINVAL, f"expected a regular file, and this is {kind}", os.fspath(path)
-        )
+        raise NotRegularError(errno.EINVAL, f"expected a regular file, got {kind}", os.fspath(path))
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading bytes. Raises as `require_regular` does."""
+    """Open a regular file to read its bytes. Raises as `require_regular` does."""
     require_regular(path)
     return open(path, "rb")
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, which libraries do not always pass on as what it is."""
+"""Raise KeyboardInterrupt for Ctrl-C even if a library turned it into something else."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import FrameType
 
 @contextmanager
 def remembered_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt also where Ctrl-C came and something else was made of it.
+    """Raise KeyboardInterrupt if Ctrl-C was pressed in the block, even if a library hid it.
 
-    CPython's compiler, which PyTorch's exporter calls, may end with a SystemError; others wrap
-    what they meet, or go on as if nothing had come; then it is raised at the end. Where SIGINT is
-    handled or ignored already, as under nohup, that stays.
+    CPython's compiler, which PyTorch's exporter calls, may turn it into a SystemError. Other
+    libraries wrap it, or ignore it and go on; then it is raised when the block ends. If SIGINT is
+    already handled or ignored, as under nohup, nothing changes.
     """
     if (
         threading.current_thread() is not threading.main_thread()
@@ -23,21 +23,21 @@ def remembered_interrupts() -> Iterator[None]:
     ):
         yield
         return
-    came = False
+    pressed = False
 
     def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
+        nonlocal pressed
+        pressed = True
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGINT, remember)
     try:
         yield
     except (Exception, SystemExit) as error:
-        if came:
+        if pressed:
             raise KeyboardInterrupt from error
         raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if came:
+    if pressed:
         raise KeyboardInterrupt

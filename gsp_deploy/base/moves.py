@@ -1,15 +1,16 @@
-"""Moving finished files onto their names: all of them or none, whenever the process ends.
+"""Move finished files to their names: all of them or none, even if the process is killed.
 
-One file, or one folder, is moved by one system call. Several files need several, and SIGKILL may
-come between any two. So the moves are written down first, in a journal beside the files:
+One file, or one folder, needs one system call. Several files need several calls, and SIGKILL may
+come between any two. So a journal beside the files lists the moves first:
 
-1. Once `forward` is there, the new files are the right ones. The main file's old copy is moved
-   away first and the new one comes last: at no moment do new files stand beside the old main one.
-2. Where a move fails, `forward` is renamed to `back`, and the old files return.
-3. `finish` does what is left of either. The next run calls it, and so does the next reader.
+1. As soon as the journal `forward` exists, the new files are the valid ones. The old main file
+   moves away first and the new main file arrives last, so new files are never beside the old main
+   file.
+2. If a move fails, `forward` is renamed to `back`, and the old files return.
+3. `finish` completes either journal. The next run calls it, and so does the next reader.
 
-A folder of moves is `.NAME.xxxxxxxx` (see `gsp_deploy.base.scratch`): `files/` has the new files,
-`old/` those that they replace, and the files go to the folder that it is in.
+The folder for the moves is `.NAME.xxxxxxxx`, beside the output (see `gsp_deploy.base.scratch`).
+In it, `files/` contains the new files and `old/` the files that they replace.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ NEW, OLD = "files", "old"
 FORWARD, BACK, DRAFT = "forward", "back", "draft"
 JOURNALS = frozenset({FORWARD, BACK, DRAFT})
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's headers
 _UNKNOWN_TO_FILE_SYSTEM = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
 class Move:
-    """One file or folder to be moved: its name, and whether there is an old one to replace."""
+    """One file or folder to move: its name, and whether it replaces an old one."""
 
     name: str
     replaces: bool
@@ -43,7 +44,7 @@ def move_together(place: Path, names: Sequence[str]) -> None:
     """Move each `files/NAME` to NAME beside `place`, the main one last.
 
     Raises:
-        OSError: one cannot be moved; all are then as they were.
+        OSError: a move fails; all files are then as they were before.
     """
     if len(names) == 1 and _moved_at_once(place / NEW / names[0], place.parent / names[0]):
         return
@@ -60,15 +61,15 @@ def move_together(place: Path, names: Sequence[str]) -> None:
 
 
 def is_unfinished(place: Path) -> bool:
-    """Whether moves were begun here and are not done."""
+    """Whether moves were begun here and are not complete."""
     return (place / FORWARD).is_file() or (place / BACK).is_file()
 
 
 def finish(place: Path) -> None:
-    """Do what is left of moves whose process has died; nothing where none were begun.
+    """Complete the moves of a process that died; do nothing if it had begun none.
 
     Raises:
-        OSError, ValueError: a file cannot be moved, or the journal is not one.
+        OSError, ValueError: a file cannot be moved, or the journal is not valid.
     """
     for journal, go in ((BACK, _back), (FORWARD, _forward)):
         if (place / journal).is_file():
@@ -78,7 +79,7 @@ def finish(place: Path) -> None:
 
 
 def _moved_at_once(new: Path, target: Path) -> bool:
-    """Move one file or folder by one system call, or return False where the system has none."""
+    """Move one file or folder by one system call, or return False if the system has none."""
     if new.is_dir() and target.is_dir():
         return _exchange(new, target)
     os.replace(new, target)
@@ -95,7 +96,7 @@ def _forward(place: Path, moves: Sequence[Move]) -> None:
 
 
 def _set_aside(place: Path, move: Move) -> None:
-    """Move away what a new file replaces, if that is still to be done."""
+    """Move away the file that a new one replaces, unless it has moved already."""
     new, target = place / NEW / move.name, place.parent / move.name
     if os.path.lexists(new) and os.path.lexists(target):
         (place / OLD).mkdir(exist_ok=True)
@@ -123,16 +124,16 @@ def _write_down(place: Path, moves: Sequence[Move]) -> None:
 
 
 def _read(journal: Path) -> list[Move]:
-    """Return the moves of a journal; names that lead elsewhere make it none."""
+    """Return the moves of a journal, or raise `ValueError` if a name leads to another folder."""
     moves = [Move(**entry) for entry in json.loads(journal.read_text(encoding="ascii"))]
     for move in moves:
         if move.name in ("", ".", "..") or os.path.basename(move.name) != move.name:
-            raise ValueError(f"{journal}: {move.name!r} is no name of a file")
+            raise ValueError(f"{journal}: {move.name!r} is not a file name")
     return moves
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths at once, or return False where this system or file system cannot."""
+    """Swap two paths in one step, or return False if the system or file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,10 +1,10 @@
-"""Names that come from a file: a path below the file's own folder, or refused."""
+"""Check file names that a file contains: each must be a path below that file's folder."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath, PureWindowsPath
 
-# As long as any file system allows; a longer one is no name.
+# Linux's PATH_MAX, the longest path that it opens.
 _LONGEST = 4096
 
 

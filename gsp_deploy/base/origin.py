@@ -1,7 +1,7 @@
-"""Whether a file was made by this tool: what `--force` may replace, and what it never does.
+"""Recognise the files that gsp-deploy made, since `--force` replaces no others.
 
-Each kind of output is known by a mark inside, or by the file that is written beside it. An empty
-file holds nothing to lose.
+Each kind of output has a mark inside, or a second file beside it. An empty file may be replaced,
+because nothing is lost.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 from gsp_deploy.base.inputs import open_regular
 
-# In pictures and pages; metadata of models has the package's name instead.
+# The mark in pictures and pages; models have the package's name in their metadata instead.
 MARK = "made by gsp-deploy"
-_ONNX_MAGIC = b"\x08"  # the field of the format's version, which comes first
-# A picture's texts and a page's head come first, within this many bytes.
+_ONNX_MAGIC = b"\x08"  # tag of the field `ir_version`, the first in the file
+# The mark is in a picture's text chunks or a page's head, within this many bytes of the start.
 _HEAD_BYTES = 4096
-# Of what `--json` prints, of an engine's manifest, and of an export's.
+# One key each from the documents of `--json`, an engine's manifest, and an export's manifest.
 _DOCUMENT_KEYS = (b'"document"', b'"engine_format"', b'"pooling_form"')
 _TABLE = {"ids.npy", "embeddings.npy"}
 
 
 def made_here(path: Path) -> bool:
-    """Whether a regular file bears the mark of what this tool writes under such a suffix."""
+    """Whether a regular file has the mark that gsp-deploy writes into files with its suffix."""
     if not path.is_file():
         return False
     if path.stat().st_size == 0:
@@ -42,7 +42,7 @@ def _has_mark_in_head(path: Path) -> bool:
 
 
 def _mentions(path: Path, magic: bytes, words: bytes) -> bool:
-    """Whether a file begins with its format's first bytes and has these words in it."""
+    """Whether a file begins with its format's first bytes and contains these words."""
     with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as m:
         return m[: len(magic)] == magic and m.find(words) >= 0
 

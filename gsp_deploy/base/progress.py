@@ -1,12 +1,12 @@
-"""How a long piece of work reports how far it is: three kinds of callback, defined here alone."""
+"""Types of the callbacks through which long work reports its progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with what is about to be done, in words.
+# Called with a description of the next step.
 Announce = Callable[[str], None]
-# Called with how many items were done since the last call.
+# Called with the number of items completed since the last call.
 Advance = Callable[[int], None]
-# Called with what is about to be done, how many items are done, and of how many.
+# Called with a description of the next step, the number of items completed, and their total.
 Progress = Callable[[str, int, int], None]

@@ -1,4 +1,7 @@
-"""From plain data, as JSON and TOML give it, to dataclasses whose fields hold what they say."""
+"""Build dataclasses from plain JSON or TOML data, and check every value against its field's type.
+
+Errors name the field, the expected type and the value.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,24 @@ from gsp_deploy.errors import ConfigError, GspDeployError, ModelFileError, brief
 T = TypeVar("T")
 V = TypeVar("V")
 
-# Free data is nested no deeper than this, and a number that is a key is no longer.
+# Deepest nesting of a field of type Any: no file of ours comes near it, and a hostile one cannot
+# exhaust the stack.
 _DEEPEST = 32
+# Digits of a number that is a key: a signed 64-bit integer has at most 19.
 _LONGEST_NUMBER = 19
 _MODULES = re.compile(r"(\b[a-z_]+\.)+")
 
 
 @dataclass(frozen=True)
 class DocumentFormat:
-    """One kind of JSON document: what tells it from others, and what is said of one that is wrong.
+    """One kind of JSON document: the entry that identifies it, and the words for its errors.
 
     Attributes:
-        mark: the entry that holds the version, by which the kind is known.
-        version: the one version that is read.
-        kind: what it is, with its article, such as `an engine's manifest`.
-        name: what the one at hand is called, such as `the engine's manifest`.
-        remedy: what to do with one of another version.
+        mark: the entry that identifies the kind; its value is the version.
+        version: the version that this package reads.
+        kind: the kind with its indefinite article, such as `an engine's manifest`.
+        name: the kind with its definite article, such as `the engine's manifest`.
+        remedy: what the reader should do if the document has another version.
     """
 
     mark: str
@@ -48,11 +53,11 @@ class DocumentFormat:
     def from_text(
         self, text: str, source: str | os.PathLike[str], build: Callable[[dict[str, Any]], T]
     ) -> T:
-        """Return what `build` makes of the document's entries, the mark left out.
+        """Call `build` with the document's entries, without the mark, and return its result.
 
         Raises:
-            ModelFileError: the text is no such document, or `build` finds it damaged; `source`
-                names it.
+            ModelFileError: the text is not such a document, or `build` finds it damaged; the
+                message names `source`.
         """
         try:
             data = json.loads(text)
@@ -68,16 +73,16 @@ class DocumentFormat:
 
 
 def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Construct a dataclass from plain data, and the dataclasses in its fields with it.
+    """Construct a dataclass, and the dataclasses in its fields, from plain data.
 
-    Fields may be dataclasses, tuples and mappings of them, optional, a `Literal`, or a union of
-    dataclasses that each have a `KIND`; the entry `kind` of the data then says which one it is.
-    A class says in `UNNAMED` what fields mean in files that do not name them, where that differs
-    from their defaults. Values that are of their field's type already are taken as they are.
+    A field may be a dataclass, a tuple or mapping of dataclasses, optional, a `Literal`, or a
+    union of dataclasses that each have a `KIND`; the data's entry `kind` then selects one. If a
+    field's value in files without it differs from its default, the class gives that value in
+    `UNNAMED`. A value that already has its field's type is used unchanged.
 
     Raises:
-        ConfigError: a key is not a field, a field without a default is missing, or a value is
-            not of its field's type: NaN and infinity are no numbers here.
+        ConfigError: a key is not a field, a field without a default is missing, or a value has
+            the wrong type. NaN and infinity do not count as numbers.
     """
     data = {**getattr(cls, "UNNAMED", {}), **data}
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -95,11 +100,11 @@ def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
                 wrong or f"{cls.__name__}.{name} must be {_named(hints[name])}, got {_got(value)}"
             )
     if missing := [name for name, f in known.items() if name not in data and _is_needed(f)]:
-        raise ConfigError(f"{cls.__name__} misses {', '.join(map(repr, missing))}")
+        raise ConfigError(f"{cls.__name__} needs {', '.join(map(repr, missing))}, which is missing")
     if wrong is None:
         return cls(**fields)
     try:
-        cls(**fields)  # a class's own checks say more
+        cls(**fields)  # the class's own checks give a better message
     except GspDeployError:
         raise
     except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
@@ -108,10 +113,13 @@ def from_fields(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def from_data(hint: Any, value: Any, name: str) -> Any:
-    """Return one value of plain data as its type says; `name` is what an error calls it.
+    """Return one value of plain data as the type in `hint`; errors call the value `name`.
 
     Raises:
-        ConfigError: it is of another type.
+        ConfigError: the value has another type.
+
+    >>> from_data(tuple[int, ...], [1, 2], "sizes")
+    (1, 2)
     """
     try:
         return _read(value, hint, name)
@@ -133,18 +141,19 @@ def _named(hint: Any) -> str:
 
 
 class _MismatchError(Exception):
-    """A value is not of the type that its field is annotated with."""
+    """A value does not have its field's annotated type."""
 
 
 def _read(value: Any, hint: Any, name: str) -> Any:
-    """Return a value as its hint says, or raise `_MismatchError`."""
+    """Return a value as the type in `hint`, or raise `_MismatchError`."""
     origin = get_origin(hint)
     if hint is Any:
         return _plain(value)
     if origin in (Union, UnionType):
         return _read_union(value, get_args(hint), name)
     if origin is Literal:
-        return _checked(value, any(value == word for word in get_args(hint) if _alike(value, word)))
+        allowed = (word for word in get_args(hint) if _same_type(value, word))
+        return _checked(value, any(value == word for word in allowed))
     if origin is tuple:
         return _read_tuple(value, get_args(hint), name)
     if origin is not None and issubclass(origin, Mapping):
@@ -195,7 +204,7 @@ def _read_mapping(value: Any, parts: tuple[Any, Any], name: str) -> dict[Any, An
 
 
 def _key(key: Any, hint: Any) -> Any:
-    """Return an entry's key; JSON writes whole numbers as text."""
+    """Return an entry's key; JSON writes a whole number as text."""
     if hint is int and isinstance(key, str) and key.isdecimal() and len(key) < _LONGEST_NUMBER:
         return int(key)
     return _read(key, hint, "key")
@@ -208,7 +217,7 @@ def _table(value: Any, name: str, kind: str) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return free data, or raise `_MismatchError` where it is nested deeper than anybody needs."""
+    """Return the value of an `Any` field, or raise `_MismatchError` if it is nested too deep."""
     layer = [value]
     for _ in range(_DEEPEST):
         layer = [
@@ -223,7 +232,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number that a float can hold; whole ones pass for float."""
+    """Whether a value is a finite number that fits a float; whole numbers count."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     try:
@@ -232,7 +241,7 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _alike(value: Any, word: Any) -> bool:
+def _same_type(value: Any, word: Any) -> bool:
     return type(value) is type(word)
 
 

@@ -1,4 +1,4 @@
-"""The hidden folder beside an output in which it is made, and what killed runs left of theirs."""
+"""Hidden folders in which outputs are written, and the removal of those that killed runs left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TextIO
 from gsp_deploy.base.moves import JOURNALS, NEW, OLD, finish, is_unfinished
 from gsp_deploy.errors import OutputError
 
-if sys.platform == "win32":  # without such locks nobody's folder is taken for left behind
+if sys.platform == "win32":  # no such locks here, so no folder ever counts as abandoned
     _USER = 0
 
     def _hold(lock: TextIO, *, wait: bool) -> None:
@@ -31,23 +31,23 @@ else:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-# What a folder of ours holds, and nothing else: what is being made, whose it is, and what is left
-# to be moved.
+# A scratch folder contains these and nothing else: the new files, the old ones that they replace,
+# the owner's lock, and the journal of moves.
 _LOCK = "lock"
 _CONTENTS = frozenset({_LOCK, NEW, OLD}) | JOURNALS
 
 
 @contextmanager
 def scratch_beside(target: Path) -> Iterator[Path]:
-    """Yield an empty folder on the file system of `target`; it is gone when the block ends.
+    """Yield an empty folder on the file system of `target`, and remove it when the block ends.
 
-    It is `.NAME.xxxxxxxx/files`, whose owner holds a lock on `.NAME.xxxxxxxx/lock` for as long as
-    it lives. SIGKILL lets nobody tidy up, but it frees the lock: what a killed run was amid moving
-    is put where it belongs before the block begins, and what killed runs left is removed when it
-    ends without an error, that is when the new output stands.
+    The folder is `.NAME.xxxxxxxx/files`. Its owner locks `.NAME.xxxxxxxx/lock` as long as it
+    lives. SIGKILL prevents any tidying up, but it releases the lock, so the next run can tell
+    that the folder is abandoned. Before the block begins, the moves that a killed run had begun
+    are completed; after the block succeeds, abandoned folders are removed.
 
     Raises:
-        OutputError: the system does not let the folder be made, or what stands in the block.
+        OutputError: the system refuses to create the folder, or refuses a write in the block.
     """
     with refusals_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def scratch_beside(target: Path) -> Iterator[Path]:
                 yield place / NEW
                 remove_left_behind(target)
         finally:
-            if not is_unfinished(place):  # or moving back failed, and the next run does it
+            if not is_unfinished(place):  # if moving back failed, the next run completes it
                 try:
                     _remove(place)
                 except KeyboardInterrupt:
@@ -68,11 +68,11 @@ def scratch_beside(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def refusals_of(target: Path) -> Iterator[None]:
-    """Turn the system's refusals on the way to `target` into one error that names it.
+    """Turn the system's errors in the block into one error that names `target`.
 
     Raises:
-        OutputError: an `OSError` came, or such an error of a file in the scratch folder, of which
-            nobody has been told.
+        OutputError: the block raised an `OSError`, or an `OutputError` that names a file in the
+            scratch folder, which means nothing to the user.
     """
     try:
         yield
@@ -85,10 +85,10 @@ def refusals_of(target: Path) -> Iterator[None]:
 
 
 def settle(target: Path) -> None:
-    """Put where they belong the files that a killed run was amid moving to `target`.
+    """Complete the moves to `target` that a killed run had begun.
 
-    A reader calls it before it opens `target`, a writer before it writes. It trusts a folder that
-    this user made and whose owner has died, and leaves alone what it may not change.
+    A reader calls this before it opens `target`, a writer before it writes. It acts only on
+    folders that this user created and that no living process owns.
     """
     for place in _scratch_folders(target):
         if not is_unfinished(place):
@@ -99,22 +99,22 @@ def settle(target: Path) -> None:
 
 
 def remove_left_behind(target: Path) -> None:
-    """Remove scratch folders of this target whose owner has died; others are not touched."""
+    """Remove this target's scratch folders if their owner has died; leave all others."""
     for place in _scratch_folders(target):
         if not _holds_what_ours_do(place):
             continue
         with suppress(OSError):
-            place.rmdir()  # empty: its owner died before it locked it, or while tidying up
+            place.rmdir()  # empty: its owner died before it took the lock, or while tidying up
         with suppress(OSError), _taken_over(place):
             _remove(place)
 
 
 @contextmanager
 def _taken_over(place: Path) -> Iterator[None]:
-    """Hold the lock of a folder whose owner has died.
+    """Hold the lock of a scratch folder after its owner has died.
 
     Raises:
-        OSError: its owner lives, it is another user's, or what is in it is not what ours hold.
+        OSError: the owner lives, another user owns the folder, or it is not a scratch folder.
     """
     if place.is_symlink() or place.stat().st_uid != _USER or not _holds_what_ours_do(place):
         raise PermissionError(errno.EPERM, "not a folder of this user's", str(place))
@@ -124,21 +124,21 @@ def _taken_over(place: Path) -> Iterator[None]:
 
 
 def _scratch_folders(target: Path) -> list[Path]:
-    """Return what is named as scratch of this target; a big folder costs a few milliseconds."""
+    """Return the folders named as this target's scratch; a big folder takes a few milliseconds."""
     prefix = f".{target.name}."
     named = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}")
-    with suppress(OSError):  # a folder that may be written and not listed
+    with suppress(OSError):  # the folder may allow writing but not listing
         names = [name for name in os.listdir(target.parent) if name.startswith(prefix)]
         return [target.parent / name for name in names if named.fullmatch(name)]
     return []
 
 
 def _own_folder(target: Path) -> tuple[Path, TextIO]:
-    """Make a folder and return it with its lock, held."""
+    """Create a folder, take its lock, and return both."""
     while True:
         place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            with suppress(FileNotFoundError):  # taken for left behind before it was locked
+            with suppress(FileNotFoundError):  # another run removed it before it was locked
                 return place, _locked(place)
         except BaseException:
             _remove(place)
@@ -146,10 +146,10 @@ def _own_folder(target: Path) -> tuple[Path, TextIO]:
 
 
 def _locked(place: Path) -> TextIO:
-    """Lock a new folder and make it ready; return the lock."""
+    """Lock a new folder, create `files/` in it, and return the lock."""
     lock = (place / _LOCK).open("w")
     try:
-        with suppress(OSError):  # a file system without locks: nobody takes it for left behind
+        with suppress(OSError):  # a file system without locks: no run counts it as abandoned
             _hold(lock, wait=True)
         (place / NEW).mkdir()
     except BaseException:
@@ -166,7 +166,7 @@ def _holds_what_ours_do(place: Path) -> bool:
 
 
 def _remove(place: Path) -> None:
-    """Remove the folder, its journal first, its lock last; the rest is left to the next run."""
+    """Remove the folder, its journal first, its lock last; the next run removes what remains."""
     with suppress(OSError):
         for journal in JOURNALS:
             (place / journal).unlink(missing_ok=True)

@@ -30,5 +30,5 @@ def test_what_fits_comes_back(dtype: str) -> None:
 
 
 def test_beyond_float16_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"reaches 7e\+04, beyond the float16"):
+    with pytest.raises(UsageError, match=r"reaches 7e\+04, too large for the model's float16"):
         encode(np.array([7e4], np.float32), "float16")

@@ -36,7 +36,7 @@ def test_what_is_no_regular_file_is_named_and_not_opened(
     else:
         path.symlink_to("/dev/zero")
     for read in (require_regular, open_regular, read_regular_text, read_array):
-        with pytest.raises(NotRegularError, match=f"expected a regular file, and this is {words}"):
+        with pytest.raises(NotRegularError, match=f"expected a regular file, got {words}"):
             read(path)
 
 
@@ -82,7 +82,7 @@ def test_a_header_that_its_file_does_not_fill_is_refused(
         npy.write_array_header_1_0(stream, header)
         stream.write(bytes(12))
     with pytest.raises(
-        ValueError, match=r"the header promises .* bytes of shape .*, and 12 follow"
+        ValueError, match=r"the header promises .* bytes for shape .*, but 12 follow"
     ):
         read_array(path)
 

@@ -87,7 +87,7 @@ def deep(levels: int) -> list[Any]:
     ("change", "named"),
     [
         ({"colours": 1}, "Drawing has no setting 'colours'; it knows shape, colour"),
-        ({"shape": {"kind": "square"}}, "Square misses 'side'"),
+        ({"shape": {"kind": "square"}}, "Square needs 'side', which is missing"),
         ({"shape": {"side": 1}}, "shape kind must be one of circle, square, got None"),
         ({"shape": {"kind": [], "side": 1}}, "shape kind must be one of circle, square"),
         ({"shape": 3}, "shape must be a table of Circle or Square's settings, got 3"),

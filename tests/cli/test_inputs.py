@@ -103,7 +103,7 @@ def test_a_pipe_is_refused_before_it_is_opened(
     os.mkfifo(tmp_path / "gone.onnx")
     places = {"gone": "gone.onnx", "model": tiny_checkpoint, "folder": "here"}
     outcome = run_here(*(word.format(**places) for word in command.split()))
-    said = "error: gone.onnx: expected a regular file, and this is a pipe\n"
+    said = "error: gone.onnx: expected a regular file, got a pipe\n"
     assert outcome == (2, "", said)
 
 

@@ -78,5 +78,5 @@ def test_altered_files_are_read_or_refused(table: Path) -> None:
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cars_annos.mat")
-    with pytest.raises(DataError, match="expected a regular file, and this is a pipe"):
+    with pytest.raises(DataError, match="expected a regular file, got a pipe"):
         read_matlab(tmp_path / "cars_annos.mat", ())

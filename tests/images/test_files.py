@@ -179,5 +179,5 @@ def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path, way: str) -> N
     os.mkfifo(tmp_path / "2.png")
     if way == "pattern":
         assert find_images([f"{tmp_path}/*.png"]) == [tmp_path / "1.png"]
-    with pytest.raises(DataError, match=r"2\.png: expected a regular file, and this is a pipe"):
+    with pytest.raises(DataError, match=r"2\.png: expected a regular file, got a pipe"):
         load_image(tmp_path / "2.png", SPEC)

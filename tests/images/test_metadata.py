@@ -117,7 +117,7 @@ def test_names_are_any_bytes(name: bytes, tmp_path: Path) -> None:
 
 def test_only_plain_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(DataError, match=r"pipe\.jpg: expected a regular file, and this is a pipe"):
+    with pytest.raises(DataError, match=r"pipe\.jpg: expected a regular file, got a pipe"):
         decode_image(tmp_path / "pipe.jpg")
 
 

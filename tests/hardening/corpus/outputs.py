@@ -119,11 +119,11 @@ ATTEMPTS: tuple[Attempt, ...] = (
             ),
             (
                 "export|--from|@model.onnx|--pooling|plugin|-o|@model.onnx|--force",
-                "is read as well",
+                "is also an input",
             ),
             (
                 "report|@model.onnx.json|-o|>r.html|--markdown|@model.onnx.json|--force",
-                "is read as well",
+                "is also an input",
             ),
         )
     ),
