@@ -1,7 +1,7 @@
-"""Networks that timm does not have, registered with it when this package is imported.
+"""Backbones that timm lacks; importing this package registers them with timm.
 
-timm calls an entry point with the same keywords whatever the network has. Those without a meaning
-for it are named there and not used; anything else is refused by Python itself.
+timm calls every entry point with the same keywords. An entry point lists those that its network
+does not use and ignores them; any other keyword raises TypeError.
 """
 
 from __future__ import annotations

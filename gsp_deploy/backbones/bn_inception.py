@@ -1,8 +1,8 @@
-"""BN-Inception (Ioffe & Szegedy, ICML 2015), the backbone that metric learning compares on.
+"""BN-Inception (Ioffe & Szegedy, ICML 2015), the usual backbone of metric-learning comparisons.
 
-timm does not have it. Layers are named as in the port from Caffe that metric-learning code shares
-(`bn_inception-*.pth` of pretrained-models.pytorch), so that its ImageNet weights can be read:
-`model.pretrained = "PATH"` in a recipe.
+timm does not have it. Layers have the names of the Caffe port that metric-learning code uses
+(`bn_inception-*.pth` of pretrained-models.pytorch), so a recipe can load its ImageNet weights:
+`model.pretrained = "PATH"`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHANNELS = 1024
 
 
 class _Widths(NamedTuple):
-    """Channels of one inception block; 0 where it has no such branch."""
+    """Channels of one inception block; 0 if it has no such branch."""
 
     plain: int
     reduced: int
@@ -51,7 +51,11 @@ _BLOCKS = {
 class BNInception(nn.Module):
     """Images `(B, 3, H, W)` to features `(B, 1024, H / 32, W / 32)`, sizes rounded up.
 
-    Layers lie flat under their published names; a convolution `x` has its batch norm in `x_bn`.
+    All layers are direct attributes with their published names; the batch norm of a convolution
+    `x` is `x_bn`.
+
+    >>> tuple(BNInception().eval()(torch.zeros(1, 3, 64, 64)).shape)
+    (1, 1024, 2, 2)
     """
 
     def __init__(self) -> None:
@@ -73,7 +77,7 @@ class BNInception(nn.Module):
         return x
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the feature map: the classifier is left out."""
+        """Return the feature map; this network has no classifier."""
         return self.forward_features(images)
 
     def _unit(self, name: str, source: int, width: int, kernel: int, stride: int = 1) -> None:
@@ -114,8 +118,9 @@ class BNInception(nn.Module):
 def load_published_weights(backbone: BNInception, weights: Mapping[str, Tensor], path: str) -> None:
     """Load the port's state dict; `path` names it in errors.
 
-    Its first convolution takes blue, green, red, and is turned to take red, green, blue. Its input
-    is `255 * image - mean`: a mean of (0.502, 0.4588, 0.4078) and a deviation of 1/255 here.
+    The port's first convolution expects blue, green, red; its channels are reversed here to expect
+    red, green, blue. The port's input is `255 * image - mean`, so use a mean of (0.502, 0.4588,
+    0.4078) and a standard deviation of 1/255.
 
     Raises:
         CheckpointError: a layer is missing or has another shape.
@@ -125,12 +130,12 @@ def load_published_weights(backbone: BNInception, weights: Mapping[str, Tensor],
     for name in wanted.keys() - counters:
         tensor = weights.get(name)
         if tensor is not None and wanted[name].ndim == 1:
-            tensor = tensor.squeeze()  # the port's first release has its batch norms as (1, C)
+            tensor = tensor.squeeze()  # the port's first release stores batch norms as (1, C)
         if tensor is None or tensor.shape != wanted[name].shape:
-            came = "nothing" if tensor is None else tuple(tensor.shape)
+            found = "nothing" if tensor is None else tuple(tensor.shape)
             raise CheckpointError(
                 f"{path}: expected {name} of shape {tuple(wanted[name].shape)} for {NAME}, "
-                f"got {came}; take a bn_inception-*.pth of pretrained-models.pytorch"
+                f"got {found}; use a bn_inception-*.pth of pretrained-models.pytorch"
             )
         wanted[name] = tensor
     first = "conv1_7x7_s2.weight"
@@ -165,7 +170,7 @@ def bn_inception(
     global_pool: str = "",
     in_chans: int = 3,
 ) -> BNInception:
-    """Build BN-Inception; see `gsp_deploy.backbones` on the keywords without a meaning here."""
+    """Build BN-Inception; it ignores some keywords, see `gsp_deploy.backbones`."""
     if pretrained:
         raise ConfigError(
             f"timm publishes no weights for {NAME}; set pretrained to the path of a "

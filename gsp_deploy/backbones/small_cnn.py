@@ -14,7 +14,7 @@ from gsp_deploy.errors import ConfigError
 
 
 class ConvUnit(nn.Module):
-    """3x3 convolution, batch norm, ReLU; with a skip where input and output agree in shape."""
+    """3x3 convolution, batch norm, ReLU; with a skip if input and output have the same shape."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class SmallConvNet(nn.Module):
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the feature map: the network has no classifier."""
+        """Return the feature map; this network has no classifier."""
         return self.forward_features(images)
 
 
@@ -72,7 +72,7 @@ def small_cnn_s8(
     in_chans: int = 3,
     width: int = 32,
 ) -> SmallConvNet:
-    """Build the small network; `width` scales it."""
+    """Build the small network; `width` is the number of channels of the first convolution."""
     if pretrained:
         raise ConfigError("small_cnn_s8 has no published weights; set pretrained = false")
     return SmallConvNet(width, in_chans)

@@ -1,6 +1,6 @@
-"""Checkpoints: safetensors with the whole config in their metadata, or the authors' state dict.
+"""Read and write checkpoints: our safetensors with the config inside, or the authors' state dict.
 
-Nothing here unpickles: `.pt` files are read with `weights_only=True`, which refuses anything but
+No code in a file ever runs: `.pt` files are read with `weights_only=True`, so PyTorch accepts only
 tensors and plain containers.
 """
 

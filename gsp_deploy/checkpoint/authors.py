@@ -1,4 +1,4 @@
-"""Reading the authors' state dict: a GSP head under any prefix, with or without a backbone."""
+"""Read the authors' state dict: a GSP head under any prefix, with or without a backbone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpe
 from gsp_deploy.errors import CheckpointError, ConfigError, flattened
 from gsp_deploy.model import EmbeddingModel
 
-# The authors' PyTorch layer fixes these in code, so a state dict cannot tell them.
+# The authors' PyTorch layer fixes these in code, so a state dict does not contain them.
 REFERENCE_SETTINGS = {"transport_ratio": 0.3, "entropy_weight": 0.1, "iterations": 100}
-# What the authors' layer carries beside the pooling: not needed to embed.
+# Tensors of the authors' layer that only training uses.
 _TRAINING_ONLY = ("classifier.weight", "classifier.bias", "is_proto_inited")
 
 
@@ -29,27 +29,27 @@ def read_reference_model(
     backbone_options: Mapping[str, Any],
     preprocessing: PreprocessingSpec | None,
     prefix: str = "",
-    tell: Callable[[str], None] = lambda line: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> EmbeddingModel:
-    """Build a model from a state dict that has the authors' names.
+    """Build a model from a state dict with the authors' names.
 
-    Where several heads or networks fit, those under `prefix` are taken; without one, those beside
-    each other, and averaged ones (EMA) before plain ones. `tell` is called with a line where there
-    was a choice, and with one about tensors that are not used.
+    If several heads or networks fit, those under `prefix` are taken. Without a prefix, a head and
+    a network beside each other are preferred, and averaged weights (EMA) over plain ones. `note`
+    is called with one line about each choice, and one about tensors that are not used.
 
     Raises:
-        CheckpointError: there is no GSP head in it, shapes disagree, or the backbone's weights
-            do not fit the named architecture.
-        ConfigError: it has a backbone and none is named.
+        CheckpointError: there is no GSP head in the file, shapes disagree, or the backbone's
+            weights do not fit the named architecture.
+        ConfigError: the file has a backbone, and `backbone` is None.
     """
-    place = _find_head(tensors, path, prefix, tell)
+    place = _find_head(tensors, path, prefix, note)
     head_tensors = _head_at(place, tensors)
     head = _head_config(head_tensors, settings, path)
     skipped = {place + name for name in (*head_tensors, *_TRAINING_ONLY)}
     rest = {name: tensor for name, tensor in tensors.items() if name not in skipped}
     if backbone is None and rest:
         raise ConfigError(
-            f"{path} holds {len(rest)} tensors beside the GSP head, the first {min(rest)!r}: "
+            f"{path} contains {len(rest)} tensors beside the GSP head, the first {min(rest)!r}: "
             "name the backbone's timm architecture (--backbone of convert and export)"
         )
     model = EmbeddingModel(_model_config(head, backbone, backbone_options, preprocessing))
@@ -57,14 +57,14 @@ def read_reference_model(
     if backbone is not None:
         used = _load_backbone(model.backbone, rest, backbone, path, prefix, _parent(place))
         if unused := [name for name in rest if name not in used]:
-            tell(f"{counted(len(unused), 'tensor')} not used: {in_short(unused)}")
+            note(f"{counted(len(unused), 'tensor')} not used: {in_short(unused)}")
     return model
 
 
 def _find_head(
-    tensors: Mapping[str, Tensor], path: Path, wanted: str, tell: Callable[[str], None]
+    tensors: Mapping[str, Tensor], path: Path, wanted: str, note: Callable[[str], None]
 ) -> str:
-    """Return the prefix under which both `prototypes` and `embed.weight` are."""
+    """Return the prefix that both `prototypes` and `embed.weight` have."""
     prefixes = [
         name.removesuffix("prototypes")
         for name in tensors
@@ -75,13 +75,13 @@ def _find_head(
     chosen = preferred({prefix: _head_at(prefix, tensors) for prefix in kept})
     if chosen is not None:
         if others := [prefix for prefix in kept if prefix != chosen]:
-            tell(
-                f"took the head under {chosen!r}; there are also {in_short(others)}, which "
-                "--prefix chooses"
+            note(
+                f"took the head under {chosen!r}; there are also {in_short(others)}, choose one "
+                "of them with --prefix"
             )
         return chosen
     if heads:
-        under = f" of which {len(kept)} under {wanted!r}" if wanted else ""
+        under = f", {len(kept)} of them under {wanted!r}" if wanted else ""
         raise CheckpointError(
             f"{path}: expected one GSP head (`prototypes` beside `embed.weight`), "
             f"found {len(heads)} ({in_short(sorted(heads))}){under}; choose one with --prefix"
@@ -98,7 +98,7 @@ def _head_at(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _parent(prefix: str) -> str:
-    """Return `encoder.` for `encoder.head.`, and nothing for `head.`."""
+    """Return the parent prefix: `encoder.` for `encoder.head.`, and nothing for `head.`."""
     return "".join(re.findall(r"[^.]*\.", prefix)[:-1])
 
 
@@ -139,7 +139,7 @@ def _model_config(
 def _load_head(head: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     shaped = dict(tensors)
     if head.power is None:
-        shaped.pop("power", None)  # the caller chose another pooling than it was trained with
+        shaped.pop("power", None)  # the caller chose another pooling than in training
     try:
         if "power" in shaped:
             shaped["power"] = shaped["power"].reshape(())
@@ -156,10 +156,10 @@ def _load_backbone(
     asked: str,
     heads_parent: str,
 ) -> set[str]:
-    """Load the backbone's tensors from under any prefix; return their names.
+    """Load the backbone's tensors from any prefix; return their names.
 
-    Where several prefixes hold all of them, those that the user asked for go first, then those
-    beside the head.
+    If several prefixes have all of them, a prefix under `asked` goes first, then one beside the
+    head.
     """
     wanted = backbone.state_dict()
     anchor = next(iter(wanted))

@@ -1,7 +1,7 @@
-"""Choosing among the sets of weights in one file: plain and averaged, student and teacher.
+"""Choose one of several sets of weights in a file: plain and averaged, student and teacher.
 
-The rule, as timm's own loader has it: averaged weights (EMA) go before plain ones. Where that
-leaves more than one set, nothing is guessed: the error names them all, and an option chooses.
+The rule is that of timm's loader: averaged weights (EMA) go before plain ones. If more than one
+set remains, the error names them all, and the user chooses with an option.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gsp_deploy.errors import CheckpointError
 
 # How deep a training script nests a state dict, with room to spare: {"model": {"state_dict": ...}}.
 _DEEPEST = 4
-# What an optimiser and its like keep: tensors that are no weights of the model.
+# Keys of the optimiser and other training state: their tensors are not the model's weights.
 _OF_TRAINING = re.compile(r"(optim|sched|scaler|rng|callback|hyper_param|loops)", re.IGNORECASE)
 _AVERAGED = re.compile(r"(^|[._])ema([._]|$)", re.IGNORECASE)
 _USUAL = ("state_dict", "model_state_dict", "model")
@@ -27,23 +27,22 @@ _MOST_NAMED = 8
 
 @dataclass(frozen=True)
 class ChosenWeights:
-    """The weights that were taken, and lines about the choice that the user should read."""
+    """The chosen weights, and lines about the choice for the user."""
 
     tensors: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()
 
 
 def choose_weights(data: Mapping[Any, Any], weights_key: str | None, path: object) -> ChosenWeights:
-    """Return one set of weights of what a training script saved.
+    """Return one set of weights from what a training script saved.
 
     Args:
-        data: the file's contents; a set of weights is a mapping that holds tensors itself.
-        weights_key: the key of the set that is wanted, with dots where it is nested; None chooses
-            by the rule.
+        data: the file's contents; a set of weights is a mapping with tensors as values.
+        weights_key: the key of the set to take, with dots if it is nested; None applies the rule.
         path: the file, for messages.
 
     Raises:
-        CheckpointError: there is no set, none under the key, or several that the rule leaves.
+        CheckpointError: there is no set, none under the key, or the rule leaves several.
     """
     found = dict(_sets("", data, 0))
     if weights_key is not None:
@@ -64,7 +63,7 @@ def choose_weights(data: Mapping[Any, Any], weights_key: str | None, path: objec
     if others:
         note = (
             f"took the weights under {_named(key)}; there are also those under "
-            f"{in_short([_named(name) for name in others])}, which --weights-key chooses"
+            f"{in_short([_named(name) for name in others])}, choose one with --weights-key"
         )
         return ChosenWeights(found[key], (note,))
     if key not in ("", *_USUAL):
@@ -73,9 +72,9 @@ def choose_weights(data: Mapping[Any, Any], weights_key: str | None, path: objec
 
 
 def preferred(candidates: Mapping[str, Mapping[str, Tensor]]) -> str | None:
-    """Return the only candidate, or the only averaged one, or the first of equal ones.
+    """Return the only candidate, or the only averaged one, or the first of several equal ones.
 
-    None where there is no such candidate.
+    Return None if there is no candidate or if they differ.
     """
     averaged = [name for name in candidates if _AVERAGED.search(name)]
     names = sorted(averaged or candidates, key=lambda name: (len(name), name))
@@ -86,9 +85,9 @@ def preferred(candidates: Mapping[str, Mapping[str, Tensor]]) -> str | None:
 
 
 def _sets(key: str, data: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield each mapping that holds tensors, by its dotted key, in the order of the file."""
+    """Yield each mapping with tensors and its dotted key, in the file's order."""
     tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
-    # A lone counter beside nested sets is no set itself: {"step": tensor(3), "model": {...}}.
+    # A lone counter beside nested sets is not a set itself: {"step": tensor(3), "model": {...}}.
     if any(tensor.ndim for tensor in tensors.values()):
         yield key, tensors
     if depth < _DEEPEST:
@@ -119,6 +118,10 @@ def _named(key: str) -> str:
 
 
 def in_short(names: Sequence[str]) -> str:
-    """Return the first few names of a list, and how many more there are."""
+    """Return the first few names of a list, and how many more there are.
+
+    >>> in_short(["a", "b"])
+    'a, b'
+    """
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more

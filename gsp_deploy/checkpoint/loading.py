@@ -1,4 +1,4 @@
-"""From a checkpoint file to the model, with the settings that the caller has replaced."""
+"""Load a model from a checkpoint file, with the settings that the caller replaces."""
 
 from __future__ import annotations
 
@@ -37,29 +37,28 @@ def load_checkpoint(
 ) -> EmbeddingModel:
     """Load a checkpoint of ours, or the authors' state dict, as a model in eval mode on the CPU.
 
-    The authors' state dict (`embed.*`, `prototypes`, `power`, under any prefix) holds no
-    settings: those not given here are their PyTorch layer's. For a checkpoint of ours, what is
-    given replaces what it says. Nothing in a file is run.
+    The authors' state dict (`embed.*`, `prototypes`, `power`, under any prefix) contains no
+    settings: if you do not give one here, it has the value of their PyTorch layer. Our checkpoints
+    contain their settings, and the values you give replace them. No code in a file is run.
 
     Args:
         path: `.safetensors`, `.pt` or `.pth`.
-        backbone: timm architecture of the other tensors of a state dict; a head alone, without
-            it, becomes a model whose input is the feature map.
-        backbone_options: go to `timm.create_model` with it.
-        preprocessing: how images are prepared for it; None is ImageNet's at 224 pixels.
+        backbone: timm architecture of the state dict's other tensors. Without it the state dict
+            must be a head alone; the model's input is then the feature map.
+        backbone_options: keyword arguments for `timm.create_model`, with `backbone`.
+        preprocessing: how to prepare images for `backbone`; None is ImageNet's at 224 pixels.
         transport_ratio: mu; the authors' is 0.3.
         entropy_weight: gamma; the authors' is 0.1.
         iterations: solver steps; the authors' are 100.
         solver: `fixed-point`, the authors', `newton` or `certified`.
-        pooling: `gap`, `gmp` or `gem`; the authors' is `gmp`, or `gem` where there is a `power`.
+        pooling: `gap`, `gmp` or `gem`; the authors' is `gmp`, or `gem` if there is a `power`.
         max_residual: add the embedding of the maxima, as the authors' TensorFlow layer may.
         normalize: L2-normalise the embedding, as the authors do.
-        weights_key: which of several sets of weights in a `.pt` file is wanted, as
+        weights_key: key of the set to take if a `.pt` file has several sets of weights, such as
             `state_dict_ema`; None takes averaged weights before plain ones, as timm does.
-        prefix: where a state dict has several heads or networks, how the names of those that are
-            wanted begin.
-        tell: is called with a line about each choice that was made, and about unused tensors;
-            left out, the line is a warning.
+        prefix: start of the tensors' names to take if a state dict has several heads or networks.
+        tell: called with one line about each choice, and one about unused tensors; by default the
+            line becomes a warning.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, or does not fit its config.
@@ -101,7 +100,7 @@ def _with_head_settings(config: ModelConfig, given: Mapping[str, Any]) -> ModelC
         return config
     if not isinstance(config.head, GSPConfig):
         raise ConfigError(
-            f"the checkpoint's head is {config.head.pooling}; it has no {next(iter(given))}"
+            f"the checkpoint's head is {config.head.pooling}; it has no {next(iter(given))} to set"
         )
     if "solver" in given and "iterations" not in given:
         given = {**given, "iterations": None}
@@ -111,7 +110,7 @@ def _with_head_settings(config: ModelConfig, given: Mapping[str, Any]) -> ModelC
 def _refuse_backbone_options(path: str | os.PathLike[str], *options: object) -> None:
     if any(option is not None for option in options):
         raise ConfigError(
-            f"{path} says itself which backbone and pre-processing it has; leave those options out"
+            f"{path} contains its own backbone and pre-processing settings; leave those options out"
         )
 
 
@@ -132,7 +131,7 @@ def _build(
 def _check_head_shapes(
     tensors: Mapping[str, Tensor], config: ModelConfig, path: str | os.PathLike[str]
 ) -> None:
-    """Hold the config against the file before memory of the sizes that it names is asked for."""
+    """Check the config's sizes against the tensors before memory of those sizes is allocated."""
     head = config.head
     wanted = {"head.embed.weight": (head.embedding_dim, head.in_channels)}
     if isinstance(head, GSPConfig):

@@ -1,4 +1,4 @@
-"""What a checkpoint of ours says of itself: the model's config, and where its weights come from."""
+"""Metadata in our checkpoints: the model's config, and the origin of the weights."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import CheckpointError, brief, reason_of
 
 FORMAT_VERSION = 1
-METADATA_KEY = "gsp_deploy"  # one alone: safetensors writes several in any order
+METADATA_KEY = "gsp_deploy"  # only one key: safetensors writes several in random order
 DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights come from; travels with them into every artifact.
+    """Origin of the weights; every artifact made from them contains it.
 
     Attributes:
-        license: SPDX identifier of the weights, or None when unknown.
+        license: SPDX identifier of the weights' licence, or None if unknown.
         dataset: specification of the training data.
         command: the command that made the checkpoint.
         metrics: validation metrics at the time of saving, in [0, 1].
-        notes: anything else a reader should know.
+        notes: anything else that a user of the weights should know.
     """
 
     license: str | None = None
@@ -37,22 +37,23 @@ class Provenance:
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What a checkpoint says of itself."""
+    """A checkpoint's metadata: the model's config and the origin of the weights."""
 
     model: ModelConfig
     provenance: Provenance
 
 
 def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadata:
-    """Parse the metadata of a checkpoint of ours.
+    """Parse the metadata of one of our checkpoints.
 
     Raises:
-        CheckpointError: it is not JSON, of a newer format, or holds an invalid config.
+        CheckpointError: the text is not JSON, has another format version, or contains an invalid
+            config.
     """
     try:
         data = json.loads(header)
         if not isinstance(data, dict):
-            raise CheckpointError(f"{path}: the checkpoint's metadata is no table of settings")
+            raise CheckpointError(f"{path}: the checkpoint's metadata is not a table of settings")
         if data.get("format") != FORMAT_VERSION:
             raise CheckpointError(
                 f"{path}: checkpoint format {brief(data.get('format'))}, this version reads "
@@ -60,7 +61,7 @@ def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadat
             )
         provenance = from_data(Provenance, data.get("provenance", {}), "provenance")
         return CheckpointMetadata(ModelConfig.from_dict(data.get("model", {})), provenance)
-    except (ValueError, TypeError, RecursionError) as error:  # JSON's and config's among them
+    except (ValueError, TypeError, RecursionError) as error:  # includes JSON's and ConfigError
         raise CheckpointError(
             f"{path}: the checkpoint's metadata is damaged: {reason_of(error)}"
         ) from error

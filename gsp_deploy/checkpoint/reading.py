@@ -1,4 +1,4 @@
-"""Reading a checkpoint file, whoever wrote it, without building a model and without trust."""
+"""Read a checkpoint file from any source, without trusting it and without building a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gsp_deploy.checkpoint.metadata import DIGEST, METADATA_KEY, CheckpointMetad
 from gsp_deploy.errors import CheckpointError, brief, reason_of
 
 SAFETENSORS = ".safetensors"
-# Floating-point weights, and what batch norms and flags count with.
+# Floating-point weights, and the integer types of batch norms' counters and of flags.
 _WEIGHT_TYPES = frozenset(
     {
         torch.float64, torch.float32, torch.float16, torch.bfloat16,
@@ -34,9 +34,9 @@ _WEIGHT_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class CheckpointContents:
-    """A checkpoint file as it is: its tensors and, when it is one of ours, what it says.
+    """The contents of a checkpoint file: its tensors and, if it is one of ours, its metadata.
 
-    `notes` are lines about which of several sets of weights was taken.
+    `notes` has lines about the choice if the file had several sets of weights.
     """
 
     tensors: Mapping[str, Tensor]
@@ -51,15 +51,15 @@ def read_checkpoint(
 
     Args:
         path: `.safetensors`, `.pt` or `.pth`.
-        weights_key: where a training script saved several sets of weights, the key of the one
-            that is wanted (`state_dict_ema`, `ema.module`); None takes averaged weights (EMA)
-            before plain ones, as timm does.
+        weights_key: key of the set to take if a training script saved several sets of weights
+            (`state_dict_ema`, `ema.module`); None takes averaged weights (EMA) before plain ones,
+            as timm does.
 
     Raises:
-        CheckpointError: the file is missing, damaged or hostile, holds NaN or infinity, or holds
-            several sets of weights of which none is to be preferred.
-            Damage of every bit is told where there is a digest (`save_checkpoint` writes one) or
-            a checksum (PyTorch's archives have them); safetensors of others have neither.
+        CheckpointError: the file is missing, damaged or hostile, contains NaN or infinity, or
+            contains several sets of weights and the rule prefers none.
+            Every flipped bit is found if there is a digest (`save_checkpoint` writes one) or a
+            checksum (PyTorch's archives have them). Other tools' safetensors have neither.
     """
     tensors, header, notes = _read(Path(path), weights_key)
     metadata = None
@@ -71,9 +71,9 @@ def read_checkpoint(
 
 
 def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
-    """Read what a checkpoint of ours says of itself, without its weights; None of another's.
+    """Read the metadata of one of our checkpoints without its weights; None for any other file.
 
-    Whether the file is as it was saved, `read_checkpoint` tells.
+    This does not detect damaged weights; `read_checkpoint` does.
 
     Raises:
         CheckpointError: the file is missing, or its metadata is damaged.
@@ -90,14 +90,14 @@ def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
 def _read(
     path: Path, weights_key: str | None
 ) -> tuple[Mapping[str, Tensor], str | None, tuple[str, ...]]:
-    """Return the tensors, for a checkpoint of ours its metadata header, and what to say of both."""
+    """Return the tensors, the metadata header if the checkpoint is ours, and notes for the user."""
     _check_kind(path)
     if path.suffix != SAFETENSORS:
         chosen = choose_weights(_read_pickled(path), weights_key, path)
         return chosen.tensors, None, chosen.notes
     if weights_key is not None:
         raise CheckpointError(
-            f"{path}: a safetensors file holds one set of weights without a key; leave "
+            f"{path}: a safetensors file contains one set of weights without a key; leave "
             "--weights-key out, or choose among its names with --prefix"
         )
     with _whole(path) as stream:
@@ -110,14 +110,14 @@ def _check_kind(path: Path) -> None:
         raise CheckpointError(f"{path}: no such checkpoint file")
     if kind_of(path) is ONNX:
         raise CheckpointError(
-            f"{path}: an exported model and no checkpoint; `export --from` rewrites one, `build` "
-            "takes it as it is"
+            f"{path}: expected a checkpoint, got an exported model; pass it to `export --from` to "
+            "rewrite it, or to `build` as it is"
         )
 
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Any]:
-    """Yield an open safetensors file; what it is found to lack is told of `path`."""
+    """Yield an open safetensors file; turn its errors into ones that name `path`."""
     try:
         with safe_open(path, framework="pt") as stream:
             yield stream
@@ -135,19 +135,19 @@ def _header(stream: Any) -> str | None:
 def _read_pickled(path: Path) -> Mapping[Any, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a hostile file's protocol; the error says enough
+            warnings.simplefilter("ignore")  # about a hostile file's protocol; the error suffices
             data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, the file is damaged or holds more than tensors; "
+            f"{path}: refused, the file is damaged or contains more than tensors; "
             "save `model.state_dict()` (better: as .safetensors)"
         ) from error
-    except Exception as error:  # torch.load fails with whatever its archive reader meets
+    except Exception as error:  # torch.load's archive reader may raise any type
         raise CheckpointError(f"{path}: not a whole PyTorch file ({reason_of(error)})") from error
     if record := damaged_record(path):
         raise CheckpointError(
-            f"{path}: not as it was saved (the checksum of {brief(record)} differs); fetch or copy "
-            "it again"
+            f"{path}: changed since it was saved (the checksum of {brief(record)} differs); fetch "
+            "or copy it again"
         )
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{path}: expected a state dict, got {type(data).__name__}")
@@ -155,13 +155,13 @@ def _read_pickled(path: Path) -> Mapping[Any, Any]:
 
 
 def _check_digest(tensors: Mapping[str, Tensor], header: str, path: str | os.PathLike[str]) -> None:
-    """Hold weights and settings against the digest among them, which older files do not have."""
+    """Check weights and settings against the digest in the header; older files have none."""
     fields = json.loads(header)
     digest = fields.pop(DIGEST, None)
     if digest is not None and digest != digest_of(tensors, fields):
         raise CheckpointError(
-            f"{path}: not as it was saved (the SHA-256 of its contents differs); fetch or copy it "
-            "again, or save changed weights with save_checkpoint"
+            f"{path}: changed since it was saved (the SHA-256 of its contents differs); fetch or "
+            "copy it again, or save changed weights with save_checkpoint"
         )
 
 
@@ -174,4 +174,6 @@ def _check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) 
                 "save weights as dense float32, float16 or bfloat16"
             )
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity")
+            raise CheckpointError(
+                f"{path}: tensor {name} holds NaN or infinity; use an earlier checkpoint of the run"
+            )

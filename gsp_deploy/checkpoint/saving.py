@@ -1,4 +1,4 @@
-"""Writing a model as a checkpoint, with everything that it takes to build it again."""
+"""Write a model as a checkpoint that contains everything to build it again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def save_checkpoint(
 ) -> None:
     """Write the model's weights and config to a `.safetensors` file, whole or not at all.
 
-    A digest of both goes with them, by which `read_checkpoint` tells damage.
+    The file also contains a digest of both, so that `read_checkpoint` can detect damage.
     """
     fields = {
         "format": FORMAT_VERSION,
@@ -30,4 +30,4 @@ def save_checkpoint(
     fields[DIGEST] = digest_of(tensors, fields)
     content = save(tensors, metadata={METADATA_KEY: json.dumps(fields, sort_keys=True)})
     with replacing(path) as temporary:
-        temporary.write_bytes(content)  # safetensors' own writer hides its file from other users
+        temporary.write_bytes(content)  # safetensors' own writer denies other users access

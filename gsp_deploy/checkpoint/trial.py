@@ -1,4 +1,4 @@
-"""One image through a model: weights can fit every shape and still make a model that cannot run."""
+"""Run a model on one image, because weights that fit every shape may still give a broken model."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _FEATURE_SIDE = 7
 
 @torch.inference_mode()
 def check_runs(model: EmbeddingModel, path: str | os.PathLike[str]) -> None:
-    """Embed one image of noise, or one feature map where the model is a head alone.
+    """Embed one image of noise, or one feature map if the model is a head alone.
 
     Args:
         model: in eval mode.
-        path: the file that the weights are from, for messages.
+        path: the weights' file, for messages.
 
     Raises:
-        CheckpointError: the backbone yields no feature map `(1, C, height, width)`, the model
-            fails, or the embedding holds NaN or infinity.
+        CheckpointError: the backbone does not return a feature map `(1, C, height, width)`, the
+            model fails, or the embedding contains NaN or infinity.
     """
     inputs = _one_input(model)
     size = "x".join(str(side) for side in inputs.shape[2:])
@@ -33,15 +33,15 @@ def check_runs(model: EmbeddingModel, path: str | os.PathLike[str]) -> None:
             raise CheckpointError(
                 f"{path}: backbone {model.config.backbone} yields {tuple(features.shape)} for one "
                 "image, and the pooling needs a feature map (1, channels, height, width); choose "
-                "a backbone that keeps one"
+                "a backbone that returns one"
             )
         embedding = model(inputs).embedding
     except CheckpointError:
         raise
-    except Exception as error:  # a backbone raises whatever a size that it is not made for leads to
+    except Exception as error:  # a backbone may raise any type for a size that it does not support
         raise CheckpointError(
-            f"{path}: the model cannot embed an image of {size} ({flattened(error)}); pass the "
-            "--image-size that it was trained at"
+            f"{path}: the model cannot embed an image of {size} ({flattened(error)}); pass its "
+            "training size with --image-size"
         ) from error
     if not torch.isfinite(embedding).all():
         raise CheckpointError(

@@ -189,8 +189,8 @@ def load_state(path: Path) -> RunState | None:
         data = torch.load(path, map_location="cpu", weights_only=True)
         if record := damaged_record(path):
             raise CheckpointError(
-                f"{path}: not as it was saved (the checksum of {record} differs); fetch or copy it "
-                "again, or start over with --force"
+                f"{path}: changed since it was saved (the checksum of {record} differs); fetch or "
+                "copy it again, or start over with --force"
             )
         if data.pop("format") != FORMAT_VERSION:
             raise CheckpointError(f"{path}: written by another version; start over with --force")

@@ -143,7 +143,7 @@ def test_two_encoders_in_one_state_dict_are_chosen_by_their_prefix(
     for prefix, value in (("encoder_q.", 1), ("encoder_k.", 2)):
         *found, _ = loaded(contents, tmp_path / "c.pt", prefix=prefix)
         assert found == [value, value]
-    with pytest.raises(CheckpointError, match=r"of which 0 under 'x.'; choose one"):
+    with pytest.raises(CheckpointError, match=r", 0 of them under 'x.'; choose one"):
         loaded(contents, tmp_path / "c.pt", prefix="x.")
 
 

@@ -70,7 +70,7 @@ def test_what_a_checkpoint_says_is_read_without_its_weights(saved: Path, tmp_pat
     path = tmp_path / "flipped.safetensors"
     path.write_bytes(saved.read_bytes()[:-1] + bytes([saved.read_bytes()[-1] ^ 1]))
     assert read_metadata(path) == read_metadata(saved)
-    with pytest.raises(CheckpointError, match="not as it was saved"):
+    with pytest.raises(CheckpointError, match="changed since it was saved"):
         read_checkpoint(path)
     foreign = tmp_path / "foreign.pt"
     foreign.write_bytes(b"of no interest")
@@ -87,7 +87,7 @@ def test_any_flipped_bit_of_the_weights_is_told(saved: Path, tmp_path: Path) -> 
         flipped = bytearray(raw)
         flipped[draw.randrange(header, len(raw))] ^= 1 << draw.randrange(8)
         path.write_bytes(flipped)
-        assert_refused(path, "not as it was saved", "fetch or copy it again")
+        assert_refused(path, "changed since it was saved", "fetch or copy it again")
 
 
 @pytest.mark.parametrize("setting", ["entropy_weight", "transport_ratio"])
@@ -99,7 +99,7 @@ def test_another_setting_under_the_same_digest_is_told(
     digit = next(i for i in range(place, len(raw)) if raw[i : i + 1] in b"79")
     path = tmp_path / "changed.safetensors"
     path.write_bytes(raw[:digit] + b"1" + raw[digit + 1 :])
-    assert_refused(path, "not as it was saved")
+    assert_refused(path, "changed since it was saved")
 
 
 def test_files_from_before_the_digest_load_as_they_did(saved: Path, tampered) -> None:

@@ -135,7 +135,7 @@ def test_a_damaged_or_hostile_state_is_refused(tmp_path):
     flipped = bytearray(whole)
     flipped[whole.index(weights) + len(weights) // 2] ^= 1
     path.write_bytes(flipped)
-    with pytest.raises(CheckpointError, match="not as it was saved"):
+    with pytest.raises(CheckpointError, match="changed since it was saved"):
         trained(recipe_with(), tmp_path / "run", resume=True)
     torch.save({"format": 1, "attack": Path}, path)
     with pytest.raises(CheckpointError, match="start over with --force"):

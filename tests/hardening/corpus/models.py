@@ -67,7 +67,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         "a checkpoint with one bit flipped, or with NaN among its weights",
         (*EITHER, *CHECKPOINT, "serve|?", "inspect|?"),
         {
-            "@flipped.safetensors": (1, "not as it was saved"),
+            "@flipped.safetensors": (1, "changed since it was saved"),
             "@nan.safetensors": (1, "tensor head.embed.weight holds NaN or infinity"),
         },
     ),
@@ -76,7 +76,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         {
             f"embed|{IMAGE}|{IMAGE}|-o|>t.npy": (2, "expected a model ending in"),
             f"inspect|{IMAGE}": (2, "expected a .safetensors"),
-            "export|@model.onnx|-o|>m.onnx": (1, "an exported model and no checkpoint"),
+            "export|@model.onnx|-o|>m.onnx": (1, "expected a checkpoint, got an exported model"),
             "convert|@model.safetensors|-o|>c.safetensors": (2, "a checkpoint of ours already"),
             "build|@orphan.engine|-o|>m.engine": (2, "expected an .onnx or a checkpoint"),
             "package|@model.safetensors|-o|>bundle": (2, "export a checkpoint first"),
