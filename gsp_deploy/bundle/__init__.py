@@ -1,12 +1,12 @@
-"""Bundles: a folder with a model and everything that proves, on the target, that it works there.
+"""Bundles: a folder with a model and everything that a target machine needs to check it.
 
     package_model("model.onnx", "bundle")        # where the model was exported
     verify_bundle("bundle").raise_on_failure()   # on the target
     with open_bundle("bundle") as session:
         embeddings = session.embed(images)
 
-Opening and verifying need numpy, Pillow and the runtime. The C++ library in `plugins/runtime` reads
-the same folder.
+To open or verify a bundle you need numpy, Pillow and the runtime. The C++ library in
+`plugins/runtime` reads the same folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of a bundle and their hashes."""
+"""Write and check the hashes of a bundle's files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _HASH_LENGTH = 64
 
 
 def write_sums(folder: Path) -> None:
-    """Write `SHA256SUMS` over every other file, in the form that `sha256sum -c` reads."""
+    """Write `SHA256SUMS` with the hash of every other file, in the format of `sha256sum -c`."""
     lines = [f"{sha256_of(folder / name)}  {name}\n" for name in _files_below(folder)]
     write_text(folder / SUMS_NAME, "".join(lines))
 
 
 def misfit(folder: Path) -> str | None:
-    """Return the first thing about the files that is not as `SHA256SUMS` says, or None.
+    """Return the first difference between the files and `SHA256SUMS` in words, or None.
 
-    A file may be a link, as in a download cache: it leads to a regular file, and its contents are
-    hashed like any other's. A link to a folder is refused, since what is below it is not listed.
+    A file may be a link to a regular file, as in a download cache; its contents are hashed. A link
+    to a folder is refused, because `SHA256SUMS` does not list the files below it.
 
     Raises:
-        ModelFileError: there is no `SHA256SUMS`, or it is not one.
+        ModelFileError: `SHA256SUMS` is missing, or has another format.
     """
     sums = _read_sums(folder)
     for name, digest in sums.items():
@@ -51,7 +51,7 @@ def misfit(folder: Path) -> str | None:
 def foreign_file(folder: Path) -> str | None:
     """Return the first file in a bundle that `SHA256SUMS` does not list, or None."""
     own = {MANIFEST_NAME}
-    with suppress(ModelFileError):  # without its sums, a bundle's manifest alone is known
+    with suppress(ModelFileError):  # without `SHA256SUMS` only the manifest is known
         own |= _read_sums(folder).keys()
     return next((name for name in _files_below(folder) if name not in own), None)
 
@@ -76,7 +76,7 @@ def _fault(path: Path, name: str, digest: str) -> str | None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy contents alone: the bundle's modes do not depend on where its files came from."""
+    """Copy a file's contents but not its mode, so that a bundle's bytes and modes are the same."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(0o644)
@@ -106,7 +106,7 @@ def _steps(name: str) -> Iterator[str]:
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Return all but the sums, links included and not followed, sorted, with forward slashes."""
+    """Return all files except `SHA256SUMS`, sorted, with forward slashes; never follow links."""
     found = []
     for current, folders, names in os.walk(folder):
         links = [name for name in folders if Path(current, name).is_symlink()]

@@ -1,4 +1,4 @@
-"""Golden vectors: images, and what the model makes of them where it is packaged."""
+"""Golden vectors: images, and the model's embeddings of them from when it was packaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gsp_deploy.images.files import evenly_spaced, find_images
 from gsp_deploy.images.preprocessing import decode_image, fit_image
 
 COUNT = 8
-# No divisor of a usual input size, so that the resize has work to do on either axis.
+# Different from usual input sizes on both axes, so that the check covers resizing.
 _PHOTOGRAPH_SIZE = (301, 199)
 _LONGEST_SIDE = 320
 
@@ -27,12 +27,12 @@ FILES = Golden("golden/images.npy", "golden/embeddings.npy", "golden/photograph.
 
 @dataclass(frozen=True)
 class GoldenImages:
-    """Images to prove a bundle by.
+    """Images for a bundle's golden vectors.
 
     Attributes:
         images: uint8 `(n, H, W, 3)`, of the model's size.
-        photograph: a PNG file's bytes that, decoded and fitted, is `images[0]`.
-        source: where they come from, in words.
+        photograph: bytes of a PNG file; decoded and fitted to the model's size it is `images[0]`.
+        source: the images' origin, in words.
     """
 
     images: np.ndarray
@@ -41,7 +41,7 @@ class GoldenImages:
 
 
 def built_in_images(config: ModelConfig, spec: PreprocessingSpec) -> GoldenImages:
-    """Return crops of the photographs in scikit-image's wheel.
+    """Return crops of the photographs in scikit-image's wheel, for a model's config and size.
 
     Raises:
         MissingCapabilityError: scikit-image is not installed.
@@ -56,10 +56,10 @@ def built_in_images(config: ModelConfig, spec: PreprocessingSpec) -> GoldenImage
 
 
 def images_of(paths: Sequence[str], spec: PreprocessingSpec) -> GoldenImages:
-    """Return the first images of folders, files or patterns, evenly spaced over them.
+    """Return up to 8 images from folders, files or patterns, evenly spaced over them.
 
     Raises:
-        DataError: there are none, or one cannot be read.
+        DataError: there is no image, or one cannot be read.
     """
     chosen = evenly_spaced(find_images(paths), COUNT)
     first = decode_image(chosen[0])
@@ -69,7 +69,7 @@ def images_of(paths: Sequence[str], spec: PreprocessingSpec) -> GoldenImages:
 
 
 def write_golden(folder: Path, golden: GoldenImages, embeddings: np.ndarray) -> None:
-    """Write the three files of `FILES`."""
+    """Write the three files listed in `FILES`; `embeddings` is `(n, D)`."""
     (folder / FILES.images).parent.mkdir(exist_ok=True)
     np.save(folder / FILES.images, golden.images)
     np.save(folder / FILES.embeddings, embeddings.astype(np.float32))
@@ -77,10 +77,10 @@ def write_golden(folder: Path, golden: GoldenImages, embeddings: np.ndarray) -> 
 
 
 def read_golden(folder: Path, golden: Golden) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and embeddings.
+    """Return the images, uint8 `(n, H, W, 3)`, and their embeddings, float32 `(n, D)`.
 
     Raises:
-        DataError: they are damaged, or do not belong together.
+        DataError: an array is damaged, or the two do not fit together.
     """
     try:
         images = read_array(folder / golden.images)

@@ -1,4 +1,4 @@
-"""Opening what a bundle holds, on the target."""
+"""Open the model in a bundle on the target machine."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
 
 @dataclass(frozen=True)
 class BundleOptions:
-    """How a bundle is opened.
+    """Options for opening a bundle.
 
     Attributes:
-        device: `cpu`, `cuda` or `cuda:N`; None is what the artifact implies.
+        device: `cpu`, `cuda` or `cuda:N`; None is the artifact's usual device.
         threads: threads of one inference on the CPU.
         max_batch: images that go through the network at once.
-        allow_fallback: where the first artifact does not fit this machine, take the next one.
-        allow_host_code: load version-compatible engines, which carry host code.
-        cuda_graphs: capture an engine's runs as CUDA graphs, one a shape.
-        cuda_api: the library that reaches the device: `auto`, `cuda-python` or `pycuda`.
+        allow_fallback: if the first artifact does not fit this machine, use the next one.
+        allow_host_code: load version-compatible engines, which contain code that runs on the host.
+        cuda_graphs: capture an engine's runs as CUDA graphs, one per shape.
+        cuda_api: the library for the device: `auto`, `cuda-python` or `pycuda`.
     """
 
     device: str | None = None
@@ -42,7 +42,7 @@ class BundleOptions:
 
 @dataclass(frozen=True)
 class Opened:
-    """A session, the artifact that it runs, and why those before it were left out."""
+    """A session, the artifact that it runs, and why earlier artifacts did not fit, if any."""
 
     session: EmbeddingSession
     artifact: BundledArtifact
@@ -55,10 +55,10 @@ def open_bundle(
     """Check a bundle's hashes and open its model.
 
     Raises:
-        ModelFileError: it is no bundle, or damaged.
+        ModelFileError: the folder is not a bundle, or is damaged.
         GateError: a file is not the one that was packaged.
-        MissingCapabilityError: this machine lacks what the first artifact needs, and falling back
-            is not allowed or there is nothing to fall back to.
+        MissingCapabilityError: this machine lacks something that the first artifact needs, and
+            fallback is not allowed or no other artifact fits.
     """
     manifest = read_bundle_manifest(folder)
     if found := misfit(Path(folder)):
@@ -70,7 +70,7 @@ def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
     """Open a bundle with the options of any session; see `open_bundle`.
 
     Raises:
-        UsageError: a provider or plugins are given, which the bundle chooses itself.
+        UsageError: you give a provider or plugins; the bundle chooses those itself.
     """
     if options.provider is not None or options.plugins:
         raise UsageError(f"{folder}: a bundle chooses its own provider and plugins; leave them out")
@@ -86,7 +86,7 @@ def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
 
 
 def open_artifact(folder: Path, manifest: BundleManifest, options: BundleOptions) -> Opened:
-    """Open the first artifact that fits this machine; later ones only where that is allowed."""
+    """Open the first artifact that fits this machine; try later ones only with `allow_fallback`."""
     reasons: list[str] = []
     for artifact in manifest.artifacts:
         try:
@@ -108,7 +108,7 @@ def _open(folder: Path, artifact: BundledArtifact, options: BundleOptions) -> Em
         )
     return open_session(
         folder / artifact.file,
-        # An engine runs on a GPU; `cpu` is then for what the bundle falls back to.
+        # An engine needs a GPU, so the device `cpu` is for the fallback artifact.
         None if options.device == "cpu" else options.device,
         max_batch=options.max_batch,
         plugins=[] if artifact.plugin is None else [folder / artifact.plugin],
@@ -125,5 +125,5 @@ def _with_hint(
     if not others:
         return error
     return MissingCapabilityError(
-        f"{error}; the bundle holds {others[0].file} too, which --allow-fallback takes"
+        f"{error}; the bundle also contains {others[0].file}, pass --allow-fallback to use it"
     )

@@ -1,4 +1,4 @@
-"""From a model file to a bundle."""
+"""Package a model file as a bundle."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.precision import tolerances_for
 from gsp_deploy.runtime import open_session
 
-# What another machine's ONNX Runtime, or C++, may change of a float32 embedding.
+# Cosine distance that another machine's ONNX Runtime, or the C++ library, may add to a float32
+# embedding by rounding in another order.
 LEAST_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class PackageOptions:
-    """What goes into a bundle beside the model.
+    """Options for packaging a bundle.
 
     Attributes:
-        onnx: the ONNX file of an engine: its golden embeddings are made with it, and it is what
-            the bundle can fall back to. Of an ONNX model, None.
+        onnx: for an engine, its ONNX file, which computes the golden embeddings and is the
+            bundle's fallback. None for an ONNX model.
         plugin: the shared object that the engine needs.
         images: folders, files or patterns of golden images; None takes built-in photographs.
-        license: a licence file; None writes what the model tells of its licence.
+        license: a licence file; None writes one from the model's provenance.
         force: replace a bundle of the same name.
     """
 
@@ -55,16 +56,16 @@ class PackageOptions:
 
 @dataclass(frozen=True, eq=False)
 class ModelToPackage:
-    """A model file, what belongs to it, and its golden vectors.
+    """A model file, the files that belong to it, and its golden vectors.
 
     Attributes:
-        path: the file that was named.
-        onnx: the ONNX file: the same, or what the engine was built from.
-        export: its manifest.
+        path: the model file, an ONNX model or an engine.
+        onnx: the ONNX file: `path` itself, or the source of the engine.
+        export: the ONNX file's manifest.
         spec: how an image becomes the input.
         engine: the engine's manifest; None for an ONNX model.
-        golden: images to prove the model by.
-        embeddings: what the ONNX file makes of them here, float32 `(n, D)`.
+        golden: images for the golden vectors.
+        embeddings: the ONNX file's embeddings of those images on this machine, float32 `(n, D)`.
     """
 
     path: Path
@@ -78,7 +79,7 @@ class ModelToPackage:
 
 @dataclass(frozen=True)
 class PackagedBundle:
-    """What was written: the folder, its manifest, and its files with their sizes in bytes."""
+    """A written bundle: the folder, its manifest, and its files with their sizes in bytes."""
 
     folder: Path
     manifest: BundleManifest
@@ -87,11 +88,11 @@ class PackagedBundle:
 
 
 def prepare_model(path: Path, options: PackageOptions) -> ModelToPackage:
-    """Check a model and what belongs to it, and make its golden vectors.
+    """Check a model and the files that belong to it, and compute its golden vectors.
 
     Raises:
-        UsageError: the model is of no kind that can be packaged, or an option does not belong.
-        ModelFileError: the model, or what belongs to it, is missing or damaged.
+        UsageError: this kind of model cannot be packaged, or an option does not apply to it.
+        ModelFileError: the model, or a file that belongs to it, is missing or damaged.
         MissingCapabilityError: ONNX Runtime or the built-in photographs are not installed.
     """
     engine = _engine_of(path, options)
@@ -99,7 +100,9 @@ def prepare_model(path: Path, options: PackageOptions) -> ModelToPackage:
     with open_session(onnx, "cpu", threads=1) as session:
         export = session.info.manifest
         if export is None:
-            raise UsageError(f"{onnx} was not exported by gsp-deploy: it does not say what it is")
+            raise UsageError(
+                f"{onnx} was not exported by gsp-deploy; export the model with `gsp-deploy export`"
+            )
         spec = export.preprocessing
         if spec is None:
             raise UsageError(f"{onnx} is a head alone and takes no images; package a whole model")
@@ -156,7 +159,7 @@ def _manifest(prepared: ModelToPackage, plugin: Path | None) -> BundleManifest:
 def _write_contents(
     folder: Path, prepared: ModelToPackage, manifest: BundleManifest, options: PackageOptions
 ) -> None:
-    """Fill a folder with the bundle's files, whose modes depend on nothing of this machine."""
+    """Fill a folder with the bundle's files, and give them the same modes on every machine."""
     export, source = prepared.export, prepared.golden.source
     for file, name in _copies(prepared, options.plugin):
         copy_file(file, folder / name)
@@ -173,12 +176,12 @@ def _write_contents(
 
 
 def _engine_of(path: Path, options: PackageOptions) -> EngineManifest | None:
-    """Return the engine's manifest, or None for an ONNX model, having checked what goes with it."""
+    """Check the options against the model; return an engine's manifest, or None for ONNX."""
     kind = require_kind(path, ONNX, ENGINE, hint="export a checkpoint first")
     if kind is ONNX:
         for option, value in (("--onnx", options.onnx), ("--plugin", options.plugin)):
             if value is not None:
-                raise UsageError(f"{option} belongs to an engine, and {path} is none")
+                raise UsageError(f"{option} is for engines, and {path} is not one; leave it out")
         return None
     if not path.is_file():
         raise ModelFileError(f"{path}: no such engine file")
@@ -250,7 +253,7 @@ def _engine_artifact(path: Path, engine: EngineManifest, plugin: Path | None) ->
 
 
 def _copies(prepared: ModelToPackage, plugin: Path | None) -> Iterator[tuple[Path, str]]:
-    """Yield the files that are copied, and what they are called in the bundle."""
+    """Yield each file to copy, and its name in the bundle."""
     onnx, model = prepared.onnx, prepared.path
     yield onnx, onnx.name
     if sidecar_path(onnx).is_file():
@@ -265,11 +268,11 @@ def _copies(prepared: ModelToPackage, plugin: Path | None) -> Iterator[tuple[Pat
 
 
 def _free_name(name: str, model: Path) -> str:
-    """Return the name that the graph gives its weights, unless the bundle itself needs it."""
+    """Return the name of the graph's weight file, unless the bundle uses that name itself."""
     taken = (MANIFEST_NAME, SUMS_NAME, "README.md", "LICENSE", sidecar_path(model).name)
     if name in (*taken, *astuple(FILES)):
         raise UsageError(
-            f"{model} keeps its weights in {name}, a name that a bundle needs for itself; "
+            f"{model} keeps its weights in {name}, but a bundle uses that name for its own file; "
             "export the model again"
         )
     return name

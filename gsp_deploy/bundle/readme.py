@@ -1,4 +1,4 @@
-"""The README and the licence note of a bundle, made for its model."""
+"""Write a bundle's README and licence note from its model's manifests."""
 
 from __future__ import annotations
 
@@ -62,41 +62,42 @@ def readme_text(
         "## Images\n"
         f"8-bit RGB, upright, {_resize_words(manifest)} to {spec.width} x {spec.height}, then "
         f"`(pixel / 255 - mean) / std` with mean {list(spec.mean)} and std {list(spec.std)}"
-        f"{' inside the graph' if export.includes_preprocessing else ''}. Both libraries below do "
-        "all of it.",
+        f"{' inside the graph' if export.includes_preprocessing else ''}. Both libraries below "
+        "prepare images in this way.",
         "## Check it on the target\n```console\n$ gsp-deploy verify .\n"
         "$ embed_images . --selftest          # the C++ library's\n```\n"
         "Hashes, versions, device, pre-processing, and the embeddings of "
-        f"{golden_source} in `golden/`. Exit code 0 when all fits, 3 when something does not, 4 "
-        "when this machine lacks what the model needs.",
-        f"## Python\n`pip install 'gsp-deploy[{_extra(manifest)}]'`, then, run from this folder:\n"
+        f"{golden_source} in `golden/`. The exit code is 0 if everything fits, 3 if something does "
+        "not, and 4 if this machine lacks something that the model needs.",
+        f"## Python\n`pip install 'gsp-deploy[{_extra(manifest)}]'`, then run from this folder:\n"
         f"```python\n{_PYTHON}```",
-        "Keep your own files out of this folder: a bundle refuses to run with a file that it does "
-        "not know.",
-        "## C++\nWith `gsp_runtime` installed (`plugins/runtime` of gsp-deploy), `embed.cpp`, to "
-        "be run from here as well:\n"
-        f"```cpp\n{_CPP}```\nand `CMakeLists.txt`:\n```cmake\n{_CMAKE}```",
+        "Keep your own files out of this folder: a bundle does not open if it contains a file that "
+        "is not listed in SHA256SUMS.",
+        "## C++\nInstall `gsp_runtime` (`plugins/runtime` of gsp-deploy). Then build this "
+        "`embed.cpp` and run it from this folder:\n"
+        f"```cpp\n{_CPP}```\nwith this `CMakeLists.txt`:\n```cmake\n{_CMAKE}```",
         "## Licence\nSee [LICENSE](LICENSE).",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def licence_text(export: ExportManifest) -> str:
-    """Return what the model tells of its own licence; it says so where that is nothing."""
-    told = export.provenance
+    """Return the licence note from the model's provenance, or a warning if it names none."""
+    origin = export.provenance
     lines = [f"The weights of this {export.model.backbone} model"]
-    if told.get("license"):
-        lines[0] += f" are licensed under {told['license']} (SPDX identifier)."
+    if origin.get("license"):
+        lines[0] += f" are licensed under {origin['license']} (SPDX identifier)."
     else:
-        lines[0] += " came without a licence. Ask whoever trained them before you pass them on."
-    lines += [f"{word}: {told[word]}" for word in ("dataset", "command", "notes") if told.get(word)]
+        lines[0] += " have no stated licence. Ask the person who trained them before you share it."
+    entries = ("dataset", "command", "notes")
+    lines += [f"{entry}: {origin[entry]}" for entry in entries if origin.get(entry)]
     return "\n".join(lines) + "\n"
 
 
 def _summary(manifest: BundleManifest, export: ExportManifest) -> str:
     text = (
-        f"Packaged by gsp-deploy {manifest.packaged_by}. Images in, "
-        f"{manifest.embedding_dim} float32 values each out; compare them by their cosine."
+        f"Packaged by gsp-deploy {manifest.packaged_by}. The model turns each image into "
+        f"{manifest.embedding_dim} float32 values; compare them by their cosine."
     )
     proof = export.certificate
     if proof is not None:
@@ -123,8 +124,8 @@ def _engine_note(engine: EngineManifest | None) -> str:
     if engine is None:
         return ""
     return (
-        "The engine runs on that TensorRT and GPU alone. Elsewhere opening it fails and says why, "
-        "unless falling back to the ONNX model is allowed: `--allow-fallback`, "
+        "The engine runs only with this TensorRT version and GPU. Elsewhere opening it fails with "
+        "the reason, unless you allow fallback to the ONNX model: `--allow-fallback`, "
         "`BundleOptions(allow_fallback=True)`, `Options::allow_fallback`."
     )
 

@@ -1,4 +1,4 @@
-"""Does a bundle work here as it did where it was packaged?"""
+"""Check that a bundle works on this machine as it did when it was packaged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gsp_deploy.errors import GateError, GspDeployError, brief
 from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.metrics import cosine_distances
 
-# Pixels of the golden photograph may differ by rounding alone.
+# Rounding may change a pixel of the golden photograph by one step of 255.
 ALLOWED_PIXEL_ERROR = 1
 
 
 @dataclass(frozen=True)
 class BundleCheck:
-    """One thing that was checked: what was found, in words, and whether it passes."""
+    """One check: its name, its result in words, and whether it passed."""
 
     name: str
     found: str
@@ -34,15 +34,14 @@ class BundleCheck:
 
 @dataclass(frozen=True)
 class BundleReport:
-    """What was found of a bundle on this machine.
+    """Result of verifying a bundle on this machine.
 
     Attributes:
         bundle: the folder.
-        checks: in the order in which they were made; after a failure of the files nothing of the
-            bundle is loaded.
-        artifact: the file that was run, if one was.
-        runtime: what ran it, and where.
-        fallback: why the bundle's first artifact was not run, if so.
+        checks: the checks in order; if a file's hash is wrong, nothing in the bundle is loaded.
+        artifact: the file that ran, or None.
+        runtime: the runtime and device that ran it.
+        fallback: why the bundle's first artifact did not run, or None if it did.
     """
 
     bundle: Path
@@ -53,11 +52,11 @@ class BundleReport:
 
     @property
     def passed(self) -> bool:
-        """Whether everything fits."""
+        """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
     def raise_on_failure(self) -> None:
-        """Raise `GateError` naming the first thing that does not fit."""
+        """Raise `GateError` with the first check that failed."""
         for check in self.checks:
             if not check.passed:
                 raise GateError(f"{self.bundle}: {check.name}: {check.found}")
@@ -73,8 +72,8 @@ def verify_bundle(
     """Check hashes, versions and device, pre-processing and the golden embeddings.
 
     Raises:
-        ModelFileError: it is no bundle.
-        MissingCapabilityError: this machine lacks what the bundle needs.
+        ModelFileError: the folder is not a bundle.
+        MissingCapabilityError: this machine lacks something that the bundle needs.
     """
     path, options = Path(folder), options or BundleOptions()
     manifest = read_bundle_manifest(path)
@@ -95,7 +94,7 @@ def verify_bundle(
 
 
 def _misdescribed(manifest: BundleManifest, opened: Opened) -> str | None:
-    """Return the first thing that the manifest says of the model and that is not so, or None."""
+    """Return the first entry of the manifest that does not match the model, in words, or None."""
     info, artifact = opened.session.info, opened.artifact
     first = info.input.shape[0]
     said_and_found = (
@@ -106,7 +105,7 @@ def _misdescribed(manifest: BundleManifest, opened: Opened) -> str | None:
     )
     for name, said, found in said_and_found:
         if said != found:
-            return f"{name} is {brief(said)} in the manifest, and the model has {brief(found)}"
+            return f"{name} is {brief(said)} in the manifest, but {brief(found)} in the model"
     return None
 
 
@@ -127,7 +126,7 @@ def _embeddings(folder: Path, manifest: BundleManifest, opened: Opened) -> Bundl
     images, golden = read_golden(folder, manifest.golden)
     found = opened.session.embed(images)
     if found.shape != golden.shape:
-        words = f"the model gives {found.shape}, golden are {golden.shape}"
+        words = f"expected embeddings of shape {golden.shape}, got {found.shape}"
         return BundleCheck("golden embeddings", words, False)
     worst = float(cosine_distances(found, golden).max())
     allowed = opened.artifact.max_cosine_distance

@@ -1,1 +1,1 @@
-"""Embeddings at work: evaluation, embedding many images, and galleries that you can search."""
+"""Use embeddings: evaluate retrieval, embed many images, and search galleries."""

@@ -1,4 +1,4 @@
-"""What `evaluate` and `search` wrote, read back."""
+"""Read the JSON documents that `evaluate` and `search` write."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 from gsp_deploy.metrics import shares_by_name
 
-# What `evaluate` calls all models' embeddings put together.
+# Name of the metrics of all models' embeddings joined into one.
 JOINED = "joined embeddings"
-# What R@k is called before its k.
+# Prefix of the metric R@k; k follows.
 RECALL = "recall_at_"
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Retrieval metrics by model, shares of 1.
+    """Retrieval metrics of each model, from 0 to 1.
 
     Attributes:
-        dataset, images, classes: what was searched.
-        metrics: their names, which are the same for every model.
+        dataset, images, classes: the data set, and its numbers of images and classes.
+        metrics: names of the metrics, the same for every model.
         ranks: every k of R@k among them.
-        models: the metrics of each, by the model's name.
-        notes: what a reader should know.
+        models: the metrics of each model, by its name.
+        notes: notes for a reader of the results.
     """
 
     dataset: str
@@ -36,12 +36,12 @@ class Evaluated:
 
     @classmethod
     def from_document(cls, data: Mapping[str, Any]) -> Evaluated:
-        """Read what `gsp-deploy evaluate --json` printed."""
+        """Read the output of `gsp-deploy evaluate --json`."""
         models = {str(name): shares_by_name(metrics) for name, metrics in data["models"].items()}
         if joined := data.get("concatenated"):
             models[JOINED] = shares_by_name(joined)
         if len({frozenset(metrics) for metrics in models.values()}) != 1:
-            raise ValueError("its models do not have the same metrics")
+            raise ValueError("expected the same metrics for every model")
         metrics = tuple(next(iter(models.values())))
         recalls = [name for name in metrics if name.startswith(RECALL)]
         return cls(
@@ -72,11 +72,11 @@ class Searched:
 
     @classmethod
     def from_result(cls, data: Mapping[str, Any]) -> Searched:
-        """Read one entry of `results` in what `gsp-deploy search --json` prints."""
+        """Read one entry of `results` from the output of `gsp-deploy search --json`."""
         hits = tuple(Found(str(hit["file"]), float(hit["cosine"])) for hit in data["hits"])
         return cls(str(data["query"]), hits)
 
 
 def read_search(data: Mapping[str, Any]) -> list[Searched]:
-    """Read what `gsp-deploy search --json` prints: one entry per query."""
+    """Read the output of `gsp-deploy search --json`: one entry per query."""
     return [Searched.from_result(result) for result in data["results"]]

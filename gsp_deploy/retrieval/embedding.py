@@ -1,4 +1,4 @@
-"""Embedding image files into one table on disk: ids and vectors, in the files' order."""
+"""Embed image files into one table on disk: ids and vectors, in the files' order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLE_SUFFIXES = (".npy", ".npz", ".parquet")
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embeddings float32 `(n, D)`, the files they come from, and the files left out.
+    """Embeddings float32 `(n, D)`, the files of the images, and the files that were left out.
 
     `columns` holds one further number per image, `(n,)` float32, by name.
     """
@@ -45,7 +45,7 @@ def embed_files(
     Args:
         session: the model.
         reader: the images, decoded to the model's size.
-        progress: called with the number of files dealt with since the last call.
+        progress: called with the number of files processed since the last call.
         columns: outputs with one number per image to keep beside the embedding; see
             `certificates_of`.
     """
@@ -67,10 +67,10 @@ def embed_files(
 
 
 def certificates_of(session: EmbeddingSession) -> tuple[str, ...]:
-    """Return the outputs in which a model says how far off it is, one number per image.
+    """Return the names of the outputs that report the solver's error, one number per image.
 
     Raises:
-        UsageError: the model has none.
+        UsageError: the model has no such output.
     """
     names = tuple(name for name in CERTIFICATES if name in session.info.outputs)
     if not names:
@@ -82,9 +82,9 @@ def certificates_of(session: EmbeddingSession) -> tuple[str, ...]:
 
 
 def check_table_path(path: Path, with_columns: bool = False) -> None:
-    """Raise `UsageError` for a table format that is not known, before any work is done.
+    """Raise `UsageError` for an unknown table format, so that a command can check before it works.
 
-    `.npy` holds embeddings alone, and so no further columns.
+    `.npy` contains only embeddings, so it cannot have further columns.
     """
     if path.suffix not in TABLE_SUFFIXES:
         raise UsageError(
@@ -93,7 +93,7 @@ def check_table_path(path: Path, with_columns: bool = False) -> None:
         )
     if with_columns and path.suffix == ".npy":
         raise UsageError(
-            f"{path}: a .npy holds the embeddings alone; write .npz or .parquet, which have a "
+            f"{path}: a .npy contains only the embeddings; write .npz or .parquet, which have a "
             "column for the residual"
         )
     if path.suffix == ".parquet":
@@ -103,9 +103,9 @@ def check_table_path(path: Path, with_columns: bool = False) -> None:
 def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
     """Write the table and return the files written.
 
-    `.npy` holds the embeddings, with the ids beside it in `<name>.ids.txt`, a line each; `.npz`
-    holds both as `ids` and `embeddings`; `.parquet` has the columns `id` and `embedding`. The last
-    two hold the table's further columns by their names.
+    `.npy` contains the embeddings, with the ids beside it in `<name>.ids.txt`, one per line;
+    `.npz` contains both as `ids` and `embeddings`; `.parquet` has the columns `id` and
+    `embedding`. The last two also contain the table's further columns under their names.
     """
     check_table_path(path, bool(table.columns))
     if path.suffix == ".parquet":
@@ -125,15 +125,19 @@ def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
 
 
 def ids_path(path: Path) -> Path:
-    """Return where the ids of a `.npy` table stand."""
+    """Return the path of a `.npy` table's ids.
+
+    >>> ids_path(Path("table.npy")).name
+    'table.ids.txt'
+    """
     return path.with_suffix(".ids.txt")
 
 
 def _write_ids(ids: tuple[str, ...], path: Path) -> None:
-    """Write a line each; names that are not UTF-8 keep their bytes."""
+    """Write one id per line; a name that is not UTF-8 keeps its bytes."""
     if broken := next((name for name in ids if len(name.splitlines()) > 1), None):
         raise UsageError(
-            f"{brief(broken)} has a line break, which a table of one id a line cannot hold; "
+            f"{brief(broken)} has a line break, so a list with one id per line cannot contain it; "
             "write .npz or .parquet"
         )
     text = "".join(f"{name}\n" for name in ids)
@@ -142,7 +146,8 @@ def _write_ids(ids: tuple[str, ...], path: Path) -> None:
 
 def _write_parquet(table: EmbeddingTable, path: Path) -> None:
     arrow, parquet = _parquet()
-    names = [os.fsencode(name).decode(errors="replace") for name in table.ids]  # it is all UTF-8
+    # Parquet needs UTF-8; a file name may contain other bytes.
+    names = [os.fsencode(name).decode(errors="replace") for name in table.ids]
     flat = arrow.array(table.embeddings.ravel())
     vectors = arrow.FixedSizeListArray.from_arrays(flat, table.embeddings.shape[1])
     columns = {"id": arrow.array(names, arrow.string()), "embedding": vectors}

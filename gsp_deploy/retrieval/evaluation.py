@@ -1,4 +1,4 @@
-"""Retrieval evaluation of any session on any data set, one model or an ensemble."""
+"""Evaluate retrieval with one model or an ensemble, in any runtime, on any data set."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class Evaluation:
 
     Attributes:
         dataset: the specification's name.
-        fingerprint: hash of what was evaluated on.
-        images: number of test images; `classes` of them are different.
+        fingerprint: hash of the test part.
+        images: number of test images.
+        classes: number of their classes.
         models: metrics of each model by its file name.
         separated: mean over the models, as the Reality Check's separated protocol reports.
         concatenated: metrics of the joined embeddings; None for a single model.
-        notes: what the data set says of itself, such as skipped files.
+        notes: the data set's notes, such as skipped files.
     """
 
     dataset: str
@@ -68,14 +69,14 @@ def evaluate(
 
     Args:
         sessions: one model, or the members of an ensemble (its embeddings are joined).
-        dataset: where it has a gallery, its queries search that; otherwise each test image
-            searches all the others. One that names no parts is searched whole.
-        ranks: the K of R@K; None takes what the literature reports on this data set.
+        dataset: if it has a gallery, its queries search the gallery; otherwise each test image
+            searches all the others. If it names no parts, all its images are tested.
+        ranks: the K of R@K; None takes those that the literature reports on this data set.
         progress: called with the number of images embedded since the last call.
 
     Raises:
         UsageError: there is no session, or the data set has no test images.
-        DataError: the images are all of one class, or one cannot be read.
+        DataError: all images have the same class, or one cannot be read.
     """
     dataset = dataset.for_evaluation()
     if not sessions or not len(dataset.test):
@@ -105,7 +106,7 @@ def _refuse_one_class(dataset: Dataset) -> None:
     searched = dataset.test if dataset.gallery is None else dataset.gallery
     if len(np.unique(searched.labels)) < 2:
         raise DataError(
-            f"{dataset.name}: expected images of two classes or more to search in, and all are of "
+            f"{dataset.name}: expected images of at least two classes, got only "
             f"{searched.class_name(0)}; every answer would be right, so the metrics would mean "
             "nothing"
         )
@@ -153,10 +154,10 @@ def _join(members: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
 
 
 def _names(sessions: Sequence[EmbeddingSession]) -> list[str]:
-    """Return a name a session: the file's, or its whole path where two files share one."""
+    """Return one name per session: the file's name, or the whole path if two names are equal."""
     paths = [session.info.path for session in sessions]
     plain = [path.name for path in paths]
     names = plain if len(set(plain)) == len(plain) else [str(path) for path in paths]
     if len(set(names)) != len(names):
-        raise UsageError("the same model file was given twice")
+        raise UsageError("expected different model files, got the same one twice; name each once")
     return names

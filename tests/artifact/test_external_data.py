@@ -242,7 +242,7 @@ def test_weights_whose_name_the_bundle_needs(big: Path, tmp_path: Path) -> None:
     model = onnx.load(big)
     onnx.save(model, big, save_as_external_data=True, location="bundle.json", size_threshold=100)
     big.with_name(big.name + ".json").unlink()
-    with pytest.raises(UsageError, match=r"bundle\.json, a name that a bundle needs"):
+    with pytest.raises(UsageError, match=r"bundle\.json, but a bundle uses that name"):
         package_model(big, tmp_path / "bundle")
 
 

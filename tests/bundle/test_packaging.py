@@ -106,7 +106,7 @@ def test_the_licence_travels(tiny_checkpoint: Path, tiny_export: str, tmp_path: 
     assert "CC-BY-4.0" in text
     assert "dataset: cub" in text
     silent = package_model(tiny_export, tmp_path / "silent")
-    assert "without a licence" in (silent.folder / "LICENSE").read_text()
+    assert "no stated licence" in (silent.folder / "LICENSE").read_text()
     (tmp_path / "mine.txt").write_text("All rights reserved.\n")
     options = PackageOptions(license=tmp_path / "mine.txt", force=True)
     package_model(tiny_export, tmp_path / "silent", options)
@@ -159,7 +159,7 @@ def test_what_does_not_belong_to_an_engine(tiny_export: str, make_engine, tmp_pa
         package_model(engine, out)
     with pytest.raises(UsageError, match="needs no plugin"):
         package_model(engine, out, PackageOptions(onnx=onnx, plugin=onnx))
-    with pytest.raises(UsageError, match="--onnx belongs to an engine"):
+    with pytest.raises(UsageError, match="--onnx is for engines"):
         package_model(onnx, out, PackageOptions(onnx=onnx))
     other = make_engine(onnx, tmp_path / "other.engine", onnx_sha256="ab" * 32)
     with pytest.raises(UsageError, match="was not built from"):

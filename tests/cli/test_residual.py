@@ -58,7 +58,7 @@ def test_embed_refuses_a_table_without_columns_at_once(
     table = tmp_path / "e.npy"
     code, _, err = run_here("embed", exported, folder, "-o", table, "--also", "residual")
     assert code == 2
-    assert "a .npy holds the embeddings alone" in " ".join(err.split())
+    assert "a .npy contains only the embeddings" in " ".join(err.split())
 
 
 def test_check_shows_what_the_candidate_says_of_itself(

@@ -97,6 +97,6 @@ def test_further_columns_go_where_there_is_room_for_them(
     found = pyarrow.parquet.read_table(tmp_path / "out.parquet")
     assert found.column_names == ["id", "embedding", "residual"]
     np.testing.assert_array_equal(found["residual"].to_numpy(), residual)
-    with pytest.raises(UsageError, match=r"holds the embeddings alone; write \.npz or \.parquet"):
+    with pytest.raises(UsageError, match=r"contains only the embeddings; write \.npz or \.parquet"):
         write_table(certified, tmp_path / "out.npy")
     assert not (tmp_path / "out.npy").exists()

@@ -153,5 +153,5 @@ def test_images_of_one_class_are_refused(tmp_path: Path) -> None:
         path = tmp_path / "only" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (SIZE, SIZE)).save(path)
-    with pytest.raises(DataError, match=r"all are of only; every answer would be right"):
+    with pytest.raises(DataError, match=r"got only only; every answer would be right"):
         evaluate([CornerColour("m", np.eye(3))], open_dataset(f"folder:{tmp_path}"))

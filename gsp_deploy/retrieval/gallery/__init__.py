@@ -1,10 +1,10 @@
-"""A gallery of embeddings to search: a faiss index that knows which model filled it.
+"""Build, store and search galleries: a faiss index and the identity of the model that filled it.
 
     gallery = build_gallery(session, reader, "flat")
     write_gallery(gallery, Path("gallery"))
     hits, warning = open_gallery("gallery").search(identity_of(session), queries, 10)
 
-Needs the extra `search`: faiss.
+You need faiss, from the extra `search`.
 """
 
 from gsp_deploy.retrieval.gallery.build import KINDS, build_gallery

@@ -1,4 +1,4 @@
-"""Filling an index: exact, or approximate with its recall measured against the exact one."""
+"""Build an index: exact, or approximate with its recall measured against the exact one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from gsp_deploy.retrieval.gallery.index import Gallery, unit_length
 from gsp_deploy.runtime import EmbeddingSession
 
 KINDS: tuple[str, ...] = get_args(GalleryKind)
+# Links of each vector in the graph, and candidates kept while building and searching: larger
+# values find more of the true neighbours and take longer.
 HNSW_LINKS = 32
 HNSW_BUILD, HNSW_SEARCH = 200, 128
-# faiss wants 39 vectors a cell to train on; fewer images have no use for cells.
+# faiss warns if a cell has fewer than 39 training vectors.
 IVF_VECTORS_A_CELL = 39
+# A search looks into one eighth of the cells.
 IVF_SHARE_PROBED = 8
 RECALL_AT = 10
 RECALL_QUERIES = 200
@@ -38,9 +41,9 @@ def build_gallery(
     Args:
         session: the model.
         reader: the images, of the model's size.
-        kind: `flat` is exact; `hnsw` (a graph) and `ivf` (cells) are approximate and for galleries
-            of 100,000 images and more, where flat takes tens of milliseconds a query.
-        progress: called with the number of files dealt with since the last call.
+        kind: `flat` is exact; `hnsw` (a graph) and `ivf` (cells) are approximate, for galleries of
+            100,000 images and more, because flat then takes tens of milliseconds per query.
+        progress: called with the number of files processed since the last call.
 
     Raises:
         UsageError: the kind is unknown, or there are too few images for it.
@@ -62,7 +65,7 @@ def build_gallery(
 
 
 def check_kind(kind: str) -> None:
-    """Raise `UsageError` for a kind that is not known, before any work is done."""
+    """Raise `UsageError` for an unknown kind, so that a command can check before it works."""
     if kind not in KINDS:
         raise UsageError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
 

@@ -1,11 +1,11 @@
-"""Which model made an embedding, and whether embeddings of two models may be compared.
+"""Identify the model of an embedding, and decide whether two models' embeddings are comparable.
 
-1. The same model, with the same pre-processing beside it: yes.
-2. Files made from the same checkpoint, with the same pooling and the same pre-processing: yes, if
-   they compute in the same precision (runtime, opset and solver may differ: they are proven equal
-   to it). In another precision, or where one of the solvers stopped before it had converged, the
-   neighbours may change places: searched, and warned.
-3. Anything else: no. Distances between embeddings of two models mean nothing.
+1. The same model with the same pre-processing: yes.
+2. Files from the same checkpoint, with the same pooling, pre-processing and precision: yes.
+   Runtime, opset and solver may differ, because the exported model was checked against the
+   checkpoint. If the precision differs, or if one solver stopped before it had converged, the
+   search runs with a warning, because near neighbours may change places.
+3. Anything else: no. Distances between embeddings of different models mean nothing.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime import EmbeddingSession
 
-# How the weights are solved for, which changes nothing where it has converged.
+# Settings of the solver: they do not change the embedding once the solver has converged.
 _SOLVING = ("solver", "iterations", "initial_scale")
 _SHORT = 12
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What an index remembers of the model that filled it.
+    """Identity of the model that filled an index.
 
     Attributes:
-        file: the model file, as it was named.
+        file: name of the model file.
         sha256: the file's hash.
-        checkpoint_sha256: hash of the checkpoint that it was made from; None if it does not say.
+        checkpoint_sha256: hash of the model's checkpoint; None if the model does not record it.
         precision: `fp32`, `fp16`, `bf16`, `int8`, or `unknown`.
         embedding_dim: D.
-        pooling: the head's settings, without the solver's; None if it does not say.
+        pooling: the head's settings, without the solver's; None if the model does not record them.
         preprocessing: how an image becomes the input.
-        solution: `converged`, or the solver and its steps where the certificate says that it has
-            not; None if it does not say.
+        solution: `converged`, or the solver and its steps if the certificate reports that it did
+            not converge; None without a certificate.
     """
 
     file: str
@@ -53,20 +53,22 @@ class ModelIdentity:
     solution: str | None = None
 
     def warn_or_refuse(self, other: ModelIdentity) -> str | None:
-        """Return a warning where `other` may search what this one filled, or None if all is well.
+        """Return a warning if `other` may search this model's index but near neighbours may differ.
+
+        Return None if the search needs no warning.
 
         Raises:
-            UsageError: it may not; see the rule above.
+            UsageError: `other` may not search the index; the module's docstring has the rule.
         """
         if why := self._difference(other):
             raise UsageError(
-                f"the index was filled by {self._named()}, the queries are of {other._named()}: "
-                f"{why}; search with the model that filled it, or index again"
+                f"the index is from {self._named()}, but the queries are from {other._named()}: "
+                f"{why}; search with the index's model, or index again"
             )
         if other.precision != self.precision:
             return (
-                f"the index was filled in {self.precision} and the queries are in "
-                f"{other.precision}, of the same checkpoint: near neighbours may change places"
+                f"the index is in {self.precision} and the queries are in {other.precision}, from "
+                "the same checkpoint: near neighbours may change places"
             )
         if None not in (self.solution, other.solution) and self.solution != other.solution:
             return (
@@ -78,12 +80,12 @@ class ModelIdentity:
     def _difference(self, other: ModelIdentity) -> str | None:
         if self.sha256 != other.sha256:
             if None in (self.checkpoint_sha256, other.checkpoint_sha256):
-                return "one of them does not say which checkpoint it is of"
+                return "one of them does not record its checkpoint"
             if self.checkpoint_sha256 != other.checkpoint_sha256:
-                return "they are of different checkpoints"
+                return "they are from different checkpoints"
         known = None not in (self.pooling, other.pooling)
         if self.embedding_dim != other.embedding_dim or (known and self.pooling != other.pooling):
-            return "their pooling is set differently"
+            return "their pooling has different settings"
         if self.preprocessing != other.preprocessing:
             return "they prepare images differently"
         return None
@@ -96,7 +98,7 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
     """Return the identity of an open model.
 
     Raises:
-        UsageError: it does not say how images are prepared.
+        UsageError: the model does not record its pre-processing.
     """
     info, manifest = session.info, session.info.manifest
     spec = info.require_preprocessing()
@@ -130,5 +132,5 @@ def _solution(manifest: ExportManifest) -> str | None:
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as JSON gives them back."""
+    """Return settings in the form that JSON reads back: lists instead of tuples."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -1,4 +1,4 @@
-"""A gallery in memory and on disk: `index.faiss`, `files.json`, and `index.json` about them."""
+"""Store and search a gallery: `index.faiss`, its `files.json`, and the manifest `index.json`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KIND = "gallery"
 
 @dataclass(frozen=True)
 class _About:
-    """What `index.json` holds beside its format."""
+    """The entries of `index.json` beside its format."""
 
     kind: GalleryKind
     metric: str
@@ -47,7 +47,7 @@ class _About:
 
 @dataclass(frozen=True)
 class Hit:
-    """An image of the gallery that a query found: its place, its cosine, its file."""
+    """An image of the gallery that a query found: its rank from 1, its cosine, its file."""
 
     rank: int
     cosine: float
@@ -56,16 +56,16 @@ class Hit:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Indexed embeddings and the files they are of.
+    """Indexed embeddings and the image files that they belong to.
 
     Attributes:
-        index: faiss's index, inner product of unit vectors.
+        index: faiss's index of unit vectors, by inner product.
         files: the images, in the index's order.
         identity: the model that embedded them.
         kind: `flat`, `hnsw` or `ivf`.
         recall: share of the 10 true nearest neighbours that an approximate index finds, measured
-            when it was built; None for an exact one.
-        failures: images that could not be read when it was built.
+            when it was built; None for an exact index.
+        failures: images that could not be read when the index was built.
     """
 
     index: Any
@@ -81,12 +81,12 @@ class Gallery:
         """Return the `k` nearest images of each embedding, best first, and a warning or None.
 
         Args:
-            model: what made the embeddings, as `identity_of` tells it of an open session.
+            model: the model of the embeddings; `identity_of` returns it for an open session.
             embeddings: float32 `(n, D)`.
-            k: how many; no more than there are.
+            k: number of images; a gallery with fewer images returns all of them.
 
         Raises:
-            UsageError: the model is another one, or `k` is below 1.
+            UsageError: the model may not search this gallery, or `k` is below 1.
         """
         warning = self.identity.warn_or_refuse(model)
         if k < 1:
@@ -96,7 +96,7 @@ class Gallery:
             [
                 Hit(rank, float(cosine), self.files[place])
                 for rank, (cosine, place) in enumerate(zip(row, found, strict=True), 1)
-                if place >= 0  # an approximate index fills up with -1 what it does not find
+                if place >= 0  # an approximate index that finds fewer than k adds -1
             ]
             for row, found in zip(cosines, places, strict=True)
         ]
@@ -104,7 +104,7 @@ class Gallery:
 
 
 def unit_length(embeddings: np.ndarray) -> np.ndarray:
-    """Return embeddings of length 1, as float32: their inner product is then their cosine."""
+    """Return embeddings of length 1, as float32, so that their inner product is their cosine."""
     return unit_rows(np.ascontiguousarray(embeddings, dtype=np.float32))
 
 
@@ -112,8 +112,8 @@ def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> Non
     """Write a gallery, whole or not at all.
 
     Raises:
-        UsageError: the folder exists and is not to be replaced, or is no gallery.
-        GspDeployError: it cannot be written.
+        UsageError: the folder exists and may not be replaced, or is not a gallery.
+        OutputError: the folder cannot be written.
     """
     with new_folder(
         folder, force=force, known_by=MANIFEST, kind=KIND, foreign=foreign_file
@@ -134,17 +134,18 @@ def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> Non
 
 
 def foreign_file(folder: Path) -> str | None:
-    """Return the first entry of a gallery's folder that is none of its three files, or None."""
+    """Return the first entry of a gallery's folder beside its three files, or None."""
     return stranger(folder, (MANIFEST, INDEX, FILES))
 
 
 def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
-    """Read what `write_gallery` wrote, its hashes checked.
+    """Read a gallery from disk and check its hashes.
 
-    faiss reads its file without suspicion: open galleries from whom you would run a program.
+    faiss does not protect itself against hostile files: open a gallery only from a source whose
+    programs you would run.
 
     Raises:
-        ModelFileError: it is no gallery, or damaged.
+        ModelFileError: the folder is not a gallery, or is damaged.
     """
     source = Path(folder)
     settle(source)
@@ -174,14 +175,14 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Raise `ValueError` where `files.json` holds what no file could be called."""
+    """Raise `ValueError` if `files.json` contains a name that no file can have."""
     for name in names:
         if not name or "\0" in name or not _has_bytes(name):
             raise ValueError(f"{FILES} must hold file names, got {brief(name)}")
 
 
 def _has_bytes(name: str) -> bool:
-    """Whether a file system could have such a name: lone surrogates stand for single bytes."""
+    """Whether a file can have this name; Python writes a byte that is not UTF-8 as a surrogate."""
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -190,13 +191,13 @@ def _has_bytes(name: str) -> bool:
 
 
 def _about(folder: Path) -> _About:
-    """Read `index.json`; what does not fit raises ConfigError, a ValueError."""
+    """Read `index.json`; an entry of the wrong type raises ConfigError, a ValueError."""
     path = folder / MANIFEST
     try:
         data = json.loads(read_regular_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(
-            f"{folder}: not a gallery, since {MANIFEST} cannot be read; make one with "
+            f"{folder}: not a gallery, because {MANIFEST} cannot be read; make one with "
             "gsp-deploy index"
         ) from error
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT_VERSION:

@@ -1,4 +1,4 @@
-"""Contact sheets of search results: a row a query, as one PNG or one self-contained HTML file."""
+"""Draw contact sheets of search results: one row per query, as a PNG or a single HTML file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TILE = 128
 GAP = 8
 CAPTION = 30
 LINE = TILE + CAPTION + GAP
-MOST_COLUMNS = 10  # of hits; more go on below
+MOST_COLUMNS = 10  # of hits; further hits continue on the next line
 INK, QUIET, ACCENT = (30, 30, 30), (120, 120, 120), (20, 90, 200)
 SUFFIXES = (".png", ".html")
 
@@ -35,20 +35,20 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class Row:
-    """A query's file and what it found."""
+    """A query's file and its hits."""
 
     query: str
     hits: Sequence[Hit]
 
 
 def check_sheet_path(path: Path) -> None:
-    """Raise `UsageError` for a sheet that is neither PNG nor HTML, before any work is done."""
+    """Raise `UsageError` unless the sheet is PNG or HTML, so that a command can check first."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"expected a sheet named {' or '.join(SUFFIXES)}, got {path.name!r}")
 
 
 def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Write the results with their pictures; a file that is gone by now leaves a note."""
+    """Write the results with their pictures; an image that cannot be read becomes a note."""
     check_sheet_path(path)
     if path.suffix.lower() == ".html":
         write_text(path, html_sheet(rows, title))
@@ -66,7 +66,7 @@ def html_sheet(rows: Sequence[Row], title: str) -> str:
 def draw_sheet(rows: Sequence[Row]) -> Image.Image:
     """Return the results as one picture: the query framed, then its hits with their cosines.
 
-    A row of more hits than `MOST_COLUMNS` goes on below, beside its query.
+    If a query has more than `MOST_COLUMNS` hits, they continue on the next line.
     """
     hits = min(max((len(row.hits) for row in rows), default=0), MOST_COLUMNS)
     lines = [max(1, math.ceil(len(row.hits) / max(hits, 1))) for row in rows]
@@ -83,7 +83,7 @@ def draw_sheet(rows: Sequence[Row]) -> Image.Image:
 
 
 class _Paper:
-    """A picture, and the pen and the letters that it is drawn with."""
+    """A picture with its pen and its font."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.picture = Image.new("RGB", size, "white")
@@ -146,7 +146,7 @@ def _figure(name: str, caption: str, kind: str) -> str:
 
 
 def _fitted(text: str, font: Font) -> str:
-    """Return a name cut in the middle where it is wider than a tile."""
+    """Return a name, shortened in the middle if it is wider than a tile."""
     if font.getlength(text) <= TILE:
         return text
     keep = len(text) // 2
