@@ -1,4 +1,4 @@
-"""Training embedding models: recipes, losses, and runs that survive being killed."""
+"""Train embedding models: recipes, losses, and runs that you can resume after a kill."""
 
 from __future__ import annotations
 

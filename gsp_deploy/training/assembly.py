@@ -1,4 +1,4 @@
-"""From a recipe to the model that is trained, on the device that it is trained on."""
+"""Build a recipe's model with its starting weights, on the recipe's device."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def build_model(recipe: Recipe, device: torch.device, world: World) -> Embedding
 
 
 def start_from(model: EmbeddingModel, path: str) -> None:
-    """Take over a checkpoint's backbone, and of its head what has the same shape.
+    """Copy a checkpoint's backbone, and those of its head's tensors that have the same shape.
 
     Raises:
         CheckpointError: the file is missing or damaged.
-        ConfigError: it has another backbone.
+        ConfigError: the checkpoint has another backbone.
     """
     other = load_checkpoint(path)
     try:
@@ -57,7 +57,7 @@ def start_from(model: EmbeddingModel, path: str) -> None:
         raise ConfigError(
             f"model.pretrained: {path} has the backbone {other.config.backbone} "
             f"{dict(other.config.backbone_options)}, the recipe {model.config.backbone} "
-            f"{dict(model.config.backbone_options)}; they must be the same"
+            f"{dict(model.config.backbone_options)}; use the same backbone in both"
         ) from error
     own = model.head.state_dict()
     fitting = {
@@ -69,7 +69,7 @@ def start_from(model: EmbeddingModel, path: str) -> None:
 
 
 def start_bn_inception(model: EmbeddingModel, path: str) -> None:
-    """Take over a checkpoint as `start_from`, or the network's published ImageNet weights."""
+    """Load the network's published ImageNet weights, or a checkpoint as `start_from` does."""
     tensors = read_checkpoint(path).tensors
     if is_published(tensors):
         load_published_weights(model.backbone, tensors, path)
@@ -78,7 +78,7 @@ def start_bn_inception(model: EmbeddingModel, path: str) -> None:
 
 
 def set_training_mode(model: nn.Module, freeze_batch_norm: bool) -> None:
-    """Switch to training; frozen batch norms keep their statistics, scale and shift."""
+    """Switch to training mode; frozen batch norms keep their statistics, scale and shift."""
     model.train()
     if freeze_batch_norm:
         for module in model.modules():
@@ -87,10 +87,10 @@ def set_training_mode(model: nn.Module, freeze_batch_norm: bool) -> None:
 
 
 def choose_device(name: str, world: World) -> torch.device:
-    """Return the device that the recipe asks for; `auto` takes a GPU where there is one.
+    """Return the device that the recipe names; `auto` is a GPU if there is one, otherwise the CPU.
 
     Raises:
-        ConfigError: one device by its number for several processes.
+        ConfigError: several processes would share one numbered device.
         MissingCapabilityError: the machine has no such device.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -111,16 +111,17 @@ def choose_device(name: str, world: World) -> torch.device:
 
 
 def _cuda_device(asked: torch.device, count: int, world: World) -> torch.device:
-    """Return one of `count` devices by its number, which `torch.cuda.set_device` insists on."""
+    """Return one of `count` devices by number, because `torch.cuda.set_device` needs a number."""
     if asked.index is None:
         return torch.device("cuda", world.rank % count)
     if asked.index >= count:
         raise MissingCapabilityError(
-            f"run.device is {asked}, but torch finds {counted(count, 'CUDA device')}"
+            f"run.device is {asked}, but torch finds {counted(count, 'CUDA device')}; use a lower "
+            "number, or run.device = cuda"
         )
     if world.size > 1:
         raise ConfigError(
-            f"run.device is {asked} for {world.size} processes; use run.device = cuda, and each "
-            "takes a device of its own"
+            f"run.device is {asked} for {world.size} processes; use run.device = cuda, so that "
+            "each process takes its own device"
         )
     return asked

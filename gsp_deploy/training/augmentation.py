@@ -1,4 +1,4 @@
-"""Random changes to a training image: crop, flip, brightness, contrast, saturation."""
+"""Change training images at random: crop, flip, brightness, contrast, saturation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def augment(
     spec: PreprocessingSpec,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return an RGB image, changed at random, at the model's size: uint8 `(height, width, 3)`."""
+    """Change an RGB image at random and fit it to the model: uint8 `(height, width, 3)`."""
     box = _random_box(image.size, settings, rng)
     if box is None:
         fitted = Image.fromarray(fit_image(image, spec))
@@ -42,7 +42,7 @@ def augment(
 def _random_box(
     size: tuple[int, int], settings: AugmentationSection, rng: np.random.Generator
 ) -> tuple[float, float, float, float] | None:
-    """Draw `(left, top, right, bottom)`; None for the whole image, as the model will see it."""
+    """Draw `(left, top, right, bottom)`; None means the usual pre-processing without a crop."""
     if settings.crop_area is None:
         return None
     width, height = size

@@ -1,4 +1,4 @@
-"""Training batches as a function of the step, and the loaders that prepare them ahead."""
+"""Make training batches, each a function of its step, and prepare them ahead in workers."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """Which images make up the batch of a step; the same answer whenever it is asked.
+    """Choose the images of each step's batch; a step always gets the same images.
 
-    Images of one class stand together in a batch, so that the two halves between which the
-    zero-shot loss predicts share at most one class.
+    Images of one class are next to each other in a batch. The zero-shot loss predicts one half of
+    the batch from the other, and this order leaves at most one class in both halves.
 
     Args:
         labels: int64 `(n,)`.
         settings: batch size and images per class.
-        seed: of every draw.
+        seed: seed of every random choice.
 
     Raises:
         UsageError: there are fewer classes or images than a batch needs.
@@ -57,13 +57,13 @@ class BatchSampler:
         needed, there = (size // per_class, len(members)) if per_class else (size, len(self.labels))
         if there < needed:
             raise UsageError(
-                f"a batch needs {needed} {'classes' if per_class else 'images'}, the training "
+                f"a batch needs {needed} {'classes' if per_class else 'images'}, but the training "
                 f"part has {there}; lower sampler.batch_size"
             )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Return how many whole batches the training part is worth."""
+        """Return how many whole batches the training images fill, at least 1."""
         return max(1, len(self.labels) // self.settings.batch_size)
 
     def indices(self, step: int) -> np.ndarray:
@@ -89,7 +89,7 @@ class BatchSampler:
 
 @dataclass(frozen=True)
 class TrainingBatches(Dataset[Any]):
-    """The augmented batch of each step; this process's share of it, in a run of several."""
+    """The augmented batch of each step, or this process's share if several processes train."""
 
     images: LabelledImages
     sampler: BatchSampler
@@ -111,7 +111,7 @@ class TrainingBatches(Dataset[Any]):
 
 @dataclass(frozen=True)
 class PlainBatches(Dataset[Any]):
-    """All images in order, as the deployed model will see them."""
+    """All images in order, with the pre-processing of the deployed model."""
 
     images: LabelledImages
     spec: PreprocessingSpec
@@ -129,7 +129,7 @@ class PlainBatches(Dataset[Any]):
 
 
 def load(batches: TrainingBatches | PlainBatches, numbers: range, workers: int) -> Iterator[Batch]:
-    """Yield the batches with these numbers in order, prepared ahead by `workers` processes.
+    """Yield the batches with these numbers in order; `workers` processes prepare them ahead.
 
     Raises:
         DataError: an image cannot be read.
@@ -150,7 +150,7 @@ def load(batches: TrainingBatches | PlainBatches, numbers: range, workers: int) 
 
 @dataclass(frozen=True)
 class _Guarded(Dataset[Any]):
-    """Hands a data error over as a value: raised in a worker it would arrive as a traceback."""
+    """Returns a data error as a value, because an error raised in a worker prints a traceback."""
 
     batches: TrainingBatches | PlainBatches
 

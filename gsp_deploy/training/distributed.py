@@ -1,9 +1,10 @@
-"""Several processes as one: each takes a share of the batch, the losses see all of it.
+"""Train with several processes: each takes a share of the batch, and the losses see all of it.
 
-Started by `accelerate launch` or `torchrun`, which set the environment that is read here. Every
-process gathers the embeddings of all and computes the same loss on the whole batch; only its own
-share carries its gradient, so that the sum of the processes' gradients is that of one process
-with the whole batch. (Averaging, as `DistributedDataParallel` does, would be off by their number.)
+`accelerate launch` or `torchrun` starts the processes and sets the environment variables that this
+module reads. Every process gathers all embeddings and computes the same loss on the whole batch.
+Gradients flow only into its own share, so the sum of the processes' gradients is the gradient of
+one process with the whole batch. (The mean, as `DistributedDataParallel` computes it, would be too
+small by a factor of their number.)
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from gsp_deploy.errors import UsageError
 
 @dataclass(frozen=True)
 class World:
-    """This process's number and how many there are."""
+    """This process's number and the number of processes.
+
+    >>> World(rank=1, size=4).share_of(32)
+    slice(8, 16, None)
+    """
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that validates and writes files."""
+        """Whether this process validates and writes files."""
         return self.rank == 0
 
     def share_of(self, batch_size: int) -> slice:
@@ -49,11 +54,11 @@ class World:
 
 @contextmanager
 def processes() -> Iterator[World]:
-    """Join the other processes of the launch, if there are any, and part from them at the end."""
+    """Join the other processes of the launch, if there are any, and leave them at the end."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    # Both where there are GPUs: a recipe may still ask for the CPU, and objects travel by it.
+    # Use both with GPUs: a recipe may still ask for the CPU, and objects are sent through gloo.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
@@ -62,7 +67,7 @@ def processes() -> Iterator[World]:
 
 
 def gather(tensor: Tensor, world: World) -> Tensor:
-    """Concatenate the processes' tensors `(b, ...)` in order; gradients reach the own part."""
+    """Concatenate the processes' tensors `(b, ...)` in order; gradients reach only our own part."""
     if world.size == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world.size)]
@@ -84,7 +89,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
-    """Replace each gradient by its mean over the processes: for what all computed alike."""
+    """Replace each gradient by its mean, for losses that every process computes in full."""
     held = list(parameters)
     sum_gradients(held, world)
     if world.size > 1:
@@ -101,7 +106,7 @@ def synchronise(module: nn.Module, world: World) -> None:
 
 
 def any_process(flag: bool, world: World, device: torch.device) -> bool:
-    """Return whether the flag is up in any process."""
+    """Return whether the flag is true in any process."""
     if world.size == 1:
         return flag
     vote = torch.tensor(int(flag), device=device)

@@ -1,4 +1,4 @@
-"""Writing a run down, in the one order that a kill at any moment cannot spoil."""
+"""Write a run's files in an order that keeps them consistent if the process is killed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gsp_deploy.training.state import Best, RunFolder, RunProgress, RunState, sa
 
 
 class Journal:
-    """The files of a run that is going on.
+    """Writes the files of a run while it trains.
 
     Args:
-        files: where they are.
-        run: what is written down.
-        state: what the run continues from, or None at its beginning.
-        command: that started it; goes into the checkpoints.
+        files: the run's folder.
+        run: the run to write.
+        state: the state from which the run continues, or None for a new run.
+        command: the command that started the run; the checkpoints contain it.
         threads: torch's number of threads.
     """
 
@@ -50,16 +50,16 @@ class Journal:
             self._publish(state.progress, state.best)
 
     def record(self, record: StepRecord, metrics: dict[str, float]) -> None:
-        """Log a step if it is one to be logged, or has a validation."""
+        """Log a step if it is due, or if it has a validation."""
         if metrics or record.step % self.run.recipe.run.log_every == 0:
             self._csv.write(record, metrics)
             if self._tensorboard is not None:
                 self._tensorboard.write(record, metrics)
 
     def save(self, progress: RunProgress, best: Best | None, *, publish: bool) -> None:
-        """Save the state; with `publish` also the checkpoints that follow from it.
+        """Save the state; with `publish` also write the checkpoints from it.
 
-        The log reaches the disk first: a state must not be ahead of it.
+        The log is flushed to disk first, because a state must not be ahead of the log.
         """
         self._csv.sync()
         save_state(
@@ -123,19 +123,19 @@ class Journal:
 
 
 def check_recipe(state: RunState, recipe: Recipe, files: RunFolder) -> None:
-    """Raise `UsageError` unless the run was begun with this recipe."""
+    """Raise `UsageError` unless the run began with this recipe."""
     stored = parse_recipe(tables_of(state.recipe, str(files.state)), str(files.state))
     if difference := stored.first_difference(recipe):
         raise UsageError(
-            f"{files.path} was begun with another {difference}; continue it with its own recipe "
+            f"{files.path} began with another {difference}; continue it with its own recipe "
             f"({files.recipe}), start over with --force, or choose another folder"
         )
 
 
 def check_images(state: RunState, run: TrainingRun, files: RunFolder) -> None:
-    """Raise `UsageError` unless the run was begun with these images."""
+    """Raise `UsageError` unless the run began with these images."""
     if state.data != run.data_fingerprint():
         raise UsageError(
-            f"{files.path} was begun with other images than {run.recipe.data.spec} has now; "
-            "put them back, start over with --force, or choose another folder"
+            f"{files.path} began with other images than {run.recipe.data.spec} has now; "
+            "restore them, start over with --force, or choose another folder"
         )

@@ -1,4 +1,4 @@
-"""The run's log: a CSV that a resumed run continues, and TensorBoard where it is installed."""
+"""Write a run's log: a CSV that a resumed run continues, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ COLUMNS = (
 
 
 class CsvLog:
-    """Appends one line a record; opened anew it first forgets what came after `step`."""
+    """Appends one line per record; opening it first removes the lines after `step`."""
 
     def __init__(self, path: Path, step: int) -> None:
         write_text(path, _head_of(path, step))
         self._stream = path.open("a", encoding="utf-8", newline="")
 
     def write(self, record: StepRecord, metrics: dict[str, float]) -> None:
-        """Add a line; without a validation at this step its columns stay empty."""
+        """Add a line; the validation's columns stay empty if there was none at this step."""
         values = {**vars(record), **metrics}
         self._stream.write(_line([values.get(column) for column in COLUMNS]))
         self._stream.flush()
 
     def sync(self) -> None:
-        """See to it that what was written is on disk."""
+        """Wait until all lines are on disk."""
         os.fsync(self._stream.fileno())
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class CsvLog:
 
 
 class TensorBoardLog:
-    """Scalars for TensorBoard; `purge_step` hides what a killed run wrote beyond its state."""
+    """Writes scalars for TensorBoard; `purge_step` hides a killed run's steps after its state."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # an optional package
@@ -68,7 +68,7 @@ class TensorBoardLog:
 
 
 def _head_of(path: Path, step: int) -> str:
-    """Return the header and the whole lines up to `step`."""
+    """Return the log's header and its complete lines up to `step`."""
     header = _line(list(COLUMNS))
     if not path.exists():
         return header

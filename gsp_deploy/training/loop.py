@@ -1,4 +1,4 @@
-"""The order of things in a run: steps, validations, saves; how it starts, stops and continues."""
+"""Run training: steps, validations and saves, and how a run starts, stops and continues."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def train(
     command: str | None = None,
     observer: Observer | None = None,
 ) -> TrainingResult:
-    """Train a model as the recipe says and write checkpoints, state and log into `folder`.
+    """Train a model from a recipe and write checkpoints, state and log into `folder`.
 
-    With `resume` a run that was interrupted or killed goes on from its last saved state (from
-    the beginning, when it had not saved any) and ends, on a CPU, with the same bytes as a run
-    that was not. SIGINT and SIGTERM end it after the current step, with the state saved.
+    With `resume`, a run that was interrupted or killed continues from its last saved state, or
+    from the beginning if it had saved none. On a CPU it ends with the same bytes as a run without
+    an interruption. SIGINT and SIGTERM end a run after the current step, with the state saved.
 
     Args:
         recipe: see `load_recipe`.
-        folder: of the run; must be empty or new unless `resume` or `force`.
-        dataset: instead of opening `recipe.data.spec`.
-        resume: continue.
-        force: start over, replacing the run that is there.
-        command: what to name in the checkpoints as their origin.
-        observer: hears of every step and validation.
+        folder: the run's folder; it must be empty or new unless you pass `resume` or `force`.
+        dataset: use this instead of opening `recipe.data.spec`.
+        resume: continue the run in the folder.
+        force: replace the run in the folder.
+        command: the command to record in the checkpoints as their origin.
+        observer: called at every step and validation.
 
     Raises:
-        UsageError: the folder holds a run, or the run there has another recipe or other images.
+        UsageError: the folder contains a run, or that run has another recipe or other images.
         DivergenceError: a loss or gradient is not finite.
         DataError: an image cannot be read.
         MissingCapabilityError: the machine lacks the device or a package.
@@ -64,12 +64,12 @@ def train(
         if world.leads:
             files.check(resume=resume, force=force)
         state = load_state(files.state) if resume else None
-        if state is not None:  # before anything that another recipe may be wrong about
+        if state is not None:  # first, because a wrong recipe could make anything below fail
             check_recipe(state, recipe, files)
         with _threads(_thread_count(recipe, state)) as threads:
             data = dataset or open_dataset(recipe.data.spec)
             run = _assemble(recipe, data, world)
-            if world.leads:  # only now: a mistake above must not cost the run that is there
+            if world.leads:  # only now, so that an error above does not delete the old run
                 files.prepare(start_over=force)
             if state is not None:
                 check_images(state, run, files)
@@ -77,8 +77,8 @@ def train(
             else:
                 run.start_prototypes()
             journal = Journal(files, run, state, command, threads) if world.leads else None
-            hearer = observer if observer is not None and world.leads else Silence()
-            course = _Course(run, files, state, journal, hearer)
+            watcher = observer if observer is not None and world.leads else Silence()
+            course = _Course(run, files, state, journal, watcher)
             return course.follow([*data.notes, *_notes(run)])
 
 
@@ -98,7 +98,7 @@ class _Course:
         self.best = None if state is None else state.best
 
     def follow(self, notes: list[str]) -> TrainingResult:
-        """Train to the end, or until a signal; `notes` are for the observer."""
+        """Train to the end or until a signal; the observer receives `notes`."""
         self.observer.started(self._plan(notes))
         try:
             with _interruptible() as interrupted:
@@ -192,13 +192,13 @@ class _Course:
 
 
 def _notes(run: TrainingRun) -> list[str]:
-    """Return what a user might not expect of this run."""
+    """Return notes about what a user might not expect from this run."""
     notes = []
     if run.recipe.set_aside:
         sections = ", ".join(f"[{name}]" for name in run.recipe.set_aside)
-        notes.append(f"head {run.recipe.head.kind}: {sections} are set aside")
+        notes.append(f"head {run.recipe.head.kind}: {sections} are not used")
     if run.world.size > 1 and run.device.type == "cpu":
-        notes.append("on CPUs batch norm sees each process's share of the batch only")
+        notes.append("on CPUs batch norm sees only each process's share of the batch")
     return notes
 
 
@@ -208,7 +208,7 @@ def _assemble(recipe: Recipe, dataset: Dataset, world: World) -> TrainingRun:
 
 
 def _split(recipe: Recipe, dataset: Dataset) -> tuple[LabelledImages, LabelledImages]:
-    """Return the images to learn from and those of the held-out classes."""
+    """Return the training images and those of the held-out classes."""
     if not len(dataset.train):
         raise DataError(
             f"{recipe.data.spec} has no training part; training needs one with labelled classes"
@@ -229,7 +229,7 @@ def _thread_count(recipe: Recipe, state: RunState | None) -> int:
 
 @contextmanager
 def _threads(count: int) -> Iterator[int]:
-    """Let torch compute with this many threads."""
+    """Let torch compute with this many threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -240,7 +240,7 @@ def _threads(count: int) -> Iterator[int]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question; a second one interrupts at once."""
+    """Yield a function that returns whether SIGINT or SIGTERM came; a second one interrupts."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # signals arrive in the main thread only
         return

@@ -1,4 +1,4 @@
-"""The losses and miners that a recipe can name, each with its settings and their domains."""
+"""Recipe sections of the losses and miners, with their settings and allowed values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
 class ContrastiveSection(Section):
-    """Margins are Euclidean distances between unit vectors."""
+    """Contrastive loss; the margins are Euclidean distances between unit vectors."""
 
     kind: Literal["contrastive"]
     positive_margin: NotNegative = 0.0
@@ -20,10 +20,10 @@ class ContrastiveSection(Section):
 
 
 class CosineContrastiveSection(Section):
-    """Margins are cosines; the sum over an image's pairs, averaged over the batch.
+    """Contrastive loss with cosines as margins: a sum over an image's pairs, a mean over images.
 
-    The form in which Wang et al. (XBM, CVPR 2020) and GSP's authors use the loss: every negative
-    beyond its margin counts in full, however many there are.
+    Wang et al. (XBM, CVPR 2020) and GSP's authors use this form: every negative with a cosine above
+    its margin counts in full, however many there are.
     """
 
     kind: Literal["cosine-contrastive"]
@@ -32,7 +32,7 @@ class CosineContrastiveSection(Section):
 
 
 class TripletSection(Section):
-    """The margin is a Euclidean distance between unit vectors."""
+    """Triplet loss; the margin is a Euclidean distance between unit vectors."""
 
     kind: Literal["triplet"]
     margin: Positive = 0.1
@@ -41,7 +41,7 @@ class TripletSection(Section):
 
 
 class MultiSimilaritySection(Section):
-    """Wang et al., CVPR 2019."""
+    """Multi-similarity loss, Wang et al., CVPR 2019."""
 
     kind: Literal["multi-similarity"]
     alpha: Positive = 2.0
@@ -50,7 +50,7 @@ class MultiSimilaritySection(Section):
 
 
 class ProxyAnchorSection(Section):
-    """Kim et al., CVPR 2020."""
+    """Proxy-anchor loss, Kim et al., CVPR 2020."""
 
     kind: Literal["proxy-anchor"]
     margin: Positive = 0.1
@@ -58,7 +58,7 @@ class ProxyAnchorSection(Section):
 
 
 class ProxyNcaSection(Section):
-    """Movshovitz-Attias et al., ICCV 2017, with the temperature of ProxyNCA++."""
+    """Proxy-NCA loss, Movshovitz-Attias et al., ICCV 2017, with ProxyNCA++'s temperature."""
 
     kind: Literal["proxy-nca"]
     softmax_scale: Positive = 9.0
@@ -76,7 +76,7 @@ LossSection = Annotated[
 
 
 class NoMinerSection(Section):
-    """Every pair or triplet of the batch counts."""
+    """No miner: every pair or triplet of the batch counts."""
 
     kind: Literal["none"] = "none"
 
@@ -89,13 +89,13 @@ class MultiSimilarityMinerSection(Section):
 
 
 class BatchHardMinerSection(Section):
-    """For each image its farthest positive and nearest negative."""
+    """For each image, its farthest positive and its nearest negative."""
 
     kind: Literal["batch-hard"]
 
 
 class SemiHardMinerSection(Section):
-    """For each image its nearest positive and a negative that is just farther."""
+    """For each image, its nearest positive and a negative that is just farther."""
 
     kind: Literal["easy-positive"]
 

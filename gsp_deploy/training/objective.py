@@ -1,4 +1,4 @@
-"""What is minimised: a metric loss with its miner and memory, and the zero-shot regularisation."""
+"""Compute the training loss: a metric loss with miner and memory, and the zero-shot loss."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gsp_deploy.training.recipe import Recipe
 
 
 class Losses(NamedTuple):
-    """Scalars: what is minimised, and its parts; `zsr` is None where it takes no part."""
+    """Scalars: the total loss and its parts; `zsr` is None if the zero-shot loss is not used."""
 
     total: Tensor
     metric: Tensor
@@ -39,12 +39,12 @@ class Losses(NamedTuple):
 class Objective(nn.Module):
     """The losses of a recipe over one whole batch.
 
-    Holds all that belongs to the losses and must be resumed: proxies, class embeddings, and the
-    cross-batch memory with its place.
+    Its state dict contains all that a resumed run needs: proxies, class embeddings, and the
+    cross-batch memory with its position.
 
     Args:
-        recipe: which losses, with which settings.
-        num_classes: of the training part.
+        recipe: the losses and their settings.
+        num_classes: number of training classes.
     """
 
     def __init__(self, recipe: Recipe, num_classes: int) -> None:
@@ -66,7 +66,7 @@ class Objective(nn.Module):
         )
 
     def forward(self, output: PoolingOutput, labels: Tensor, step: int) -> Losses:
-        """Return the losses of a batch at a step; from `xbm.start` on the memory takes part."""
+        """Return the losses of a batch at a step; the memory is used from step `xbm.start` on."""
         metric = self._metric(output.embedding, labels, step)
         if self.zsr is None or output.attributes is None:
             return Losses(metric, metric, None)
@@ -74,20 +74,20 @@ class Objective(nn.Module):
         return Losses((1 - self.zsr_weight) * metric + self.zsr_weight * zsr, metric, zsr)
 
     def class_vectors(self) -> Tensor:
-        """Return one vector a class, `(classes, D)`: the proxies, or ZSR's class embeddings."""
+        """Return one vector per class, `(classes, D)`: the proxies, or ZSR's class embeddings."""
         if hasattr(self.metric, "proxies"):
             return self.metric.proxies.detach()
-        assert self.zsr is not None  # the recipe was checked for it
+        assert self.zsr is not None  # Recipe checks that one of the two exists
         return self.zsr.class_embeddings.detach()
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the memory's place, which pytorch-metric-learning keeps outside its buffers."""
+        """Return the memory's position, because pytorch-metric-learning does not save it."""
         if self.memory is None:
             return {}
         return {"place": self.memory.queue_idx, "full": self.memory.has_been_filled}
 
     def set_extra_state(self, state: Any) -> None:
-        """Put the memory's place back."""
+        """Restore the memory's position."""
         if self.memory is not None:
             self.memory.queue_idx = state["place"]
             self.memory.has_been_filled = state["full"]

@@ -1,4 +1,4 @@
-"""Parameter groups with their learning rates, the optimiser, and the schedule."""
+"""Build the optimiser with its parameter groups, and compute the learning rate's schedule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gsp_deploy.training.sections import (
 def build_optimiser(
     settings: OptimiserSection, model: EmbeddingModel, objective: nn.Module
 ) -> Optimizer:
-    """Return the optimiser over the model's and the losses' parameters that are to be trained."""
+    """Return the optimiser over all trainable parameters of the model and the losses."""
     groups = list(_groups(settings, model, objective))
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
@@ -37,13 +37,16 @@ def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
 
 
 def rate_factor(schedule: ScheduleSection, step: int, total_steps: int, drops: int) -> float:
-    """Return what the schedule multiplies the learning rate with.
+    """Return the schedule's factor for the learning rate at a step.
 
     Args:
-        schedule: which one.
+        schedule: the schedule's settings.
         step: counted from 0.
-        total_steps: of the whole run.
-        drops: how often the validation has stood still for a plateau's patience.
+        total_steps: number of steps of the whole run.
+        drops: how often the validation failed to improve within a plateau schedule's patience.
+
+    >>> [rate_factor(CosineScheduleSection(kind="cosine"), step, 4, 0) for step in (0, 2)]
+    [1.0, 0.5]
     """
     if step < schedule.warmup:
         return (step + 1) / (schedule.warmup + 1)
@@ -58,7 +61,7 @@ def rate_factor(schedule: ScheduleSection, step: int, total_steps: int, drops: i
 def _groups(
     settings: OptimiserSection, model: EmbeddingModel, objective: nn.Module
 ) -> Iterator[dict[str, Any]]:
-    """Yield the parameter groups that are not empty; vectors and scalars have no weight decay."""
+    """Yield the non-empty parameter groups; vectors and scalars get no weight decay."""
     head = dict(model.head.named_parameters())
     prototypes = [head.pop("prototypes")] if "prototypes" in head else []
     parts = (

@@ -1,7 +1,7 @@
-"""Random choices as functions of where they are made: (seed, stream, step, place).
+"""Make every random choice a function of (seed, stream, step, place).
 
-Nothing random has a state that would have to be saved, so a run that is killed and resumed, or
-that loads its images with another number of workers, makes the same choices.
+No random generator has a state to save. A run that is killed and resumed, or that uses another
+number of workers, therefore makes the same choices.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 
 class Stream(IntEnum):
-    """What a random number is for; streams of different purpose are independent."""
+    """Purposes of random numbers; streams for different purposes are independent."""
 
     PARAMETERS = 0
     BATCHES = 1
@@ -22,10 +22,10 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, *place: int) -> np.random.Generator:
-    """Return the generator that belongs to one place, e.g. (step, position in the batch)."""
+    """Return the generator for one place, such as (step, position in the batch)."""
     return np.random.default_rng([seed, int(stream), *place])
 
 
 def seed_torch(seed: int, stream: Stream, *place: int) -> None:
-    """Seed torch's generators for what follows at one place."""
+    """Seed torch's generators for one place, such as a step."""
     torch.manual_seed(int(generator(seed, stream, *place).integers(2**63)))

@@ -1,4 +1,4 @@
-"""Training recipes: tables in, a checked and frozen `Recipe` out, and TOML of it."""
+"""Check a training recipe's tables, build a frozen `Recipe`, and write it as TOML."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from gsp_deploy.training.sections import (
 )
 
 PROXY_LOSSES = ("proxy-anchor", "proxy-nca")
-# Sections that are one of several kinds; pydantic puts the kind into an error's location.
+# Sections with several kinds; pydantic puts the kind into an error's location.
 TAGGED = ("loss", "miner", "schedule")
 
 
 class Recipe(Section):
-    """Everything that determines a training run, besides the data's files."""
+    """Everything that determines a training run, except the data's files."""
 
     model: ModelSection
     head: HeadSection = HeadSection()
@@ -58,20 +58,20 @@ class Recipe(Section):
 
     @property
     def uses_zsr(self) -> bool:
-        """Whether the zero-shot loss takes part: it needs the attributes of a GSP head."""
+        """Whether the zero-shot loss is used; it needs the attributes of a GSP head."""
         return self.head.kind == "gsp" and self.zsr.enabled
 
     @property
     def set_aside(self) -> tuple[str, ...]:
-        """Return the sections that this head has no use for."""
+        """Return the sections that this head does not use."""
         return () if self.head.kind == "gsp" else ("gsp", "zsr", "prototypes")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         if self.xbm.size and self.loss.kind in PROXY_LOSSES:
-            raise ValueError(f"xbm.size: a memory serves pair losses, not {self.loss.kind}; set 0")
+            raise ValueError(f"xbm.size: a memory is for pair losses, not {self.loss.kind}; set 0")
         if 0 < self.xbm.size < self.sampler.batch_size:
-            raise ValueError("xbm.size: the memory must hold a whole batch, or be 0")
+            raise ValueError("xbm.size: the memory must have room for a whole batch, or be 0")
         if not self.data.holds_out and (self.schedule.kind == "plateau" or self.run.patience):
             raise ValueError(
                 "data.validation_fraction: plateau and patience need held-out classes; set it "
@@ -88,30 +88,34 @@ class Recipe(Section):
             )
 
     def to_toml(self) -> str:
-        """Return the whole recipe, defaults included, as TOML that `load_recipe` reads back."""
+        """Return the whole recipe with its defaults as TOML that `load_recipe` can read."""
         tables = self.model_dump(mode="json", exclude_none=True)
         return "\n".join(_toml_table(name, values) for name, values in tables.items())
 
     def first_difference(self, other: Recipe) -> str | None:
-        """Return the first setting that determines results and differs, as `section.key`."""
+        """Return the first different setting that affects results, as `section.key`, or None."""
         for section in type(self).model_fields:
-            mine, theirs = getattr(self, section), getattr(other, section)
-            for key in sorted(set(type(mine).model_fields) | set(type(theirs).model_fields)):
+            one, two = getattr(self, section), getattr(other, section)
+            for key in sorted(set(type(one).model_fields) | set(type(two).model_fields)):
                 if (section, key) in _NO_EFFECT_ON_RESULTS:
                     continue
-                if getattr(mine, key, None) != getattr(theirs, key, None):
+                if getattr(one, key, None) != getattr(two, key, None):
                     return f"{section}.{key}"
         return None
 
 
-# What may change between a run and its continuation without changing what it computes.
+# Settings that you may change when you resume a run, because its results stay the same.
 _NO_EFFECT_ON_RESULTS = frozenset(
     ("run", key) for key in ("workers", "device", "threads", "save_every", "tensorboard")
 )
 
 
 def parse_recipe(data: Mapping[str, Any], source: str = "recipe") -> Recipe:
-    """Check a recipe's tables. Raises `ConfigError`, which names the first key that is wrong."""
+    """Check a recipe's tables and return the recipe.
+
+    Raises:
+        ConfigError: a setting is wrong; the message names `source` and the first wrong key.
+    """
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -119,7 +123,7 @@ def parse_recipe(data: Mapping[str, Any], source: str = "recipe") -> Recipe:
 
 
 def _describe(error: ErrorDetails) -> str:
-    """Return one line: the key, what was expected, what came."""
+    """Return one line: the key, what was expected, and what it got."""
     parts = [str(part) for part in error["loc"]]
     section = _section_class(parts)
     if len(parts) > 1 and parts[0] in TAGGED:
@@ -144,7 +148,7 @@ def _describe(error: ErrorDetails) -> str:
 
 
 def _section_class(parts: list[str]) -> type[Section] | None:
-    """Return the section that an error's location is in; of several kinds the one given."""
+    """Return the section of an error's location; if it has several kinds, the kind in use."""
     if len(parts) < 2:
         return None
     members = _members(parts[0])
@@ -156,7 +160,7 @@ def _kinds(section: str) -> str:
 
 
 def _members(section: str) -> dict[str, type[Section]]:
-    """Return the classes that a section can be, by their kind."""
+    """Return a section's possible classes by their kind."""
     annotation = Recipe.model_fields[section].annotation
     classes = get_args(annotation) or (annotation,)
     return {str(_literal(c.model_fields.get("kind"))): c for c in classes}
@@ -172,7 +176,7 @@ def _toml_table(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _toml_value(value: Any) -> str:
-    """A value in TOML; for text, numbers and lists JSON's notation is TOML's too."""
+    """Return a value in TOML; text, numbers and lists look the same in JSON and TOML."""
     if isinstance(value, Mapping):
         pairs = (f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items())
         return "{" + ", ".join(pairs) + "}"

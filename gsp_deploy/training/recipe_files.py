@@ -1,12 +1,12 @@
-"""Recipe files: TOML that can build on another file and differ by the kind of data set.
+"""Read recipe files: TOML that can extend another file and depend on the kind of data set.
 
-extends = "mlrc-bn-inception.toml"   # beside this file; what stands here replaces what it says
-# extends = "mlrc-bn-inception"      # the one that ships
+extends = "mlrc-bn-inception.toml"   # beside this file; the settings below replace its settings
+# extends = "mlrc-bn-inception"      # a recipe from the package
 
 [data]
 spec = "cub:data/CUB_200_2011"
 
-[on.sop.gsp]                         # holds where data.spec is sop:PATH
+[on.sop.gsp]                         # applies if data.spec is sop:PATH
 num_prototypes = 128
 """
 
@@ -31,7 +31,7 @@ else:
     import tomli as tomllib
 
 _EXTENDS, _ON = "extends", "on"
-# The length of a run has two names; the one that is given last counts.
+# Two settings give the length of a run; the last one given counts.
 _LENGTHS = {"epochs", "steps"}
 
 Tables = dict[str, Any]
@@ -40,14 +40,17 @@ Tables = dict[str, Any]
 def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and apply overrides of the form `section.key=value`, values as in TOML.
 
-    A bare name such as `glyphs-quick` stands for the recipe of that name that ships.
+    A bare name such as `glyphs-quick` means the package's recipe with that name.
 
-    What counts most comes last: the file that is extended, the file, its `[on.KIND]` tables for
-    the kind of data set that is in use, the overrides.
+    Later settings replace earlier ones, in this order: the extended file, the file itself, its
+    `[on.KIND]` tables for the kind of data set in use, and the overrides.
 
     Raises:
-        ConfigError: a file is missing or no TOML, or a setting is unknown, missing or outside
+        ConfigError: a file is missing or not TOML, or a setting is unknown, missing or outside
             its domain; the message names the key.
+
+    >>> load_recipe("glyphs-quick", ["run.seed=3"]).run.seed
+    3
     """
     overrides = list(overrides)
     data, by_kind = _read(_found(Path(path), Path()), ())
@@ -58,38 +61,41 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
 
 def _found(name: Path, folder: Path) -> Path:
-    """Return the recipe in the folder, or the one that ships where a bare name is no file."""
+    """Return the recipe in the folder, or the package's if a bare name is not a file there."""
     path, shipped = folder / name, _shipped() / f"{name.name}.toml"
     is_bare = name.name == str(name) and not name.suffix
     return shipped if is_bare and not path.exists() and shipped.is_file() else path
 
 
 def _shipped() -> Path:
-    """Return the folder of the recipes that ship."""
+    """Return the folder of the package's own recipes."""
     return Path(str(files("gsp_deploy_models")))
 
 
 def tables_of(text: str, source: str) -> Tables:
-    """Parse TOML. Raises `ConfigError` with the place where it is none."""
+    """Parse TOML. Raises `ConfigError` with the line and column of a mistake."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{source}: not a TOML recipe ({reason_of(error)})") from error
 
 
-def _read(path: Path, came_from: tuple[Path, ...]) -> tuple[Tables, Tables]:
-    """Return a file's sections and its `on` tables, on top of those of the file it extends."""
-    data = tables_of(_text(path, came_from), str(path))
+def _read(path: Path, extending: tuple[Path, ...]) -> tuple[Tables, Tables]:
+    """Return a file's sections and its `on` tables, merged over those of the file it extends."""
+    data = tables_of(_text(path, extending), str(path))
     base, by_kind = data.pop(_EXTENDS, None), data.pop(_ON, {})
     _check_kinds(by_kind, path)
     if base is None:
         return data, by_kind
     if not isinstance(base, str) or not base.isprintable():
         raise ConfigError(f"{path}: extends must be the name of a recipe file, got {brief(base)}")
-    chain = (*came_from, path.resolve())
+    chain = (*extending, path.resolve())
     target = _found(Path(base), path.parent)
     if target.resolve() in chain:
-        raise ConfigError(f"{path}: extends {base}, which in the end extends this file again")
+        raise ConfigError(
+            f"{path}: extends {base}, which extends this file again, directly or through others; "
+            "remove one extends"
+        )
     below, below_by_kind = _read(target, chain)
     kinds = {**below_by_kind, **by_kind}
     return _merged(below, data), {
@@ -97,21 +103,21 @@ def _read(path: Path, came_from: tuple[Path, ...]) -> tuple[Tables, Tables]:
     }
 
 
-def _text(path: Path, came_from: tuple[Path, ...]) -> str:
+def _text(path: Path, extending: tuple[Path, ...]) -> str:
     try:
         return read_regular_text(path)
     except FileNotFoundError as error:
-        where = f" that {came_from[-1].name} extends" if came_from else ""
+        where = f" that {extending[-1].name} extends" if extending else ""
         names = ", ".join(sorted(file.stem for file in _shipped().glob("*.toml")))
         raise ConfigError(
-            f"{path}: no such recipe{where}; those that ship are {names} (by name, without .toml)"
+            f"{path}: no such recipe{where}; pass a file, or one of {names} (without .toml)"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML recipe ({reason_of(error)})") from error
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tables:
-    """Return the sections of both, key by key; a loss, miner or schedule of another kind anew."""
+    """Merge sections key by key; a loss, miner or schedule of another kind replaces the old one."""
     merged = copy.deepcopy(dict(below))
     for name, table in above.items():
         under = merged.get(name)
@@ -127,7 +133,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tables:
 
 
 def _check_kinds(by_kind: object, path: Path) -> None:
-    """Refuse an `[on.KIND]` that could never hold."""
+    """Raise `ConfigError` if an `[on.KIND]` names an unknown kind."""
     known = [kind.name for kind in KINDS]
     if not isinstance(by_kind, Mapping) or not all(
         isinstance(table, Mapping) for table in by_kind.values()
@@ -142,7 +148,7 @@ def _check_kinds(by_kind: object, path: Path) -> None:
 
 
 def _kind_in_use(data: Tables, overrides: list[str]) -> str:
-    """Return the kind of data set that is named once the overrides are applied, or ''."""
+    """Return the kind of data set after the overrides, or '' if none is named."""
     data = copy.deepcopy(data)
     for override in overrides:
         _apply(data, override)
@@ -152,7 +158,7 @@ def _kind_in_use(data: Tables, overrides: list[str]) -> str:
 
 
 def _apply(data: Tables, override: str) -> None:
-    """Set one key in the recipe's tables, making tables that are not there."""
+    """Set one key in the recipe's tables; create missing tables."""
     name, equals, text = override.partition("=")
     *tables, key = name.strip().split(".")
     if not equals or not tables or not key:

@@ -1,4 +1,4 @@
-"""What a run tells while it goes, and what it comes to."""
+"""Records that a training run passes to its observer, and its result."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gsp_deploy.errors import GspDeployError
 
 
 class DivergenceError(GspDeployError):
-    """The loss or its gradient stopped being a finite number."""
+    """The loss or its gradient became NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step: losses before it, the gradient's norm before clipping. Steps count from 1."""
+    """One step, counted from 1: the losses before it, and the gradient's norm before clipping."""
 
     step: int
     epoch: int
@@ -28,7 +28,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is about to be trained."""
+    """Summary of a run before its first step."""
 
     training_images: int
     training_classes: int
@@ -44,17 +44,17 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        folder: where its files are.
-        steps: done, of `total_steps`.
-        best_step: of the best validation; None without any.
-        best_metrics: `recall_at_k`, `map_at_r`, `r_precision` on held-out classes.
-        last_metrics: of the latest validation.
-        interrupted: ended by a signal; the state is saved.
-        stopped_early: ended by `run.patience`.
-        leads: whether this process, of those that trained together, speaks for the run.
+        folder: the run's folder.
+        steps: number of steps done, of `total_steps`.
+        best_step: step of the best validation; None without any validation.
+        best_metrics: its `recall_at_k`, `map_at_r` and `r_precision` on held-out classes.
+        last_metrics: the same of the latest validation.
+        interrupted: whether a signal ended the run; the state is saved.
+        stopped_early: whether `run.patience` ended the run.
+        leads: whether this process is the first of those that trained together; it alone reports.
     """
 
     folder: Path
@@ -69,26 +69,26 @@ class TrainingResult:
 
 
 class Observer(Protocol):
-    """Hears what a run does."""
+    """Callbacks of a run; implement them to show or record its progress."""
 
     def started(self, plan: RunPlan) -> None:
-        """Hear what is about to be trained."""
+        """Called once before the first step."""
 
     def stepped(self, record: StepRecord) -> None:
-        """Hear of one step."""
+        """Called after each step."""
 
     def evaluated(self, step: int, metrics: dict[str, float], is_best: bool) -> None:
-        """Hear of a validation."""
+        """Called after each validation."""
 
 
 class Silence:
-    """An observer that keeps to itself what it hears."""
+    """An observer that does nothing."""
 
     def started(self, plan: RunPlan) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def stepped(self, record: StepRecord) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def evaluated(self, step: int, metrics: dict[str, float], is_best: bool) -> None:
-        """Say nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""One training run in memory: model, losses, optimiser, and the step that moves them."""
+"""One training run in memory: model, losses, optimiser, and the training step."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from gsp_deploy.training.records import DivergenceError, StepRecord
 
 
 class TrainingRun:
-    """Everything that a step changes, and the step.
+    """The training step, and everything that it changes.
 
     Args:
         recipe: the settings.
-        training: images to learn from.
+        training: images to train on.
         validation: images of held-out classes; may be empty.
-        device: where to compute.
-        world: this process among those that train together.
+        device: device of all computations.
+        world: this process's number among those that train together.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TrainingRun:
         self.device, self.world = device, world
         seed = recipe.run.seed
         self.sampler = BatchSampler(training.labels, recipe.sampler, seed)
-        world.share_of(recipe.sampler.batch_size)  # refused before anything is computed
+        world.share_of(recipe.sampler.batch_size)  # raises early if it cannot be shared evenly
         seed_torch(seed, Stream.PARAMETERS)
         self.model = build_model(recipe, device, world)
         self.objective = Objective(recipe, training.num_classes).to(device)
@@ -86,12 +86,12 @@ class TrainingRun:
         return run.evaluate_every * (1 if run.steps else self.sampler.steps_per_epoch)
 
     def data_fingerprint(self) -> str:
-        """Return a hash that tells one pair of training and validation sets from another."""
+        """Return a hash of the training and validation sets."""
         both = self.training.fingerprint() + self.validation.fingerprint()
         return hashlib.sha256(both.encode()).hexdigest()
 
     def start_prototypes(self) -> None:
-        """Place the prototypes as the recipe says; only before the first step."""
+        """Initialise the prototypes from the recipe; call this only before the first step."""
         head, settings = self.model.head, self.recipe.prototypes
         if not isinstance(head, GeneralizedSumPooling) or settings.init == "random":
             return
@@ -110,7 +110,11 @@ class TrainingRun:
         )
 
     def step(self, step: int, batch: Batch, drops: int) -> StepRecord:
-        """Take one step, counted from 0. Raises `DivergenceError` before a NaN reaches a weight."""
+        """Take one step, counted from 0.
+
+        Raises:
+            DivergenceError: the loss or the gradient is not finite; the weights are unchanged.
+        """
         run, optimiser = self.recipe.run, self.recipe.optimiser
         rate = optimiser.lr * rate_factor(self.recipe.schedule, step, self.total_steps, drops)
         set_learning_rate(self.optimiser, rate)
@@ -137,7 +141,7 @@ class TrainingRun:
         """Return `recall_at_k`, `map_at_r`, `r_precision` on the held-out classes.
 
         Raises:
-            DataError: no held-out class has two images, so there is nothing to find.
+            DataError: no held-out class has two images, so no query has a match.
             DivergenceError: the embeddings are not finite.
         """
         embeddings = self.embed(self.validation)
@@ -154,7 +158,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def embed(self, images: LabelledImages) -> np.ndarray:
-        """Embed images as the deployed model will: float32 `(n, D)`."""
+        """Embed images in eval mode with the deployed model's pre-processing: float32 `(n, D)`."""
         self.model.eval()
         plain = PlainBatches(images, self.spec, self.recipe.sampler.batch_size)
         parts = [
@@ -165,7 +169,7 @@ class TrainingRun:
         return np.concatenate(parts)
 
     def tensors(self) -> dict[str, Any]:
-        """Return the state dicts of all that a step changes."""
+        """Return the state dicts of everything that a step changes."""
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
@@ -174,7 +178,7 @@ class TrainingRun:
         }
 
     def restore(self, tensors: dict[str, Any]) -> None:
-        """Put back what `tensors` returned."""
+        """Load the state dicts that `tensors` returned."""
         self.model.load_state_dict(tensors["model"])
         self.objective.load_state_dict(tensors["objective"])
         self.optimiser.load_state_dict(tensors["optimiser"])
@@ -196,7 +200,7 @@ class TrainingRun:
         return losses
 
     def _clip(self, step: int, clip_norm: float) -> float:
-        """Clip all gradients together and return their norm before."""
+        """Clip all gradients together and return their norm before clipping."""
         self.scaler.unscale_(self.optimiser)
         trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, clip_norm or float("inf")).item()
@@ -212,7 +216,7 @@ class TrainingRun:
         output: PoolingOutput | None,
         losses: Losses | None,
     ) -> DivergenceError:
-        """Say where it went wrong and what to try."""
+        """Return an error that names the first tensor that is not finite, and what to try."""
         suspects: list[tuple[str, Tensor | None]] = list(self.model.named_parameters())
         suspects += [(f"loss {name}", p) for name, p in self.objective.named_parameters()]
         if output is not None and losses is not None:
@@ -243,8 +247,8 @@ class TrainingRun:
     def _memory(self, count: int) -> Tensor:
         """Return average-pooled embeddings of the first images of the run, `(count, D)`.
 
-        A copy embeds them, in training mode: an untrained network's running statistics say
-        nothing yet, and they must not move here.
+        A copy of the model embeds them in training mode: an untrained network's running statistics
+        are not useful yet, and this call must not change them.
         """
         probe: Any = copy.deepcopy(self.model)
         batches = self._training_batches(World())

