@@ -1,7 +1,7 @@
-"""Images with classes: the benchmarks of metric learning, a team's own, and two built-in sets.
+"""Open data sets of labelled images: metric-learning benchmarks, your own, and two built-in ones.
 
-`open_dataset` takes a spec such as `glyphs:clutter=5`, `cub:PATH` or a folder's path. What comes
-back is lists and functions; no image is read before it is asked for, and no torch is needed.
+`open_dataset` takes a spec such as `glyphs:clutter=5`, `cub:PATH` or a folder's path. It returns
+lists of images; an image is read only when you ask for it. This package does not need torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Readers of the four benchmarks of deep metric learning, from their usual folder layouts.
+"""Read three benchmarks of deep metric learning from their usual folder layouts.
 
-Each takes the folder that the archive unpacks to, or the one around it, and uses the zero-shot
-split of the literature. Images are used whole, without the bounding boxes.
+Each reader takes the folder that the archive unpacks to, or its parent, and uses the zero-shot
+split of the literature. Images are used whole; bounding boxes are ignored.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def read_cub(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     """Read CUB-200-2011: classes 1 to 100 train, 101 to 200 test.
 
     Raises:
-        DataError: an annotation file is missing or damaged, or listed images are missing
-            (`strict`; otherwise they are left out and noted).
+        DataError: an annotation file is missing or damaged, or listed images are missing. With
+            `strict=False` missing images are left out and noted instead.
     """
     folder = root_with(root, ["images.txt"], _CUB_LAYOUT)
     labels_file = folder / "image_class_labels.txt"
@@ -51,7 +51,7 @@ def read_cub(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
 
 
 def read_products(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
-    """Read Stanford Online Products: 11,318 classes train, 11,316 others test.
+    """Read Stanford Online Products: 11,318 classes train, 11,316 other classes test.
 
     Raises:
         DataError: as `read_cub`.
@@ -66,7 +66,7 @@ def read_products(root: str | os.PathLike[str], *, strict: bool = True) -> Datas
 
 
 def read_in_shop(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
-    """Read In-Shop Clothes Retrieval: train, and queries that are searched in a gallery.
+    """Read In-Shop Clothes Retrieval: a training part, and queries that search a gallery.
 
     Raises:
         DataError: as `read_cub`.
@@ -80,7 +80,7 @@ def read_in_shop(root: str | os.PathLike[str], *, strict: bool = True) -> Datase
     rows = _rows(table, 3, _IN_SHOP_LAYOUT, skip=2)
     if promised != str(len(rows)):
         raise DataError(
-            f"{table}: expected as many images as its first line says ({promised!r}), "
+            f"{table}: expected the number of images from its first line ({promised!r}), "
             f"got {len(rows)}; unpack the archive again"
         )
     for path, _, part in rows:
@@ -97,7 +97,7 @@ def _by_item(row: Sequence[str]) -> tuple[str, str]:
 
 
 def _in_shop_images(folder: Path) -> Path:
-    """Return the folder that the listed paths `img/...` are below."""
+    """Return the folder in which the listed paths `img/...` begin."""
     for candidate in (folder / "Img", folder, folder.parent / "Img", folder.parent):
         if (candidate / "img").is_dir():
             return candidate
@@ -114,7 +114,7 @@ def _lines(path: Path, layout: str) -> list[str]:
 
 
 def _rows(path: Path, columns: int, layout: str, skip: int = 0) -> list[list[str]]:
-    """Return a text table's rows, split at white space, each with `columns` entries."""
+    """Return a text table's rows, split at white space into `columns` entries each."""
     rows = [line.split() for line in _lines(path, layout)[skip:] if line.strip()]
     for number, row in enumerate(rows, start=skip + 1):
         if len(row) != columns:

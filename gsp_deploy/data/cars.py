@@ -1,4 +1,4 @@
-"""Reader of Cars196, whose annotations are MATLAB files in two layouts."""
+"""Read Cars196; its annotations are MATLAB files in two layouts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WHOLE, _TRAIN, _TEST = (
     "cars_annos.mat", "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
 )  # fmt: skip
 _UNLABELLED = "cars_test_annos.mat"
-# Where mirrors put the devkit's files, below the folder that holds the images.
+# Folders of the devkit's files in different mirrors, below the folder with the images.
 _DEVKITS = ("devkit", "car_devkit/devkit", "car_devkit", "")
 
 
@@ -35,12 +35,14 @@ class _Car(NamedTuple):
 def read_cars(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     """Read Cars196: classes 1 to 98 train, 99 to 196 test, from either published layout.
 
-    Mirrors nest both: below `stanford_cars/`, or with the images in `cars_train/cars_train/`. The
-    classification split into cars_train/ and cars_test/ plays no part here.
+    Both may be nested as in mirrors: below `stanford_cars/`, or with the images in
+    `cars_train/cars_train/`. The split into cars_train/ and cars_test/ is for classification and is
+    ignored.
 
     Raises:
-        DataError: an annotation file is missing or damaged, the images are those of the other
-            layout, or listed images are missing (`strict`; otherwise they are left out and noted).
+        DataError: an annotation file is missing or damaged, the images belong to the other layout,
+            or listed images are missing. With `strict=False` missing images are left out and noted
+            instead.
     """
     marks = [*(f"{kit}/{_TRAIN}" if kit else _TRAIN for kit in _DEVKITS), _WHOLE]
     folder = root_with(root, marks, _LAYOUT)
@@ -60,7 +62,7 @@ def read_cars(root: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
 
 
 def _has_devkit(folder: Path) -> bool:
-    """Whether the other layout is there as well, and the images are its own."""
+    """Whether the devkit's layout is complete, and there is no car_ims/ of the other layout."""
     kit = all(any((folder / kit / name).is_file() for kit in _DEVKITS) for name in (_TRAIN, _TEST))
     return kit and not (folder / "car_ims").is_dir()
 
@@ -68,8 +70,8 @@ def _has_devkit(folder: Path) -> bool:
 def _read_whole(folder: Path) -> tuple[list[_Car], list[str]]:
     if not (folder / "car_ims").is_dir() and (folder / "cars_train").is_dir():
         raise DataError(
-            f"{folder}: {_WHOLE} lists the images of car_ims/, and there are cars_train/ and "
-            f"cars_test/, which number them otherwise; add car_ims/, or put {_TRAIN} and {_TEST} "
+            f"{folder}: {_WHOLE} lists the images of car_ims/, but the folder has cars_train/ and "
+            f"cars_test/ with other numbers; add car_ims/, or put {_TRAIN} and {_TEST} "
             "and cars_meta.mat into devkit/"
         )
     path = folder / _WHOLE
@@ -87,7 +89,7 @@ def _read_devkit(folder: Path) -> tuple[list[_Car], list[str]]:
 
 
 def _nested(folder: Path, name: str) -> str:
-    """Return the folder of the images with its slash: Kaggle's is twice as deep."""
+    """Return the images' folder with a slash; in Kaggle's copy it contains itself once more."""
     return f"{name}/{name}/" if (folder / name / name).is_dir() else f"{name}/"
 
 
@@ -97,7 +99,7 @@ def _find(folder: Path, name: str) -> Path:
             return folder / kit / name
     if name == _TEST and any((folder / kit / _UNLABELLED).is_file() for kit in _DEVKITS):
         raise DataError(
-            f"{folder}: {_UNLABELLED} does not say the classes of the test images; "
+            f"{folder}: {_UNLABELLED} does not contain the classes of the test images; "
             f"put {_TEST} beside it"
         )
     raise missing(folder, name, _LAYOUT)
@@ -112,8 +114,8 @@ def _cars(path: Path, contents: dict[str, Any], path_field: str, prefix: str) ->
         cars.append(_Car(number, prefix + name))
     if not cars or len(cars) != len(contents["annotations"]):
         raise DataError(
-            f"{path}: expected annotations with {path_field} and class, of {len(cars) + 1} or more "
-            "images; unpack the archive again"
+            f"{path}: expected annotations with {path_field} and class, got {len(cars)} that have "
+            "both; unpack the archive again"
         )
     return cars
 
@@ -127,6 +129,7 @@ def _class_names(path: Path, contents: dict[str, Any]) -> list[str]:
 def _name_of(car: _Car, names: Sequence[str], folder: Path) -> str:
     if not 1 <= car.class_id <= len(names):
         raise DataError(
-            f"{folder}: {car.path} has class {car.class_id}, but {len(names)} classes have names"
+            f"{folder}: {car.path} has class {car.class_id}, but {len(names)} classes have names; "
+            "unpack the archive again"
         )
     return names[car.class_id - 1]

@@ -1,4 +1,4 @@
-"""The data sets by name: from a spec such as `cub:PATH` or `glyphs:clutter=5` to a data set."""
+"""Open a data set from a spec such as `cub:PATH` or `glyphs:clutter=5`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Settings = TypeVar("Settings", bound="CollageSettings")
 
 @dataclass(frozen=True)
 class DatasetKind:
-    """One kind of data set: how its spec is written, and what it needs on the machine."""
+    """One kind of data set: the form of its spec, a description, and what you must install."""
 
     name: str
     form: str
@@ -43,13 +43,13 @@ KINDS = (
         "glyphs",
         "glyphs[:clutter=3,size=112,scale=0.35,images_per_class=40,seed=0,"
         "train_classes=300,test_classes=150]",
-        "built in: a character among distractors on a photograph, unseen characters to test",
+        "built in: a character among distractors on a photograph; other characters test",
         "nothing beyond the train extra",
     ),
     DatasetKind(
         "fashion",
         "fashion[:clutter=3,size=112,scale=0.35,images_per_class=400,seed=0,path=FOLDER]",
-        "built in: a piece of clothing amid digits and textures, unseen kinds to test",
+        "built in: a piece of clothing among digits and textures; other kinds test",
         "Debian's dataset-fashion-mnist (sudo apt-get install dataset-fashion-mnist)",
     ),
     DatasetKind("cub", "cub:PATH", "CUB-200-2011, classes 1-100 train", "CUB_200_2011/"),
@@ -76,7 +76,7 @@ KINDS = (
     DatasetKind(
         "folder",
         "folder:PATH (or just PATH)",
-        "a folder per class; without train/ and test/ half of the classes trains",
+        "a folder per class; without train/ and test/, half of the classes train",
         "a folder of images",
     ),
     DatasetKind(
@@ -89,13 +89,13 @@ KINDS = (
 
 
 def open_dataset(spec: str, *, strict: bool = True) -> Dataset:
-    """Open a data set by its spec; see `KINDS`. An existing path means a folder or a CSV file.
+    """Open a data set by its spec; `KINDS` lists the forms. A plain path is a folder or a CSV file.
 
-    With `strict=False`, listed images that are missing are left out and noted instead of refused.
+    If listed images are missing, this raises; with `strict=False` they are left out and noted.
 
     Raises:
-        UsageError: the spec is unknown, or an option of a built-in set is.
-        DataError: the files are not laid out as the kind says.
+        UsageError: the spec, or an option of a built-in set, is unknown.
+        DataError: the files do not have the kind's layout.
         MissingCapabilityError: a built-in set needs a package that is not installed.
     """
     kind, _, rest = spec.partition(":")
@@ -103,7 +103,7 @@ def open_dataset(spec: str, *, strict: bool = True) -> Dataset:
         return _BUILT_IN[kind](rest)
     if kind in _READERS:
         if not rest:
-            raise UsageError(f"{kind} needs the place of the data: {kind}:PATH")
+            raise UsageError(f"{kind} needs the path of the data: {kind}:PATH")
         return _READERS[kind](Path(rest), strict)
     path = Path(spec)
     if spec and path.exists():
@@ -115,7 +115,11 @@ def open_dataset(spec: str, *, strict: bool = True) -> Dataset:
 
 
 def kind_of(spec: str) -> str:
-    """Return the name of the kind that a spec is of; nothing is opened."""
+    """Return the name of a spec's kind without opening anything.
+
+    >>> kind_of("cub:data/CUB_200_2011"), kind_of("photos"), kind_of("list.csv")
+    ('cub', 'folder', 'csv')
+    """
     kind = spec.partition(":")[0]
     if kind in {known.name for known in KINDS}:
         return kind
@@ -123,7 +127,11 @@ def kind_of(spec: str) -> str:
 
 
 def path_of(spec: str) -> Path | None:
-    """Return the path that a spec names; None for a built-in kind, or where there is no kind."""
+    """Return the path in a spec `KIND:PATH`; None for a built-in kind or a plain path.
+
+    >>> path_of("cub:data").name
+    'data'
+    """
     kind, _, rest = spec.partition(":")
     return Path(rest) if kind in _READERS and rest else None
 
@@ -152,7 +160,7 @@ _READERS: dict[str, Callable[[Path, bool], Dataset]] = {
 
 
 def _settings(cls: type[Settings], kind: str, options: str) -> Settings:
-    """Build settings from `name=value,name=value`, each value of its field's type."""
+    """Build settings from `name=value,name=value`, with each value in its field's type."""
     types = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]
     values = {}
@@ -173,7 +181,7 @@ def _settings(cls: type[Settings], kind: str, options: str) -> Settings:
 
 @contextmanager
 def _optional_packages() -> Iterator[None]:
-    """Import what only some data sets need, so that a folder can be read without it."""
+    """Turn a missing package into a `MissingCapabilityError`; only some data sets need it."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""The characters of the glyph collage: classes, their zero-shot split, and distractors.
+"""Characters of the glyph collage: classes, their zero-shot split, and distractors.
 
-Chosen so that they can be told apart by eye: each is covered by at least four of matplotlib's
-typefaces with more than one design, and of any pair that looks alike in some typeface (Latin A and
-Greek Alpha, O and o, capital and small Cyrillic) only one is here. tests/data/test_typefaces.py
-holds the measure.
+You can distinguish all of them by eye. At least four of matplotlib's typefaces, with more than one
+design, cover each character. If two characters look the same in some typeface (Latin A and Greek
+Alpha, O and o, capital and small Cyrillic), only one of them is a class.
+`tests/data/test_typefaces.py` measures this.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLASSES: dict[str, str] = {
     "pictograms": "☃☆☈☉☊☋☌☍☎☑☕☖☗☚☛☠☡☥☪☭☼☽☾☿♀♁♂♃♄♆♇♈♉♋♍♎♏♐♣♤♥♩♪♫♭♮⚁⚄⚅⚐⚒⚜⚥✄✉✐✠✪❝❞➛⁂⁋⁌⁍⁜©¿",
 }
 
-# Never a class, in neither part: what a model has to learn to ignore.
+# Characters that are never a class; a model must learn to ignore them.
 DISTRACTORS = "24579#%&@?!$€£¥§¶+=*±<>~^"
 
 _TEST_SHARE = 1 / 3
@@ -36,17 +36,22 @@ _TEST_SHARE = 1 / 3
 
 @cache
 def class_pool(part: Part) -> tuple[str, ...]:
-    """Return the characters that may be classes of a part, the first n of which n classes use.
+    """Return the possible classes of a part; a data set with n classes uses the first n.
 
-    A character's part and place follow from its own hash, so no choice of seed or of class counts
-    can carry a test class into training, and the pools do not move when characters are added.
+    A character's part and position depend only on its own hash. So no seed and no number of
+    classes can move a test class into training, and adding characters does not change the part
+    of others.
     """
     characters = sorted("".join(CLASSES.values()), key=_hash)
     return tuple(c for c in characters if _is_test(c) == (part == "test"))
 
 
 def class_name(character: str) -> str:
-    """Return a name that is safe as a folder's, such as `cyrillic-capital-zhe`."""
+    """Return a character's name in a form that is safe as a folder name.
+
+    >>> class_name("Ж")
+    'cyrillic-capital-zhe'
+    """
     return unicodedata.name(character).lower().replace(" letter", "").replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""Looking at every image of a data set, so that what is broken is known before a long run."""
+"""Decode every image of a data set, to find broken ones before a long run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that cannot be read: its part, its id and why."""
+    """An image that cannot be read: its part, its id and the reason."""
 
     part: str
     image: str
@@ -25,10 +25,10 @@ class Unreadable:
 def unreadable_images(
     dataset: Dataset, on_image: Callable[[], None] = lambda: None
 ) -> tuple[Unreadable, ...]:
-    """Decode every image of the training and the test part; return those that cannot be.
+    """Decode every image of the training and test parts; return those that cannot be decoded.
 
     Args:
-        dataset: opened strictly, so that every listed file is there.
+        dataset: a data set opened with `strict=True`, so that every listed file exists.
         on_image: called after each image.
     """
     found = []

@@ -1,7 +1,7 @@
-"""One labelled object among distractors on a photograph: placing, colouring, pasting.
+"""Compose images of one labelled object among distractors on a photograph.
 
-What the built-in data sets have in common. A collage is a function of its settings and of the
-position alone: any image can be made by itself, in any order, by any process.
+Both built-in data sets use this module. An image depends only on the settings and its position, so
+any process can make any image in any order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SMALLEST_OBJECT = 12  # pixels
 
 @dataclass(frozen=True)
 class Sticker:
-    """Something to paste: its opacity, 8-bit `(height, width)`, and its paint of that size."""
+    """Something to paste: its opacity, 8-bit `(height, width)`, and its paint of the same size."""
 
     opacity: Image.Image
     paint: Image.Image | tuple[int, int, int]
@@ -38,7 +38,7 @@ class Sticker:
 
 @dataclass(frozen=True)
 class Scene:
-    """A finished ground, and the object that goes on top of it at `(left, top)`."""
+    """A finished background, and the object to paste on it at `(left, top)`."""
 
     ground: Image.Image
     sticker: Sticker
@@ -51,19 +51,19 @@ class Scene:
         return picture
 
     def object_mask(self) -> np.ndarray:
-        """Return bool `(height, width)`: the pixels that are at least half the object's."""
+        """Return bool `(height, width)`: true where the object is at least half opaque."""
         mask = Image.new("L", self.ground.size)
         mask.paste(self.sticker.opacity, self.corner)
         return np.asarray(mask) >= 128
 
 
 class Collage(ABC):
-    """A source of generated images; a subclass says what a scene is made of."""
+    """A source of generated images; a subclass composes the scenes."""
 
     @property
     @abstractmethod
     def parameters(self) -> Mapping[str, str | int | float]:
-        """What determines the pixels besides the position."""
+        """Everything that determines the pixels besides the position."""
 
     @abstractmethod
     def scene(self, position: int) -> Scene:
@@ -74,20 +74,20 @@ class Collage(ABC):
         return self.scene(position).image()
 
     def object_mask(self, position: int) -> np.ndarray:
-        """Return where the object is, bool `(size, size)`."""
+        """Return the object's mask, bool `(size, size)`."""
         return self.scene(position).object_mask()
 
 
 @dataclass(frozen=True)
 class CollageSettings:
-    """What the built-in data sets can vary.
+    """Settings of both built-in data sets.
 
     Args:
-        clutter: distractors in an image.
+        clutter: number of distractors in an image.
         size: side of the image in pixels.
         scale: the object's longer side as a share of the image's side; distractors are as large.
-        images_per_class: images of each class, in the training and in the test part.
-        seed: of everything random in the images.
+        images_per_class: number of images of each class, in the training and in the test part.
+        seed: seed of everything random in the images.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -128,12 +128,16 @@ def check_range(name: str, value: float, least: float, most: float) -> None:
 
 
 def generator_of(seed: int, part: Part, position: int) -> np.random.Generator:
-    """Return the random stream that belongs to one image and to no other."""
+    """Return the random generator of one image; no other image has the same one."""
     return np.random.default_rng([seed, _PART_NUMBER[part], position])
 
 
 def box_at(corner: tuple[int, int], extent: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return `(left, top, right, bottom)` of a rectangle given by its corner and size."""
+    """Return `(left, top, right, bottom)` of a rectangle from its corner and size.
+
+    >>> box_at((10, 20), (3, 4))
+    (10, 20, 13, 24)
+    """
     return (*corner, corner[0] + extent[0], corner[1] + extent[1])
 
 
@@ -142,8 +146,8 @@ def places(
 ) -> list[tuple[int, int]]:
     """Return a corner for each extent, inside a square of `size`, with little overlap.
 
-    The first is placed freely; each further one takes, of a dozen random places, the first that
-    overlaps nothing or else the one that overlaps least.
+    The first rectangle may be anywhere. Each further one tries a dozen random places and takes the
+    first without overlap, or else the one with the least overlap.
     """
     boxes: list[tuple[int, int, int, int]] = []
     for width, height in extents:
@@ -162,7 +166,7 @@ def places(
 
 
 def legible_colour(rng: np.random.Generator, ground: Image.Image) -> tuple[int, int, int]:
-    """Return a random colour that stands out in brightness from the patch of ground under it."""
+    """Return a random colour with a brightness that differs from the patch of ground under it."""
     luma = np.asarray(ground.convert("L"), dtype=np.float64) / 255
     mean = float(luma.mean())
     margin = float(np.clip(1.7 * luma.std(), 0.33, 0.45))

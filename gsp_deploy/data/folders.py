@@ -1,4 +1,4 @@
-"""Readers of a team's own images: a folder per class, or a CSV of path, label and split."""
+"""Read your own images: a folder per class, or a CSV with path, label and split."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from gsp_deploy.errors import DataError
 from gsp_deploy.images.formats import readable_suffixes
 from gsp_deploy.images.walking import walk_images
 
-# A validation part judges when there is no test part, as many published trees have only that.
+# Many published trees have a validation part but no test part; it then takes the test's place.
 _VALIDATION = ("val", "valid", "validation")
 
 
 def read_folder(root: str | os.PathLike[str]) -> Dataset:
-    """Read a tree with one folder a class; the folder's name is the class's.
+    """Read a tree with one folder per class; the folder's name is the class's name.
 
-    With `train/` and `test/` (or `val/`; or `query/` and `gallery/`) sub-trees these are the parts.
-    Without, the data set is `halved`: the first half of the class folders in sorted order trains
-    and the rest tests, the zero-shot convention of the literature. Images may be deeper inside a
-    class folder. What `walk_images` passes over, and images in no class folder, the notes count.
+    Sub-trees `train/` and `test/` (or `val/`; or `query/` and `gallery/`) are the parts. Without
+    them the data set is `halved`: the first half of the class folders in sorted order trains and
+    the rest tests, the zero-shot convention of the literature. Images may be deeper inside a class
+    folder. The data set's notes count the files that `walk_images` skips and the images outside
+    class folders.
 
     Raises:
-        DataError: the folder is missing, or no class folder in it holds an image.
+        DataError: the folder is missing, or no class folder in it contains an image.
     """
     folder = existing_folder(root)
     walk = walk_images(folder, readable_suffixes())
@@ -54,7 +55,7 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
     notes = [str(walk.passed_over)] if walk.passed_over else []
     if unused := len(listed) - len(records):
         notes.append(
-            f"{counted(unused, 'image')} not used, because they are in no class folder of the "
+            f"{counted(unused, 'image')} not used: outside the class folders of the "
             f"{'parts ' + ', '.join(parts) if has_parts else 'data set'}"
         )
     return dataset_from_records(folder.name, folder, records, notes=notes, halved=not has_parts)
@@ -65,11 +66,11 @@ def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
 
     Paths are relative to the CSV's folder, or absolute. `split` is train, test (or val), query or
     gallery; without that column the data set is `halved`, and the first half of the sorted labels
-    trains. Further columns are passed over.
+    trains. Further columns are ignored.
 
     Raises:
-        DataError: the file is missing or is no such CSV (the line is named), or listed images are
-            missing and `strict`.
+        DataError: the file is missing or is not such a CSV (the message names the line), or listed
+            images are missing and `strict` is true.
     """
     table = Path(path).resolve()
     records, halved = _csv_records(table)
@@ -87,16 +88,16 @@ def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
 
 
 def existing_folder(root: str | os.PathLike[str]) -> Path:
-    """Return `root` as an absolute path, or raise `DataError` when it is not a folder."""
+    """Return `root` as an absolute path, or raise `DataError` if it is not a folder."""
     folder = Path(root)
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"expected a folder of images at {folder}, which {kind}")
+        raise DataError(f"expected a folder of images, but {folder} {kind}; pass another path")
     return folder.resolve()
 
 
 def _chosen_parts(splits: set[str]) -> dict[str, str]:
-    """Map the split names that are used to the data set's parts."""
+    """Return the data set's part for each split name that is used."""
     chosen = {split: split for split in PARTS if split in splits}
     if not set(chosen) - {"train"}:
         chosen |= {split: "test" for split in _VALIDATION if split in splits}
@@ -104,19 +105,21 @@ def _chosen_parts(splits: set[str]) -> dict[str, str]:
 
 
 def _trees(folder: Path, listed: Sequence[tuple[str, ...]]) -> dict[str, str]:
-    """Return the folders that hold images, by their names in lower case."""
+    """Return the folders with images, by their names in lower case."""
     trees: dict[str, str] = {}
     for name in sorted({path[0] for path in listed if len(path) > 1}):
         other = trees.setdefault(name.lower(), name)
         if other != name and name.lower() in (*PARTS, *_VALIDATION):
-            raise DataError(f"{folder}: expected one {name.lower()} part, found {other} and {name}")
+            raise DataError(
+                f"{folder}: expected one {name.lower()} part, found {other} and {name}; move one"
+            )
     return trees
 
 
 def _csv_records(table: Path) -> tuple[list[Record], bool]:
-    """Return the rows, and whether they are halved because the table has no column `split`.
+    """Return the rows, and whether the data set is halved because there is no column `split`.
 
-    A row's part is its split as written, in lower case.
+    A row's part is its split in lower case.
     """
     try:
         require_regular(table)
@@ -130,7 +133,7 @@ def _csv_records(table: Path) -> tuple[list[Record], bool]:
                 )
             rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError as error:
-        raise DataError(f"expected a CSV file at {table}, which does not exist") from error
+        raise DataError(f"expected a CSV file, but {table} does not exist") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read as CSV in UTF-8 ({error})") from error
     pairs = [_path_and_label(table, line, row) for line, row in rows]
@@ -145,7 +148,7 @@ def _csv_records(table: Path) -> tuple[list[Record], bool]:
 def _path_and_label(table: Path, line: int, row: dict[str, str | None]) -> tuple[str, str]:
     path, label = ((row[column] or "").strip() for column in ("path", "label"))
     if not path or not label:
-        raise DataError(f"{table}, line {line}: expected a path and a label, one is empty")
+        raise DataError(f"{table}, line {line}: expected a path and a label, but one is empty")
     return path, label
 
 

@@ -1,8 +1,8 @@
-"""Built-in data (a): a character in some typeface among distractor characters on a photograph.
+"""Built-in data set of a character among distractor characters on a photograph.
 
-Characters are classes; unseen characters are the test classes. Typeface, size, rotation, colour,
-sharpness, place, distractors and background are nuisance. Needs matplotlib's typefaces and
-scikit-image's photographs, both inside their wheels, and no download.
+Each character is a class, and training and test use different characters. Typeface, size, rotation,
+colour, sharpness, place, distractors and background vary at random. You need matplotlib for its
+typefaces and scikit-image for its photographs; both are in the wheels, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gsp_deploy.data.images import Dataset, LabelledImages
 from gsp_deploy.data.photographs import Part, background
 from gsp_deploy.data.typefaces import glyph, typefaces_of
 
-_RECIPE = 1  # to be raised whenever the same settings come to give other pixels
+_RECIPE = 1  # raise this number with every change that gives the same settings other pixels
 _LARGEST_TURN = 20.0  # degrees; below the 45 that would turn an arrow into its neighbour
 _SIZE_JITTER = 0.15
 _STRONGEST_BLUR = 0.8  # pixels at the standard size
@@ -40,7 +40,7 @@ _STANDARD_SIZE = 112
 
 @dataclass(frozen=True)
 class GlyphSettings(CollageSettings):
-    """Settings of the glyph collage; the class counts take from fixed, disjoint pools."""
+    """Settings of the glyph collage; training and test classes are from fixed, disjoint pools."""
 
     train_classes: int = 300
     test_classes: int = 150
@@ -85,7 +85,7 @@ class GlyphCollage(Collage):
 
 
 def glyph_dataset(settings: GlyphSettings | None = None) -> Dataset:
-    """Return the glyph collage; nothing is drawn until an image is asked for."""
+    """Return the glyph collage; an image is drawn only when you ask for it."""
     chosen = settings or GlyphSettings()
     train = _part(chosen, "train", chosen.train_classes)
     return Dataset("glyphs", train, _part(chosen, "test", chosen.test_classes))
@@ -102,7 +102,7 @@ def _part(settings: GlyphSettings, part: Part, count: int) -> LabelledImages:
 
 
 def _shape(rng: np.random.Generator, character: str, settings: GlyphSettings) -> Image.Image:
-    """Return a glyph's opacity after its own nuisances: typeface, size, rotation, blur."""
+    """Return a glyph's opacity with random typeface, size, rotation and blur."""
     faces = typefaces_of(character)
     face = faces[rng.integers(len(faces))]
     longer = settings.scale * settings.size * rng.uniform(1 - _SIZE_JITTER, 1 + _SIZE_JITTER)
@@ -119,12 +119,12 @@ def _shape(rng: np.random.Generator, character: str, settings: GlyphSettings) ->
     peak = max(1, int(opacity.max()))
     if peak == 255:
         return shape
-    # A blurred hairline is nowhere opaque; scaled up, it keeps its colour and its mask.
+    # A blurred hairline has no opaque pixel; scaling its opacity up keeps its colour and its mask.
     return Image.fromarray((opacity * (255 / peak)).round().astype(np.uint8))
 
 
 def _drawn_extent(longer: float) -> int:
-    """Return the power of two at which a glyph is drawn and kept before it is reduced."""
+    """Return the power of two at which a glyph is drawn and cached before it is reduced."""
     return 1 << max(4, int(longer - 1).bit_length())
 
 

@@ -1,4 +1,4 @@
-"""The MNIST family's IDX files, gzip-compressed or raw."""
+"""Read the IDX files of the MNIST family, gzip-compressed or raw."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gsp_deploy.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
 _MOST_DIMS = 8
-# A gzip file does not say how much it unpacks to; the family's largest is 188 MB.
+# A limit, because a gzip file's unpacked size is unknown; the family's largest file has 188 MB.
 _MOST_BYTES = 1 << 30
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Return the file's array, uint8, of the shape that its header states.
+    """Return the file's array, uint8, in the shape from its header.
 
     Raises:
-        DataError: the file is missing, damaged, or holds something other than unsigned bytes.
+        DataError: the file is missing or damaged, or does not contain unsigned bytes.
     """
     try:
         with open_regular(path) as raw:
@@ -41,7 +41,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _array(path: Path, stream: BinaryIO | gzip.GzipFile) -> np.ndarray:
-    """Read the header, then no more than it promises and one byte."""
+    """Read the header, then its number of bytes plus one, to detect a file that is too long."""
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _UNSIGNED_BYTE or head[3] > _MOST_DIMS:
         raise DataError(f"{path}: expected an IDX file of unsigned bytes, got {head!r}")

@@ -1,4 +1,4 @@
-"""What a data set is: labelled images in named parts, wherever their pixels come from."""
+"""Data sets: labelled images in named parts, from files or from a generator."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ STANDARD_RANKS = (1, 2, 4, 8)
 
 
 class ImageSource(Protocol):
-    """Where pixels come from: files on disk, or a generator that needs no disk."""
+    """A source of pixels: files on disk, or a generator that needs no disk."""
 
     @property
     def parameters(self) -> Mapping[str, str | int | float]:
-        """What determines the pixels besides the position; part of the fingerprint."""
+        """Everything that determines the pixels besides the position; part of the fingerprint."""
 
     def image(self, position: int) -> Image.Image:
         """Return one image as 8-bit RGB; the same position gives the same pixels every time."""
@@ -32,7 +32,7 @@ class ImageSource(Protocol):
 
 @runtime_checkable
 class MaskedImageSource(ImageSource, Protocol):
-    """A source that also knows where the object is."""
+    """A source that also has a mask of the object in each image."""
 
     def object_mask(self, position: int) -> np.ndarray:
         """Return bool `(height, width)`, true on the object's pixels."""
@@ -40,31 +40,31 @@ class MaskedImageSource(ImageSource, Protocol):
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that lie below a folder; `paths` are relative to `root`, or absolute."""
+    """Image files below a folder; `paths` are relative to `root`, or absolute."""
 
     root: Path
     paths: tuple[str, ...]
 
     @property
     def parameters(self) -> Mapping[str, str | int | float]:
-        """Return the kind alone: where the folder lies does not change what is in it."""
+        """Return only the kind, because moving the folder does not change its images."""
         return {"kind": "files"}
 
     def image(self, position: int) -> Image.Image:
-        """Decode a file to upright RGB; `DataError` names it when it cannot be read."""
+        """Decode a file to upright RGB; raise a `DataError` that names it if that fails."""
         return decode_image(self.root / self.paths[position])
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with one class each. Immutable; a subset is a new one over the same source.
+    """Images with one class each. Immutable; a subset is a new object with the same source.
 
     Args:
-        source: where the pixels come from.
-        positions: int64 `(n,)`, the place of each image in the source.
-        ids: n names, unique: the path below the data set's root, or a generated one of that form.
+        source: source of the pixels.
+        positions: int64 `(n,)`, the position of each image in the source.
+        ids: n unique names: paths below the data set's root, or generated names in that form.
         labels: int64 `(n,)`, indices into `class_names`.
-        class_names: one name a class; a class may have no image in a subset.
+        class_names: one name per class; a subset may have no image of a class.
 
     Raises:
         DataError: the lengths differ, a label has no name, or an id occurs twice.
@@ -83,7 +83,7 @@ class LabelledImages:
             object.__setattr__(self, name, values)
         lengths = (len(self.positions), len(self.ids), len(self.labels))
         if len(set(lengths)) != 1:
-            raise DataError(f"expected a position, an id and a label an image, got {lengths}")
+            raise DataError(f"expected one position, id and label per image, got {lengths}")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise DataError(
                 f"expected labels from 0 to {self.num_classes - 1}, got "
@@ -97,30 +97,34 @@ class LabelledImages:
 
     @property
     def num_classes(self) -> int:
-        """Number of class names."""
+        """Number of class names; some may have no image."""
         return len(self.class_names)
 
     def image(self, index: int) -> Image.Image:
-        """Return one image as 8-bit RGB. Raises `DataError` when its file cannot be read."""
+        """Return one image as 8-bit RGB. Raises `DataError` if its file cannot be read."""
         return self.source.image(int(self.positions[index]))
 
     def class_name(self, index: int) -> str:
-        """Return the name of the class that image `index` has."""
+        """Return the name of the class of image `index`."""
         return self.class_names[self.labels[index]]
 
     @property
     def has_masks(self) -> bool:
-        """Whether `object_mask` can be asked for."""
+        """Whether `object_mask` returns masks."""
         return isinstance(self.source, MaskedImageSource)
 
     def object_mask(self, index: int) -> np.ndarray:
-        """Return where the object is, bool `(height, width)`; only generated images know it."""
+        """Return the object's mask, bool `(height, width)`.
+
+        Raises:
+            UsageError: the images are not generated, so they have no masks.
+        """
         if not isinstance(self.source, MaskedImageSource):
             raise UsageError("these images are files without object masks; use a built-in data set")
         return self.source.object_mask(int(self.positions[index]))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> LabelledImages:
-        """Return the chosen images in the given order, with labels and class names as they are."""
+        """Return the chosen images in the given order, with unchanged labels and class names."""
         chosen = np.asarray(indices, dtype=np.int64)
         return LabelledImages(
             self.source,
@@ -131,7 +135,7 @@ class LabelledImages:
         )
 
     def of_classes(self, classes: Sequence[int] | np.ndarray) -> LabelledImages:
-        """Return the images of some classes, relabelled 0, 1, ... in the order of `classes`."""
+        """Return the images of some classes, with labels 0, 1, ... in the order of `classes`."""
         wanted = np.asarray(classes, dtype=np.int64)
         relabel = np.full(self.num_classes, -1, dtype=np.int64)
         relabel[wanted] = np.arange(len(wanted))
@@ -159,8 +163,8 @@ class LabelledImages:
     def fingerprint(self) -> str:
         """Return a SHA-256 over ids, labels, class names and the source's parameters.
 
-        It is cheap, for manifests: no pixel is read, so it tells two lists of images or two
-        settings of a generator apart, but not an edited file from its original.
+        It is fast because no pixel is read. Different lists of images, or different settings of a
+        generator, have different fingerprints; an edited image file does not change it.
         """
         digest = hashlib.sha256()
         for item in (dict(self.source.parameters), self.class_names, self.ids):
@@ -171,17 +175,17 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set with the parts that its protocol knows.
+    """A data set with the parts of its protocol.
 
-    `train` is what a model may learn from; it is empty where the data is for evaluation only.
-    `test` is what it is judged on. Where the protocol searches a gallery with separate queries
-    (In-Shop), `query` and `gallery` are there too, with the class names in common, and `test` is
-    both together; otherwise each test image is a query against all the others.
+    `train` is for training; it is empty if the data is only for evaluation. `test` is for
+    evaluation. If the protocol searches a gallery with separate queries (In-Shop), `query` and
+    `gallery` exist too, with the same class names, and `test` contains both; otherwise each test
+    image is a query against all the others.
 
     Args:
         recall_ranks: the K of R@K that the literature reports on this data set.
-        halved: the data name no parts, so that by convention half of the classes trains.
-        notes: what a reader of results should know: skipped files, classes with one image.
+        halved: the data names no parts, so by convention half of the classes train.
+        notes: notes for a reader of results: skipped files, classes with one image.
     """
 
     name: str
@@ -195,7 +199,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if (self.query is None) != (self.gallery is None):
-            raise DataError(f"{self.name}: a query part and a gallery part must come together")
+            raise DataError(f"{self.name}: expected both a query and a gallery part, got only one")
 
     @property
     def parts(self) -> dict[str, LabelledImages]:
@@ -209,7 +213,7 @@ class Dataset:
         return {name: part for name, part in named.items() if part is not None}
 
     def for_evaluation(self) -> Dataset:
-        """Return the data set as it is where nobody trains: of a halved one, every image tests."""
+        """Return the data set for evaluation without training; a halved one tests every image."""
         if not self.halved:
             return self
         return dataclasses.replace(
@@ -221,14 +225,18 @@ class Dataset:
         )
 
     def part(self, name: str) -> LabelledImages:
-        """Return one part by name. Raises `UsageError` for one that the data set does not have."""
+        """Return one part by name. Raises `UsageError` if the data set has no such part."""
         if name not in self.parts:
             raise UsageError(f"{self.name} has the parts {', '.join(self.parts)}, not {name!r}")
         return self.parts[name]
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """Return the first name that came before, or None when all are different."""
+    """Return the first repeated name, or None if all are different.
+
+    >>> first_repeated(["a", "b", "a"])
+    'a'
+    """
     seen: set[str] = set()
     for name in names:
         if name in seen:

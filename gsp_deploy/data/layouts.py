@@ -1,4 +1,4 @@
-"""Where a published data set is below the folder that the user names, or what is there instead."""
+"""Find a published data set below the user's folder, or describe what the folder has instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gsp_deploy.data.folders import existing_folder
 from gsp_deploy.errors import DataError
 from gsp_deploy.images.formats import readable_suffixes
 
-# Archives, and mirrors of them, wrap a data set in one or two folders.
+# Archives and their mirrors put a data set inside one or two further folders.
 _DEEPEST = 2
 _TABLES = (".parquet", ".arrow")
 _RECORDS = (".tfrecord", ".tfrecords")
@@ -21,12 +21,12 @@ _OF_PRODUCTS = "_final"
 
 
 def root_with(root: str | os.PathLike[str], marks: Sequence[str], layout: str) -> Path:
-    """Return the folder that holds one of the `marks`: `root`, or one up to two levels below.
+    """Return the folder that contains one of the `marks`: `root`, or one up to two levels below.
 
-    The shallowest is taken, and of those the first by its name.
+    Of several, the one at the highest level and first by name is taken.
 
     Raises:
-        DataError: there is none; the line says what is there instead.
+        DataError: there is none; the message says what the folder has instead.
     """
     folder = existing_folder(root)
     for candidate in _folders(folder):
@@ -36,7 +36,7 @@ def root_with(root: str | os.PathLike[str], marks: Sequence[str], layout: str) -
 
 
 def missing(folder: Path, name: str, layout: str) -> DataError:
-    """Return the error that a file of a layout is not there, and what layout may be instead."""
+    """Return the error for a missing file of a layout, with the layout found instead, if any."""
     other = other_layout(folder)
     return DataError(
         f"{folder}: {name} is missing; expected {layout}{f'. There {other}' if other else ''}"
@@ -44,7 +44,10 @@ def missing(folder: Path, name: str, layout: str) -> DataError:
 
 
 def other_layout(folder: Path) -> str | None:
-    """Return what kind of layout a folder has, as in `are 3 .parquet files: ...`, or None."""
+    """Return a folder's layout and advice, as in `is the archive cub.tgz: unpack it`, or None.
+
+    The words follow `There` in the error line.
+    """
     names = [name for candidate in _folders(folder) for name in _file_names(candidate)]
     for suffixes, advice in (
         (_TABLES, "write their images as files and read them with csv:FILE"),
@@ -86,7 +89,7 @@ def _file_names(folder: Path) -> list[str]:
 
 
 def _class_folders(folder: Path) -> Path | None:
-    """Return the folder whose children hold images directly, or that has such trees as parts."""
+    """Return the first folder with class folders of images in it, or in its train/ or test/."""
     for candidate in _folders(folder):
         trees = [candidate, *(c for c in _children(candidate) if c.name.lower() in _PARTS)]
         if any(_holds_classes(tree) for tree in trees):

@@ -1,4 +1,4 @@
-"""MATLAB files, read in a process of their own: scipy's parser can crash on a damaged one."""
+"""Read MATLAB files in a separate process, because a damaged file can crash scipy's parser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from gsp_deploy.base.inputs import require_regular
 from gsp_deploy.errors import DataError, MissingCapabilityError
 
-# Cars196's own files take 3 s at most; the limits are for what hangs or grows.
+# Cars196's own files take at most 3 s; this limit stops a file that makes the parser hang.
 SECONDS = 120
 _WORKER = Path(__file__).with_name("matlab_worker.py")
 _LACKS_SCIPY = 3
@@ -23,12 +23,12 @@ def read_matlab(path: Path, fields: tuple[str, ...], seconds: float = SECONDS) -
 
     Args:
         path: a `.mat` file.
-        fields: the fields that are wanted of each entry of `annotations`, where an entry has them.
-        seconds: how long reading may take.
+        fields: the fields to return from each entry of `annotations`, if the entry has them.
+        seconds: time limit for reading.
 
     Returns:
         `annotations`, a list of dicts of numbers and texts, and `class_names`, a list of texts;
-        each only where the file has it.
+        each only if the file has it.
 
     Raises:
         DataError: the file is missing or damaged, or reading it takes too long or too much memory.

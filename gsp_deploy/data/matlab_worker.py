@@ -1,6 +1,6 @@
-"""The process that `matlab.py` starts: a .mat file's tables to JSON on stdout, within limits.
+"""Print a .mat file's tables as JSON, within limits; `matlab.py` runs this file as a process.
 
-It is run by its path, and imports nothing of this package: what it crashes is itself alone.
+It imports nothing from this package, and a crash ends only this process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(path: str, fields: list[str]) -> int:
             names = np.atleast_1d(contents["class_names"])[:_MOST_ENTRIES]
             tables["class_names"] = [str(name)[:_LONGEST_TEXT] for name in names]
         text = json.dumps(tables)
-    except Exception as error:  # a damaged file makes scipy raise what it happens to trip over
+    except Exception as error:  # a damaged file can raise any type in scipy
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
         return 1
     print(text)
@@ -44,7 +44,7 @@ def main(path: str, fields: list[str]) -> int:
 
 
 def _plain(value: Any) -> int | str | None:
-    """Return a whole number or a text as it is; anything else is not what the tables hold."""
+    """Return a whole number or a text, or None for any other value."""
     if isinstance(value, str):
         return value[:_LONGEST_TEXT]
     try:

@@ -1,6 +1,6 @@
-"""Backgrounds: crops of the photographs that lie inside scikit-image's wheel.
+"""Make backgrounds from crops of the photographs in scikit-image's wheel.
 
-Only files in the installed package are opened; scikit-image's downloader is never involved.
+Only files in the installed package are opened; scikit-image's downloader is never used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gsp_deploy.images.preprocessing import decode_image
 
 Part = Literal["train", "test"]
 
-# Scenes, close-ups and textures on either side; none is in both.
+# Each part has scenes, close-ups and textures; no photograph is in both.
 PHOTOGRAPHS: dict[Part, tuple[str, ...]] = {
     "train": (
         "astronaut.png",
@@ -40,10 +40,10 @@ _LONGER_SIDE = 512
 
 
 def background(rng: np.random.Generator, part: Part, size: int) -> Image.Image:
-    """Return a random crop of a photograph, RGB `(size, size)`, with its contrast held down.
+    """Return a random crop of a photograph, RGB `(size, size)`, with reduced contrast.
 
-    Position, scale, mirroring, tint, brightness and contrast vary. Contrast is limited so that a
-    glyph can stand out from any place of it.
+    Position, scale, mirroring, tint, brightness and contrast vary. The contrast is limited so that
+    a glyph is visible anywhere on the crop.
     """
     names = PHOTOGRAPHS[part]
     crop = crop_of(rng, names[rng.integers(len(names))], size)
@@ -67,7 +67,11 @@ def crop_of(rng: np.random.Generator, name: str, size: int) -> Image.Image:
 
 @cache
 def photograph(name: str) -> Image.Image:
-    """Return a photograph as RGB, at most 512 pixels on its longer side."""
+    """Return a photograph as RGB, at most 512 pixels on its longer side.
+
+    Raises:
+        MissingCapabilityError: the installed scikit-image does not have it.
+    """
     try:
         resource = files("skimage.data") / name
         found = resource.is_file()
@@ -75,8 +79,8 @@ def photograph(name: str) -> Image.Image:
         found = False
     if not found:
         raise MissingCapabilityError(
-            f"the photograph {name} that scikit-image ships is not installed; "
-            "install it from PyPI (pip install 'scikit-image>=0.24')"
+            f"scikit-image's photograph {name} is not installed; install scikit-image from PyPI "
+            "(pip install 'scikit-image>=0.24')"
         )
     image = decode_image(str(resource))
     image.thumbnail((_LONGER_SIDE, _LONGER_SIDE), Image.Resampling.LANCZOS)

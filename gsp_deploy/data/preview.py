@@ -1,4 +1,4 @@
-"""A contact sheet of a data set: a row a class, so that what belongs together stands together."""
+"""Draw a contact sheet of a data set, with one row per class."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _INK = (30, 30, 30)
 
 
 def contact_sheet(images: LabelledImages, count: int = 64, tile: int = 112) -> Image.Image:
-    """Return about `count` images, the same number of each of some classes, a class a row.
+    """Return a picture of about `count` images, one row per class, with equally many per row.
 
-    Classes are taken evenly from the whole list, and images evenly from each class, so that the
-    same call gives the same sheet. Images are fitted into tiles of `tile` pixels; each row begins
-    with the class's name.
+    Classes are spread evenly over the whole list, and images evenly over each class, so the same
+    call gives the same sheet. Images are fitted into tiles of `tile` pixels; each row begins with
+    the class's name.
 
     Raises:
-        DataError: there is no image to show, or one of those chosen cannot be read.
+        DataError: there is no image to show, or a chosen image cannot be read.
     """
     if not len(images):
         raise DataError("this part has no images to show; choose another part")
@@ -53,7 +53,7 @@ def write_contact_sheet(images: LabelledImages, path: Path, count: int = 64) -> 
 
 
 def _rows(images: LabelledImages, count: int) -> list[list[int]]:
-    """Return the indices to show, one list a class; as square a sheet as the classes allow."""
+    """Return the indices to show, one list per class, for a sheet that is as square as possible."""
     members = [np.flatnonzero(images.labels == c) for c in np.unique(images.labels)]
     columns = min(round(np.sqrt(count)) or 1, max(len(m) for m in members))
     shown = _evenly(len(members), -(-count // columns))

@@ -1,4 +1,4 @@
-"""From a list of (path, class, part) to a checked data set: what all readers of files share."""
+"""Build a checked data set from a list of (path, class, part); all readers of files use it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTS = ("train", "test", "query", "gallery")
 
 
 class Record(NamedTuple):
-    """One listed image: its path below the root, its class, and the part that it is in."""
+    """One listed image: its path below the root, its class, and its part."""
 
     path: str
     class_name: str
@@ -40,14 +40,14 @@ def dataset_from_records(
 ) -> Dataset:
     """Build a data set from listed files; classes are numbered in the order of the records.
 
-    A listed image that is missing is refused, with the count and the first names; with
-    `strict=False` it is left out and counted in the data set's notes. `halved` says that the parts
-    are a convention and not named in the data. Whether an image can be
-    decoded is found out when it is read. A class with a single image is kept and noted.
+    If listed images are missing, this raises an error with their number and the first names; with
+    `strict=False` it leaves them out and counts them in the data set's notes. `halved` means that
+    the parts follow from a convention and are not named in the data. Images are not decoded here.
+    A class with a single image is kept and noted.
 
     Raises:
         DataError: nothing is listed, an image is listed twice (it could be in two parts), or
-            listed images are missing (`strict`).
+            listed images are missing and `strict` is true.
     """
     if not records:
         raise DataError(f"{root}: no image is listed there; check that this is the right folder")
@@ -67,7 +67,11 @@ def dataset_from_records(
 
 
 def first_half_trains(paths_and_classes: Sequence[tuple[str, str]]) -> list[Record]:
-    """Give each class its part: the first half of the sorted class names trains, the rest tests."""
+    """Assign each class a part: the first half of the sorted names trains, the rest tests.
+
+    >>> [record.part for record in first_half_trains([("1.png", "cat"), ("2.png", "ant")])]
+    ['train', 'test']
+    """
     classes = sorted({class_name for _, class_name in paths_and_classes})
     training = set(classes[: len(classes) // 2])
     return [
@@ -94,7 +98,7 @@ def _assemble(
     if kinds & {"query", "gallery"}:
         if kinds != {"query", "gallery"}:
             raise DataError(
-                f"{root}: a gallery search needs a query and a gallery part and no test part, "
+                f"{root}: expected a query and a gallery part, and no test part beside them, "
                 f"got {', '.join(sorted(kinds))}"
             )
         query = test.subset(np.flatnonzero(evaluated == "query"))
@@ -133,7 +137,7 @@ def _single_image_note(part: str, images: LabelledImages) -> list[str]:
     single = [images.class_names[c] for c in np.flatnonzero(counts == 1)]
     if not single:
         return []
-    return [f"{len(single)} {part}class(es) have one image, which none matches: {_some(single)}"]
+    return [f"{len(single)} {part}class(es) have one image, so it has no match: {_some(single)}"]
 
 
 def _unmatched_note(query: LabelledImages, gallery: LabelledImages) -> list[str]:
@@ -141,7 +145,7 @@ def _unmatched_note(query: LabelledImages, gallery: LabelledImages) -> list[str]
     if not absent:
         return []
     names = [query.class_names[label] for label in absent]
-    return [f"{len(names)} class(es) are queried but not in the gallery: {_some(names)}"]
+    return [f"{len(names)} class(es) have queries but no gallery image: {_some(names)}"]
 
 
 def _shared_classes_note(train: LabelledImages, test: LabelledImages) -> list[str]:

@@ -1,4 +1,4 @@
-"""Holding classes out: a zero-shot split never shares a class between its two sides."""
+"""Split a data set by whole classes for validation, so that no class is on both sides."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def validation_split(
 ) -> tuple[LabelledImages, LabelledImages]:
     """Split the training part into `(training, validation)` by whole classes drawn from `seed`.
 
-    Each side keeps the order of the classes and has its labels renumbered from 0. At least one
-    class stays on either side.
+    Each side keeps the order of the classes and numbers its labels from 0. Each side has at least
+    one class.
 
     Raises:
         UsageError: the fraction is not between 0 and 1, or there are fewer than two classes.
@@ -35,17 +35,17 @@ def validation_split(
 def cross_validation_folds(
     images: LabelledImages, folds: int = 4
 ) -> tuple[tuple[LabelledImages, LabelledImages], ...]:
-    """Return `folds` pairs of `(training, validation)` with each class in one validation side.
+    """Return `folds` pairs of `(training, validation)`; each class validates in exactly one pair.
 
-    The protocol of "A Metric Learning Reality Check" (Musgrave et al., ECCV 2020): the training
-    classes in their order are cut into contiguous ranges, and each range validates once.
+    This is the protocol of "A Metric Learning Reality Check" (Musgrave et al., ECCV 2020): the
+    training classes, in order, are cut into contiguous ranges, and each range validates once.
 
     Raises:
         UsageError: fewer than two folds, or fewer classes than folds.
     """
     if not 2 <= folds <= images.num_classes:
         raise UsageError(
-            f"expected from 2 folds to one a class ({images.num_classes} classes), got {folds}"
+            f"expected 2 to {images.num_classes} folds, at most one per class, got {folds}"
         )
     classes = np.arange(images.num_classes)
     return tuple(

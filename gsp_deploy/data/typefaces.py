@@ -1,4 +1,4 @@
-"""The typefaces that matplotlib ships, what characters they cover, and their glyphs as bitmaps."""
+"""Draw glyphs with matplotlib's typefaces, and find the characters that each typeface covers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gsp_deploy.errors import MissingCapabilityError
 
-# Upright and slanted faces, in which every script keeps its printed letter forms.
+# Upright and slanted faces; every script has its printed letter forms in them.
 _UPRIGHT = (
     "DejaVuSans",
     "DejaVuSans-Bold",
@@ -27,9 +27,9 @@ _UPRIGHT = (
     "STIXGeneral",
     "STIXGeneralBol",
 )
-# True italics, in which small Cyrillic letters turn into the shapes of Latin ones.
+# True italics; small Cyrillic letters have the shapes of Latin ones in them.
 _ITALIC = ("DejaVuSerif-Italic", "DejaVuSerif-BoldItalic", "STIXGeneralItalic", "STIXGeneralBolIta")
-# Computer Modern: its files put TeX's own encoding behind some code points; letters are safe.
+# Computer Modern: its files use TeX's encoding for some code points, but not for letters.
 _COMPUTER_MODERN = ("cmr10", "cmb10", "cmss10", "cmtt10", "cmti10")
 
 TYPEFACES = _UPRIGHT + _ITALIC + _COMPUTER_MODERN
@@ -37,7 +37,7 @@ TYPEFACES = _UPRIGHT + _ITALIC + _COMPUTER_MODERN
 
 @cache
 def typefaces_of(character: str) -> tuple[str, ...]:
-    """Return the names of the typefaces that have a glyph of their own for `character`."""
+    """Return the names of the typefaces that have a glyph for `character`."""
     code = ord(character)
     faces = [face for face in _UPRIGHT if code in _covered(face)]
     if not unicodedata.name(character, "").startswith("CYRILLIC"):
@@ -49,9 +49,9 @@ def typefaces_of(character: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=16384)
 def glyph(character: str, typeface: str, extent: int) -> Image.Image:
-    """Return the glyph's ink as an 8-bit mask, cut tight, `extent` pixels on its longer side.
+    """Return the glyph as an 8-bit mask without margins, `extent` pixels on its longer side.
 
-    It is drawn larger and reduced, so thin strokes stay grey instead of breaking.
+    It is drawn larger and then reduced, so that thin strokes become grey instead of breaking.
     """
     font = typeface_at(typeface, 3 * extent)
     left, top, right, bottom = font.getbbox(character)
@@ -78,7 +78,7 @@ def _file(typeface: str) -> Path:
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{typeface}.ttf"
     if not path.is_file():
         raise MissingCapabilityError(
-            f"the typeface {typeface} that matplotlib ships is not at {path}; "
+            f"matplotlib's typeface {typeface} is not at {path}; "
             "install matplotlib from PyPI (pip install --force-reinstall matplotlib)"
         )
     return path

@@ -1,4 +1,4 @@
-"""A built-in data set as plain files, for tools that want a folder."""
+"""Write a built-in data set as plain files, for tools that need a folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def write_tree(
 ) -> None:
     """Write a built-in set below a new folder as `train/CLASS/0000.png` and `test/...`.
 
-    The tree is what `folder:` reads back: with the same ids, labels and pixels. It appears whole
-    or not at all. `on_image` is called after each image.
+    `folder:` reads the tree with the same ids, labels and pixels. The tree is written whole or not
+    at all. `on_image` is called after each image.
 
     Raises:
         UsageError: the set is not a built-in one, or `root` exists and is not empty.
@@ -30,7 +30,9 @@ def write_tree(
     target = Path(root)
     parts = (dataset.train, dataset.test)
     if not all(isinstance(part.source, Collage) for part in parts):
-        raise UsageError(f"{dataset.name} already is files; only a built-in set can be written")
+        raise UsageError(
+            f"expected a built-in data set to write as files, got {dataset.name}, which is files"
+        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty folder; choose another name")
     with scratch_beside(target) as scratch:

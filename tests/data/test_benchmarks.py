@@ -150,7 +150,7 @@ def test_in_shop_notes_queries_that_nothing_can_answer(tmp_path: Path, put_image
         put_image(row.split()[0])
     write_partition(tmp_path / "list_eval_partition.txt", rows, 3)
     assert read_in_shop(tmp_path).notes[0] == (
-        "1 class(es) are queried but not in the gallery: id_00000007"
+        "1 class(es) have queries but no gallery image: id_00000007"
     )
 
 
@@ -159,11 +159,11 @@ def test_in_shop_names_what_is_missing_or_damaged(tmp_path: Path) -> None:
         read_in_shop(tmp_path)
     table = tmp_path / "Eval/list_eval_partition.txt"
     write_partition(table, IN_SHOP_ROWS, 52712)
-    with pytest.raises(DataError, match=r"first line says \('52712'\), got 5"):
+    with pytest.raises(DataError, match=r"from its first line \('52712'\), got 5"):
         read_in_shop(tmp_path)
     write_partition(table, ("img/a.jpg id_1 validation",), 1)
     with pytest.raises(DataError, match=r"expected train, query or gallery .* got 'validation'"):
         read_in_shop(tmp_path)
     table.write_text("")
-    with pytest.raises(DataError, match="first line says"):
+    with pytest.raises(DataError, match="from its first line"):
         read_in_shop(tmp_path)

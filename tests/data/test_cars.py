@@ -120,7 +120,9 @@ def test_the_tables_of_one_layout_with_the_images_of_the_other(
     save_annotations(tmp_path / "cars_annos.mat", "relative_im_path", rows, class_names=NAMES)
     for half in ("train", "test"):
         put_image(f"cars_{half}/cars_{half}/00001.jpg")
-    with pytest.raises(DataError, match=r"lists the images of car_ims/, and there are cars_train/"):
+    with pytest.raises(
+        DataError, match=r"lists the images of car_ims/, but the folder has cars_train/"
+    ):
         open_dataset(f"cars:{tmp_path}")
 
 

@@ -37,7 +37,7 @@ def test_the_given_arrays_are_copied() -> None:
 @pytest.mark.parametrize(
     ("ids", "labels", "message"),
     [
-        (("a", "b"), [0], "a position, an id and a label"),
+        (("a", "b"), [0], "one position, id and label per image"),
         (("a", "b"), [0, 2], "labels from 0 to 1"),
         (("a", "b"), [-1, 0], "labels from 0 to 1"),
         (("a", "a"), [0, 1], "the image a is listed twice"),
@@ -116,5 +116,5 @@ def test_parts_by_name() -> None:
         plain.part("gallery")
     searched = Dataset("shop", images, images, images.subset([0]), images.subset([1]))
     assert searched.part("query").ids == ("a/0.png",)
-    with pytest.raises(DataError, match="must come together"):
+    with pytest.raises(DataError, match="expected both a query and a gallery part"):
         Dataset("half", images, images, query=images)

@@ -42,6 +42,6 @@ ATTEMPTS: tuple[Attempt, ...] = each(
         f"{PREVIEW}|-o|>s.txt": (2, "expected a sheet named"),
         f"{PREVIEW}|-o|>s.png|--part|none": (2, "has the parts"),
         f"{PREVIEW}|-o|>s.png|--count|0": (2, "--count"),
-        "data|write|@images/classes|-o|>written": (2, "only a built-in set can be written"),
+        "data|write|@images/classes|-o|>written": (2, "expected a built-in data set to write"),
     },
 )
