@@ -1,1 +1,1 @@
-"""Image files: finding them, decoding them, resizing and normalising them."""
+"""Find, decode, resize and normalise image files."""

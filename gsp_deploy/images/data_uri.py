@@ -1,4 +1,4 @@
-"""Pictures inside an HTML page, so that it needs no other file."""
+"""Embed pictures in an HTML page, so that the page needs no other file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""From an image file to upright 8-bit RGB.
+"""Decode an image file to upright 8-bit RGB.
 
-JPEG and PNG are read by our own rules (`docs/image-decoding.md`), which the C++ library follows
-too; their pixels are Pillow's. Every other format is Pillow's.
+JPEG and PNG follow the rules in `docs/image-decoding.md`, as in the C++ library; Pillow decodes
+their pixels. Pillow reads every other format completely.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def decode_image(
 ) -> Image.Image:
     """Return the image in a file as 8-bit RGB, turned upright by its metadata.
 
-    Of an animated file the first frame is taken. 16-bit greyscale is scaled to 8 bits. Metadata
-    that cannot be read counts as none.
+    An animated file gives its first frame. 16-bit greyscale is scaled to 8 bits. Metadata that
+    cannot be read is ignored.
 
     Args:
         source: the file's path, or a stream that can seek.
-        name: what messages call it; a path's own name if left out.
-        max_pixels: what the header may announce before anything is decoded.
+        name: name for messages; the default is the path.
+        max_pixels: limit for the size in the header, checked before anything is decoded.
 
     Raises:
-        DataError: the file is missing, is no image, is damaged, or has floating-point pixels.
-        ImageSizeError: it is beyond `max_pixels`, or beyond the bytes that are read.
+        DataError: the file is missing, damaged or not an image, or has floating-point pixels.
+        ImageSizeError: the image has more than `max_pixels`, or the file is too large.
     """
     name = shown_name(source) if name is None else name
     try:
@@ -60,12 +60,16 @@ def decode_image(
         raise ImageSizeError(f"{name}: {error}; scale it down first") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: not an image ({formats_sentence()})") from error
-    except Exception as error:  # Pillow's parsers raise whatever a damaged file leads them to
+    except Exception as error:  # a damaged file can raise any type in Pillow's parsers
         raise DataError(f"{name}: damaged image ({reason_of(error)})") from error
 
 
 def shown_name(source: object) -> str:
-    """Return a file's name in one line of printable text, whatever bytes it is of."""
+    """Return a file's name as one line of printable text; other bytes become escapes.
+
+    >>> shown_name("a\\nb.png")
+    'a\\\\nb.png'
+    """
     if isinstance(source, (str, os.PathLike)):
         text = os.fsencode(source).decode("utf-8", "backslashreplace")
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -114,7 +118,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _check_range(image: Image.Image, name: str) -> None:
-    """Refuse floating-point pixels: Pillow clips to 0..255, and makes 0..1 a black image."""
+    """Refuse floating-point pixels: Pillow clips to 0..255, so values from 0 to 1 become black."""
     if image.mode == "F":
         raise DataError(
             f"{name}: floating-point pixels do not say what is white; save it in 8 or 16 bits"
@@ -122,17 +126,17 @@ def _check_range(image: Image.Image, name: str) -> None:
 
 
 def _decode_tiff(image: Any) -> Image.Image:
-    """Decode without what Pillow does after loading: it reads all metadata, and fails on damage."""
+    """Decode without Pillow's step after loading, which reads all metadata and fails on damage."""
     image.load_end = lambda: None
     image.load()
     try:
-        stated = image.tag_v2.get(_ORIENTATION)  # a tag among those of the image itself
+        stated = image.tag_v2.get(_ORIENTATION)  # TIFF has it among the image's own tags
         orientation = None if stated is None else int(stated)
-    except Exception:  # whatever a damaged tag leads to
+    except Exception:  # a damaged tag can raise any type
         orientation = 1
     if orientation is None:
         orientation = stated_orientation(None, _bytes_or_none(image.info.get("xmp")))
-    return upright(_to_rgb(image.copy()), orientation)  # a copy has the size that is stored
+    return upright(_to_rgb(image.copy()), orientation)  # the copy has the stored size
 
 
 def _bytes_or_none(value: object) -> bytes | None:

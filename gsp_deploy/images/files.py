@@ -1,4 +1,4 @@
-"""Image files for commands: finding them, decoding them in parallel, labels from their folders."""
+"""Find image files, decode them in parallel, and derive class labels from their folders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Decoded images: uint8 `(B, H, W, 3)`, and the file that each one came from."""
+    """Decoded images: uint8 `(B, H, W, 3)`, and the file of each one."""
 
     images: np.ndarray
     files: tuple[Path, ...]
@@ -43,7 +43,7 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class ImageFailure:
-    """A file that could not be decoded, and the one line that says why."""
+    """A file that could not be decoded, and the reason in one line."""
 
     file: Path
     reason: str
@@ -51,21 +51,21 @@ class ImageFailure:
 
 @dataclass(eq=False)
 class ImageReader:
-    """Iterates over decoded batches of image files, in the files' order, at any number of files.
+    """Iterates over decoded batches of image files in order, in constant memory.
 
-    A file that cannot be decoded is left out of the batches, which stay full, and is listed in
-    `failures`; with `strict` it raises. Iterating again starts anew.
+    A file that cannot be decoded is left out and listed in `failures`; the batches stay full. With
+    `strict` it raises instead. You can iterate again from the start.
 
     Args:
-        files: what to decode, as `find_images` returns it.
-        spec: the size that images are brought to.
-        batch_size: images in each batch; the last one has what is left.
+        files: the files to decode, as `find_images` returns them.
+        spec: the size and pre-processing of the images.
+        batch_size: images in each batch; the last batch may be smaller.
         strict: raise at the first file that cannot be decoded.
-        threads: decoding threads; None means one a core, at most 8.
+        threads: decoding threads; None means one per core, at most 8.
 
     Raises:
-        UsageError: on construction, when `batch_size` or `threads` is below 1.
-        DataError: while iterating, when no file can be decoded, or with `strict` one cannot.
+        UsageError: on construction, if `batch_size` or `threads` is below 1.
+        DataError: while iterating, if no file can be decoded, or with `strict` if one cannot.
     """
 
     files: Sequence[Path]
@@ -81,7 +81,7 @@ class ImageReader:
                 raise UsageError(f"{name} must be at least 1, got {value}")
 
     def __len__(self) -> int:
-        """Return how many files there are, the broken ones included."""
+        """Return the number of files, including broken ones."""
         return len(self.files)
 
     def __iter__(self) -> Iterator[ImageBatch]:
@@ -99,7 +99,7 @@ class ImageReader:
             )
 
     def _decoded(self) -> Iterator[tuple[Path, np.ndarray]]:
-        """Yield the readable images in order, while the threads work a little ahead."""
+        """Yield the readable images in order; the threads decode a little ahead."""
         threads = self.threads or min(MOST_THREADS, os.cpu_count() or 1)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         waiting: deque[tuple[Path, Future[np.ndarray]]] = deque()
@@ -114,7 +114,7 @@ class ImageReader:
                 image = self._result(file, future)
                 if image is not None:
                     yield file, image
-        finally:  # also when the caller stops early: nothing goes on decoding behind its back
+        finally:  # also if the caller stops early, so that no thread keeps decoding
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _result(self, file: Path, future: Future[np.ndarray]) -> np.ndarray | None:
@@ -144,18 +144,18 @@ def read_images(
 def find_images(
     paths: Iterable[str | os.PathLike[str]], tell: Callable[[str], None] = lambda line: None
 ) -> list[Path]:
-    """Return the image files that folders, files and glob patterns stand for.
+    """Return the image files in folders, files and glob patterns.
 
-    The arguments keep their order; within a folder (`walk_images` has the rules) or a pattern
-    (`**` crosses folders) files are sorted. A file that is named directly is taken whatever its
-    suffix. What is found twice is returned once.
+    The arguments keep their order. Files in a folder (see `walk_images`) or from a pattern (`**`
+    crosses folders) are sorted. A file that you name directly may have any suffix. A file found
+    twice is returned once.
 
     Args:
         paths: folders, files and patterns.
-        tell: is called with one line that counts what was passed over, by suffix and by folder.
+        tell: called with one line that counts the skipped files by suffix and by folder.
 
     Raises:
-        DataError: a path does not exist, or there is no image in any of them.
+        DataError: a path does not exist, or none of them contains an image.
     """
     arguments = [os.fspath(path) for path in paths]
     walks = [_expand(argument) for argument in arguments]
@@ -173,22 +173,30 @@ def find_images(
 
 
 def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
-    """Return up to `most` of the items, evenly spaced over them, in their order."""
+    """Return up to `most` of the items, evenly spaced, in their order.
+
+    >>> evenly_spaced("abcdef", 3)
+    ['a', 'c', 'e']
+    """
     count = min(most, len(items))
     return [items[i * len(items) // count] for i in range(count)]
 
 
 def name_with_folder(file: str | Path) -> str:
-    """Return a file's name with its folder's, which is its class in a folder per class."""
+    """Return a file's name with its folder's name, its class if there is a folder per class.
+
+    >>> name_with_folder("photos/cat/1.png")
+    'cat/1.png'
+    """
     return "/".join(Path(file).parts[-2:])
 
 
 def class_labels(files: Sequence[Path]) -> np.ndarray | None:
-    """Return a class for each file, int64 `(n,)`, when the files lie in a folder per class.
+    """Return a class for each file, int64 `(n,)`, if the files are in a folder per class.
 
-    The class is the name of the file's own folder, so that `train/cat` and `test/cat` are one.
-    None when the folders do not look like classes: there is only one, one lies inside another,
-    or none of them holds two images (nothing could ever be retrieved).
+    The class is the name of the file's own folder, so `train/cat` and `test/cat` are one class.
+    Return None if the folders do not look like classes: there is only one, one is inside another,
+    or none contains two images, so that no query could have a match.
     """
     folders = {file.parent for file in files}
     names, labels, counts = np.unique(

@@ -1,4 +1,4 @@
-"""Which image formats are read here: the one list that readers, walkers and messages share."""
+"""List the readable image formats, for readers, folder walks and messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 from PIL import Image
 
-# Pillow knows these, and they are not read here.
+# Pillow knows these formats, but this package does not read them.
 _LEFT_OUT = {
     "EPS": "Pillow starts another program for it",
     "FITS": "measurements without a white point, in a stream that may unpack without bound",
@@ -17,16 +17,17 @@ _LEFT_OUT = {
     "MPEG": "Pillow recognises it and cannot decode it",
     "WMF": "Pillow decodes it on Windows only",
 }
-# A file of stereo pictures opens as the JPEG that its first picture is.
+# A file of stereo pictures opens as a JPEG, because its first picture is one.
 _OPENED_AS = {"MPO": "JPEG"}
 
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Return the formats that are read here, by Pillow's names, sorted.
+    """Return the readable formats by Pillow's names, sorted.
 
-    They are what the installed Pillow opens, plugins that were registered before included,
-    without the few that are no pictures or that Pillow cannot decode by itself.
+    These are the formats that the installed Pillow opens, including plugins that you registered
+    before the first call, but without those that are not pictures or that Pillow cannot decode by
+    itself.
     """
     Image.init()
     return tuple(sorted(set(Image.OPEN) - _LEFT_OUT.keys()))
@@ -34,7 +35,11 @@ def readable_formats() -> tuple[str, ...]:
 
 @cache
 def readable_suffixes() -> frozenset[str]:
-    """Return the suffixes of image files that are read here: lower case, with the dot."""
+    """Return the suffixes of readable image files, in lower case with the dot.
+
+    >>> ".png" in readable_suffixes()
+    True
+    """
     formats = readable_formats()
     return frozenset(
         suffix.lower()
@@ -44,5 +49,5 @@ def readable_suffixes() -> frozenset[str]:
 
 
 def formats_sentence() -> str:
-    """Return what messages say about formats: `read here are AVIF, BMP, ...`."""
-    return f"read here are {', '.join(readable_formats())}"
+    """Return the words for messages: `supported formats are AVIF, BMP, ...`."""
+    return f"supported formats are {', '.join(readable_formats())}"

@@ -1,4 +1,4 @@
-"""Which part of an image a centred crop sees, to the pixel, as each pipeline rounds.
+"""Compute the window of a centred crop to the pixel, with the rounding of each pipeline.
 
 `plugins/runtime/src/geometry.cpp` is the same in C++.
 """
@@ -10,25 +10,29 @@ from dataclasses import dataclass
 
 from gsp_deploy.config import PreprocessingSpec
 
-_LARGEST_SIDE = 1e100  # what a crop ratio next to 0 asks for is infinite
+_LARGEST_SIDE = 1e100  # a crop ratio close to 0 would need an infinite side
 
 
 @dataclass(frozen=True)
 class Window:
-    """One side of a crop: from `start`, `size` pixels of a side that is resized to `resized`."""
+    """One side of a crop: `size` pixels from `start`, after resizing the side to `resized`."""
 
     resized: int
     start: int
     size: int
 
     def span(self, have: int) -> tuple[float, float]:
-        """Return where it begins and ends in the image's own `have` pixels."""
+        """Return the window's begin and end in pixels of the original side, `have` pixels long."""
         begin, end = (place * have / self.resized for place in (self.start, self.start + self.size))
         return begin, min(end, have)
 
 
 def crop_windows(original: tuple[int, int], spec: PreprocessingSpec) -> tuple[Window, Window]:
-    """Return what the crop sees of an image of `(width, height)`: across, and down."""
+    """Return the crop's windows across and down, for an image of size `(width, height)`.
+
+    >>> crop_windows((640, 480), PreprocessingSpec(224, 224))[0]
+    Window(resized=298, start=37, size=224)
+    """
     wanted = (spec.width, spec.height)
     if spec.resize == "stretch":
         return Window(spec.width, 0, spec.width), Window(spec.height, 0, spec.height)
@@ -48,7 +52,7 @@ def _centred(resized: int, want: int, pipeline: str) -> Window:
 
 
 def _half_to_even(number: int) -> int:
-    """Return half of a number, as `round(number / 2)` but for any size."""
+    """Return half of a number like `round(number / 2)`, but for whole numbers of any size."""
     half, rest = divmod(number, 2)
     return half + (rest and half % 2)
 
@@ -56,12 +60,12 @@ def _half_to_even(number: int) -> int:
 def _torchvision(
     original: tuple[int, int], wanted: tuple[int, int], ratio: float
 ) -> tuple[int, int]:
-    """`Resize(round(size / ratio))`: one side is that, the other is truncated."""
+    """`Resize(round(size / ratio))`: one side has this size, the other is truncated."""
     return _truncated(original, [round(_quotient(want, ratio)) for want in wanted])
 
 
 def _timm(original: tuple[int, int], wanted: tuple[int, int], ratio: float) -> tuple[int, int]:
-    """`create_transform`: the size is rounded down; `ResizeKeepRatio` where it is no square."""
+    """`create_transform`: the size is rounded down; `ResizeKeepRatio` if it is not square."""
     covered = [math.floor(_quotient(want, ratio)) for want in wanted]
     if covered[0] == covered[1]:
         return _truncated(original, covered)
@@ -71,14 +75,14 @@ def _timm(original: tuple[int, int], wanted: tuple[int, int], ratio: float) -> t
 
 
 def _rounded(original: tuple[int, int], wanted: tuple[int, int], ratio: float) -> tuple[int, int]:
-    """Both sides are scaled alike and rounded to the nearest."""
+    """Scale both sides by the same factor and round each to the nearest."""
     scale = max(want / have for have, want in zip(original, wanted, strict=True)) / ratio
     width, height = (round(min(have * scale, _LARGEST_SIDE)) for have in original)
     return width, height
 
 
 def _truncated(original: tuple[int, int], covered: list[int]) -> tuple[int, int]:
-    """Return sides of the image's aspect that cover `covered`, the longer one truncated."""
+    """Return sides in the image's aspect ratio that cover `covered`; truncate the longer one."""
     (width, height), (across, down) = original, covered
     if across * height >= down * width:
         return across, across * height // width

@@ -1,8 +1,8 @@
-"""JPEG files: what the pixels need, without the metadata.
+"""Read JPEG files: separate the segments that the pixels need from the metadata.
 
-A decoder is given the segments that pixels are made of and nothing else, so that no damage in
-EXIF, ICC or XMP reaches it. `docs/image-decoding.md` has the rules, and
-`plugins/runtime/src/jpeg_stream.cpp` is the same in C++.
+The decoder receives only the segments that it needs for the pixels, so damage in EXIF, ICC or XMP
+cannot reach it. `docs/image-decoding.md` has the rules, and `plugins/runtime/src/jpeg_stream.cpp`
+is the same in C++.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _NEXT = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _NEXT_AFTER_SCAN = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _EXIF_OR_XMP, _JFIF, _ADOBE = 0xE1, 0xE0, 0xEE
-_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a segment, which mean nothing here
+_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a segment; ignored outside scans
 _METADATA = {*range(0xE0, 0xF0), 0xFE, 0xDC}
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
-# Baseline, extended and progressive, by Huffman codes or arithmetic ones.
+# Baseline, extended and progressive, with Huffman or arithmetic codes.
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _PROGRESSIVE = {0xC2, 0xCA}
-# Where these frequencies of a progressive file were not sent whole, libjpeg guesses them, each of
-# its versions in another way.
+# If a progressive file does not send these frequencies completely, libjpeg guesses them, and its
+# versions guess differently.
 _GUESSED = 10
 _NOTHING_SENT = 16
 
 
 @dataclass
 class JpegFile:
-    """What a JPEG file holds.
+    """The contents of a JPEG file.
 
-    `pixels` is a JPEG stream of what the pixels need; `exif` and `xmp` are what was found before
-    the first scan, or None. `missing_bits` are what scans have not sent yet of a progressive
-    file's lowest frequencies, by channel and frequency.
+    `pixels` is a JPEG stream with only the segments that the pixels need. `exif` and `xmp` are the
+    blocks before the first scan, or None. `missing_bits` counts, by channel and frequency, the bits
+    of a progressive file's lowest frequencies that no scan has sent yet.
     """
 
     width: int = 0
@@ -66,10 +66,10 @@ class JpegFile:
 
 
 def read_jpeg(content: bytes) -> JpegFile:
-    """Find what the pixels need in a JPEG file.
+    """Read a JPEG file's segments.
 
     Raises:
-        ValueError: the file is damaged, or of a kind of JPEG that is not read; the message says
+        ValueError: the file is damaged, or its kind of JPEG is not supported; the message says
             which.
     """
     made = JpegFile()
@@ -101,7 +101,7 @@ def read_jpeg(content: bytes) -> JpegFile:
 
 
 def decode_jpeg(file: JpegFile) -> Image.Image:
-    """Return the pixels as 8-bit RGB, as they are stored."""
+    """Return the pixels as 8-bit RGB, in their stored orientation."""
     with Image.open(io.BytesIO(file.pixels), formats=("JPEG",)) as image:
         return image.convert("RGB")
 
@@ -134,14 +134,14 @@ def _take_segment(made: JpegFile, marker: int, content: bytes, at: int) -> int:
 
 def _take_metadata(made: JpegFile, marker: int, body: bytes) -> None:
     if marker == _EXIF_OR_XMP and body.startswith(EXIF_PREFIX):
-        # A block that is too long for one segment goes on in the next.
+        # A block that is too long for one segment continues in the next.
         made.exif = body if made.exif is None else made.exif + body[len(EXIF_PREFIX) :]
     elif marker == _EXIF_OR_XMP and body.startswith(_XMP_PREFIX):
         made.xmp = body[len(_XMP_PREFIX) :]
     elif (marker == _JFIF and body.startswith(b"JFIF\0") and len(body) >= 14) or (
         marker == _ADOBE and body.startswith(b"Adobe") and len(body) >= 12
     ):
-        made.parts.append(_segment(marker, body))  # these say what the colours mean
+        made.parts.append(_segment(marker, body))  # these define the colour space
 
 
 def _take_frame(made: JpegFile, marker: int, body: bytes) -> None:

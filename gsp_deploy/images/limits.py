@@ -1,6 +1,6 @@
-"""What decoding takes at most: one table for Python and C++.
+"""Limits of image decoding, in one table for Python and C++.
 
-`plugins/runtime/include/gsp/limits.hpp` is this table as C++. After a change, print it anew:
+`plugins/runtime/include/gsp/limits.hpp` is this table as C++. After a change, write it again:
 
     python -m gsp_deploy.images.limits > plugins/runtime/include/gsp/limits.hpp
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limit:
-    """A bound that both decoders keep: its name in C++, its value, and what it bounds."""
+    """A limit of both decoders: its name in C++, its value, and what it limits."""
 
     name: str
     value: int

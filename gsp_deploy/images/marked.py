@@ -1,4 +1,4 @@
-"""Pictures that this tool writes, marked as its own, so that `--force` may replace them."""
+"""Save pictures with a mark of gsp-deploy, so that `--force` may replace them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gsp_deploy.base.origin import MARK
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG, or a JPEG where the suffix says so, whole or not at all.
+    """Write a PNG, or a JPEG if the suffix is `.jpg` or `.jpeg`, whole or not at all.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     with replacing(path) as temporary:
         if path.suffix.lower() in (".jpg", ".jpeg"):
             picture.save(temporary, "JPEG", comment=MARK.encode())
         else:
-            told = PngInfo()
-            told.add_text("Software", MARK)
-            picture.save(temporary, "PNG", pnginfo=told)
+            texts = PngInfo()
+            texts.add_text("Software", MARK)
+            picture.save(temporary, "PNG", pnginfo=texts)

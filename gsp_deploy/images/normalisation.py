@@ -1,4 +1,4 @@
-"""From 8-bit pixels to the network's input. numpy only: every runtime session needs this."""
+"""Turn 8-bit pixels into the network's input; needs only numpy, because every session uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resizing without antialiasing, as `cv2.resize` does: in whole numbers, the same in C++.
+"""Resize without antialiasing in whole numbers, as `cv2.resize` does.
 
 `plugins/runtime/src/opencv_resize.cpp` is the same in C++.
 """
@@ -9,8 +9,8 @@ import numpy as np
 
 from gsp_deploy.images.geometry import Window
 
-_ONE = 1 << 11  # of a weight, as OpenCV stores it
-_SHARPNESS = -0.75  # of OpenCV's cubic
+_ONE = 1 << 11  # the weight 1 in OpenCV's fixed-point numbers
+_SHARPNESS = -0.75  # parameter a of OpenCV's cubic kernel
 
 
 def resize_like_opencv(
@@ -20,7 +20,7 @@ def resize_like_opencv(
 
     Args:
         pixels: uint8 `(height, width, 3)`.
-        across, down: which part of the resized image is wanted.
+        across, down: windows of the resized image to return.
         interpolation: `bilinear` is OpenCV's INTER_LINEAR, `bicubic` its INTER_CUBIC.
     """
     rows, row_weights = _taps(pixels.shape[0], down, interpolation)

@@ -1,8 +1,8 @@
-"""Which way up a photograph was taken, by its EXIF block or its XMP packet.
+"""Read a photograph's orientation from its EXIF block or its XMP packet, and turn it upright.
 
 `docs/image-decoding.md` has the rule, and `plugins/runtime/src/orientation.cpp` is the same in
-C++. It agrees with Pillow's `Image.getexif` wherever that reads the block; a block that cannot be
-read states nothing here and never costs the pixels.
+C++. The result equals Pillow's `Image.getexif` if Pillow can read the block. A block that cannot be
+read is ignored and never makes decoding fail.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ EXIF_PREFIX = b"Exif\0\0"
 
 _ORIENTATION = 0x0112
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">"}
-# By the number of a type of entry: the bytes of one value.
+# Bytes of one value, by the number of the entry's type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-# Types whose values are numbers, as `struct` names them; two numbers are a fraction.
+# `struct` formats of the numeric types; two numbers are a fraction.
 _NUMBERS = {
     3: "H", 4: "L", 5: "LL", 6: "b", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L", 16: "Q",
 }  # fmt: skip
@@ -35,9 +35,12 @@ _TURNS = {
 
 
 def stated_orientation(exif: bytes | None, xmp: bytes | None) -> int:
-    """Return the orientation, 1 to 8, that metadata states; 1 where it states none.
+    """Return the orientation from metadata, 1 to 8; 1 if there is none.
 
-    The EXIF block decides if it has the tag at all, whatever its value; otherwise the XMP packet.
+    If the EXIF block has the tag, with any value, the block decides; otherwise the XMP packet does.
+
+    >>> stated_orientation(None, b'tiff:Orientation="6"')
+    6
     """
     found = None if exif is None else exif_orientation(exif)
     if found is None and xmp is not None:
@@ -47,7 +50,7 @@ def stated_orientation(exif: bytes | None, xmp: bytes | None) -> int:
 
 
 def exif_orientation(block: bytes) -> int | None:
-    """Return the value of the orientation tag, 0 if it is no whole number, None without a tag."""
+    """Return the orientation tag's value, 0 if it is not a whole number, None without a tag."""
     while block.startswith(EXIF_PREFIX):
         block = block[len(EXIF_PREFIX) :]
     order = _BYTE_ORDERS.get(block[:4])
@@ -69,7 +72,7 @@ def exif_orientation(block: bytes) -> int | None:
             if read > len(block):  # a count that cannot be true
                 continue
             if start + size > len(block):
-                return None  # what follows is as doubtful
+                return None  # the following entries cannot be trusted either
         if tag == _ORIENTATION and size:
             return _whole_number(block[start : start + size], kind, order)
     return None
@@ -82,7 +85,7 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _whole_number(data: bytes, kind: int, order: str) -> int:
-    """Return the first value of an entry; 0 for text, and for what is no whole number."""
+    """Return an entry's first value; 0 for text, and for a number that is not whole."""
     layout = _NUMBERS.get(kind)
     if layout is None:
         return 0

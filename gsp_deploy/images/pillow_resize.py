@@ -1,4 +1,4 @@
-"""Resizing with antialiasing, as Pillow does, of no more than a crop needs.
+"""Resize with antialiasing as Pillow does, but compute only the pixels of the crop.
 
 `plugins/runtime/src/resize.cpp` is the same in C++.
 """
@@ -9,22 +9,24 @@ from PIL import Image
 
 from gsp_deploy.images.geometry import Window
 
-# The interpolations of a `PreprocessingSpec`, as Pillow has them.
+# Pillow's filters for the interpolations of a `PreprocessingSpec`.
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-# A side that is resized to more than this many times what is wanted of it is not made whole.
+# If the resized side is more than this many times the crop's side, only the crop is computed: a
+# whole side of that length would need too much memory.
 _WASTE = 256
 
 
 def resize_like_whole(
     image: Image.Image, across: Window, down: Window, interpolation: str
 ) -> Image.Image:
-    """Return the crop of the resized image, as if that had been made whole and then cut.
+    """Return the crop of the resized image, as if the whole image were resized and then cropped.
 
-    Pillow resizes one axis after the other and rounds in between, so the order shows. It is
-    Pillow 13's for the whole image; before, rows always went first.
+    Pillow resizes one axis after the other and rounds in between, so the order of the axes matters.
+    The order here is that of Pillow 13 for the whole image; earlier versions always began with the
+    rows.
     """
     resample = FILTERS[interpolation]
     if columns_first(image.size, (across.resized, down.resized)):
@@ -33,7 +35,11 @@ def resize_like_whole(
 
 
 def columns_first(original: tuple[int, int], resized: tuple[int, int]) -> bool:
-    """Whether Pillow 13 resizes the columns first: the height shrinks much more than the width."""
+    """Whether Pillow 13 resizes the columns first: if the height shrinks much more than the width.
+
+    >>> columns_first((400, 400), (300, 100)), columns_first((400, 400), (300, 300))
+    (True, False)
+    """
     narrower, shorter = (have - size for have, size in zip(original, resized, strict=True))
     return shorter > 0 and shorter > 2 * narrower
 

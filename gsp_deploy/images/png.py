@@ -1,8 +1,8 @@
-"""PNG files: their chunks, and the pixels in them.
+"""Read PNG files: their chunks, and the packed pixels in them.
 
-Only the chunks that pixels are made of are decoded, so that no damage in EXIF, ICC or text reaches
-the decoder. `docs/image-decoding.md` has the rules, and `plugins/runtime/src/png_stream.cpp` is
-the same in C++.
+The decoder receives only the chunks that it needs for the pixels, so damage in EXIF, ICC or text
+cannot reach it. `docs/image-decoding.md` has the rules, and `plugins/runtime/src/png_stream.cpp`
+is the same in C++.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PngHeader:
     """The fields of IHDR.
 
     Raises:
-        ValueError: PNG has no such combination.
+        ValueError: PNG does not allow this combination.
     """
 
     width: int
@@ -49,7 +49,7 @@ class PngHeader:
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of all rows, each with the byte of its filter."""
+        """Bytes of all rows, each with one byte for its filter."""
         passes = _PASSES if self.interlaced else ((0, 0, 1, 1),)
         bits = self.depth * _CHANNELS[self.colour]
         total = 0
@@ -63,7 +63,7 @@ class PngHeader:
 
 @dataclass
 class PngFile:
-    """What a PNG file holds: the header, what colours mean, the packed pixels, metadata."""
+    """The contents of a PNG file: header, palette and transparency, packed pixels, metadata."""
 
     header: PngHeader
     palette: bytes | None = None
@@ -73,7 +73,7 @@ class PngFile:
 
     @property
     def exif(self) -> bytes | None:
-        """The EXIF block: the chunk's, or else what ImageMagick wrote as text."""
+        """The EXIF block: the chunk's, or else the one that ImageMagick writes as text."""
         if EXIF in self.texts:
             return self.texts[EXIF]
         return unpacked_profile(self.texts[PROFILE]) if PROFILE in self.texts else None
@@ -84,10 +84,10 @@ class PngFile:
         return self.texts.get(XMP)
 
     def rows(self) -> bytes:
-        """Return the unpacked rows, `header.data_bytes` of them; what follows is not looked at.
+        """Return the unpacked rows, `header.data_bytes` bytes; any further bytes are ignored.
 
         Raises:
-            ValueError: they are not whole.
+            ValueError: the rows are not complete.
         """
         packed = self.packed[0] if len(self.packed) == 1 else memoryview(b"".join(self.packed))
         if len(packed) < 2:
@@ -95,7 +95,7 @@ class PngFile:
         method, flags = packed[0], packed[1]
         if method & 15 != 8 or method >> 4 > 7 or (method << 8 | flags) % 31 or flags & 32:
             raise ValueError("its pixels are not packed as PNG packs them")
-        # Without zlib's frame, whose checksum of all pixels is not looked at.
+        # Skip zlib's frame, because the checksum at its end is not checked.
         rows = zlib.decompressobj(-15).decompress(packed[2:], self.header.data_bytes)
         if len(rows) < self.header.data_bytes:
             raise ValueError("it ends too early")
@@ -103,10 +103,10 @@ class PngFile:
 
 
 def read_png(content: bytes) -> PngFile:
-    """Find what a PNG file holds.
+    """Read a PNG file's chunks.
 
     Raises:
-        ValueError: what the pixels need is damaged; the message says what.
+        ValueError: a chunk that the pixels need is damaged; the message says which.
     """
     chunks = _chunks(content)
     made = PngFile(_header(next(chunks, None)))
@@ -117,7 +117,7 @@ def read_png(content: bytes) -> PngFile:
         if chunk.kind == b"IDAT" and not pixels_over:
             made.packed.append(chunk.data)
         elif made.packed:
-            pixels_over = True  # pixels are in one run of chunks
+            pixels_over = True  # PNG allows only one run of pixel chunks
             _take_metadata(made, chunk)
         else:
             _take_before_pixels(made, chunk)
@@ -132,11 +132,11 @@ def read_png(content: bytes) -> PngFile:
 class _Chunk:
     kind: bytes
     data: memoryview
-    whole: bool  # it is all there, and its checksum is right
+    whole: bool  # complete, and its checksum is right
 
 
 def _chunks(content: bytes) -> Iterator[_Chunk]:
-    """Yield the chunks of a file, up to the end or to what is no chunk."""
+    """Yield the chunks of a file, up to its end or to the first bytes that are not a chunk."""
     view = memoryview(content)
     at = len(SIGNATURE)
     while at + 8 <= len(content):
@@ -146,7 +146,7 @@ def _chunks(content: bytes) -> Iterator[_Chunk]:
         data = view[at + 8 : at + 8 + length]
         end = at + 8 + length
         whole = end + 4 <= len(content)
-        if whole and kind != b"IDAT":  # the pixels are judged by unpacking them
+        if whole and kind != b"IDAT":  # damaged pixels are found when they are unpacked
             whole = zlib.crc32(data, zlib.crc32(kind)) == int.from_bytes(view[end : end + 4], "big")
         yield _Chunk(kind, data, whole)
         at = end + 4

@@ -1,4 +1,4 @@
-"""From the rows of a PNG file to RGB. Pillow undoes the filters; what samples mean is said here."""
+"""Turn the rows of a PNG file into RGB: Pillow undoes the filters, this module does the rest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gsp_deploy.images.transparency import on_white
 
 
 def decode_png(file: PngFile) -> Image.Image:
-    """Return the pixels as 8-bit RGB, as they are stored, transparency laid on white.
+    """Return the pixels as 8-bit RGB on white, in their stored orientation.
 
     Raises:
-        ValueError: the pixels are not whole.
+        ValueError: the pixels are not complete.
     """
     stream = _stream(file, file.rows())
     samples = _samples(stream)
@@ -36,7 +36,7 @@ def decode_png(file: PngFile) -> Image.Image:
 
 
 def _stream(file: PngFile, rows: bytes) -> bytes:
-    """Return a PNG file of the pixels and nothing else."""
+    """Return a PNG file with only the pixels."""
     head = file.header
     header = struct.pack(
         ">IIBBBBB", head.width, head.height, head.depth, head.colour, 0, 0, head.interlaced
@@ -52,8 +52,9 @@ def _stream(file: PngFile, rows: bytes) -> bytes:
 def _samples(stream: bytes, layout: str | None = None) -> np.ndarray:
     """Return the samples, `(height, width)` or `(height, width, channels)`.
 
-    Grey of fewer than 8 bits is spread to 8; of more than 8 the high byte is returned, but of
-    grey without alpha all 16 bits. `layout` is Pillow's name for how samples lie in a row.
+    Grey with fewer than 8 bits is scaled to 8. Samples of 16 bits give their high byte, except
+    grey without alpha, which gives all 16 bits. `layout` is Pillow's name for the order of samples
+    in a row.
     """
     with Image.open(io.BytesIO(stream), formats=("PNG",)) as image:
         if layout is not None:
@@ -63,7 +64,7 @@ def _samples(stream: bytes, layout: str | None = None) -> np.ndarray:
 
 
 def _looked_up(file: PngFile, indices: np.ndarray) -> np.ndarray:
-    """Return the colours of a palette on white; what is beyond the palette is black."""
+    """Return the palette's colours on white; an index beyond the palette is black."""
     colours, alpha = np.zeros((256, 3), np.uint8), np.full(256, 255, np.uint8)
     listed = np.frombuffer(file.palette or b"", np.uint8).reshape(-1, 3)
     colours[: len(listed)] = listed
@@ -73,7 +74,7 @@ def _looked_up(file: PngFile, indices: np.ndarray) -> np.ndarray:
 
 
 def _hole(file: PngFile, stream: bytes, samples: np.ndarray) -> np.ndarray:
-    """Return which pixels have the transparent colour, in all of their bits."""
+    """Return the pixels that equal the transparent colour in every bit, bool `(height, width)`."""
     assert file.transparency is not None
     depth = file.header.depth
     count = 1 if file.header.colour == GREY else 3
@@ -81,6 +82,6 @@ def _hole(file: PngFile, stream: bytes, samples: np.ndarray) -> np.ndarray:
     if depth < 8:
         wanted = wanted * 255 // ((1 << depth) - 1)
     if depth == 16 and count == 3:
-        low = _samples(stream, "RGB;16L")  # Pillow gives the high bytes of what it takes as such
+        low = _samples(stream, "RGB;16L")  # little-endian, so that Pillow returns the low bytes
         return ((samples == wanted >> 8) & (low == wanted & 255)).all(axis=2)
     return (samples == wanted).all(axis=2)

@@ -1,4 +1,4 @@
-"""The text chunks of a PNG file that may say which way up it was taken."""
+"""Read the text chunks of a PNG file that may contain its orientation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ XMP = b"XML:com.adobe.xmp"
 
 
 def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes] | None:
-    """Return the keyword and the text of a text chunk that may hold EXIF or XMP.
+    """Return the keyword and the text of a text chunk that may contain EXIF or XMP.
 
-    None for any other chunk, and for a text that cannot be unpacked or is too long.
+    Return None for any other chunk, and for a text that cannot be unpacked or is too long.
     """
     keyword, _, rest = data.partition(b"\0")
     if keyword not in (PROFILE, XMP) and (keyword, kind) != (EXIF, b"tEXt"):
@@ -31,7 +31,7 @@ def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes] | None:
 
 
 def unpacked_profile(text: bytes) -> bytes | None:
-    """Return the block that ImageMagick wrote in hexadecimal, below three lines of its own."""
+    """Return the EXIF block from ImageMagick's text: hexadecimal after three lines of header."""
     try:
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""From an image file to pixels of the model's size: decode, turn upright, resize, crop."""
+"""Prepare an image file for a model: decode it, turn it upright, resize and crop it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ __all__ = ["decode_image", "fit_image", "load_image"]
 def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
     """Resize and crop an RGB image to the model's size: uint8 `(height, width, 3)`.
 
-    The resized image is never made, only what the crop sees of it: that of a long thin image
-    would be huge.
+    Only the crop's part of the resized image is computed, because the whole of a long thin image
+    could be huge.
+
+    >>> fit_image(Image.new("RGB", (640, 480)), PreprocessingSpec(224, 224)).shape
+    (224, 224, 3)
     """
     across, down = crop_windows(image.size, spec)
     if spec.pipeline == "opencv":
@@ -36,7 +39,7 @@ def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndar
     """Decode a file and fit it to the model's size: uint8 `(height, width, 3)`, RGB, upright.
 
     Raises:
-        DataError: there is no such file, it is damaged, or it is no image that Pillow reads.
-        ImageSizeError: it has more pixels than are decoded.
+        DataError: the file is missing or damaged, or is not an image that Pillow reads.
+        ImageSizeError: the image has more pixels than the limit.
     """
     return fit_image(decode_image(path), spec)

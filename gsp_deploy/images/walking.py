@@ -1,4 +1,4 @@
-"""The one walk through a folder of images: what it takes, in which order, and what it passes."""
+"""Walk through a folder of images in a fixed order, and count the files that are skipped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import DataError
 
-# Folders of copies and leftovers that systems and tools put among a user's own, in lower case:
-# a NAS's thumbnails and bins, a Mac's archives, a file system's and Windows's own.
+# Folders that systems and tools create among the user's, in lower case: a NAS's thumbnails and
+# recycle bins, leftovers of a Mac's archives, and folders of file systems and of Windows.
 _NOT_THE_USERS = frozenset(
     {
         "@eadir", "#recycle", "#snapshot", "__macosx", "lost+found", "$recycle.bin",
@@ -25,12 +25,12 @@ _NOT_REGULAR = "broken links or no regular files"
 
 @dataclass(frozen=True)
 class PassedOver:
-    """What a walk left out.
+    """Counts of what a walk skipped.
 
     Attributes:
-        files: how many files of each suffix (in lower case), `hidden` for those with a dot first.
-        folders: how many folders of each name were not entered.
-        repeated: folders that are linked to and were entered before.
+        files: number of files by suffix (in lower case); `hidden` for names that begin with a dot.
+        folders: number of folders that were not entered, by name.
+        repeated: number of links to folders that the walk had entered before.
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
@@ -60,27 +60,26 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Walk:
-    """The images below a folder, sorted, and what was passed over on the way."""
+    """The images below a folder, sorted, and the counts of what was skipped."""
 
     files: tuple[Path, ...]
     passed_over: PassedOver
 
 
 def walk_images(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Walk:
-    """Find the image files below a folder, to the bottom.
+    """Find the image files in a folder and all folders below it.
 
-    Files are sorted by the parts of their paths, each by its characters' code points. Hidden files
-    and folders (a dot first) and the folders that systems leave behind (`@eaDir`, `__MACOSX`,
-    `lost+found` and the like) are passed over. A link to a folder is followed where that folder was
-    not entered before: the user's real folders come first, then the links, sorted. A link to a
-    file is that file under another name.
+    Files are sorted by the parts of their paths, by code points. Hidden files and folders (their
+    names begin with a dot) and folders that systems create (`@eaDir`, `__MACOSX`, `lost+found` and
+    others) are skipped. The walk enters real folders first, then links to folders in sorted order,
+    and skips a link to a folder that it has entered before. A link to a file counts as a file.
 
     Args:
-        folder: where to begin; its own name is not looked at.
-        suffixes: those of images, in lower case and with the dot.
+        folder: the folder to start from; its own name may begin with a dot.
+        suffixes: suffixes of images, in lower case with the dot.
 
     Raises:
-        DataError: a folder may not be read.
+        DataError: the system denies access to a folder.
     """
     walk = _Walker(frozenset(suffixes))
     walk.enter(Path(folder))
@@ -88,7 +87,7 @@ def walk_images(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Wa
 
 
 def sort_out(paths: Iterable[Path], suffixes: Collection[str]) -> Walk:
-    """Hold single files against the same rules, in the order in which they come."""
+    """Apply the same rules to single files, and keep their order."""
     walk = _Walker(frozenset(suffixes))
     for path in paths:
         walk.take(path, is_file=path.is_file())
@@ -96,7 +95,7 @@ def sort_out(paths: Iterable[Path], suffixes: Collection[str]) -> Walk:
 
 
 class _Walker:
-    """What one walk has found so far."""
+    """The state of one walk."""
 
     def __init__(self, suffixes: frozenset[str]) -> None:
         self._suffixes = suffixes
@@ -111,7 +110,7 @@ class _Walker:
         return PassedOver(dict(self._files), dict(self._folders), self._repeated)
 
     def enter(self, folder: Path) -> None:
-        """Walk the real folders, then each linked one in order, and so on in what it leads to."""
+        """Walk the real folders, then the linked folders in order, then links inside those."""
         waiting = [folder]
         while waiting:
             start = waiting.pop(0)
@@ -141,7 +140,7 @@ class _Walker:
                     deeper.append(path)
 
     def take(self, path: Path, *, is_file: bool) -> None:
-        """Add a file to what was found, or to what is passed over."""
+        """Add a file to the found files, or to the counts of skipped ones."""
         suffix = path.suffix.lower()
         if path.name.startswith("."):
             self._files[_HIDDEN] += 1

@@ -132,5 +132,5 @@ def test_test_images_without_labels_are_told_from_missing_tables(
     root = tmp_path / "stanford_cars"
     put_devkit(root, put_image, "cars_{0}", "devkit")
     (root / "devkit/cars_test_annos_withlabels.mat").rename(root / "devkit/cars_test_annos.mat")
-    with pytest.raises(DataError, match=r"cars_test_annos\.mat does not say the classes"):
+    with pytest.raises(DataError, match=r"cars_test_annos\.mat does not contain the classes"):
         open_dataset(f"cars:{tmp_path}")

@@ -78,7 +78,7 @@ def test_a_tree_is_written_whole_or_not_at_all(tmp_path: Path, put_image: PutIma
     occupied = put_image("files/a/1.png").parent.parent
     with pytest.raises(UsageError, match="exists and is not an empty folder"):
         write_tree(dataset, occupied)
-    with pytest.raises(UsageError, match="already is files"):
+    with pytest.raises(UsageError, match="which is files"):
         write_tree(open_dataset(str(occupied)), tmp_path / "copy")
 
 
