@@ -75,8 +75,8 @@ def test_averaged_weights_go_before_plain_ones_and_a_line_says_so(
     *found, told = loaded(contents, tmp_path / "c.pt")
     assert found == [2, 2]
     assert told == [
-        f"took the weights under {averaged}; there are also those under {plain}, which "
-        "--weights-key chooses"
+        f"took the weights under {averaged}; there are also those under {plain}, choose one with "
+        "--weights-key"
     ]
     *found, told = loaded(contents, tmp_path / "c.pt", weights_key=plain)
     assert (found, told) == ([1, 1], [])
@@ -122,8 +122,8 @@ def test_an_unknown_key_that_holds_the_only_weights_is_taken(
     *found, told = loaded(contents, tmp_path / "c.pt")
     assert found == [1, 1]
     assert told == [
-        "took the weights under embedder; there are also those under classifier, which "
-        "--weights-key chooses"
+        "took the weights under embedder; there are also those under classifier, choose one with "
+        "--weights-key"
     ]
 
 

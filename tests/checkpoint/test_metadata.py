@@ -58,7 +58,7 @@ def test_wrong_values_in_the_metadata(setting: tuple[str, ...], tampered) -> Non
         (lambda data: '{"format": 1, "model": ' + "[" * 900 + "]" * 900 + "}", "damaged"),
         (lambda data: "1" * 5000, "damaged"),
         (lambda data: "{}", "format"),
-        (lambda data: "[]", "no table"),
+        (lambda data: "[]", "not a table"),
         (lambda data: "", "damaged"),
         (put("model", "backbone", value="hf-hub:someone/model"), "timm model name"),
         (put("model", "backbone", value="local-dir:/etc"), "timm model name"),

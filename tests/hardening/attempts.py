@@ -1,4 +1,4 @@
-"""What is tried on the commands: the arguments, and the exit code and words that are right."""
+"""Run commands on bad input, and check the exit code, the error line and the files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .workshop import Ran, contents, failing_writes, run_here
 
-GATE_FAILED = 3  # the report of a check is printed also where it fails
+GATE_FAILED = 3  # a check prints its report even if it fails
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class Attempt:
     """One command on bad input.
 
     Attributes:
-        what: what is wrong, in words.
-        command: arguments; those that begin with `@` lie in the workshop, with `>` in an empty
-            folder for outputs.
-        code: the exit code that is right.
-        said: what the one line must hold; for code 0 nothing need be said.
-        made: the files that may appear in the folder for outputs.
-        there: a file that is in that folder before.
-        holds: what is in it; empty, so that there is nothing to lose, or somebody's own.
-        failing: number of the system's error that every flush to the disk meets.
+        what: description of the bad input; the heading in the table.
+        command: arguments; those that begin with `@` are paths in the workshop, those with `>` in
+            an empty folder for outputs.
+        code: the expected exit code.
+        said: text that the error line must contain; may be empty for code 0.
+        made: files that may appear in the folder for outputs.
+        there: a file that is in that folder beforehand.
+        holds: contents of that file; an empty one may be replaced, the user's own may not.
+        failing: number of the system error that every flush to the disk raises.
     """
 
     what: str
@@ -39,14 +39,14 @@ class Attempt:
 
 
 def each(what: str, commands: Mapping[str, tuple[int, str]]) -> tuple[Attempt, ...]:
-    """Return an attempt a command, each with its exit code and the words that are right."""
+    """Return one attempt per command, with its expected exit code and words."""
     return tuple(Attempt(what, command, *right) for command, right in commands.items())
 
 
 def crossed(
     what: str, commands: Iterable[str], bad: Mapping[str, tuple[int, str]]
 ) -> tuple[Attempt, ...]:
-    """Return an attempt a command and a bad thing, which takes the place of `?` in the command."""
+    """Return one attempt for each command with each bad argument in place of its `?`."""
     return tuple(
         Attempt(what, command.replace("?", thing), *right)
         for thing, right in bad.items()
@@ -56,14 +56,14 @@ def crossed(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an attempt; `faults` is empty where all was as it should be."""
+    """The outcome of an attempt; `faults` is empty if everything was as expected."""
 
     ran: Ran
     faults: tuple[str, ...]
 
 
 def attempt(tried: Attempt, workshop: Path, output: Path) -> Outcome:
-    """Run a command on bad input, and hold what it said and left behind against the promise."""
+    """Run a command on bad input, and check its output and the files that it leaves."""
     if tried.there is not None:
         (output / tried.there).parent.mkdir(parents=True, exist_ok=True)
         (output / tried.there).write_bytes(tried.holds)
@@ -77,21 +77,21 @@ def attempt(tried: Attempt, workshop: Path, output: Path) -> Outcome:
     expected = {"there": left.pop(tried.there, None) == tried.holds} if tried.there else {}
     faults = {
         f"leaked {ran.leaked}": ran.leaked is not None,
-        f"exit code {ran.code}, right is {tried.code}": ran.code != tried.code,
+        f"exit code {ran.code}, expected {tried.code}": ran.code != tried.code,
         "a traceback": "Traceback" in ran.err,
-        "a warning of a library": "Warning" in ran.err,
+        "a library's warning": "Warning" in ran.err,
         "not one line of error": tried.code != 0 and _error_lines(ran) != 1,
-        f"it does not say {tried.said!r}": tried.said not in ran.err.replace("\n", " "),
+        f"stderr lacks {tried.said!r}": tried.said not in ran.err.replace("\n", " "),
         "something on stdout": tried.code not in (0, GATE_FAILED) and ran.out != "",
         f"it left {sorted(left)}": not left.keys() <= tried.made,
-        "what was there is gone": not expected.get("there", True),
+        "the existing file changed": not expected.get("there", True),
         "the inputs changed": contents(workshop) != before,
     }
     return Outcome(ran, tuple(fault for fault, is_so in faults.items() if is_so))
 
 
 def _error_lines(ran: Ran) -> int:
-    """Count lines that tell of an error; Typer's box about an option counts as one."""
+    """Count error lines; Typer's box about an option counts as one."""
     return sum(line.startswith(("error: ", "╭─ Error")) for line in ran.err.splitlines())
 
 

@@ -17,19 +17,19 @@ from .workshop import make_head, make_workshop
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of sound and damaged things; no test changes it."""
+    """A folder of valid and damaged files; no test changes it."""
     return make_workshop(tmp_path_factory.mktemp("workshop"))
 
 
 @pytest.fixture(scope="session")
 def head_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A head alone, by what is tried of it: checkpoint, state dict, ONNX."""
+    """A head alone in each kind of file: checkpoint, state dict, ONNX."""
     return make_head(tmp_path_factory.mktemp("head"))
 
 
 @pytest.fixture(scope="session")
 def tried(workshop: Path) -> Iterator[Callable[..., None]]:
-    """Return a function that adds a row to the table: kind, what was tried, what came."""
+    """Return a function that adds a row to the table: kind, what was tried, the outcome."""
     rows: list[Row] = []
     yield lambda *cells: rows.append(Row(*cells))
     if "GSP_TRIED" in os.environ:

@@ -1,4 +1,4 @@
-"""Ending a process by SIGKILL just before one of the system calls that name its outputs.
+"""End a process by SIGKILL just before one of the system calls that change its outputs.
 
 Python raises an audit event before each such call. A hook counts those that name a path below the
 output, and kills the process at the one that was asked for: no moment is left to chance.

@@ -1,7 +1,7 @@
-"""Damaged files, tried in a process of their own: a native crash is seen and counted, not suffered.
+"""Open damaged files in a separate process, so that a native crash is counted as an outcome.
 
-`python -m hardening.mutations KIND FILE FIRST LAST` (from `tests/`) tries the mutations of those
-numbers and prints `number outcome` for each, after `number` alone has announced it.
+`python -m hardening.mutations KIND FILE FIRST LAST` (from `tests/`) tries the mutations with these
+numbers. For each it prints `number` before the attempt and `number outcome` after it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FORMS = ("truncated", "one bit flipped", "eight bits flipped", "noise", "zeros",
 
 @dataclass(frozen=True)
 class Tally:
-    """What came of mutations.
+    """Outcomes of mutations.
 
     Attributes:
-        outcomes: how often each was seen: the class of our error; `opens` (what was damaged
-            changes no result), `opens, other result`; `crash N` (the process died of signal N);
-            anything else is the class of an error that should not have come out.
-        examples: the first number of each outcome, to try it again.
+        outcomes: count of each outcome: the class of our error; `opens` (the damage does not
+            change the result); `opens, other result`; `crash N` (signal N ended the process);
+            anything else is the class of an error that must not reach the user.
+        examples: the number of the first mutation with each outcome, to try it again.
     """
 
     outcomes: collections.Counter[str]
@@ -42,7 +42,7 @@ class Tally:
 
 
 def mutate(content: bytes, number: int) -> bytes:
-    """Return damaged bytes; the number tells how and where, always in the same way."""
+    """Return damaged bytes; the number determines the kind and the place of the damage."""
     draw, form = random.Random(number), FORMS[number % len(FORMS)]
     damaged, place = bytearray(content), random.Random(~number).randrange(len(content))
     if form == "truncated":
@@ -58,7 +58,7 @@ def mutate(content: bytes, number: int) -> bytes:
 
 
 def try_mutations(kind: str, file: Path, count: int) -> Tally:
-    """Try so many mutations of a file, in as many processes as crashes make necessary."""
+    """Try `count` mutations of a file; start a new process after each crash."""
     outcomes: collections.Counter[str] = collections.Counter()
     examples: dict[str, int] = {}
     for number, outcome in _outcomes(kind, file, count):
@@ -114,7 +114,7 @@ def _inspection(path: Path) -> bytes:
 
 
 def _plan(path: Path) -> bytes:
-    """Open a plan as a session does, up to where a GPU would be needed."""
+    """Open a plan as a session does, up to the step that needs a GPU."""
     from gsp_deploy.artifact.engine_manifest import check_plan, read_engine_sidecar
 
     manifest = read_engine_sidecar(path)
@@ -123,7 +123,7 @@ def _plan(path: Path) -> bytes:
     return manifest.to_json().encode()
 
 
-# What is tried of a file of each kind, and the suffix of the damaged one.
+# How to open a file of each kind, and the suffix of the damaged file.
 KINDS: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "checkpoint": (_checkpoint, ".safetensors"),
     "state-dict": (_checkpoint, ".pt"),

@@ -1,4 +1,4 @@
-"""The table of what was tried and what came, as the tests saw it."""
+"""Write the table of bad inputs and their outcomes, from the results of these tests."""
 
 from __future__ import annotations
 
@@ -8,51 +8,53 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-TITLE = """# What was tried, and what came
+TITLE = """# Bad input, damaged files and signals: what was tried, and the outcome
 
-Written by `make tried` from what the tests of this folder saw; do not edit. Of a command, `@` is a
-folder of sound and damaged things, `>` an empty folder for outputs. Every line was held against
-its exit code, one line of error, no traceback, no partial file, and inputs as they were.
+`make tried` writes this file from the results of the tests in this folder; do not edit it. In a
+command, `@` is a folder of valid and damaged files and `>` an empty folder for outputs. For every
+command the tests checked the exit code, that stderr has exactly one line of error and no traceback,
+that no partial file remains, and that the inputs did not change.
 
-Of damaged files, `opens` means that nothing that was read is different; `opens, other result` that
-a flipped bit came through: an ONNX file has no checksum of its own. The SHA-256 in the manifest
-beside it tells, and was left out here; checkpoints carry theirs inside.
+For damaged files, `opens` means that the file was read with the right result, and `opens, other
+result` that a flipped bit changed the result: an ONNX file has no checksum. The SHA-256 in the
+manifest beside it would detect the change, but these tests leave the manifest out; a checkpoint
+contains its own SHA-256.
 
-Of signals, 130 is a command that Ctrl-C ended and 0 one that had ended before it came; `signal 9`
-and `signal 0` are the same of SIGKILL. SIGKILL also came before each system call that changes an
-output, found by Python's audit events. It leaves each file whole, old or new. Of files that belong
-together (a model and its manifest, embeddings and their ids) it leaves those of one run, or takes
-the main one away: the next run or reader puts it in its place. A crash of the machine was not
-tried.
+For signals, 130 means that Ctrl-C ended the command, and 0 that the command had finished before the
+signal; `signal 9` and `signal 0` mean the same for SIGKILL. SIGKILL was also sent before each
+system call that changes an output; Python's audit events find these calls. Every file is then
+whole, either old or new. If files belong together (a model and its manifest, embeddings and their
+ids), they are all from one run, or the main file is missing: the next run or reader restores it.
+A crash of the whole machine was not tried.
 """
 
 
 class Row(NamedTuple):
-    """One line of the table, under the heading of its kind."""
+    """One line of the table, under the heading `kind`."""
 
     kind: str
     tried: str
-    came: str
+    outcome: str
 
 
 def write_table(rows: Sequence[Row], path: Path, workshop: Path) -> None:
-    """Write Markdown, one section a kind, with the places of this machine's files taken out."""
+    """Write Markdown with one section per kind, without the paths of this machine."""
     sections = [TITLE]
     ordered = sorted(rows, key=lambda row: row.kind)
     for kind, group in itertools.groupby(ordered, key=lambda row: row.kind):
-        lines = [f"| {tried} | {came} |" for came, tried in _by_outcome(group).items()]
-        sections.append("\n".join([f"## {kind}\n", "| tried | came |", "|---|---|", *lines, ""]))
+        lines = [f"| {tried} | {outcome} |" for outcome, tried in _by_outcome(group).items()]
+        sections.append("\n".join([f"## {kind}\n", "| tried | outcome |", "|---|---|", *lines, ""]))
     text = "\n".join(sections).replace(str(workshop), "@")
     text = re.sub(r"/tmp/pytest-[^ :|`]*?/test_[^/ :|`]*", ">", text)
     path.write_text(re.sub(r"\.[a-z0-9_]{8}/files", ".xxxxxxxx/files", text), encoding="utf-8")
 
 
 def _by_outcome(rows: Iterable[Row]) -> dict[str, str]:
-    """Return what came, and all of which it came, a line each within the cell."""
+    """Group the rows by outcome; return everything with that outcome, one per line."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        found.setdefault(_cell(row.came), []).append(_cell(row.tried))
-    return {came: "<br>".join(tried) for came, tried in found.items()}
+        found.setdefault(_cell(row.outcome), []).append(_cell(row.tried))
+    return {outcome: "<br>".join(tried) for outcome, tried in found.items()}
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Bad input to every command: one line, the right exit code, nothing left, nothing overwritten."""
+"""Every command answers bad input with one line and its exit code, and leaves all files alone."""
 
 from __future__ import annotations
 

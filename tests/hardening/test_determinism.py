@@ -1,4 +1,4 @@
-"""Same seed, same threads, same bytes; many threads, same bytes; many embeds, flat memory."""
+"""Results are the same bytes in every run and with many threads, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_threads_give_the_bytes_of_one(
             found = list(pool.map(embed_all, range(THREADS)))
     assert all(result == expected for result in found)
     kind = "one session" if shared else "a session each"
-    tried("Concurrency", f"{model}: {THREADS} threads, {kind}", "the bytes of one thread")
+    tried("Concurrency", f"{model}: {THREADS} threads, {kind}", "the same bytes as with one thread")
 
 
 @pytest.mark.parametrize("model", ["model.onnx", "model.safetensors"])
 def test_memory_stays_flat(model: str, workshop: Path, tried) -> None:
-    """100,000 are in benchmarks/soak.py."""
+    """Memory stays flat over many embeds; benchmarks/soak.py runs 100,000."""
     process = psutil.Process()
     images = np.zeros((1, 32, 32, 3), np.uint8)
     with open_session(workshop / model, threads=1) as session:

@@ -1,4 +1,4 @@
-"""Parsers of text that others wrote: they read it, or raise our error in one printable line."""
+"""Parsers of text from elsewhere read it, or raise a GspDeployError in one printable line."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ values = st.recursive(
 def sound(
     workshop: Path, make_engine, tried, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """Return data that each parser takes."""
+    """Return valid data for each parser."""
     count = EXAMPLES.max_examples
     for kind in PARSERS:
-        tried("Fuzzed parsers", f"{kind}: {count} changed fields", "read, or an error of ours")
+        tried("Fuzzed parsers", f"{kind}: {count} changed fields", "read, or a GspDeployError")
     engine = make_engine(workshop / "model.onnx", tmp_path_factory.mktemp("engine") / "m.engine")
     metadata = read_checkpoint(workshop / "model.safetensors").metadata
     assert metadata is not None
@@ -72,7 +72,7 @@ def sound(
 
 
 def places(data: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the way to every value within nested data."""
+    """Return the path to every value in nested data."""
     inner = data.items() if isinstance(data, dict) else enumerate(data)
     found = []
     for key, value in inner:
@@ -83,7 +83,7 @@ def places(data: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def changed(data: Any, way: tuple[Any, ...], how: str, value: Any) -> Any:
-    """Return a copy with one value replaced, taken away, or with one more beside it."""
+    """Return a copy with one value replaced, removed, or added."""
     data = copy.deepcopy(data)
     inside = data
     for step in way[:-1]:
@@ -100,7 +100,7 @@ def changed(data: Any, way: tuple[Any, ...], how: str, value: Any) -> Any:
 
 
 def check(parse: Callable[[], object]) -> None:
-    """Only our errors come out, in one line."""
+    """Only a GspDeployError is raised, in one line."""
     try:
         parse()
     except GspDeployError as error:

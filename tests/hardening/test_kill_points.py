@@ -1,4 +1,4 @@
-"""SIGKILL before every system call that names an output: nothing mixed, nothing lost."""
+"""SIGKILL before every system call that changes an output leaves no mixed and no lost files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def as_they_are() -> None:
 
 
 def build_with_a_double() -> None:
-    """Let `build` write a plan of no TensorRT: what is around it is the real one."""
+    """Let `build` write a stand-in for TensorRT's plan; all other steps are the real ones."""
     from gsp_deploy.engine import build, memory
     from gsp_deploy.engine.machine import Machine
     from gsp_deploy.engine.network import ParsedNetwork
@@ -214,13 +214,13 @@ def test_killed_before_every_change(name: str, workshop: Path, tmp_path: Path, t
     tried(
         "Signals",
         f"{name}: SIGKILL before each of {len(points)} changes to its outputs",
-        "every file is the old or the new one, whole; files that belong together are of one run "
-        "or the main one is away; the next reader or run completes it, and tidies up",
+        "every file is whole, old or new; files that belong together are from one run, or the main "
+        "one is missing; the next reader or run completes the moves and removes leftovers",
     )
 
 
 def state_of(folder: Path) -> frozenset[tuple[str, bytes]]:
-    """Return what is in a folder, the names of scratch folders made alike."""
+    """Return a folder's contents, with the random part of scratch names replaced."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
     return frozenset(
         (re.sub(r"\.[a-z0-9_]{8}(?=/|$)", ".scratch", name), digest_of(folder / name))
@@ -233,7 +233,7 @@ def digest_of(path: Path) -> bytes:
 
 
 def visible(folder: Path) -> dict[str, bytes]:
-    """Return the files but those below hidden folders."""
+    """Return the files, except those below hidden folders."""
     found = contents(folder)
     return {
         name: data
@@ -243,7 +243,7 @@ def visible(folder: Path) -> dict[str, bytes]:
 
 
 def same(case: Case, one: Mapping[str, bytes], other: Mapping[str, bytes]) -> bool:
-    """Whether two folders hold the same, but for files whose bytes are never the same."""
+    """Whether two folders have the same contents, except files with bytes that always differ."""
     return one.keys() == other.keys() and all(
         one[name] == other[name] for name in one.keys() - case.unlike
     )
@@ -256,7 +256,7 @@ def assert_not_mixed(
     new: Mapping[str, bytes],
     point: str,
 ) -> None:
-    """Every file is of one of the runs, and those that belong together are of the same one."""
+    """Every file is from one of the runs, and files that belong together are from the same run."""
     for name, data in seen.items():
         may_be_other = name in case.unlike or (case.grows and name.startswith(case.grows))
         assert may_be_other or data in (old.get(name), new.get(name)), f"{point}: {name}"

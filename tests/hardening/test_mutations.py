@@ -1,4 +1,4 @@
-"""500 damaged copies of each kind of file: our error in one line, or it opens; no crash.
+"""500 damaged copies of each kind of file open, or raise our error in one line; none crashes.
 
 A checkpoint or an archive of PyTorch that opens is as it was saved; an ONNX file has no checksum of
 its own, and may open as another one.
@@ -20,7 +20,7 @@ COUNT = 500
 
 
 def check(tally: Tally, allowed: set[str], refused_at_least: int) -> None:
-    """Hold what came against what may come; anything else is told with its number."""
+    """Check the outcomes against the allowed ones; report any other with its number."""
     others = {seen: number for seen, number in tally.examples.items() if seen not in allowed}
     assert not others
     assert sum(tally.outcomes.values()) == COUNT
@@ -53,7 +53,7 @@ def test_damaged_models(
 def test_damaged_plans_never_reach_tensorrt(
     workshop: Path, make_engine, tmp_path: Path, tried
 ) -> None:
-    """The manifest's hash is the defence: TensorRT trusts what it deserialises."""
+    """The manifest's hash protects the plan, because TensorRT does not check what it reads."""
     engine = make_engine(workshop / "model.onnx", tmp_path / "head.engine")
     tally = try_mutations("plan", engine, COUNT)
     # a stretch that was zeros already may be replaced by zeros
@@ -67,7 +67,7 @@ def test_damaged_plans_never_reach_tensorrt(
 def test_a_damaged_export_is_told_by_the_hash_beside_it(
     head_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Without it a flipped bit in a weight opens, and embeds otherwise."""
+    """Without the hash, a model with a flipped bit in a weight opens and embeds differently."""
     sound, path = head_files["onnx"], tmp_path / "model.onnx"
     sidecar_path(path).write_bytes(sidecar_path(sound).read_bytes())
     for number in range(2 * len(FORMS)):

@@ -1,4 +1,4 @@
-"""Outputs where nothing can be written: a disk that is really full, folders of somebody else."""
+"""Outputs that cannot be written: on a disk that is really full, and in another user's folder."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_full_disk(command: str, workshop: Path, full_disk: Path, tried) -> No
     ran = run_here(*words(command, workshop, full_disk))
     assert_refused(ran, "No space left on device")
     assert contents(full_disk) == before
-    tried("A full disk, mounted", command, f"{ran.code}: {ran.error}".replace(str(full_disk), ">"))
+    tried("A full disk", command, f"{ran.code}: {ran.error}".replace(str(full_disk), ">"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -96,7 +96,7 @@ def test_a_folder_of_somebody_else(command: str, open_place: Path, tried) -> Non
     assert_refused(ran, "Permission denied")
     assert not contents(output)
     came = f"{ran.code}: {ran.error}".replace(str(open_place), "@")
-    tried("A folder that this user may not write", command, came)
+    tried("An output folder without write permission", command, came)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".safetensors", ".pt"])
@@ -116,11 +116,11 @@ def test_a_model_of_somebody_else(command: str, suffix: str, open_place: Path, t
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == f"error: {model}: cannot be read: Permission denied\n"
     came = f"{ran.code}: {ran.error}".replace(str(open_place), "@")
-    tried("A model that this user may not read", f"{command} model{suffix}", came)
+    tried("A model without read permission", f"{command} model{suffix}", came)
 
 
 def become_nobody() -> None:
-    """Drop root's rights, to whom no permission applies."""
+    """Drop root's rights, because permissions do not apply to root."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGKILL at every stage: the output is whole or not there, and what was there stays."""
+"""After Ctrl-C or SIGKILL at any stage the output is whole or missing, and old files remain."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run_in_child(arguments: list[str], note: Path, arm: Callable[[], None]) -> i
 
 
 def after(seconds: float, number: signal.Signals) -> Callable[[], None]:
-    """Return what lets this process send itself a signal after a while."""
+    """Return a function that makes this process send itself a signal after a delay."""
 
     def arm() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,13 +76,13 @@ def hidden(folder: Path) -> list[str]:
 
 
 def visible(folder: Path) -> dict[str, bytes]:
-    """Return the files but those of hidden folders."""
+    """Return the files, except those in hidden folders."""
     found = contents(folder)
     return {name: data for name, data in found.items() if not name.startswith(".")}
 
 
 def assert_sound(command: str, output: Path) -> None:
-    """What stands under the output's own name is whole."""
+    """The file with the output's own name is whole."""
     if command == "export":
         assert not inspect_file(output / "m.onnx").warnings
     elif command == "package":
@@ -128,7 +128,7 @@ def test_signals_at_any_moment(command: str, workshop: Path, tmp_path: Path, tri
     tried(
         "Signals",
         f"{command}: Ctrl-C and SIGKILL at {moments} moments each",
-        f"{came}; the output is the old or the new one, whole, and the next run tidies up",
+        f"{came}; the output is whole, old or new, and the next run removes leftovers",
     )
 
 
@@ -136,7 +136,7 @@ def test_signals_at_any_moment(command: str, workshop: Path, tmp_path: Path, tri
 def test_ctrl_c_that_a_library_makes_something_else_of(
     stage: str, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As CPython's compiler does now and then, amid PyTorch's exporter."""
+    """CPython's compiler sometimes does this inside PyTorch's exporter."""
 
     def lose_it(*_: object, **__: object) -> None:
         try:
@@ -178,7 +178,7 @@ def test_ctrl_c_that_is_swallowed_is_raised_at_the_end(end: BaseException | None
 
 
 def test_an_interrupted_training_says_so(workshop: Path, tmp_path: Path, tried) -> None:
-    """SIGKILL at any moment of a training is in tests/training/test_kill.py."""
+    """Test Ctrl-C in training; tests/training/test_kill.py tests SIGKILL."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "gsp_deploy_cli.main", "train", workshop / "recipe.toml"]
     endless = ("--set", "run.steps=1000000", "--set", "run.save_every=1")
@@ -192,4 +192,4 @@ def test_an_interrupted_training_says_so(workshop: Path, tmp_path: Path, tried) 
     assert sum(line.startswith("error: interrupted") for line in said.splitlines()) == 1
     assert "Traceback" not in said
     assert (run / "state.pt").exists()
-    tried("Signals", "train: Ctrl-C amid", f"{child.returncode}; --resume goes on")
+    tried("Signals", "train: Ctrl-C during a run", f"{child.returncode}; --resume continues")

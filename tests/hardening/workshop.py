@@ -1,4 +1,4 @@
-"""A folder of sound and damaged things to try commands on, and a command line that runs in here."""
+"""Make a folder of valid and damaged files, and run commands on it in this process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ device = "cpu"
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended: exit code, stdout, stderr; `leaked` names an exception of no use."""
+    """A finished command: exit code, stdout, stderr; `leaked` names an uncaught exception."""
 
     code: int
     out: str
@@ -67,14 +67,14 @@ class Ran:
 
     @property
     def error(self) -> str:
-        """The line that says what is wrong, without Typer's box; empty where there is none."""
+        """The error line without Typer's box, or an empty text."""
         lines = self.err.splitlines()
         boxed = " ".join(line.strip("│ ") for line in lines if line.startswith("│"))
         return next((line for line in lines if line.startswith("error: ")), boxed)
 
 
 def run_here(*arguments: object) -> Ran:
-    """Run the command line in this process, which costs no start."""
+    """Run the command line in this process, which saves the time to start a new one."""
     out, err = io.StringIO(), io.StringIO()
     before, code, leaked = sys.argv, 0, None
     sys.argv = ["gsp-deploy", *map(str, arguments)]
@@ -91,7 +91,7 @@ def run_here(*arguments: object) -> Ran:
 
 
 def make_workshop(folder: Path) -> Path:
-    """Fill a folder: models, a bundle, images of every sort, recipes; return it."""
+    """Fill a folder with models, a bundle, images of every kind and recipes; return it."""
     torch.manual_seed(0)
     _models(folder)
     _images(folder / "images")
@@ -108,7 +108,7 @@ def make_workshop(folder: Path) -> Path:
 
 
 def make_head(folder: Path) -> dict[str, Path]:
-    """Write a head alone as checkpoint, state dict and ONNX, as small as files of ours come."""
+    """Write a small head alone as checkpoint, state dict and ONNX."""
     torch.manual_seed(0)
     model = EmbeddingModel(ModelConfig("features", GSPConfig(6, 5, 4, solver="newton"), None))
     checkpoint, onnx = folder / "head.safetensors", folder / "head.onnx"
@@ -121,7 +121,7 @@ def make_head(folder: Path) -> dict[str, Path]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, the hidden ones too."""
+    """Return every file below a folder, including hidden ones."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -131,7 +131,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def failing_writes(number: int) -> Iterator[None]:
-    """Let every flush to the disk fail with an error of the system, such as ENOSPC."""
+    """Let every flush to the disk fail with a system error, such as ENOSPC."""
     flush: Callable[[int], None] = os.fsync
 
     def fail(_: int) -> None:
@@ -165,7 +165,7 @@ def _models(folder: Path) -> None:
 
 
 def _damaged(sound: Path, suffix: str) -> None:
-    """Write what a sound file becomes: cut in half, one bit flipped, nothing, text."""
+    """Write damaged variants of a valid file: cut in half, one bit flipped, empty, text."""
     content = sound.read_bytes()
     flipped = bytearray(content)
     flipped[-len(content) // 3] ^= 4
@@ -180,7 +180,7 @@ def _damaged(sound: Path, suffix: str) -> None:
 
 
 def _damage_folders(folder: Path) -> None:
-    """Write a bundle and a gallery of which one byte is another, and a bundle that is a link."""
+    """Write a bundle and a gallery with one changed byte, and a bundle with a linked folder."""
     for kind, name in (("bundle", "model.onnx"), ("gallery", "index.faiss")):
         damaged = Path(shutil.copytree(folder / kind, folder / f"damaged-{kind}"))
         content = bytearray((damaged / name).read_bytes())

@@ -1,4 +1,4 @@
-"""All that is tried on the commands. In a command, words are parted by `|`; see `Attempt`."""
+"""All attempts of bad input. In a command, `|` separates the arguments; see `Attempt`."""
 
 from __future__ import annotations
 

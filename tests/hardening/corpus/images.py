@@ -30,7 +30,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
     *crossed("images that are missing", TAKING_IMAGES, {"@none.png": MISSING}),
     *crossed("a folder without images", TAKING_IMAGES, {"@empty": (1, "no image")}),
     *crossed(
-        "images that cannot be read, and no other",
+        "only images that cannot be read",
         TAKING_IMAGES[:-2],  # `package` shows its golden images as they are
         {"@images/broken": (1, "none of the 5 images can be read")},
     ),
@@ -46,11 +46,11 @@ ATTEMPTS: tuple[Attempt, ...] = (
         },
     ),
     *each(
-        "images that may not be left out",
+        "unreadable images, for a command that needs all of them",
         {f"embed|@model.onnx|--strict|@images/broken|{IMAGE}|-o|>t.npy": (1, "scale it down")},
     ),
     *each(
-        "a pattern for images that matches nothing",
+        "an image pattern without a match",
         {
             "embed|@model.onnx|@none/*.png|-o|>t.npy": (1, "matches nothing"),
             "embed|@model.onnx|a\nb\x1b[2J|-o|>t.npy": (1, r"a\nb\x1b[2J: the pattern"),
@@ -58,7 +58,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         },
     ),
     *crossed(
-        "a data set that is missing, empty, or none",
+        "a data set that is missing, empty, or unknown",
         TAKING_DATA,
         {
             "folder:/none": MISSING,

@@ -36,13 +36,13 @@ ATTEMPTS: tuple[Attempt, ...] = (
     ),
     *crossed("a checkpoint that is missing", CHECKPOINT, {"@none.safetensors": MISSING}),
     *crossed(
-        "a folder where a model is meant",
+        "a folder instead of a model",
         (*EITHER, *EXPORTED, "inspect|?"),
         {"@folder.onnx": FOLDER},
     ),
-    *crossed("a folder where a checkpoint is meant", CHECKPOINT, {"@folder.safetensors": FOLDER}),
+    *crossed("a folder instead of a checkpoint", CHECKPOINT, {"@folder.safetensors": FOLDER}),
     *crossed(
-        "a model without a byte, of text, or cut in half",
+        "a model that is empty, is text, or is cut in half",
         (*EITHER, *EXPORTED, "serve|?", "inspect|?"),
         {
             "@nothing.onnx": (1, "nothing.onnx: "),
@@ -51,7 +51,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         },
     ),
     *crossed(
-        "a checkpoint without a byte, of text, or cut in half",
+        "a checkpoint that is empty, is text, or is cut in half",
         (*EITHER, *CHECKPOINT, "serve|?", "inspect|?"),
         {
             "@nothing.safetensors": (1, "not a whole safetensors file"),
@@ -64,7 +64,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
     ),
     Attempt("a model with one bit flipped", "inspect|@flipped.onnx", 0),
     *crossed(
-        "a checkpoint with one bit flipped, or with NaN among its weights",
+        "a checkpoint with one bit flipped, or with NaN in its weights",
         (*EITHER, *CHECKPOINT, "serve|?", "inspect|?"),
         {
             "@flipped.safetensors": (1, "changed since it was saved"),
@@ -88,9 +88,9 @@ ATTEMPTS: tuple[Attempt, ...] = (
             "doctor|--plugin|@empty": FOLDER,
         },
     ),
-    Attempt("an engine where there is no GPU, without its manifest", "inspect|@orphan.engine", 0),
+    Attempt("an engine without its manifest, and without a GPU", "inspect|@orphan.engine", 0),
     *each(
-        "a bundle that is none, changed, or leads out of itself",
+        "a folder that is not a bundle, and a bundle that is changed or has a link to a folder",
         {
             "verify|@none": MISSING,
             "verify|@empty": (1, "not a bundle"),
@@ -104,7 +104,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         },
     ),
     *crossed(
-        "a gallery that is none, or changed",
+        "a folder that is not a gallery, and a changed gallery",
         (f"search|{IMAGE}|--index|?|--model|@model.onnx",),
         {
             "@none": MISSING,

@@ -1,4 +1,4 @@
-"""Outputs where something is, where nothing can be, and where the disk is full."""
+"""Outputs that exist already, that cannot be written, and on a full disk."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SEARCH = f"search|{IMAGE}|--index|@gallery|--model|@model.onnx"
 PREVIEW = "data|preview|@images/classes"
 TUNE = "tune|@model.safetensors|--data|@images/classes"
 
-MINE = b"somebody's own, which mentions gsp-deploy and gsp_deploy\n"
+MINE = b"the user's own file, which mentions gsp-deploy and gsp_deploy\n"
 
 ATTEMPTS: tuple[Attempt, ...] = (
     *each(
-        "an output of a name or in a place that cannot be",
+        "an output with a wrong suffix, or in a place that cannot be written",
         {
             f"{EMBED}|-o|>t.txt": (2, "expected an output ending in"),
             f"{EMBED}|-o|/proc/t.npy": NO_PLACE,
@@ -75,7 +75,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
     ),
     *(
         Attempt(
-            "the output is somebody's own, and --force is given",
+            "the output is the user's own file, and --force is given",
             f"{command}|--force",
             2,
             "gsp-deploy did not make",
@@ -103,7 +103,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         )
     ),
     Attempt(
-        "the output folder holds somebody's own",
+        "the output folder contains the user's own file",
         "train|@recipe.toml|-o|>run|--force",
         2,
         "contains diary but no training run",
@@ -111,7 +111,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         holds=MINE,
     ),
     *(
-        Attempt("what is read is in the place that is written to", command, 2, said)
+        Attempt("an input is the output, or inside the output folder", command, 2, said)
         for command, said in (
             (
                 "explain|@model.safetensors|@images/classes|-o|@images|--force",

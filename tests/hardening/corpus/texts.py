@@ -1,4 +1,4 @@
-"""Manifests, documents and recipes that are none."""
+"""Files that are not manifests, documents or recipes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .models import FOLDER, IMAGE, MISSING
 
 ATTEMPTS: tuple[Attempt, ...] = (
     *each(
-        "a manifest or document that is none",
+        "a file that is not a manifest or document",
         {
             "inspect|@none.json": MISSING,
             "inspect|@folder.json": FOLDER,
@@ -24,7 +24,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         },
     ),
     *each(
-        "a recipe that is none",
+        "a file that is not a recipe",
         {
             "train|@none.toml|-o|>run": (2, "no such recipe"),
             "train|@folder.toml|-o|>run": (2, "folder.toml"),
