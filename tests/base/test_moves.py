@@ -1,4 +1,4 @@
-"""Several files are moved as one thing, whatever ends the process between two moves."""
+"""Several files are moved together, even if the process ends between two moves."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_folder_killed_before_any_change_is_never_lost(
 def test_killed_while_moving_back(
     fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A move fails, and then the process is killed amid bringing the old files back."""
+    """A move fails, and then the process is killed while it brings the old files back."""
     at = 0
     while True:
         folder = tmp_path / str(at)
@@ -157,7 +157,7 @@ def test_killed_while_moving_back(
 
 
 def left_behind(folder: Path, names: list[str]) -> Path:
-    """Return what a killed run leaves that was amid moving."""
+    """Return the scratch folder of a run that was killed between two moves."""
     place = folder / ".m.onnx.abcdefgh"
     (place / "files").mkdir(parents=True)
     (place / "lock").touch()

@@ -1,4 +1,4 @@
-"""What `--force` may replace: each kind of output by its own mark, and nothing of anybody else."""
+"""`--force` replaces outputs that have their own mark, and no other file."""
 
 from __future__ import annotations
 

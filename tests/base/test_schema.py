@@ -1,4 +1,4 @@
-"""The one reader of nested documents: what it builds, and what it refuses in one line."""
+"""The reader of nested documents builds valid data and refuses the rest in one line."""
 
 from __future__ import annotations
 

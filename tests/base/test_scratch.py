@@ -1,4 +1,4 @@
-"""What killed runs left beside an output goes when the next one stands; nothing else ever does."""
+"""The next run removes what killed runs left beside an output, and nothing else."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_what_only_looks_like_ours_stays(kind: str, tmp_path: Path) -> None:
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-def test_what_cannot_be_written_in_the_folder_is_told_of_the_output(tmp_path: Path) -> None:
+def test_what_cannot_be_written_in_the_folder_names_the_output(tmp_path: Path) -> None:
     target, elsewhere = tmp_path / "bundle", tmp_path / "log.txt"
     refused = pytest.raises(OutputError, match=f"cannot write {target}: full;")
     with refused, scratch_beside(target) as folder, scratch_beside(folder / "m.onnx"):

@@ -1,4 +1,4 @@
-"""Words around figures: one of a thing is singular, and a gain is no negative drop."""
+"""Counts have the right plural, and a gain is not written as a negative drop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles of the tiny model to look into and to tamper with."""
+"""Bundles of the tiny model, to inspect and to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle laid out as a download cache does it, every file a link to a blob, is a bundle."""
+"""A bundle in a download cache, with a link to a blob for every file, opens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle that leads out of itself, by links or by names, is refused before anything is opened."""
+"""A bundle with links or names to other places is refused before anything is opened."""
 
 from __future__ import annotations
 

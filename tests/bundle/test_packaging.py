@@ -1,4 +1,4 @@
-"""What is in a bundle: everything it needs, the same bytes each time, and nothing by accident."""
+"""A bundle contains exactly what it needs, with the same bytes each time."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def test_the_readmes_python_works(packaged: PackagedBundle) -> None:
 
 def test_the_licence_travels(tiny_checkpoint: Path, tiny_export: str, tmp_path: Path) -> None:
     model = load_checkpoint(tiny_checkpoint)
-    told = tmp_path / "told.safetensors"
-    save_checkpoint(model, told, Provenance(license="CC-BY-4.0", dataset="cub"))
+    licensed = tmp_path / "licensed.safetensors"
+    save_checkpoint(model, licensed, Provenance(license="CC-BY-4.0", dataset="cub"))
 
-    source = Source.of(told)
+    source = Source.of(licensed)
     onnx = export_onnx(model, tmp_path / "m.onnx", ExportOptions(iterations=3), None, source).path
     bundle = package_model(onnx, tmp_path / "bundle")
     assert bundle.manifest.license == "CC-BY-4.0"

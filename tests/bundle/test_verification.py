@@ -1,4 +1,4 @@
-"""What `verify` finds on a target, and what it never does with a hostile bundle."""
+"""`verify` reports what differs on a target, and never runs a hostile bundle."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_golden_arrays_are_never_unpickled(pickled: bool, bundle: Path, tmp_path
     assert not (tmp_path / "owned").exists()
 
 
-def test_an_embedding_that_is_off_is_told(bundle: Path) -> None:
+def test_an_embedding_that_is_off_is_reported(bundle: Path) -> None:
     """One image of eight, just above what is allowed."""
     path = bundle / "golden/embeddings.npy"
     golden = np.load(path)
@@ -108,14 +108,14 @@ def test_an_array_that_promises_more_than_its_file_holds(bundle: Path) -> None:
 )
 def test_a_manifest_that_says_what_the_model_is_not(change, said: str, bundle: Path) -> None:
     path = bundle / "bundle.json"
-    told = json.loads(path.read_text())
-    artifact = told["artifacts"][0]
+    document = json.loads(path.read_text())
+    artifact = document["artifacts"][0]
     for name, value in change.items():
-        if name in told:
-            told[name] = value
+        if name in document:
+            document[name] = value
         else:
             artifact[name] = {**artifact[name], **value} if name == "input" else value
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(document))
     write_sums(bundle)
     with pytest.raises((GateError, ModelFileError)) as caught:
         verify_bundle(bundle).raise_on_failure()
@@ -174,7 +174,7 @@ def test_manifests_that_are_none(text: str) -> None:
         BundleManifest.from_json(text, "bundle.json")
 
 
-def test_every_missing_or_foreign_field_is_told(bundle: Path) -> None:
+def test_every_missing_or_foreign_field_is_reported(bundle: Path) -> None:
     """Each field of the manifest in turn: left out, and of another type."""
     whole = json.loads((bundle / "bundle.json").read_text())
     for key in set(whole) - {"format"}:

@@ -28,14 +28,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = EmbeddingModel(ModelConfig("small_cnn_s8", head, spec, {"width": 4}))
     path = tmp_path_factory.mktemp("saved") / "model.safetensors"
-    told = Provenance("Apache-2.0", "folder:birds", "gsp-deploy train x", {"R@1": 0.5}, "a note")
-    save_checkpoint(model, path, told)
+    provenance = Provenance(
+        "Apache-2.0", "folder:birds", "gsp-deploy train x", {"R@1": 0.5}, "a note"
+    )
+    save_checkpoint(model, path, provenance)
     return path
 
 
 @pytest.fixture
 def tampered(saved: Path, tmp_path: Path) -> Callable[[Edit], Path]:
-    """Return the checkpoint with its metadata changed, and without a digest that would tell."""
+    """Return the checkpoint with its metadata changed, and without its digest."""
 
     def write(edit: Edit) -> Path:
         raw = saved.read_bytes()

@@ -1,4 +1,4 @@
-"""Models to save, edits of what their files say, and how a file is refused."""
+"""Save models, edit their metadata, and check that a file is refused."""
 
 from __future__ import annotations
 

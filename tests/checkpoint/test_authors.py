@@ -97,7 +97,7 @@ def test_settings_given_are_taken(official: dict[str, Tensor], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
-def test_a_power_tells_generalised_mean_pooling(
+def test_a_power_means_generalised_mean_pooling(
     shape: tuple[int, ...], official: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = saved({**official, "power": torch.full(shape, 2.5)}, tmp_path / "h.pt")

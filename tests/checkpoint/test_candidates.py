@@ -1,4 +1,4 @@
-"""Several sets of weights in one file: which one is taken, what is said, and how to choose."""
+"""Several sets of weights in one file: the choice, its note, and the options to choose."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def network() -> Weights:
 
 @pytest.fixture
 def weights(network: Weights) -> Callable[..., Weights]:
-    """Return a whole state dict whose prototypes and first weights are all one number."""
+    """Return a whole state dict with one number in its prototypes and first weights."""
 
     def of(value: float, prefix: str = "", body: str = "backbone.") -> Weights:
         first = next(iter(network))
@@ -47,10 +47,10 @@ def weights(network: Weights) -> Callable[..., Weights]:
 def loaded(contents: Any, path: Path, **options: Any) -> tuple[float, float, list[str]]:
     """Return the number in the backbone, the one in the head, and what was said."""
     torch.save(contents, path)
-    told: list[str] = []
-    model = load_checkpoint(path, backbone=BACKBONE, tell=told.append, **options)
+    notes: list[str] = []
+    model = load_checkpoint(path, backbone=BACKBONE, tell=notes.append, **options)
     first = next(iter(model.backbone.state_dict().values()))
-    return first.flatten()[0].item(), model.head.prototypes[0, 0].item(), told
+    return first.flatten()[0].item(), model.head.prototypes[0, 0].item(), notes
 
 
 @pytest.mark.parametrize(
@@ -72,23 +72,23 @@ def test_averaged_weights_go_before_plain_ones_and_a_line_says_so(
 ) -> None:
     entries = [(plain, weights(1.0)), (averaged, weights(2.0))]
     contents = {"epoch": 3, **dict(reversed(entries) if averaged_first else entries)}
-    *found, told = loaded(contents, tmp_path / "c.pt")
+    *found, notes = loaded(contents, tmp_path / "c.pt")
     assert found == [2, 2]
-    assert told == [
+    assert notes == [
         f"took the weights under {averaged}; there are also those under {plain}, choose one with "
         "--weights-key"
     ]
-    *found, told = loaded(contents, tmp_path / "c.pt", weights_key=plain)
-    assert (found, told) == ([1, 1], [])
+    *found, notes = loaded(contents, tmp_path / "c.pt", weights_key=plain)
+    assert (found, notes) == ([1, 1], [])
 
 
 def test_a_nested_average_is_found_and_named(
     weights: Callable[..., Weights], tmp_path: Path
 ) -> None:
     contents = {"model": weights(1.0), "ema": {"module": weights(2.0), "decay": 0.99}}
-    *found, told = loaded(contents, tmp_path / "c.pt")
+    *found, notes = loaded(contents, tmp_path / "c.pt")
     assert found == [2, 2]
-    assert told[0].startswith("took the weights under ema.module;")
+    assert notes[0].startswith("took the weights under ema.module;")
 
 
 @pytest.mark.parametrize("names", [("encoder_q", "encoder_k"), ("student", "teacher")])
@@ -98,8 +98,8 @@ def test_weights_of_equal_rank_are_named_and_none_is_guessed(
     contents = {name: weights(float(value)) for value, name in enumerate(names)}
     with pytest.raises(CheckpointError, match=rf"under {', '.join(names)}; choose one with --w"):
         loaded(contents, tmp_path / "c.pt")
-    *found, told = loaded(contents, tmp_path / "c.pt", weights_key=names[1])
-    assert (found, told) == ([1, 1], [])
+    *found, notes = loaded(contents, tmp_path / "c.pt", weights_key=names[1])
+    assert (found, notes) == ([1, 1], [])
     with pytest.raises(CheckpointError, match=rf"under the key 'other', and .*{names[0]}"):
         loaded(contents, tmp_path / "c.pt", weights_key="other")
 
@@ -119,9 +119,9 @@ def test_an_unknown_key_that_holds_the_only_weights_is_taken(
         "classifier": {"weight": torch.ones(2, 8)},
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
     }
-    *found, told = loaded(contents, tmp_path / "c.pt")
+    *found, notes = loaded(contents, tmp_path / "c.pt")
     assert found == [1, 1]
-    assert told == [
+    assert notes == [
         "took the weights under embedder; there are also those under classifier, choose one with "
         "--weights-key"
     ]
@@ -151,10 +151,10 @@ def test_an_average_beside_the_weights_in_one_state_dict(
     weights: Callable[..., Weights], tmp_path: Path
 ) -> None:
     contents = weights(1.0) | weights(2.0, "ema.")
-    *found, told = loaded(contents, tmp_path / "c.pt")
+    *found, notes = loaded(contents, tmp_path / "c.pt")
     assert found == [2, 2]
-    assert "took the head under 'ema.head.'" in told[0]
-    *found, told = loaded(contents, tmp_path / "c.pt", prefix="head.")
+    assert "took the head under 'ema.head.'" in notes[0]
+    *found, notes = loaded(contents, tmp_path / "c.pt", prefix="head.")
     assert found == [1, 1]  # the backbone beside the head that was chosen
 
 
@@ -164,9 +164,9 @@ def test_two_backbones_beside_one_head_are_not_guessed(
     contents = weights(1.0) | {f"teacher.{name}": t for name, t in network.items()}
     with pytest.raises(CheckpointError, match=r"found 2 \('backbone.', 'teacher.'\); choose one"):
         loaded(contents, tmp_path / "c.pt")
-    *found, told = loaded(contents, tmp_path / "c.pt", prefix="backbone.")
+    *found, notes = loaded(contents, tmp_path / "c.pt", prefix="backbone.")
     assert found == [1, 1]
-    assert told[0].startswith(f"{len(network)} tensors not used: teacher.")
+    assert notes[0].startswith(f"{len(network)} tensors not used: teacher.")
 
 
 def test_a_choice_that_nobody_listens_to_is_a_warning(

@@ -1,4 +1,4 @@
-"""Files that are cut short or flipped: none does harm, and none loads as another model."""
+"""Truncated and flipped files do no harm, and none loads as another model."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_a_checkpoint_says_is_read_without_its_weights(saved: Path, tmp_pat
         read_metadata(tmp_path / "none.pt")
 
 
-def test_any_flipped_bit_of_the_weights_is_told(saved: Path, tmp_path: Path) -> None:
+def test_any_flipped_bit_of_the_weights_is_found(saved: Path, tmp_path: Path) -> None:
     raw, draw = saved.read_bytes(), random.Random(0)
     header = 8 + struct.unpack("<Q", raw[:8])[0]
     path = tmp_path / "flipped.safetensors"
@@ -91,7 +91,7 @@ def test_any_flipped_bit_of_the_weights_is_told(saved: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("setting", ["entropy_weight", "transport_ratio"])
-def test_another_setting_under_the_same_digest_is_told(
+def test_another_setting_under_the_same_digest_is_found(
     setting: str, saved: Path, tmp_path: Path
 ) -> None:
     raw = saved.read_bytes()

@@ -1,4 +1,4 @@
-"""What a file says of itself: every wrong or hostile setting is refused in one line."""
+"""Wrong and hostile metadata is refused in one line."""
 
 from __future__ import annotations
 

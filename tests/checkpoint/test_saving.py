@@ -1,4 +1,4 @@
-"""Checkpoints of ours: what is saved comes back bit for bit, with its settings."""
+"""Our checkpoints load bit for bit as they were saved, with their settings."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_a_hostile_pickle_gets_one_line(tmp_path: Path, recwarn: pytest.Warnings
 
 
 def test_damaged_torch_files(golden: Path, tmp_path: Path) -> None:
-    """A bit flipped between the archive's records is harmless; in a weight it is told."""
+    """A bit flipped between the archive's records is harmless; in a weight it is found."""
     sound = load_checkpoint(golden / "official_head_state_dict.pt").state_dict()
     raw, draw = (golden / "official_head_state_dict.pt").read_bytes(), random.Random(2)
     path = tmp_path / "damaged.pt"

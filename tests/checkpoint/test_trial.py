@@ -1,4 +1,4 @@
-"""A model whose weights fit and that cannot embed an image is found out with one image."""
+"""One image finds a model with fitting weights that cannot embed images."""
 
 from __future__ import annotations
 

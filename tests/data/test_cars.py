@@ -126,7 +126,7 @@ def test_the_tables_of_one_layout_with_the_images_of_the_other(
         open_dataset(f"cars:{tmp_path}")
 
 
-def test_test_images_without_labels_are_told_from_missing_tables(
+def test_test_images_without_labels_have_their_own_error(
     tmp_path: Path, put_image: PutImage
 ) -> None:
     root = tmp_path / "stanford_cars"

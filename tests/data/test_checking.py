@@ -1,4 +1,4 @@
-"""A data set is read whole: what is broken is named and counted, what is odd is noted."""
+"""Every image is decoded: broken ones are named and counted, odd ones are noted."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_the_default_set_has_hundreds_of_classes_and_draws_nothing_yet() -> None
     assert list(dataset.train.class_names) == sorted(dataset.train.class_names)
 
 
-def test_test_classes_stay_unseen_whatever_the_settings() -> None:
+def test_test_classes_stay_unseen_with_any_settings() -> None:
     training, tested = set(), set()
     for count in (2, 40, 150):
         for seed in (0, 9):

@@ -1,4 +1,4 @@
-"""IDX files: the header is held against what follows before memory is asked for."""
+"""IDX files: the header is checked against the data before memory is allocated."""
 
 from __future__ import annotations
 

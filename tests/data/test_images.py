@@ -92,7 +92,7 @@ def test_files_have_no_masks() -> None:
         images.object_mask(0)
 
 
-def test_the_fingerprint_tells_ids_labels_and_names_apart_but_not_places() -> None:
+def test_the_fingerprint_depends_on_ids_labels_and_names_but_not_places() -> None:
     base = images_of([0, 1, 2])
     moved = dataclasses.replace(base, source=ImageFiles(Path("/elsewhere"), base.ids))
     assert moved.fingerprint() == base.fingerprint()

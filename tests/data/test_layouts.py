@@ -1,4 +1,4 @@
-"""Data sets as mirrors have them: found below their wrappers, or told what is there instead."""
+"""Data sets in mirrors are found below their wrapper folders, or the error describes the folder."""
 
 from __future__ import annotations
 

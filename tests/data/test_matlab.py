@@ -1,4 +1,4 @@
-"""MATLAB files are read by a process that may crash, hang or grow without harm."""
+"""A separate process reads MATLAB files, so a crash or a hang does no harm."""
 
 from __future__ import annotations
 

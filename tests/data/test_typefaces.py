@@ -1,4 +1,4 @@
-"""Every class can be drawn in each typeface that claims it, and looks like no other there."""
+"""Each typeface can draw every class that it covers, and no two look the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gsp_deploy.data.typefaces import TYPEFACES, glyph, typefaces_of
 
 EXTENT, BOX = 28, 32
 # Correlation of two size-normalised, slightly blurred glyphs. Latin and Cyrillic A reach 1.0,
-# O and o 0.95; V and the nabla, which can be told apart, 0.83.
+# O and o 0.95; V and the nabla, which you can distinguish, 0.83.
 SAME_TYPEFACE_LIMIT = 0.905
 DISTRACTOR_LIMIT = 0.90  # in any two typefaces: a class must never pass for clutter
 

@@ -95,8 +95,8 @@ def test_a_folder_of_somebody_else(command: str, open_place: Path, tried) -> Non
     ran: Ran = pickle.loads(note.read_bytes())
     assert_refused(ran, "Permission denied")
     assert not contents(output)
-    came = f"{ran.code}: {ran.error}".replace(str(open_place), "@")
-    tried("An output folder without write permission", command, came)
+    outcome = f"{ran.code}: {ran.error}".replace(str(open_place), "@")
+    tried("An output folder without write permission", command, outcome)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".safetensors", ".pt"])
@@ -115,8 +115,8 @@ def test_a_model_of_somebody_else(command: str, suffix: str, open_place: Path, t
     assert ran.leaked is None
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == f"error: {model}: cannot be read: Permission denied\n"
-    came = f"{ran.code}: {ran.error}".replace(str(open_place), "@")
-    tried("A model without read permission", f"{command} model{suffix}", came)
+    outcome = f"{ran.code}: {ran.error}".replace(str(open_place), "@")
+    tried("A model without read permission", f"{command} model{suffix}", outcome)
 
 
 def become_nobody() -> None:

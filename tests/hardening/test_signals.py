@@ -124,11 +124,11 @@ def test_signals_at_any_moment(command: str, workshop: Path, tmp_path: Path, tri
             seen.append(str(ran.code) if number == signal.SIGINT else f"signal {-status}")
     assert run_in_child(arguments, note, lambda: None) == 0
     assert not hidden(output)  # what the killed ones left, the next one has removed
-    came = f"{', '.join(ends[signal.SIGINT])}; {', '.join(ends[signal.SIGKILL])}"
+    endings = f"{', '.join(ends[signal.SIGINT])}; {', '.join(ends[signal.SIGKILL])}"
     tried(
         "Signals",
         f"{command}: Ctrl-C and SIGKILL at {moments} moments each",
-        f"{came}; the output is whole, old or new, and the next run removes leftovers",
+        f"{endings}; the output is whole, old or new, and the next run removes leftovers",
     )
 
 

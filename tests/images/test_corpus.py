@@ -1,4 +1,4 @@
-"""Every form of JPEG and PNG: what is taken, which way up it comes, and the limits' one table."""
+"""Every form of JPEG and PNG: pixels, orientation, and the limits that C++ shares."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_samples_of_a_png_are_what_was_written(colour: int) -> None:
 
 
 def test_sixteen_bits_of_a_hole_count() -> None:
-    """A pixel whose high byte alone is the transparent colour's is not transparent."""
+    """A pixel that equals the transparent colour only in the high byte is not transparent."""
     values = np.array([[[0x1234, 0x5678, 0x9ABC], [0x1235, 0x5678, 0x9ABC]]])
     hole = png.chunk(b"tRNS", bytes.fromhex("123456789abc"))
     content = png.png(values, 2, 16, before=hole)

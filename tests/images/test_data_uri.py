@@ -1,4 +1,4 @@
-"""Pictures in an address: what is decoded is what was put in."""
+"""A picture in a data address decodes to the same picture."""
 
 from __future__ import annotations
 

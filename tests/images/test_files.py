@@ -1,4 +1,4 @@
-"""Finding image files, decoding them in order and in parallel, and the labels of folders."""
+"""Image files are found, decoded in order and in parallel, and labelled by folder."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_pattern_may_cross_folders(tree: Path) -> None:
     assert names(tree, find_images([f"{tree}/**/*.jpg"])) == ["a/deep/3.jpg"]
 
 
-def test_a_file_named_directly_is_taken_whatever_its_suffix(tree: Path) -> None:
+def test_a_file_named_directly_may_have_any_suffix(tree: Path) -> None:
     assert names(tree, find_images([tree / "a" / "notes.txt"])) == ["a/notes.txt"]
 
 

@@ -1,4 +1,4 @@
-"""One list of formats: what is listed opens, and what is not listed is refused with the list."""
+"""Every listed format opens, and any other is refused with the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged metadata never costs an image, in any format; names of files may be any bytes."""
+"""Damaged metadata never makes decoding fail, in any format; file names may be any bytes."""
 
 from __future__ import annotations
 

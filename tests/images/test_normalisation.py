@@ -1,4 +1,4 @@
-"""Pixels become the network's input: against the definition, in float64."""
+"""The normalised input equals the definition in float64."""
 
 from __future__ import annotations
 

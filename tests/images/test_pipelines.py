@@ -1,4 +1,4 @@
-"""Each pipeline's pixels against the library that it is named for, at random sizes."""
+"""Each pipeline's pixels are compared with its library's, at random sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding whatever lies in a folder, and fitting it to the model's size."""
+"""Images of every kind are decoded and fitted to the model's size."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def png_of_size(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize(("bits", "row"), [(2, 0b00_01_10_11), (4, 0x01), (8, 0x01)])
 def test_a_transparent_grey_of_few_bits_becomes_white(bits: int, row: int, tmp_path: Path) -> None:
-    """The greys 0, 1, ... in a row, of which 1 is transparent."""
+    """The greys 0, 1, ... in a row; 1 is transparent."""
     count, top = 8 // bits, 2**bits - 1
     header = b"IHDR" + struct.pack(">IIBBBBB", count, 1, bits, 0, 0, 0, 0)
     path = tmp_path / "few.png"
@@ -244,7 +244,7 @@ def test_decoding_leaves_the_warning_filters_alone(tmp_path: Path) -> None:
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """An image whose red is the column and whose green is the row, in tenths of the size."""
+    """An image with the column as red and the row as green, in tenths of the size."""
     rows, columns = np.mgrid[:height, :width]
     channels = [columns / width, rows / height, np.zeros((height, width))]
     return Image.fromarray(np.round(np.dstack(channels) * 250).astype(np.uint8))
@@ -276,7 +276,7 @@ def test_crops_equal_the_whole_image_resized_and_cut(
 
 @pytest.mark.parametrize("ratio", [1.0, 0.8])
 def test_crops_are_centred_and_keep_the_aspect(ratio: float) -> None:
-    """Independently of Pillow's resizing: what each corner shows is where it lies in the image."""
+    """Each corner shows its own position in the image, independently of Pillow's resizing."""
     found = fit_image(ramp(400, 200), PreprocessingSpec(50, 50, crop_ratio=ratio)) / 250
     half = ratio * 200 / 400 / 2
     np.testing.assert_allclose(found[25, [0, -1], 0], [0.5 - half, 0.5 + half], atol=0.01)

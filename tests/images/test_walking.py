@@ -1,4 +1,4 @@
-"""The one walk through folders of images: its order, its links, and what it counts."""
+"""The walk through folders of images: its order, its links, and its counts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_pipes_and_broken_links_are_no_images(tmp_path: Path) -> None:
     assert "2 broken links or no regular files" in str(walk_images(tmp_path, SUFFIXES).passed_over)
 
 
-def test_the_folder_that_is_named_is_entered_whatever_its_name(tmp_path: Path) -> None:
+def test_the_folder_that_is_named_is_entered_even_if_it_is_hidden(tmp_path: Path) -> None:
     put(tmp_path, ".hidden/1.png")
     assert found(tmp_path / ".hidden") == ["1.png"]
 
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_folders_and_patterns_are_counted_together(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "a/2.txt", "b/3.png", "b/4.txt", "b/5.csv")
-    told: list[str] = []
-    files = find_images([tmp_path / "a", f"{tmp_path}/b/*"], told.append)
+    notes: list[str] = []
+    files = find_images([tmp_path / "a", f"{tmp_path}/b/*"], notes.append)
     assert [file.name for file in files] == ["1.png", "3.png"]
-    assert told == ["passed over 3 files: 2 .txt, 1 .csv"]
+    assert notes == ["passed over 3 files: 2 .txt, 1 .csv"]

@@ -48,7 +48,7 @@ class CornerColour(EmbeddingSession):
 
 
 class Colours:
-    """A source whose image k has one colour."""
+    """A source of images with one colour each."""
 
     def __init__(self, colours: np.ndarray) -> None:
         self.colours = colours

@@ -1,4 +1,4 @@
-"""Whole runs on the tiny images, heard as they go and read back from their folders."""
+"""Run training on the tiny images, record its progress, and read its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device a run takes, and what its weights start from."""
+"""The device and the starting weights of a run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_device_that_is_taken_is_the_one_that_torch_is_set_to(
         (2, "cuda:1", World(0, 2), ConfigError, "is cuda:1 for 2 processes; use run.device = cuda"),
     ],
 )
-def test_a_device_that_cannot_be_taken_is_told_before_torch_is_set(
+def test_a_device_that_cannot_be_taken_is_refused_before_torch_is_set(
     devices, count: int, asked: str, world: World, error: type[Exception], words: str
 ) -> None:
     chosen = devices(count)

@@ -74,7 +74,7 @@ def batches_of(images, augmentation=STRONG, world=World(), seed=0):  # noqa: B00
     return TrainingBatches(images, sampler(images.labels, seed=seed), augmentation, SPEC, world)
 
 
-def test_the_same_step_gives_the_same_pixels_whatever_the_workers():
+def test_the_same_step_gives_the_same_pixels_with_any_workers():
     images = patches().train
     alone = list(load(batches_of(images), range(5), workers=0))
     later = list(load(batches_of(images), range(3, 5), workers=2))

@@ -1,4 +1,4 @@
-"""Continuing a run, which then ends with the same bytes as one that was never stopped."""
+"""A resumed run ends with the same bytes as one that was never stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes that share a batch do what one does with the whole of it."""
+"""Two processes that share a batch compute the same as one with the whole batch."""
 
 from __future__ import annotations
 

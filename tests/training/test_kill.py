@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: the continued run ends with the bytes of one that was left alone."""
+"""After SIGKILL at any moment, the resumed run ends with the bytes of an undisturbed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs: what they learn, what they leave behind, and what stops them."""
+"""Whole runs: their results, their files, and how they stop."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_a_run_leaves_behind(tmp_path):
 
 
 def test_folds_hold_out_every_class_once(tmp_path):
-    """Two of eight classes a fold, in the order of the classes, whatever the share says."""
+    """Two of eight classes a fold, in the order of the classes, with any share."""
     held_out = []
     for k in range(1, 5):
         heard = Heard()

@@ -1,4 +1,4 @@
-"""Losses, miners, memory and heads: all combinations learn something finite."""
+"""All combinations of losses, miners, memory and heads have finite losses."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from gsp_deploy.training.distributed import World, processes
 
 @pytest.fixture
 def joined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a launch of two processes, of which this is the second, joins and leaves."""
+    """The second of two processes joins the group and leaves it."""
     log: list[str] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(distributed, "init_process_group", log.append)

@@ -1,4 +1,4 @@
-"""Recipes: what is accepted, and that every mistake is named in one line."""
+"""Valid recipes are accepted, and every mistake is named in one line."""
 
 from __future__ import annotations
 

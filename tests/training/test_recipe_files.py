@@ -1,4 +1,4 @@
-"""Recipe files that build on each other, and the shipped ones: valid, and a step of each."""
+"""Recipe files extend each other; each shipped recipe is valid and takes a step."""
 
 from __future__ import annotations
 

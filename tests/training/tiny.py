@@ -1,4 +1,4 @@
-"""Tiny images that can be told apart, and recipes that train on them in a blink."""
+"""Tiny images of distinct classes, and recipes that train on them quickly."""
 
 from __future__ import annotations
 

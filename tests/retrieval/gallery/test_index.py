@@ -1,4 +1,4 @@
-"""Galleries: exact against numpy, whole on disk, and searched by no other model."""
+"""Galleries equal numpy exactly, are whole on disk, and refuse other models."""
 
 from __future__ import annotations
 
@@ -156,9 +156,9 @@ def test_file_names_of_another_type_are_one_line(names, flat: Gallery, tmp_path:
     count = len(flat.files)
     file, about = tmp_path / "gallery" / "files.json", tmp_path / "gallery" / "index.json"
     file.write_text(json.dumps(names * count if isinstance(names, list) else names))
-    told = json.loads(about.read_text())
-    told["sha256"]["files.json"] = sha256_of(file)
-    about.write_text(json.dumps(told))
+    recorded = json.loads(about.read_text())
+    recorded["sha256"]["files.json"] = sha256_of(file)
+    about.write_text(json.dumps(recorded))
     with pytest.raises(ModelFileError, match=r"is damaged \(files\.json must .*; index again") as e:
         open_gallery(tmp_path / "gallery")
     assert "\n" not in str(e.value)
@@ -202,8 +202,8 @@ def test_the_checkpoint_itself_may_search_its_exports_gallery(
     with open_session(tiny_checkpoint) as torch_session:
         found = identity_of(torch_session)
     assert found.checkpoint_sha256 == found.sha256
-    told = replace(flat.identity, checkpoint_sha256=found.sha256)
-    assert told.warn_or_refuse(found) is None
+    recorded = replace(flat.identity, checkpoint_sha256=found.sha256)
+    assert recorded.warn_or_refuse(found) is None
 
 
 SMALLER = PreprocessingSpec(24, 24)
@@ -275,7 +275,7 @@ def test_a_query_by_another_model_is_refused(
 ) -> None:
     """Files that differ in their manifest alone: another checkpoint, another precision."""
     manifest = read_sidecar(tiny_export)
-    told = replace(flat, identity=replace(flat.identity, checkpoint_sha256="c" * 64))
+    recorded = replace(flat, identity=replace(flat.identity, checkpoint_sha256="c" * 64))
     for number, (changes, refused) in enumerate(
         [
             ({"source_sha256": "c" * 64, "precision": "fp16"}, False),
@@ -291,6 +291,6 @@ def test_a_query_by_another_model_is_refused(
         with open_session(path) as other:
             if refused:
                 with pytest.raises(UsageError, match="different checkpoints"):
-                    told.search(identity_of(other), embeddings[:1], 1)
+                    recorded.search(identity_of(other), embeddings[:1], 1)
             else:
-                assert "fp16" in (told.search(identity_of(other), embeddings[:1], 1)[1] or "")
+                assert "fp16" in (recorded.search(identity_of(other), embeddings[:1], 1)[1] or "")

@@ -1,4 +1,4 @@
-"""Contact sheets: every picture where it belongs, nothing from outside in the HTML."""
+"""Contact sheets have every picture in its place, and the HTML needs no other file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows(tmp_path: Path) -> list[Row]:
     return [Row(red, [Hit(1, 0.9, green), Hit(2, 0.8, gone)]), Row(blue, [Hit(1, 0.7, red)])]
 
 
-def test_each_picture_stands_in_its_place(rows: list[Row]) -> None:
+def test_each_picture_is_in_its_place(rows: list[Row]) -> None:
     sheet = np.asarray(draw_sheet(rows))
     assert sheet.shape == (GAP + 2 * (TILE + CAPTION + GAP), GAP + 3 * (TILE + GAP), 3)
     for row, column, name in ((0, 0, "red"), (0, 1, "green"), (1, 0, "blue"), (1, 1, "red")):
