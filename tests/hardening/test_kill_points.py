@@ -18,6 +18,7 @@ from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import PrecisionSummary
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.engine import build as _build  # noqa: F401, here so that forks need not
+from gsp_deploy.training import loop as _loop  # noqa: F401, likewise
 from gsp_deploy.tuning import run as _run  # noqa: F401, likewise
 
 from .killing import run_and_kill
