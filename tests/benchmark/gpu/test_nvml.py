@@ -97,7 +97,7 @@ def test_readings_that_a_card_lacks_are_none_and_the_rest_is_kept(
 def test_an_unknown_card_is_an_error_and_nvml_is_shut_down(card: Card, function: str) -> None:
     card.lacks = {function}
     with (
-        pytest.raises(MissingCapabilityError, match=r"for the GPU at 0000:07:00\.0: Not Supp"),
+        pytest.raises(MissingCapabilityError, match=r"read the GPU at 0000:07:00\.0: Not Supp"),
         open_telemetry(CARD),
     ):
         pytest.fail("there is nothing to read")
