@@ -32,13 +32,12 @@ def write_head(path: Path) -> None:
         num_prototypes=len(case["prototypes"]),
         transport_ratio=round(float(case["transport_ratio"]), 6),
         entropy_weight=float(case["entropy_weight"]),
-        solver="newton",
     )
     model = EmbeddingModel(ModelConfig(FEATURES, config, None)).eval()
     names = {"embed.weight": "embed_weight", "embed.bias": "embed_bias", "prototypes": "prototypes"}
     model.head.load_state_dict({to: torch.from_numpy(case[name]) for to, name in names.items()})
     calibration = Calibration(case["features"], "the authors' golden features", None)
-    options = ExportOptions(outputs=("attributes", "weights"), iterations=6)
+    options = ExportOptions(outputs=("attributes", "weights"))
     export_onnx(model, path, options, calibration)
 
 
