@@ -78,7 +78,7 @@ def test_both_kinds_of_model_with_their_twins(tiny_checkpoint: Path, tiny_onnx: 
             )
             assert result.copies is None
             assert result.peak_memory_mb is None
-    assert report.models[0].solver.startswith("newton, ")
+    assert report.models[0].solver.startswith("certified, ")
     assert report.models[0].runtime.startswith("onnxruntime ")
     assert report.models[1].runtime.startswith("torch ")
 

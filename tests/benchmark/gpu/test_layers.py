@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_the_part_of_a_layer(layer: str, part: str) -> None:
 
 
 def test_every_node_of_an_export_has_a_part(tiny_export) -> None:
-    modules = modules_of(tiny_export)
+    modules = modules_of(Path(tiny_export))
     parts = LayerMap(modules)
     found = {parts.part(node) for node in modules}
     assert UNATTRIBUTED not in found
