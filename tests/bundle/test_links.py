@@ -148,5 +148,5 @@ def test_a_bundle_may_itself_be_reached_by_a_link(
     link = bundle.parent / "current"
     link.symlink_to(bundle)
     assert open_bundle(link) == "opened"
-    with pytest.raises(GspDeployError, match="is no bundle"):
+    with pytest.raises(GspDeployError, match="is not a bundle"):
         refuse_to_replace(link, force=True, known_by="bundle.json")

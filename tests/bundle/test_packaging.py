@@ -207,14 +207,14 @@ def test_only_bundles_are_ever_replaced(tiny_export: str, bundle: Path, tmp_path
     with pytest.raises(UsageError, match="pass --force"):
         package_model(tiny_export, bundle)
     (bundle / "photograph.jpg").write_text("put here by somebody")
-    with pytest.raises(UsageError, match=r"holds photograph\.jpg, which gsp-deploy did not make"):
+    with pytest.raises(UsageError, match=r"contains photograph\.jpg, which gsp-deploy did not make"):
         package_model(tiny_export, bundle, PackageOptions(force=True))
     (bundle / "photograph.jpg").unlink()
     package_model(tiny_export, bundle, PackageOptions(force=True))
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="is no bundle"):
+    with pytest.raises(UsageError, match="is not a bundle"):
         package_model(tiny_export, mine, PackageOptions(force=True))
     assert (mine / "thesis.tex").read_text() == "years of work"
 

@@ -127,7 +127,7 @@ def test_what_is_written_is_read_again(flat: Gallery, identity, embeddings, tmp_
     write_gallery(flat, tmp_path / "gallery", force=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="is no gallery"):
+    with pytest.raises(UsageError, match="is not a gallery"):
         write_gallery(flat, tmp_path / "mine", force=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["gallery", "mine"]
 
