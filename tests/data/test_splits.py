@@ -73,5 +73,5 @@ def test_folds_are_contiguous_ranges_of_classes_that_validate_once_each() -> Non
 
 @pytest.mark.parametrize("folds", [1, 5])
 def test_a_number_of_folds_that_cannot_be_is_refused(folds: int) -> None:
-    with pytest.raises(UsageError, match="4 classes"):
+    with pytest.raises(UsageError, match="2 to 4 folds"):
         cross_validation_folds(images_of_classes(4), folds)
