@@ -61,7 +61,13 @@ def test_the_device_that_is_taken_is_the_one_that_torch_is_set_to(
     [
         (0, "cuda", World(), MissingCapabilityError, "no CUDA device; use run.device = cpu"),
         (0, "cuda:1", World(), MissingCapabilityError, "no CUDA device; use run.device = cpu"),
-        (1, "cuda:1", World(), MissingCapabilityError, "is cuda:1, but torch finds 1 CUDA device$"),
+        (
+            1,
+            "cuda:1",
+            World(),
+            MissingCapabilityError,
+            "is cuda:1, but torch finds 1 CUDA device; use a lower number",
+        ),
         (2, "mps", World(), MissingCapabilityError, "is mps, but torch finds none; use cpu"),
         (2, "cuda:1", World(0, 2), ConfigError, "is cuda:1 for 2 processes; use run.device = cuda"),
     ],

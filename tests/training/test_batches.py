@@ -64,9 +64,9 @@ def test_a_shuffled_epoch_holds_every_image_once():
 
 
 def test_a_batch_that_cannot_be_filled_is_refused():
-    with pytest.raises(UsageError, match="needs 3 classes, the training part has 2"):
+    with pytest.raises(UsageError, match="needs 3 classes, but the training part has 2"):
         sampler([0, 0, 1, 1], batch_size=12)
-    with pytest.raises(UsageError, match="needs 8 images, the training part has 4"):
+    with pytest.raises(UsageError, match="needs 8 images, but the training part has 4"):
         sampler([0, 0, 1, 1], images_per_class=0)
 
 
