@@ -40,7 +40,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
         {
             "@images/broken/zero bytes.png": (1, "not an image"),
             "@images/broken/108 megapixels.png": (1, "64,000,000"),
-            "@images/broken/4 gigapixels.png": (1, "bomb"),
+            "@images/broken/4 gigapixels.png": (1, "beyond the limit"),
             "@images/broken/truncated.png": (1, "damaged image"),
             "@images/broken/text.jpg": (1, "not an image"),
         },

@@ -7,7 +7,7 @@ from hardening.attempts import Attempt, crossed, each
 IMAGE = "@images/names/plain.png"
 MISSING = (2, "no such file or folder")
 FOLDER = (2, "expected a file, and this is a folder")
-CHANGED = (1, "its SHA-256 differs")
+CHANGED = (1, "differs): copy all of them again")
 
 # Every command that takes a model, and `?` for the model.
 EITHER = (
@@ -75,10 +75,10 @@ ATTEMPTS: tuple[Attempt, ...] = (
         "a file of another kind",
         {
             f"embed|{IMAGE}|{IMAGE}|-o|>t.npy": (2, "expected a model ending in"),
-            f"inspect|{IMAGE}": (2, "expected a .safetensors"),
+            f"inspect|{IMAGE}": (2, "expected a model ending in"),
             "export|@model.onnx|-o|>m.onnx": (1, "expected a checkpoint, got an exported model"),
             "convert|@model.safetensors|-o|>c.safetensors": (2, "a checkpoint of ours already"),
-            "build|@orphan.engine|-o|>m.engine": (2, "expected an .onnx or a checkpoint"),
+            "build|@orphan.engine|-o|>m.engine": (2, "expected a model ending in"),
             "package|@model.safetensors|-o|>bundle": (2, "export a checkpoint first"),
             "package|@orphan.engine|-o|>bundle": (1, "has no manifest"),
             "tune|@model.onnx|--data|@images/classes": (2, "starts from a checkpoint"),
