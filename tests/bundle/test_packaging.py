@@ -207,7 +207,9 @@ def test_only_bundles_are_ever_replaced(tiny_export: str, bundle: Path, tmp_path
     with pytest.raises(UsageError, match="pass --force"):
         package_model(tiny_export, bundle)
     (bundle / "photograph.jpg").write_text("put here by somebody")
-    with pytest.raises(UsageError, match=r"contains photograph\.jpg, which gsp-deploy did not make"):
+    with pytest.raises(
+        UsageError, match=r"contains photograph\.jpg, which gsp-deploy did not make"
+    ):
         package_model(tiny_export, bundle, PackageOptions(force=True))
     (bundle / "photograph.jpg").unlink()
     package_model(tiny_export, bundle, PackageOptions(force=True))

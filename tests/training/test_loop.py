@@ -63,7 +63,7 @@ def test_folds_hold_out_every_class_once(tmp_path):
         assert (heard.plan.training_classes, heard.plan.validation_classes) == (6, 2)
         held_out.append(_split(recipe, patches())[1].class_names)
     assert [name for names in held_out for name in names] == list(patches().train.class_names)
-    with pytest.raises(UsageError, match="2 to 8 folds.*got 9"):
+    with pytest.raises(UsageError, match=r"2 to 8 folds.*got 9"):
         trained(recipe_with(data__fold="1/9"), tmp_path / "none")
 
 
