@@ -1,7 +1,7 @@
 """From a model to ONNX: backbone, pooling head, precision, certificate.
 
-What needs torch is imported on first use (PEP 562); the rest of the package, the average-pooling
-twin among it, does without.
+Names that need torch are imported on first use (PEP 562). The rest of the package, including the
+average-pooling twin, works without torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A draft: the exported backbone, from which graphs with different heads are assembled."""
+"""A draft holds the exported backbone and assembles graphs with different heads from it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Draft:
 
 
 def _prepend_preprocessing(graph: ir.Graph, config: ModelConfig) -> None:
-    """Let the graph take uint8 `(B, H, W, 3)`: cast, transpose, scale, shift."""
+    """Make the graph take uint8 `(B, H, W, 3)`: cast, transpose, scale, shift."""
     assert config.preprocessing is not None
     normalised = graph.inputs[0]
     assert normalised.shape is not None
@@ -148,7 +148,7 @@ def _value(graph: ir.Graph, name: str) -> ir.Value:
 
 
 def _finish(network: ir.Model, options: ExportOptions) -> None:
-    """Set input types and versions, drop what is unused, and infer the remaining shapes."""
+    """Set input types and versions, remove unused nodes, and infer the remaining shapes."""
     low = LOW_PRECISION.get(options.io_precision)
     source = network.graph.inputs[0]
     if low is not None and source.dtype == FLOAT:

@@ -1,4 +1,4 @@
-"""The backbone as an ONNX graph, by PyTorch's own exporter, with batch norms folded."""
+"""Export the backbone as an ONNX graph with PyTorch's own exporter; batch norms are folded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gsp_deploy.model import EmbeddingModel
 # PyTorch's exporter writes this operator set natively and converts upwards from it.
 NATIVE_OPSET = 18
 EXAMPLE_BATCH = 2
-# Under this name the exporter notes which PyTorch module a node comes from.
+# The exporter stores under this name which PyTorch module a node comes from.
 MODULE_NAMES = "pkg.torch.onnx.name_scopes"
 
 
@@ -46,12 +46,13 @@ def export_backbone(
 ) -> ir.Model:
     """Return an ONNX model from `images (B, 3, H, W)` float32 to `features (B, C, h, w)`.
 
-    A head alone has no backbone: there the input is called `features`, of any height and width,
-    and is passed on.
+    A head alone has no backbone: its input is called `features`, has any height and width, and is
+    returned unchanged.
 
     Raises:
-        GspDeployError: PyTorch cannot export the backbone, or what it yields is no feature map
-            of the head's channels, or not of any size where any size was asked for.
+        GspDeployError: PyTorch cannot export the backbone, its output is not a feature map
+            with the head's number of channels, or the size of that map is fixed although the
+            options ask for open sizes.
     """
     if model.config.is_head_only:
         return _features_only(model.config.head.in_channels, opset, dynamic_batch)
@@ -75,7 +76,7 @@ def export_backbone(
                 dynamic_shapes={"images": dynamic},
                 verbose=False,
             )
-        except Exception as error:  # the exporter raises whatever its passes meet
+        except Exception as error:  # the exporter's passes raise errors of any type
             raise GspDeployError(
                 f"PyTorch's ONNX exporter refused the backbone {model.config.backbone}: "
                 f"{reason_of(error.__cause__ or error)}"
@@ -90,7 +91,7 @@ def head_parameters(head: GeneralizedSumPooling | BaselinePooling) -> HeadParame
     """Copy a head's parameters out as float32 arrays.
 
     Raises:
-        GspDeployError: the generalised mean's power is 0, where it has no value.
+        GspDeployError: the power of the generalised mean is 0, where the mean is undefined.
     """
     prototypes = head.prototypes if isinstance(head, GeneralizedSumPooling) else None
     power = None if head.power is None else head.power.item()
@@ -133,7 +134,7 @@ def _check_feature_map(features: ir.Value, config: ModelConfig, dynamic_size: bo
 
 
 def _keep_module_names(model: ir.Model) -> None:
-    """Drop what the exporter notes of its own run, stack traces with this machine's paths among it.
+    """Remove the exporter's notes on its own run, such as stack traces with this machine's paths.
 
     The names of the PyTorch modules stay: they say where a node comes from.
     """
@@ -149,7 +150,7 @@ def _keep_module_names(model: ir.Model) -> None:
 
 
 def _name_sizes(model: ir.Model, dynamic_batch: bool, dynamic_size: bool) -> ir.Model:
-    """Call the open sizes by what they are, also where others are computed from them."""
+    """Name the open sizes after what they are, and rename them in sizes computed from them."""
     images = model.graph.inputs[0]
     assert images.shape is not None
     named = {0: "batch"} if dynamic_batch else {}

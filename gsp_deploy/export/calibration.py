@@ -1,4 +1,4 @@
-"""The images on which an exported solver is measured."""
+"""Images or features to measure an exported solver on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gsp_deploy.images.preprocessing import fit_image
 
 DEFAULT_IMAGES = 32
 _HEAD_ONLY_SIZE = 7
-# Photographs that lie in scikit-image's wheel: nothing is downloaded.
+# Photographs that scikit-image's wheel contains: nothing is downloaded.
 _PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
 
@@ -29,7 +29,7 @@ class Calibration:
 
     Attributes:
         inputs: uint8 images `(n, H, W, 3)`, or float32 features `(n, C, h, w)` of a head alone.
-        source: where they come from, in words that the certificate repeats.
+        source: a description of where they come from, which the certificate repeats.
         preprocessing: how images become the network's input; None for features.
     """
 
@@ -47,7 +47,7 @@ class Calibration:
             yield np.take(self.inputs, range(start, start + size), axis=0, mode="wrap")
 
     def prepare(self, inputs: np.ndarray, dtype: str) -> np.ndarray:
-        """Turn a batch into what a graph with this input type takes."""
+        """Convert a batch to the input type of a graph."""
         if dtype == "uint8" or self.preprocessing is None:
             return inputs
         return normalise(inputs, self.preprocessing)
@@ -61,10 +61,10 @@ def calibration_from_files(
 ) -> Calibration:
     """Read up to `limit` images, evenly spaced over the sorted files below a folder.
 
-    `tell` is called with one line that counts what was passed over there.
+    `tell` receives one line with the number of files that were skipped.
 
     Raises:
-        DataError: there is no readable image in it.
+        DataError: the folder contains no readable image.
     """
     found, _ = read_images(evenly_spaced(find_images([folder], tell), limit), spec)
     return Calibration(found.images, f"{len(found)} images of {Path(folder).name}", spec)
@@ -73,10 +73,10 @@ def calibration_from_files(
 def default_calibration(
     config: ModelConfig, count: int = DEFAULT_IMAGES, near: HeadParameters | None = None
 ) -> Calibration:
-    """Return random crops of photographs, or for a head alone seeded features.
+    """Return random crops of photographs, or seeded random features if the model is a head alone.
 
-    Features are half-normal; with `near`, a head's own numbers, every other map has locations near
-    its prototypes, where trained features are and where the transport is hardest.
+    Features are half-normal. If you pass a head's parameters as `near`, every other map has
+    locations near its prototypes: trained features are there, and the transport is hardest there.
     """
     draw = np.random.default_rng(0)
     if config.preprocessing is None:
@@ -97,7 +97,7 @@ def default_calibration(
 def features_near(
     parameters: HeadParameters, count: int, size: int, draw: np.random.Generator
 ) -> np.ndarray:
-    """Return features `(count, C, size, size)` whose embeddings are near prototypes in part.
+    """Return features `(count, C, size, size)`; some of their embeddings are near prototypes.
 
     In each map 5 to 80 % of the locations have an embedding at a cosine of 0.3 to 1 to one of the
     prototypes, as far as the 1x1 embedding reaches them; the others have random directions.

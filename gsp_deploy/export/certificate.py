@@ -1,7 +1,7 @@
-"""Newton steps that are enough on images, and what the final graph does on them.
+"""Count the Newton steps that images need, and measure the error of the final graph on them.
 
-Both run the real graph on ONNX Runtime and hold it against `gsp_deploy.reference` in float64. They
-are measurements: what holds for every input is in `gsp_deploy.export.plan`.
+Both functions run the real graph in ONNX Runtime and compare it with `gsp_deploy.reference` in
+float64. They are measurements; `gsp_deploy.export.plan` has the guarantees for every input.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ def fewest_steps(
     tolerance: float,
     at_least: int,
 ) -> int:
-    """Return the fewest Newton steps whose worst relative weight error is within `tolerance`.
+    """Return the fewest Newton steps that keep the worst relative weight error in `tolerance`.
 
-    That is a statement about the calibration images. So `at_least`, what other inputs are known to
-    need, is where the search starts.
+    The result holds for the calibration images only. So the search starts at `at_least`, the
+    number of steps that other inputs are known to need.
 
     Args:
         probe: a graph with the per-location embeddings and the log-masses as its last outputs.
         config: the head.
         prototypes: p `(M, D)`.
         calibration: inputs to try on.
-        tolerance: bound on the worst weight error relative to the image's spread of weights.
-        at_least: no fewer steps than this.
+        tolerance: largest allowed weight error, relative to the spread of the image's weights.
+        at_least: the smallest number of steps to try.
 
     Raises:
-        GspDeployError: 32 steps in float32 do not reach it, or the embeddings overflow.
+        GspDeployError: 32 steps in float32 do not reach the tolerance, or the embeddings overflow.
     """
     log_mass, exact = _against_exact(probe, config, prototypes, calibration)
     best, most = np.inf, max(MOST_STEPS, at_least)
@@ -90,7 +90,7 @@ def certify(
     tolerance: float | None,
     guarantee: WeightGuarantee | None,
 ) -> SolverCertificate:
-    """Measure the final graph's weights against the exact solution for its own embeddings.
+    """Compare the final graph's weights with the exact solution for its own embeddings.
 
     Args:
         twin: the final graph with the per-location embeddings and the weights as its last outputs.
@@ -98,8 +98,8 @@ def certify(
         prototypes: p `(M, D)`.
         plan: the solver that was unrolled.
         calibration: inputs to measure on.
-        tolerance: what chose the number of steps, for the record.
-        guarantee: what is proved of the plan, for the record.
+        tolerance: the tolerance that chose the number of steps; copied into the result.
+        guarantee: the bounds proved for the plan; copied into the result.
 
     Raises:
         GspDeployError: the embeddings overflow.
@@ -125,8 +125,8 @@ def _against_exact(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the graph's last output `(n, 1, H, W)` as `(n, N)`, and the exact weights `(n, N)`.
 
-    The exact ones are the float64 solution for the graph's own embeddings, its last output but
-    one, so that the difference is all that cost, solver and their float32 arithmetic do.
+    The exact weights are the float64 solution for the graph's own embeddings, its last output but
+    one. So the difference shows only the errors of cost, solver and their float32 arithmetic.
     """
     names = tuple(value.name or "" for value in network.graph.outputs[-2:])
     computed = _computed_type(network.graph.outputs[-2])
@@ -152,9 +152,9 @@ def _computed_type(embeddings: ir.Value) -> ir.DataType:
 
 
 def _overflows(embeddings: np.ndarray, computed: ir.DataType) -> bool:
-    """Whether float32 embeddings are too large for what computes them on a GPU.
+    """Whether float32 embeddings exceed the range of the type that a GPU computes them in.
 
-    On a CPU ONNX Runtime leaves out a cast to fp16 and back: nothing overflows there.
+    On a CPU, ONNX Runtime skips a cast to fp16 and back, so nothing overflows there.
     """
     with np.errstate(over="ignore"):
         return not np.isfinite(embeddings.astype(computed.numpy()).astype(np.float32)).all()

@@ -1,10 +1,10 @@
-"""An exported float32 file brought to fp16 or bf16, without the checkpoint that it came from.
+"""Convert an exported float32 file to fp16 or bf16 without its checkpoint.
 
 1. The backbone and the head's 1x1 embedding are lowered, as an export of that precision lowers
    them; cost, solver, pooling and pre-processing inside the graph stay in float32.
-2. What only the head reads is called the head's, casts and constants: the backbone still ends in
-   one value, and other passes find the head's constants where an export puts them.
-3. The solver is certified anew, on the converted graph.
+2. Casts and constants that only the head reads get the head's names. So the backbone still ends in
+   one value, and other passes find the head's constants under the names that an export uses.
+3. The solver is certified again, on the converted graph.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def convert_precision(
     precision: str,
     calibration: Calibration | None = None,
 ) -> Artifact[ExportManifest]:
-    """Write a float32 export of ours in `fp16` or `bf16`.
+    """Read a float32 file that gsp-deploy exported, and write it in `fp16` or `bf16`.
 
     Raises:
-        UsageError: the file cannot be brought to that precision; the message says what can be done.
-        ModelFileError: it is missing, damaged, or not of ours.
+        UsageError: the file cannot be converted to that precision; the message says what to do.
+        ModelFileError: the file is missing or damaged, or gsp-deploy did not export it.
         GspDeployError: a weight or an embedding does not fit the precision's range.
     """
     network, manifest = read_model(
@@ -113,7 +113,7 @@ def _certify(
         return None
     twin = network.clone()
     nodes = {node.name: node for node in twin.graph}
-    # Files of earlier versions square the embeddings first of all, and take the root later.
+    # In files of earlier versions the square is the first step; the root comes later.
     first = nodes.get(f"{_IN_HEAD}length") or nodes[f"{_IN_HEAD}square"]
     embeddings = first.inputs[0]
     assert embeddings is not None

@@ -1,10 +1,10 @@
 """The transport's costs as ONNX operators: how far each location is from each prototype.
 
 With k the prototype nearest to f and x_j = ||p_j||^2 - 2 p_j.f, the squared cost is
-||p_k - f||^2 + (x_j - x_k), in float32: the first term from differences, the products p.f as one
-1x1 convolution whose kernel has the prototypes normalised and scaled. Where a location is on a
-prototype nothing cancels, no square is below 0, and NaN stays NaN in every runtime, because no
-maximum is taken. `gsp_deploy.cost_bounds` bounds the error. Maps are `(B, channels, H, W)`.
+||p_k - f||^2 + (x_j - x_k), in float32. The first term is summed from differences. The products
+p.f are one 1x1 convolution; its kernel holds the normalised and scaled prototypes. If a location is
+on a prototype, nothing cancels. No square is below 0. NaN stays NaN in every runtime, because the
+graph takes no maximum. `gsp_deploy.cost_bounds` bounds the error. Maps are `(B, channels, H, W)`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, GraphScope
 PROTOTYPE_KERNEL = f"{HEAD_SCOPE}/const/prototypes"
 # The same prototypes p as rows `(M, D)`.
 UNIT_PROTOTYPES = "unit_prototypes"
-# Up to here exp(-2 gamma), the smallest there is, is a normal float32 even with this to spare.
+# Up to this gamma the smallest exponential, exp(-2 gamma), is a normal float32 with room to spare.
 LARGEST_PLAIN_ENTROPY_WEIGHT = 40.0
 
 
@@ -65,7 +65,7 @@ def _inside_unit_ball_maps(graph: GraphScope, embeddings: ir.Value, lengths: ir.
 def _nearest_square(
     graph: GraphScope, points: ir.Value, relative: ir.Value, unit: np.ndarray
 ) -> ir.Value:
-    """Return ||p_k - f||^2, `(B, 1, H, W)`, for the prototype k of the least relative square."""
+    """Return ||p_k - f||^2, `(B, 1, H, W)`, for the nearest prototype k (the least x_k)."""
     index = graph.op("ArgMin", relative, name="nearest", axis=CHANNELS[0], keepdims=0)
     rows = graph.op("Gather", graph.constant(UNIT_PROTOTYPES, unit), index, name="nearest_rows")
     nearest = graph.op("Transpose", rows, name="nearest_prototype", perm=[0, 3, 1, 2])
@@ -76,8 +76,8 @@ def _nearest_square(
 def write_log_mass(graph: GraphScope, scores: ir.Value, entropy_weight: float) -> ir.Value:
     """Return logsumexp over prototypes, `(B, 1, H, W)`.
 
-    Scores are in [-2 gamma, 0]: nothing overflows, and where nothing can vanish either the
-    maximum need not be subtracted.
+    Scores are in [-2 gamma, 0], so nothing overflows. If gamma is so small that no exponential
+    vanishes either, the maximum is not subtracted.
     """
     if entropy_weight <= LARGEST_PLAIN_ENTROPY_WEIGHT:
         mass = graph.reduce("ReduceSum", graph.op("Exp", scores, name="exp"), CHANNELS, name="mass")
@@ -89,7 +89,7 @@ def write_log_mass(graph: GraphScope, scores: ir.Value, entropy_weight: float) -
 
 
 def unit_prototypes(kernel: np.ndarray) -> np.ndarray:
-    """Return the prototypes inside the unit ball, `(M, D)`, that `PROTOTYPE_KERNEL` was made of."""
+    """Return the prototypes inside the unit ball, `(M, D)`, from the kernel `PROTOTYPE_KERNEL`."""
     return kernel.reshape(len(kernel), -1) / np.float32(-2)  # exact: a power of two
 
 

@@ -1,4 +1,4 @@
-"""A scope that writes named ONNX nodes onto a graph, so that every node tells where it belongs."""
+"""Append ONNX nodes to a graph under scoped names, such as `gsp/newton_3/slope`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GraphScope:
         self._scope = scope
 
     def op(self, kind: str, *inputs: ir.Value, name: str, **attributes: Attribute) -> ir.Value:
-        """Append a node with one output; both are called by the scope's path and `name`."""
+        """Append a node with one output; both are named by the scope's path and `name`."""
         path = f"{self._scope}/{name}"
         node = ir.node(kind, list(inputs), attributes=attributes, name=path)
         node.outputs[0].name = path
@@ -46,7 +46,7 @@ class GraphScope:
         return self.op(kind, value, self.axes(axes), name=name, keepdims=int(keepdims))
 
     def axes(self, axes: Sequence[int]) -> ir.Value:
-        """Return axes as a constant, the way that operators take them."""
+        """Return axes as a constant in the form that operators take."""
         name = "_".join(["axes", *map(str, axes)])
         return self.constant(name, np.array(axes, dtype=np.int64))
 
@@ -72,5 +72,5 @@ class GraphScope:
 
 
 def in_head(node: ir.Node) -> bool:
-    """Whether a node belongs to the pooling head, as its name tells."""
+    """Whether a node belongs to the pooling head, by its name."""
     return (node.name or "").startswith(HEAD_PREFIX)

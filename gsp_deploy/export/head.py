@@ -1,8 +1,8 @@
-"""The pooling head as ONNX operators, with everything that is constant at inference folded.
+"""Write the pooling head as ONNX operators; everything constant at inference is folded.
 
-Maps are `(B, channels, H, W)` throughout, the mixing weights `(B, 1, H, W)`: nothing is reshaped
-on the way from the backbone's features to the pooled vector. All is float32 but the 1x1 embedding
-of the maps, which computes in the features' precision.
+Maps are `(B, channels, H, W)` and the mixing weights `(B, 1, H, W)`, so nothing is reshaped between
+the backbone's features and the pooled vector. Everything is float32, except that the 1x1 embedding
+of the maps computes in the features' precision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gsp_deploy.export.transport import SolverPlan, mixing_weights
 
 @dataclass(frozen=True)
 class HeadParameters:
-    """A pooling head's trained numbers, float32: what the graph needs besides the config.
+    """A pooling head's trained numbers in float32, which the graph needs besides the config.
 
     `embed_weight (D, C)`, `embed_bias (D,)` or None, `prototypes (M, D)` or None, `power`.
     """
@@ -46,7 +46,7 @@ def write_head(
 ) -> dict[str, ir.Value]:
     """Append the head to `graph` and return its outputs by name.
 
-    What a mode does not use is written all the same, and goes when unused nodes are removed.
+    Nodes that a mode does not use are written too, and removed later as unused nodes.
 
     Args:
         graph: receives nodes and constants.
@@ -54,8 +54,8 @@ def write_head(
         config: what the head computes.
         parameters: its trained numbers.
         plan: how the transport is solved.
-        outputs: `attributes`, `weights` and `residual`, when wanted beside `embedding`. With `gap`
-            the residual brings `embedding_bound` with it.
+        outputs: any of `attributes`, `weights` and `residual`, besides `embedding`. With `gap`,
+            `residual` also adds `embedding_bound`.
     """
     scope = GraphScope(graph, HEAD_SCOPE)
     writer = _HeadWriter(scope, features, parameters)
@@ -70,7 +70,7 @@ def write_head(
 
 
 class _HeadWriter:
-    """One head being written: the graph, its input and the constants made of its parameters."""
+    """The state of one head while it is written: graph, input, and constants of the parameters."""
 
     def __init__(self, scope: GraphScope, features: ir.Value, parameters: HeadParameters) -> None:
         self.graph = scope
@@ -106,7 +106,7 @@ class _HeadWriter:
     def _mixing_weights(
         self, scores: ir.Value, config: GSPConfig, plan: SolverPlan
     ) -> ir.Value | None:
-        """Return the weights `(B, 1, H, W)`, or None where everything is kept."""
+        """Return the weights `(B, 1, H, W)`, or None if all mass is kept."""
         if config.transport_ratio == 1:
             return None
         return mixing_weights(
@@ -148,8 +148,8 @@ class _HeadWriter:
     ) -> ir.Value:
         """Return the embedding before its normalisation, `(B, D)`.
 
-        `gap` pools embeddings; `gmp` and `gem` pool features, and embed what came of it. The max
-        residual W . max_i x_i goes through the same product there, and one of its own with `gap`.
+        `gap` pools embeddings; `gmp` and `gem` pool features and embed the pooled vector. There
+        the max residual W . max_i x_i shares that product; with `gap` it has a separate one.
         """
         graph, of_embeddings = self.graph, config.pooling == "gap"
         maps = embeddings if of_embeddings else features
@@ -193,10 +193,10 @@ class _HeadWriter:
         if weights is None:
             return {name: write_no_residual(self.graph, self.features, name) for name in names}
         if config.pooling == "gap" and config.max_residual:
-            # From the map that a plugin's node puts out: it ends before the max residual.
-            told = found["weights"] if "weights" in found else self._weight_map(weights)
+            # Use the map that a plugin's node returns: the node ends before the max residual.
+            weight_map = found["weights"] if "weights" in found else self._weight_map(weights)
             channel = self.graph.axes(CHANNELS)
-            weights = self.graph.op("Unsqueeze", told, channel, name="solved_weights")
+            weights = self.graph.op("Unsqueeze", weight_map, channel, name="solved_weights")
         writer = ResidualWriter(self.graph, weights)
         certificates = {"residual": writer.residual()}
         if config.pooling == "gap":
@@ -208,12 +208,12 @@ class _HeadWriter:
         """Return the mixing weights as `(B, H, W)`."""
         graph = self.graph
         if weights is not None:
-            told = graph.op("Squeeze", weights, graph.axes(CHANNELS), name="weight_map")
+            squeezed = graph.op("Squeeze", weights, graph.axes(CHANNELS), name="weight_map")
             if self.features.shape is not None:  # inference loses open sizes at a convolution
                 batch, _, height, width = self.features.shape
-                told.shape = ir.Shape([batch, height, width])
-                told.dtype = ir.DataType.FLOAT
-            return told
+                squeezed.shape = ir.Shape([batch, height, width])
+                squeezed.dtype = ir.DataType.FLOAT
+            return squeezed
         shape = graph.op("Shape", self.features, name="feature_shape")
         kept = graph.constant("map_axes", np.array([0, *LOCATIONS], dtype=np.int64))
         shape = graph.op("Gather", shape, kept, name="map_shape")

@@ -1,9 +1,9 @@
 """A graph pass that makes a backbone compute in fp16 or bf16, by explicit casts.
 
-1. Every operator whose ONNX schema admits the low precision for all its floating inputs computes
-   in it; the others stay in float32, and are reported.
+1. An operator computes in the low precision if its ONNX schema admits that for all its floating
+   inputs. The others stay in float32, and are reported.
 2. Weights of low-precision operators are stored in it.
-3. A Cast stands wherever a value crosses from one precision to the other, once per value.
+3. Where a value passes from one precision to the other, a Cast is inserted, once per value.
 4. Names of values stay, so that two precisions of one model can be compared node by node.
 5. The graph's inputs and outputs keep their types.
 """
@@ -20,7 +20,7 @@ from gsp_deploy.errors import GspDeployError
 from gsp_deploy.precision import PRECISIONS
 
 FLOAT = ir.DataType.FLOAT
-# The precisions that explicit casts bring a graph to, and ONNX's type of each.
+# The precisions that a graph can be cast to, and ONNX's type of each.
 LOW_PRECISION: dict[str, ir.DataType] = {
     row.word: ir.DataType[row.element.onnx] for row in PRECISIONS.values() if row.lowered
 }
@@ -39,7 +39,7 @@ def lower_precision(
         model: a graph in float32.
         precision: `fp16` or `bf16`.
         restore_outputs: cast the outputs back to float32; without it they keep the precision.
-        takes_part: which nodes are lowered; the others stay in float32 and are not reported.
+        takes_part: whether a node may be lowered; the others stay in float32, unreported.
 
     Returns:
         The operators left in float32 and why, by operator type.
@@ -75,7 +75,7 @@ class _Lowering:
         self._drop_unused_weights()
 
     def restore_outputs(self) -> None:
-        """Give the graph's outputs their float32 back, under their own names."""
+        """Cast the graph's outputs back to float32, under their own names."""
         for index, value in enumerate(self.graph.outputs):
             if value.dtype == self.low:
                 name = value.name
@@ -85,7 +85,7 @@ class _Lowering:
                 self.graph.outputs[index] = restored
 
     def _compute_type(self, node: ir.Node) -> ir.DataType:
-        """Return the low type where the schema admits it for every generic floating input."""
+        """Return the low type if the schema admits it for every generic floating input."""
         if not self.takes_part(node):
             return FLOAT
         schema = _schema(node, self.opset)
@@ -163,7 +163,7 @@ class _Lowering:
 
 
 def as_type(array: np.ndarray, dtype: ir.DataType, name: str) -> np.ndarray:
-    """Return a weight in another floating-point type; `name` tells it in errors.
+    """Return a weight in another floating-point type; errors call it `name`.
 
     Raises:
         GspDeployError: a value does not fit the type's range.

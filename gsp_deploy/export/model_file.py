@@ -1,4 +1,4 @@
-"""ONNX files of ours with their manifest: read back, and written as one piece or not at all."""
+"""Read and write exported ONNX files with their manifest; a write is complete or leaves nothing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EXTERNAL_DATA_BYTES = 1_900_000_000
 
 
 def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
-    """Read an export of ours: its graph, and the manifest that is inside.
+    """Read a file that gsp-deploy exported: its graph, and the manifest inside.
 
     Args:
         path: the file.
-        hint: what to do with a file that carries no manifest, for the error.
+        hint: what the error says to do if the file contains no manifest.
 
     Raises:
-        ModelFileError: it is missing, damaged, or not of ours.
+        ModelFileError: the file is missing or damaged, or gsp-deploy did not export it.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
@@ -49,9 +49,9 @@ def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
 def write_model(
     network: ir.Model, path: Path, manifest: ExportManifest, external_data: bool
 ) -> Artifact[ExportManifest]:
-    """Check the model as a whole, then move it, its data and its manifest into place.
+    """Check the whole model, then move it, its data and its manifest into place.
 
-    The weights go into a file beside it when asked to, and where protobuf could not hold them.
+    The weights go into a file beside it if you ask for that, or if protobuf cannot hold them.
 
     Raises:
         GspDeployError: the graph is invalid, or the file cannot be written.

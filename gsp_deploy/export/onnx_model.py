@@ -1,4 +1,4 @@
-"""From a model to an ONNX file: planned, assembled, proven, and written as one piece."""
+"""Export a model to an ONNX file: plan the solver, assemble the graph, certify it, write it."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Source:
 
     @classmethod
     def of(cls, checkpoint: Path) -> Source:
-        """Describe a checkpoint file; a bare state dict tells nothing of its weights."""
+        """Describe a checkpoint file; a bare state dict has no provenance."""
         metadata = read_metadata(checkpoint)
-        told = None if metadata is None else asdict(metadata.provenance)
-        return cls(sha256_of(checkpoint), told)
+        provenance = None if metadata is None else asdict(metadata.provenance)
+        return cls(sha256_of(checkpoint), provenance)
 
 
 def export_onnx(
@@ -58,26 +58,26 @@ def export_onnx(
     """Write the model as ONNX with its manifest beside it.
 
     The default solver, `certified`, takes its points and steps from the head alone, and the
-    manifest states what they guarantee for every input. Beside it stands what the graph's weights
-    were measured to be wrong by on the calibration images (crops of photographs if there are none).
-    `newton` without `iterations` takes as many steps as the hardest inputs known need, and more
-    where the calibration images do.
+    manifest states what they guarantee for every input. It also has the measured error of the
+    graph's weights on the calibration images (crops of photographs if you pass none).
+    `newton` without `iterations` takes as many steps as the hardest known inputs need, and more
+    if the calibration images need more.
 
     int8 needs the images of `quantisation`, keeps the activation ranges in
-    `<model>.calibration.json`, and calls `tell` with a line at each of its stages. Where the
-    allowed drop cannot be kept the best attempt is written: see `manifest.quantisation.passed`.
+    `<model>.calibration.json`, and calls `tell` with a line at each stage. If no attempt keeps
+    the allowed drop, the best one is written and `manifest.quantisation.passed` is False.
 
     Args:
         model: what `load_checkpoint` returns.
         path: the `.onnx` file to write; its manifest goes to `<path>.json`.
         options: precision, form and solver; None is float32 with the certified solver.
         calibration: images to measure on.
-        source: the checkpoint's hash and provenance, to be told by the manifest.
+        source: the checkpoint's hash and provenance, for the manifest.
         quantisation: images to calibrate and to validate int8 on.
         tell: is called with a line at each stage of int8.
 
     Raises:
-        UsageError: the options ask for what the model has not, or int8 has no images.
+        UsageError: the model does not have what the options ask for, or int8 has no images.
         GspDeployError: the backbone cannot be exported, or no number of steps meets the tolerance.
     """
     options = options or ExportOptions()
@@ -105,7 +105,7 @@ def export_onnx(
 def _plan(
     draft: Draft, options: ExportOptions, calibration: Calibration
 ) -> tuple[SolverPlan, float | None]:
-    """Choose solver and steps; the second value is the tolerance if it had a say in them."""
+    """Choose solver and steps; the second value is the tolerance if it decided the steps."""
     head = draft.config.head
     if not isinstance(head, GSPConfig) or head.transport_ratio == 1:
         return NOTHING_TO_SOLVE, None

@@ -1,4 +1,4 @@
-"""Whether a graph keeps what its open sizes promise: one run at another batch and another size."""
+"""Check a graph's open sizes: run it once at another batch and another image size."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import GspDeployError, flattened
 from gsp_deploy.export.trial_run import running
 
-# Other than what is traced, and other than each other.
+# These differ from the traced sizes and from each other.
 _BATCH = 3
 _LARGER = (32, 64)
 _FEATURE_SIDES = (5, 9)
 
 
 def check_open_sizes(network: ir.Model, config: ModelConfig) -> None:
-    """Run a graph once at another batch and size, where it leaves these open.
+    """Run a graph once at another batch and size, if it leaves these open.
 
     Args:
         network: in standard operators, with one input of images or features.
         config: of the model, for the size that it was trained at.
 
     Raises:
-        GspDeployError: it fails there, or returns as many embeddings as it was given no images.
+        GspDeployError: the run fails, or does not return one embedding per image.
     """
     source = network.graph.inputs[0]
     assert source.shape is not None
@@ -45,7 +45,7 @@ def check_open_sizes(network: ir.Model, config: ModelConfig) -> None:
 
 
 def _another(traced: tuple[object, ...], config: ModelConfig) -> tuple[int, ...]:
-    """Return a shape of the input whose open sizes are not those of the trace."""
+    """Return a shape of the input in which each open size differs from the traced one."""
     spec = config.preprocessing
     batch = traced[0] if isinstance(traced[0], int) else _BATCH
     sides = iter(

@@ -1,4 +1,4 @@
-"""Bringing a graph written for opset 18 down to 17, for runtimes that stop there."""
+"""Convert a graph from opset 18 to 17, for runtimes that do not support 18."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from gsp_deploy.errors import GspDeployError
 
-# Opset 18 moved the axes of these from an attribute to an input.
+# Opset 18 moved the axes of these operators from an attribute to an input.
 _REDUCTIONS = frozenset(
     {
         "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",

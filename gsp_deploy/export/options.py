@@ -1,4 +1,4 @@
-"""What can be asked of an export, validated before any work starts."""
+"""Settings of an export, validated before any work starts."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class ExportOptions:
         precision: what the backbone and the 1x1 embedding compute in (with int8 the backbone
             alone); cost, solver and pooling are always float32.
         io_precision: element type of float inputs and of the outputs.
-        opset: 17 to 22; None means 18, or 22 for bf16, whose convolutions ONNX knows only
-            from there on.
+        opset: 17 to 22; None means 18, or 22 for bf16, because ONNX has bf16 convolutions only
+            since 22.
         dynamic_batch: leave the batch size open.
         dynamic_size: leave height and width open.
         include_preprocessing: take uint8 `(B, H, W, 3)` and normalise in the graph.
-        outputs: what to return beside `embedding`. `residual`, what an answer says of its own
-            error, brings `embedding_bound` with it where the pooling is `gap`.
-        solver: `certified` (default), whose error is bounded for every input; `newton`; or the
+        outputs: what to return besides `embedding`. `residual` is each answer's own error estimate;
+            with `gap` pooling it also adds `embedding_bound`.
+        solver: `certified` (default), with an error bound for every input; `newton`; or the
             paper's `fixed-point`.
-        iterations: solver steps; None takes what the tolerance needs (certified), what the hardest
-            inputs known need and no fewer than the calibration images do (newton), or the
-            checkpoint's own number (fixed-point). With a number nothing is guaranteed.
-        tolerance: bound on the worst weight error relative to the spread of the weights.
+        iterations: solver steps. None takes as many as the tolerance needs (certified), as the
+            hardest known inputs and the calibration images need (newton), or the checkpoint's own
+            number (fixed-point). If you pass a number, nothing is guaranteed.
+        tolerance: largest allowed weight error, relative to the spread of the weights.
         external_data: put the weights in a file of their own even below 2 GB.
         calibration_method: how int8 finds the ranges of activations: their extremes, all but
             the outermost values, or the ranges that lose least information.
@@ -95,7 +95,7 @@ class ExportOptions:
             raise UsageError(f"max_drop must be from 0 to 100 points, got {self.max_drop}")
 
     def check_against(self, config: ModelConfig) -> None:
-        """Raise `UsageError` where a model of this config has not what is asked for."""
+        """Raise `UsageError` if a model of this config does not have what the options ask for."""
         if self.outputs and isinstance(config.head, BaselineConfig):
             raise UsageError(
                 f"{config.head.pooling} pooling without transport has no {self.outputs[0]}; "

@@ -1,4 +1,4 @@
-"""Which solver an export gets, how many points and steps, and what is proved of the choice.
+"""Plan the solver of an export: its points and steps, and the bounds that are proved for them.
 
 `certified` is planned from the entropy weight, the prototypes, the tolerance and float32 alone.
 """
@@ -29,7 +29,7 @@ NOTHING_TO_SOLVE = SolverPlan("exact", 0)
 def certified_plan(head: GSPConfig, prototypes: np.ndarray, options: ExportOptions) -> SolverPlan:
     """Return points and steps that meet the tolerance for every input.
 
-    With `options.iterations` the steps are the user's own, and the points stay what they are.
+    `options.iterations` replaces the number of steps; the points stay as planned.
 
     Raises:
         GspDeployError: no float32 result keeps the tolerance at this entropy weight.
@@ -44,13 +44,13 @@ def certified_plan(head: GSPConfig, prototypes: np.ndarray, options: ExportOptio
 def guarantee_of(
     plan: SolverPlan, head: GSPConfig, prototypes: np.ndarray, locations: int | None
 ) -> WeightGuarantee:
-    """Return what holds of a certified plan's weights for every input.
+    """Return the bounds on a certified plan's weights that hold for every input.
 
     Args:
         plan: a `certified` one.
         head: the head.
         prototypes: p `(M, D)`.
-        locations: N of the graph; None where its size is open, for up to 256.
+        locations: N of the graph; None if its size is open, for a bound up to 256.
     """
     sweep, most = Sweep(plan.grid_points, plan.steps), locations or MOST_LOCATIONS
     costs = log_mass_error_bound(head.entropy_weight, prototypes)
@@ -70,7 +70,7 @@ def guarantee_of(
 
 
 def locations_of(maps: ir.Value) -> int | None:
-    """Return N of a value `(B, channels, H, W)`, or None where its size is open."""
+    """Return N of a value `(B, channels, H, W)`, or None if its size is open."""
     sizes = () if maps.shape is None else maps.shape[2:]
     known = [size for size in sizes if isinstance(size, int)]
     return math.prod(known) if len(known) == 2 else None

@@ -1,4 +1,4 @@
-"""The body of the pooling's node: what a runtime without the plugin computes in its place."""
+"""Build the body of the pooling node, which a runtime without the plugin computes instead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gsp_deploy.export.graph import HEAD_SCOPE, LOCATIONS
 
 
 class PluginBody:
-    """The nodes between the node's inputs and its outputs, copied into a graph of their own."""
+    """The nodes between the pooling node's inputs and outputs, copied into a separate graph."""
 
     def __init__(self, network: ir.Model, inputs: dict[str, ir.Value]) -> None:
         self.network = network
@@ -28,7 +28,7 @@ class PluginBody:
         self.nodes: list[ir.Node] = []
 
     def of(self, ends: dict[str, ir.Value]) -> ir.Graph:
-        """Return the body that computes `ends`, its outputs called by their keys."""
+        """Return the body that computes `ends`; its outputs are named by their keys."""
         needed = self._needed(list(ends.values()))
         for node in self.network.graph:
             if node in needed:

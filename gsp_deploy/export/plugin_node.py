@@ -1,11 +1,11 @@
-"""A graph pass: the unrolled pooling becomes one node, with what it replaced as its body.
+"""A graph pass that replaces the unrolled pooling by one node; the replaced nodes are its body.
 
 1. The node takes the 1x1 embedding's result and the prototypes; with gmp and gem the features too.
-2. It ends at the pooled vector: after the L2 normalisation where that comes straight after.
+2. It ends at the pooled vector, or after the L2 normalisation if that follows directly.
 3. Everything between becomes the body of an ONNX function of the node's own name, node by node, so
-   that a runtime without the plugin computes the very same. Constants go into the body.
-4. The prototypes, which the unrolled form keeps times -2 as a kernel, come to the node as they are.
-5. Nodes that others need as well stay where they are too.
+   that a runtime without the plugin computes exactly the same. Constants go into the body.
+4. The unrolled form stores the prototypes times -2 as a kernel; the node gets the plain prototypes.
+5. Nodes that the rest of the graph also needs stay in the graph as well.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ NODE_NAME = f"{HEAD_SCOPE}/pooling"
 
 
 def fold_pooling(network: ir.Model, manifest: ExportManifest, form: PoolingForm) -> None:
-    """Rewrite an unrolled export of ours in place so that its pooling is one node.
+    """Rewrite an unrolled export in place so that its pooling is one node.
 
     Args:
-        network: the graph, the pooling's nodes called `gsp/...` as `write_head` calls them.
-        manifest: what it is: the head's settings and the solver that was unrolled.
+        network: the graph; its pooling nodes have the names `gsp/...` that `write_head` gives them.
+        manifest: its manifest, with the head's settings and the unrolled solver.
         form: `plugin`, or `plugin-bare` for the node without its body.
 
     Raises:
-        UsageError: it has no transport.
-        ModelFileError: the pooling is not where we put it.
+        UsageError: the head has no transport.
+        ModelFileError: the graph does not contain the pooling nodes that `write_head` writes.
     """
     check_foldable(manifest.model)
     _Folding(network, manifest).run()
@@ -55,7 +55,7 @@ def fold_pooling(network: ir.Model, manifest: ExportManifest, form: PoolingForm)
 
 
 def drop_body(network: ir.Model) -> None:
-    """Take the function away: the form whose node TensorRT 10.3 takes to a plugin."""
+    """Remove the function: only without it does TensorRT 10.3 map the node to a plugin."""
     for key in [key for key in network.functions if key[0] == DOMAIN]:
         del network.functions[key]
 
@@ -72,7 +72,7 @@ class _Ends:
 
     @property
     def values(self) -> dict[str, ir.Value]:
-        """Return those that are there, in the order of the node's outputs."""
+        """Return the values that exist, in the order of the node's outputs."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -120,10 +120,10 @@ class _Folding:
         return GraphScope(self.graph, HEAD_SCOPE).constant("unit_prototypes", unit)
 
     def _ends(self) -> tuple[_Ends, str]:
-        """Return where the node ends, and its outputs' type: behind the casts that end the graph.
+        """Return the values that the node ends at, after the graph's final casts, and their type.
 
-        One type serves all outputs but the certificates, which stay float32, so the casts are
-        taken in only where every other output has one.
+        All outputs have one type, except the certificates, which stay float32. So the node
+        includes the casts only if every other output has one.
         """
         ends = _Ends(
             self._pooled(),
@@ -141,11 +141,11 @@ class _Folding:
 
     @property
     def _adds_max_residual(self) -> bool:
-        """Whether the certificates are of a vector that the node does not end at."""
+        """Whether the certificates describe a vector that the node does not return."""
         return self.head.pooling == "gap" and self.head.max_residual
 
     def _weights(self) -> ir.Value | None:
-        """Return the map of weights where it is asked for, or what certifies them needs it."""
+        """Return the map of weights if it is an output, or if the certificates need it."""
         if self._adds_max_residual and "solved_weights" in self.nodes:
             return self._result_of("weight_map")
         return self._output("weights", "weight_map")
@@ -166,7 +166,7 @@ class _Folding:
         return self._result_of(node) if asked else None
 
     def _result_of(self, name: str) -> ir.Value:
-        """Return what a node of the head computes, whatever the value is called as an output."""
+        """Return the value that a node of the head computes, whichever name it has as an output."""
         if name not in self.nodes:
             raise ModelFileError(
                 f"the graph has no node {HEAD_SCOPE}/{name}: its pooling is not as this version "
@@ -178,7 +178,7 @@ class _Folding:
         certificate = self.manifest.certificate
         assert certificate is not None  # a head with transport always has one
         power = self.graph.initializers.get(POWER)
-        told = {} if power is None or power.const_value is None else {
+        gem_power = {} if power is None or power.const_value is None else {
             "power": float(power.const_value.numpy())
         }  # fmt: skip
         return PoolingAttributes(
@@ -194,13 +194,13 @@ class _Folding:
             output_attributes=int(ends.attributes is not None),
             output_residual=int(ends.residual is not None),
             output_type=output_type,
-            **told,
+            **gem_power,
         )
 
     def _call(
         self, inputs: dict[str, ir.Value], ends: _Ends, settings: dict[str, int | float | str]
     ) -> None:
-        """Write the node behind the first of what it replaces that no later input depends on."""
+        """Insert the node after the first replaced node that no later input depends on."""
         replaced = list(ends.values.values())
         node = ir.node(
             OP_TYPE,
@@ -220,7 +220,7 @@ class _Folding:
 
 
 def _only_cast(value: ir.Value) -> ir.Value | None:
-    """Return the result of the Cast that is all that uses a value, if that is so."""
+    """Return the result of the Cast that is the only user of a value, if there is one."""
     uses = list(value.uses())
     if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type != "Cast":
         return None

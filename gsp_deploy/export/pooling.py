@@ -1,4 +1,4 @@
-"""Maps pooled to one vector an image, and the 1x1 embedding of such a vector.
+"""Pool maps to one vector per image, and apply the 1x1 embedding to such a vector.
 
 Maps are `(B, channels, H, W)`, weights `(B, 1, H, W)`, vectors `(B, channels)`, all float32.
 """
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from gsp_deploy.base.constants import GEM_FLOOR
 from gsp_deploy.export.graph import LOCATIONS, GraphScope
 
-# Up to here features from the floor of 1e-6 to 1e8 have powers that float32 holds.
+# Up to this power, float32 holds the powers of features from the floor of 1e-6 to 1e8.
 LARGEST_PLAIN_POWER = 4.0
 
 
@@ -42,9 +42,9 @@ def peak(graph: GraphScope, maps: ir.Value, name: str) -> ir.Value:
 def embed_vector(
     graph: GraphScope, vector: ir.Value, weight: ir.Value, bias: ir.Value | None, name: str
 ) -> ir.Value:
-    """Return W v + b, by a kernel `(D, C, 1, 1)`.
+    """Return W v + b, with W as a kernel `(D, C, 1, 1)`.
 
-    A convolution: TensorRT-RTX has no float32 matrix product for Turing.
+    This is a convolution, because TensorRT-RTX has no float32 matrix product for Turing.
     """
     axes = graph.axes(LOCATIONS)
     inputs = [graph.op("Unsqueeze", vector, axes, name=f"{name}_map"), weight]
@@ -55,7 +55,7 @@ def embed_vector(
 
 
 def _generalised_mean(graph: GraphScope, maps: ir.Value, power: float) -> ir.Value:
-    """Return the p-mean over locations, scaled by the peak where powers could overflow."""
+    """Return the p-mean over locations, scaled by the peak if powers could overflow."""
     floored = graph.op("Max", maps, graph.constant("gem_floor", GEM_FLOOR), name="floored")
     if power <= LARGEST_PLAIN_POWER:
         return _power_mean(graph, floored, power, "pooled")

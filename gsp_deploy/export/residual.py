@@ -1,4 +1,4 @@
-"""What an answer says of its own error, as ONNX operators: three nodes, and four for the bound.
+"""Write an answer's own error as ONNX operators: three nodes, and four for the bound.
 
 `gsp_deploy.layers.residual` has the derivation. Weights are `(B, 1, H, W)`.
 """
@@ -34,6 +34,6 @@ class ResidualWriter:
 
 
 def write_no_residual(graph: GraphScope, features: ir.Value, name: str) -> ir.Value:
-    """Return zeros `(B,)`: where everything is kept, there is nothing to solve."""
+    """Return zeros `(B,)`: if all mass is kept, there is no equation to solve."""
     shape = graph.op("Shape", features, name=f"{name}_batch", start=0, end=1)
     return graph.op("Expand", graph.constant("zero", 0.0), shape, name=name)

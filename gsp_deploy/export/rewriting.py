@@ -1,4 +1,4 @@
-"""Rewriting an exported file into another form, without the checkpoint that it came from."""
+"""Rewrite an exported file with its pooling in another form, without its checkpoint."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def rewrite_pooling(
     form: PoolingForm,
     external_data: bool = False,
 ) -> Artifact[ExportManifest]:
-    """Write an export of ours with its pooling in another form; what it computes stays the same.
+    """Write an exported file with its pooling in another form; it computes the same results.
 
-    The manifest, its certificate included, is carried over: the solver is the same to the node.
+    The manifest and its certificate are kept, because every node of the solver is the same.
 
     Args:
-        source: an ONNX file of `export_onnx`, whose metadata says what it is.
+        source: an ONNX file that `export_onnx` wrote, with its manifest in the metadata.
         target: where to write.
         form: `plugin` or `plugin-bare`.
-        external_data: put the weights in a file of their own; those of a source that has them
-            there go there anyway.
+        external_data: put the weights in a separate file. This always happens if the weights of
+            the source are in a separate file.
 
     Raises:
-        UsageError: the file cannot be brought into that form.
-        ModelFileError: it is missing, damaged, or not of ours.
+        UsageError: the file cannot be rewritten in that form.
+        ModelFileError: the file is missing or damaged, or gsp-deploy did not export it.
     """
     network, manifest = read_model(
         Path(source), "export the checkpoint with --pooling plugin instead"

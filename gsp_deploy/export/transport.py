@@ -1,7 +1,7 @@
 """The three solvers as ONNX operators: branch-free, of fixed length, float32 throughout.
 
-They mirror `gsp_deploy.layers.transport`, which says why each step is as it is. All tensors are
-`(B, 1, H, W)` for locations and `(B, 1, 1, 1)` for the one unknown of an image.
+They mirror `gsp_deploy.layers.transport`, which gives the reason for each step. Tensors over
+locations are `(B, 1, H, W)`; the one unknown per image is `(B, 1, 1, 1)`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gsp_deploy.float32_bounds import SMALLEST_DIVISOR
 
 @dataclass(frozen=True)
 class SolverPlan:
-    """Which solver the graph unrolls, and for how many steps.
+    """The solver that the graph unrolls, and its number of steps.
 
-    `certified` also has the number of points of its sweep, and the range of log-masses that it was
-    planned for.
+    `certified` also has the number of points of its sweep, and the log-mass range that the plan
+    assumes.
     """
 
     solver: str
@@ -54,7 +54,7 @@ def _certified(
 ) -> tuple[ir.Value, ir.Value]:
     """Return the log-masses shifted to `logit mu - (max l - l)`, and beta for them.
 
-    Shifted like this the root lies in [0, R], R being the image's own max l - min l.
+    After this shift the root is in [0, R], where R is the image's own max l - min l.
     """
     logit = graph.constant("logit_ratio", math.log(ratio) - math.log1p(-ratio))
     peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
@@ -66,7 +66,7 @@ def _certified(
         beta = _sweep(inner, log_mass, width, ratio, plan.grid_points)
     longest = plan.log_mass_range / (2 * (plan.grid_points + 1))
     for step in range(1, plan.steps + 1):
-        # The last one stays open: a bound would turn NaN into a number on some runtimes.
+        # The last side has no bound: a bound would turn NaN into a number on some runtimes.
         limit = longest if step < plan.steps else None
         with graph.within(f"certified_{step}") as inner:
             beta = _third_order_step(inner, log_mass, beta, ratio, limit)
@@ -77,10 +77,11 @@ def _certified(
 def _sweep(
     graph: GraphScope, log_mass: ir.Value, width: ir.Value, ratio: float, points: int
 ) -> ir.Value:
-    """Return the middle of the cell of the root, `(B, 1, 1, 1)`; all points go along the channels.
+    """Return the middle of the root's cell, `(B, 1, 1, 1)`; the points are along the channels.
 
-    With n of G points at or below the root the middle is (n + 1/2) / (G + 1) of the bracket: the
-    mean over the points of (G + 1/2) / (G + 1) where one is below, of 1/2 / (G + 1) where not.
+    If n of G points are at or below the root, the middle is (n + 1/2) / (G + 1) of the bracket.
+    That is the mean over the points of (G + 1/2) / (G + 1) for each point at or below the root and
+    1/2 / (G + 1) for each other point.
     """
     ends = np.arange(1, points + 1, dtype=np.float64) / (points + 1)
     shares = graph.constant("swept_shares", ends.astype(np.float32).reshape(1, -1, 1, 1))
@@ -100,8 +101,8 @@ def _third_order_step(
 ) -> ir.Value:
     """Write one step, 16 nodes.
 
-    It is kept within `limit`. Without one its divisor is held above rounding instead, so that a
-    step among saturated locations stays short.
+    Its length is at most `limit`. Without a limit, the divisor stays above rounding instead, so
+    that a step among saturated locations stays short.
     """
     kept = graph.op("Sigmoid", graph.op("Add", log_mass, beta, name="logit"), name="kept")
     beyond = graph.op("Sub", kept, graph.constant("ratio", ratio), name="beyond")
@@ -190,8 +191,8 @@ def _first_fixed_point_step(
 ) -> ir.Value:
     """Write the first step relative to the largest log-mass.
 
-    It alone can lie deep in the sigmoid's tail, where float32 runtimes return 0: seen in ONNX
-    Runtime below -18, with weights that were all 1 / ratio as the result.
+    Only this step can be deep in the sigmoid's tail, where float32 runtimes return 0. ONNX Runtime
+    did so below -18, and the weights were then all 1 / ratio.
     """
     peak = graph.reduce("ReduceMax", log_mass, LOCATIONS, name="peak_log_mass")
     mass = graph.op("Exp", graph.op("Sub", log_mass, peak, name="below_peak"), name="mass")

@@ -1,4 +1,4 @@
-"""Running a graph that is not written yet: to certify it, to score it."""
+"""Run a graph in memory, before it is written, to certify or to score it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _QUIET = 3  # errors only
 class TrialGraph:
     """A graph with one input, open in ONNX Runtime on the CPU.
 
-    ONNX Runtime has no bfloat16 kernels there: such a graph runs in float32, with every result
-    rounded, and takes and returns float32.
+    ONNX Runtime has no bfloat16 kernels for the CPU. A bfloat16 graph runs in float32 with every
+    result rounded, and takes and returns float32.
 
     Attributes:
         input: name, element type and shape of the input; open sizes are words.
@@ -50,7 +50,7 @@ class TrialGraph:
         """Run one batch and return the named outputs.
 
         Raises:
-            UsageError: an input is beyond the range of the graph's float16.
+            UsageError: an input exceeds the range of float16, and the graph takes float16.
             GspDeployError: ONNX Runtime cannot run the graph on it.
         """
         feed = {self.input.name: encode(inputs, self.input.dtype)}
@@ -80,7 +80,7 @@ def _computes_in_bfloat16(network: ir.Model) -> bool:
 
 
 def _blamed(action: Any, doing: str) -> Any:
-    """Return what the action returns, ONNX Runtime's dozen error types as one of this package."""
+    """Run the action; raise ONNX Runtime's many error types as one error of this package."""
     try:
         return action()
     except Exception as error:

@@ -1,10 +1,10 @@
-"""The twin of an exported model: the same network with average pooling in place of GSP.
+"""Make the twin of an exported model: the same network with average pooling instead of GSP.
 
-What GSP costs is the difference between the two. The twin is cut from the ONNX file itself, so
-that backbone, precision and pre-processing are the same to the last node.
+The difference in speed between the two is the cost of GSP. The twin is made from the ONNX file
+itself, so that every node of backbone, precision and pre-processing is the same.
 
-1. The backbone's feature map is the one value that nodes under `gsp/` take from elsewhere.
-2. All that hangs on it is removed, and average pooling written there, with the same 1x1 embedding.
+1. The backbone's feature map is the only value from outside that nodes under `gsp/` read.
+2. All nodes that depend on it are removed; average pooling with the same 1x1 embedding follows it.
 3. Opset, element types of input and output, and pre-processing inside the graph stay.
 """
 
@@ -31,7 +31,7 @@ EMBEDDING = "embedding"
 
 
 def average_pooling_of(head: GSPConfig) -> BaselineConfig:
-    """Return the head that differs from `head` in its pooling only."""
+    """Return a copy of `head` with average pooling."""
     return BaselineConfig(
         in_channels=head.in_channels,
         embedding_dim=head.embedding_dim,
@@ -42,10 +42,10 @@ def average_pooling_of(head: GSPConfig) -> BaselineConfig:
 
 
 def write_twin(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> ExportManifest:
-    """Write the twin of an ONNX file of ours to `target`, and return what it is.
+    """Write the twin of an exported ONNX file to `target`, and return its manifest.
 
     Raises:
-        ModelFileError: the file is damaged, not of ours, or has no GSP head.
+        ModelFileError: the file is damaged, gsp-deploy did not export it, or it has no GSP head.
     """
     network, manifest = read_model(Path(source), "export the checkpoint")
     head = manifest.model.head
@@ -94,7 +94,7 @@ def _replace_head(
 
 
 def _features(graph: ir.Graph, source: str | os.PathLike[str]) -> ir.Value:
-    """Return the one value that the head's nodes take from outside the head."""
+    """Return the only value that the head's nodes read from outside the head."""
     taken: dict[ir.Value, None] = {}
     for node in graph:
         if not in_head(node):
