@@ -50,7 +50,7 @@ def fewest_steps(
     tolerance: float,
     at_least: int,
 ) -> int:
-    """Return the fewest Newton steps that keep the worst relative weight error in `tolerance`.
+    """Return the fewest Newton steps with a worst relative weight error within `tolerance`.
 
     The result holds for the calibration images only. So the search starts at `at_least`, the
     number of steps that other inputs are known to need.

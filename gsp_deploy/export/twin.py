@@ -1,6 +1,6 @@
 """Make the twin of an exported model: the same network with average pooling instead of GSP.
 
-The difference in speed between the two is the cost of GSP. The twin is made from the ONNX file
+The difference between the two is the cost of GSP. The twin is made from the ONNX file
 itself, so that every node of backbone, precision and pre-processing is the same.
 
 1. The backbone's feature map is the only value from outside that nodes under `gsp/` read.
@@ -31,7 +31,7 @@ EMBEDDING = "embedding"
 
 
 def average_pooling_of(head: GSPConfig) -> BaselineConfig:
-    """Return a copy of `head` with average pooling."""
+    """Return an average-pooling head with the same sizes, normalisation and bias as `head`."""
     return BaselineConfig(
         in_channels=head.in_channels,
         embedding_dim=head.embedding_dim,

@@ -1,8 +1,8 @@
-"""int8 by Q/DQ pairs around the backbone's layers, judged by retrieval.
+"""Quantise a backbone to int8 with Q/DQ pairs around its layers, judged by retrieval.
 
-`quantise_draft` is the way in. The pooling head stays in float32 whole, its 1x1 embedding
-included: that convolution is about one hundredth of a backbone's work, and its error would go
-into the embedding undamped and into the transport costs, whose differences are small.
+Call `quantise_draft`. The whole pooling head stays in float32, including its 1x1 embedding. That
+convolution is about one hundredth of a backbone's work. Its error would go undamped into the
+embedding, and into the transport costs, which differ only slightly.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """A graph pass that puts QuantizeLinear/DequantizeLinear pairs around chosen layers.
 
-ONNX Runtime's static quantiser places the pairs; what it cannot be told is settled afterwards.
+ONNX Runtime's static quantiser places the pairs; this pass then applies the rules it cannot.
 
-1. Weights are int8, symmetric, one scale an output channel; activations int8, symmetric, one
-   scale a tensor: every zero point is 0, the only one that TensorRT takes. Biases stay float32,
+1. Weights are int8, symmetric, one scale per output channel; activations int8, symmetric, one
+   scale per tensor. Every zero point is 0, because TensorRT takes no other. Biases stay float32,
    as TensorRT refuses an int32 bias behind a DequantizeLinear.
-2. A layer reads int8, and writes int8 where nothing needs its exact output, so that ONNX Runtime
-   can run it as one integer kernel. The pair between a layer and its ReLU or clip has the
+2. A layer reads int8. It writes int8 if nothing needs its exact output, so that ONNX Runtime can
+   run it as one integer kernel. The pair between a layer and its ReLU or clip has the
    activation's own range: it rounds nothing that the next pair would not round in the same way.
 3. What computes in float32 (additions, poolings, layers left out, the pooling head) reads the
-   float32 value wherever there is one.
+   float32 value if there is one.
 4. Names of values stay; the graph's input and output stay float32.
 """
 
@@ -39,8 +39,8 @@ def quantise_graph(
     Args:
         backbone: a float32 graph with one output, the feature map.
         layers: what to quantise.
-        left_out: the layers that stay float32 and read float32.
-        ranges: of each layer's input and output, from `calibrate_ranges`.
+        left_out: the layers that stay in float32 and read float32.
+        ranges: of each layer's input and output, as `calibrate_ranges` returns them.
     """
     if not layers:
         return backbone.clone()
@@ -70,7 +70,7 @@ def quantise_graph(
 
 
 def _tensor_ranges(ranges: Ranges) -> TensorsData:
-    """Return the ranges as the quantiser wants them; it changes what it is given."""
+    """Return new ranges in the quantiser's own type; the quantiser modifies its arguments."""
     pairs = {
         name: (np.array(low, np.float32), np.array(high, np.float32))
         for name, (low, high) in ranges.items()
@@ -84,7 +84,7 @@ def _operators(backbone: ir.Model, names: Collection[str]) -> set[str]:
 
 
 def _settle(graph: ir.Graph, int8: set[str], left_out: set[str]) -> None:
-    """Decide for every activation that was quantised who reads it as int8 (rules 2 and 3)."""
+    """Decide which nodes read each quantised activation as int8 (rules 2 and 3)."""
     for dequantise in list(graph):
         if dequantise.op_type != _DEQUANTISE:
             continue
@@ -109,7 +109,7 @@ def _settle(graph: ir.Graph, int8: set[str], left_out: set[str]) -> None:
 
 
 def _restore_output(graph: ir.Graph, name: str | None) -> None:
-    """Give the feature map its name back, which the quantiser gave to the rounded value."""
+    """Give the feature map its name back; the quantiser had given it to the rounded value."""
     output = graph.outputs[0]
     if output.name == name:
         return

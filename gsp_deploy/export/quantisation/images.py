@@ -1,4 +1,4 @@
-"""The images that quantisation is given: to calibrate on, and to judge retrieval with."""
+"""Read the images that quantisation calibrates on and judges retrieval with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.images.files import class_labels, evenly_spaced, find_images, read_images
 from gsp_deploy.images.preprocessing import fit_image
 
-# Beyond the first few hundred images ranges hardly move.
+# After the first few hundred images the ranges hardly change.
 MOST_CALIBRATION_IMAGES = 512
 FEWEST_CALIBRATION_IMAGES = 100
 MOST_VALIDATION_IMAGES = 1000
@@ -26,13 +26,13 @@ MOST_VALIDATION_IMAGES = 1000
 
 @dataclass(frozen=True)
 class QuantisationImages:
-    """What activations are measured on, and what every attempt is judged by.
+    """Images to measure activations on, and images to judge every attempt by.
 
     Attributes:
-        calibration: images whose activations give the ranges.
-        validation: images to search among themselves.
-        labels: the validation images' classes, int64 `(n,)`, or None where they have none.
-        notes: what a reader of the result should know.
+        calibration: the activations of these images give the ranges.
+        validation: each of these images is searched for among the others.
+        labels: the validation images' classes, int64 `(n,)`, or None if they have none.
+        notes: remarks for the reader of the result.
     """
 
     calibration: Calibration
@@ -47,11 +47,11 @@ def quantisation_images(
     """Read the calibration images below a folder, and the validation images.
 
     Args:
-        folder: up to 512 images are taken from it, evenly spaced.
+        folder: contains the calibration images: up to 512 are taken, evenly spaced.
         spec: the model's pre-processing.
-        validate: a folder of images (a folder per class gives labels), or a data set's
-            specification, of which the test part is taken; None means `folder` again. Up to
-            1,000 images are used, of whole classes as far as possible.
+        validate: a folder of images (one folder per class gives labels), or the specification of
+            a data set (its test part is taken); None means `folder` again. Up to 1,000 images are
+            used, in whole classes if possible.
 
     Raises:
         DataError, UsageError: there are no such images.
@@ -77,10 +77,10 @@ def quantisation_images(
 def quantisation_images_of(
     part: LabelledImages, spec: PreprocessingSpec, name: str
 ) -> QuantisationImages:
-    """Take both from one part of a data set, which must not be the one that a result is told of.
+    """Take both from one part of a data set; never report results on that same part.
 
     Args:
-        part: up to 512 images of it are calibrated on, and up to 1,000 judged with.
+        part: up to 512 of its images calibrate, and up to 1,000 judge.
         spec: the model's pre-processing.
         name: what to call it.
     """
@@ -95,7 +95,7 @@ def quantisation_images_of(
 def _read_files(
     files: Sequence[Path], spec: PreprocessingSpec, name: str, notes: list[str]
 ) -> tuple[Calibration, np.ndarray | None]:
-    """Return the readable images, and their classes where the folders tell them."""
+    """Return the readable images, and their classes if the folders name them."""
     found, failures = read_images(files, spec)
     notes += [f"left out: {failure.reason}" for failure in failures]
     calibration = Calibration(found.images, f"{len(found)} images of {name}", spec)

@@ -1,4 +1,4 @@
-"""The layers of a backbone that can compute in int8: what quantisation includes or leaves out."""
+"""Find the layers of a backbone that can compute in int8."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 _OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
-# What runtimes fuse into the operator before it; it shares the operator's output range.
+# Runtimes fuse these into the operator before them; they share the operator's output range.
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 _PREFIX, _SUFFIX = "backbone.", ".weight"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or matrix product with constant weights, and the ReLU or clip behind it.
+    """A convolution or matrix product with constant weights, and the ReLU or clip after it.
 
     Attributes:
-        name: the PyTorch module, as its weight tells it, or the node where it does not.
+        name: the PyTorch module that the weight is named after, or else the node.
         node: the ONNX node's name.
         operator: `Conv`, `Gemm` or `MatMul`.
         activation: the name of the activation's node, or None.
@@ -37,8 +37,8 @@ class Layer:
 def find_layers(backbone: ir.Model) -> tuple[Layer, ...]:
     """Return the layers in the graph's order.
 
-    A weight that several nodes share is left alone: it could not be int8 for one of them and
-    float32 for another.
+    Nodes that share a weight are skipped: one weight cannot be int8 for one node and float32 for
+    another.
     """
     return tuple(_layer(node) for node in backbone.graph if _is_layer(node))
 

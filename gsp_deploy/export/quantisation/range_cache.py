@@ -1,4 +1,4 @@
-"""Activation ranges kept beside the model, so that a second export need not calibrate again."""
+"""Cache activation ranges beside the model, so that a second export need not calibrate again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 
 
 def cache_path(model: Path) -> Path:
-    """Return where the ranges of a model stand: `<model>.calibration.json`."""
+    """Return the path of a model's ranges: `<model>.calibration.json`."""
     return model.with_name(model.name + ".calibration.json")
 
 
@@ -30,10 +30,10 @@ def cached_ranges(
     cache: Path | None,
     tell: Callable[[str], None],
 ) -> Ranges:
-    """Return the ranges from the cache where it fits, or calibrate and write it.
+    """Return the ranges from the cache if it matches, else calibrate and write the cache.
 
-    It fits when the float32 backbone, the images' pixels, the method with its settings and the
-    version of ONNX Runtime are the same. A cache that is damaged is replaced.
+    It matches if the float32 backbone, the images' pixels, the method with its settings and the
+    version of ONNX Runtime are the same. A damaged cache is replaced.
     """
     key = _key(backbone, calibration, method)
     if cache is not None and (known := _read(cache, key)) is not None:

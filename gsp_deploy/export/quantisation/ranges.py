@@ -1,4 +1,4 @@
-"""The range of every activation over the calibration images, by ONNX Runtime's calibrators."""
+"""Measure the range of every activation on the calibration images with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gsp_deploy.export.calibration import Calibration
 
 Ranges = Mapping[str, tuple[float, float]]
 
-# What a calibrator is told beside its method. ONNX Runtime's 128 bins leave entropy with a single
-# threshold to choose from, the largest value.
+# Settings of a calibrator besides its method. With ONNX Runtime's default of 128 bins, entropy has
+# only one threshold to choose from: the largest value.
 SETTINGS: Mapping[str, Mapping[str, float]] = {
     "min-max": {},
     "percentile": {"percentile": 99.99, "num_bins": 2048},
@@ -31,13 +31,13 @@ _METHODS = {
     "entropy": CalibrationMethod.Entropy,
 }
 _CALIBRATED = ["Clip", "Conv", "Gemm", "MatMul", "Relu"]
-# Histograms are made of whole activations: bounds what one chunk of images holds of them.
+# Histograms need whole activations in memory. This limits how much one chunk of images takes.
 _CHUNK_BYTES = 256_000_000
 _LARGEST_CHUNK = 32
 
 
 def calibrate_ranges(backbone: ir.Model, calibration: Calibration, method: str) -> Ranges:
-    """Return `(low, high)` of the layers' inputs and outputs, by tensor, in the names' order.
+    """Return `(low, high)` by tensor, for the layers' inputs and outputs, sorted by name.
 
     Args:
         backbone: the float32 graph, with shapes.
@@ -66,7 +66,7 @@ def calibrate_ranges(backbone: ir.Model, calibration: Calibration, method: str) 
 
 
 class _Feed(CalibrationDataReader):
-    """Hands one chunk to a calibrator, which keeps statistics of it and lets the values go."""
+    """Passes one chunk to a calibrator, which keeps its statistics and frees the values."""
 
     def __init__(self, name: str, images: np.ndarray) -> None:
         self._chunks: Iterator[dict[str, np.ndarray]] = iter([{name: images}])
@@ -76,7 +76,7 @@ class _Feed(CalibrationDataReader):
 
 
 def _chunk(backbone: ir.Model) -> int:
-    """Return how many images may go through at once."""
+    """Return how many images may run in one chunk."""
     batch = backbone.graph.inputs[0].shape
     if batch is not None and isinstance(batch[0], int):
         return batch[0]

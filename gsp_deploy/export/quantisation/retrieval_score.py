@@ -1,4 +1,4 @@
-"""How far a quantised backbone falls behind the float32 one, in what retrieval sees."""
+"""Score a quantised backbone against the float32 one by retrieval."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Score:
-    """What embeddings are worth, in points of 100.
+    """The retrieval score of embeddings, in points of 100.
 
-    `value` is MAP@R where there are labels, else the mean cosine to float32's embeddings;
-    `overlap` is the share of the 10 nearest neighbours that float32 finds too.
+    `value` is MAP@R if there are labels, else the mean cosine to float32's embeddings. `overlap`
+    is the share of the 10 nearest neighbours that float32 also finds.
     """
 
     value: float
@@ -33,11 +33,11 @@ class Score:
 
 
 class Judge:
-    """Embeds the validation images with one backbone after another, under one and the same head.
+    """Embeds the validation images with one backbone after another, always with the same head.
 
     Attributes:
-        measure: `MAP@R`, or `cosine` where the images have no classes to be found again.
-        float32: the score of the backbone as it was.
+        measure: `MAP@R`, or `cosine` if no class has two images.
+        float32: the score of the float32 backbone.
     """
 
     def __init__(self, draft: Draft, plan: SolverPlan, images: QuantisationImages) -> None:
@@ -55,14 +55,14 @@ class Judge:
         self.float32 = self._score(self._expected)
 
     def score(self, backbone: ir.Model) -> Score:
-        """Score the validation images as this backbone has them embedded."""
+        """Score the embeddings that this backbone gives the validation images."""
         return self._score(self._embed(backbone, self._images))
 
     def deviation(self, backbone: ir.Model) -> float:
         """Return the embeddings' error on 32 calibration images, relative to their spread.
 
-        That is the root of the mean square distance to float32's embeddings over that of
-        float32's embeddings to their mean: 0 is exact, 1 is as good as no image at all.
+        That is the RMS distance to float32's embeddings, divided by the RMS distance of float32's
+        embeddings to their mean: 0 is exact, 1 is no better than that mean.
         """
         error = self._embed(backbone, self._probe) - self._expected_probe
         return float(np.sqrt(np.square(error).sum() / _spread(self._expected_probe)))
@@ -78,8 +78,8 @@ class Judge:
     def _cosine(self, embeddings: np.ndarray) -> float:
         """Return the mean cosine about float32's mean embedding.
 
-        The mean is taken off because a model whose embeddings all lie close together has
-        cosines near 1 even between images that it must tell apart.
+        The mean is subtracted because, if all embeddings of a model are close together, cosines
+        are near 1 even between images that the model must distinguish.
         """
         centre = self._expected.mean(axis=0)
         found, expected = embeddings - centre, self._expected - centre

@@ -1,4 +1,4 @@
-"""Which layers stay in float32: the most sensitive ones, as few as the allowed drop needs."""
+"""Choose the layers that stay in float32: the most sensitive, and as few as the drop allows."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def quantise_draft(
     cache: Path | None = None,
     tell: Tell = lambda line: None,
 ) -> tuple[Draft, QuantisationRecord]:
-    """Return the draft with an int8 backbone, and the record of how it came about.
+    """Return the draft with an int8 backbone, and the record of the search.
 
-    All layers in int8 are tried first. If the score drops by more than `options.max_drop`, layers
-    are ranked by the error that each causes in the embedding when it alone is in int8, and as few
-    of the first ones as will do are left in float32. Where nothing will do, the best attempt is
-    returned, and the record says so.
+    The first attempt has all layers in int8. If the score drops by more than `options.max_drop`,
+    the layers are ranked by the error in the embedding when only that layer is in int8. The fewest
+    most sensitive layers that keep the drop stay in float32. If no number of them does, the best
+    attempt is returned, and the record says so.
 
     Args:
         draft: a float32 backbone and the options.
         plan: the solver that the attempts use.
-        images: to calibrate on and to judge with.
-        cache: where activation ranges are kept, if anywhere.
-        tell: called with a line at each stage, as this may take minutes.
+        images: the images to calibrate on and to judge with.
+        cache: the file of activation ranges, or None to keep none.
+        tell: called with a line at each stage, because the search may take minutes.
 
     Raises:
         GspDeployError: the backbone has no layer to quantise.
@@ -60,10 +60,10 @@ def quantise_draft(
 
 
 def fewest(passes: Callable[[int], bool], most: int) -> int | None:
-    """Return the smallest count from 1 to `most` that passes, or None where `most` does not.
+    """Return the smallest count from 1 to `most` that passes, or None if `most` does not.
 
-    Counts of 1, 2, 4... are tried until one passes, then the gap below it is halved: at most
-    about 2 log2(most) trials, if whatever passes goes on passing for larger counts.
+    Try 1, 2, 4... until one passes, then halve the gap below it: at most about 2 log2(most)
+    trials. The result is the smallest if every count above a passing one passes too.
     """
     failed, count = 0, 1
     while count < most and not passes(count):
@@ -97,7 +97,7 @@ class _Attempts:
         self._scores: dict[int, Score] = {}
 
     def settle(self, max_drop: float) -> int:
-        """Return how many layers to leave in float32: the fewest that will do, or the best."""
+        """Return how many layers to leave in float32: the fewest that pass, or the best."""
 
         def passes(count: int) -> bool:
             return self._judge.float32.value - self._score(count).value <= max_drop
@@ -115,7 +115,7 @@ class _Attempts:
         return self._quantise(self._layers[count:])
 
     def record(self, count: int, draft: Draft, images: QuantisationImages) -> QuantisationRecord:
-        """Describe the attempt that was chosen and those on the way to it."""
+        """Describe the chosen attempt and all other attempts."""
         score = self._score(count)
         return QuantisationRecord(
             method=draft.options.calibration_method,
@@ -139,7 +139,7 @@ class _Attempts:
         )
 
     def _rank(self) -> None:
-        """Put the layers that harm the embedding most, each alone in int8, first."""
+        """Sort the layers by the error that each causes alone in int8, the largest first."""
         self._tell(f"measuring what each of {len(self._layers)} layers does to the embedding")
         for layer in self._layers:
             self._sensitivity[layer] = self._judge.deviation(self._quantise([layer]))
