@@ -1,7 +1,7 @@
-"""The one place that knows which TensorRT is installed, and what this version of it has.
+"""Find the installed TensorRT, and answer what its version supports.
 
-TensorRT and TensorRT-RTX share their Python interface. Whatever differs between the two, or
-between 10.3 and 11.4, is a question that `TensorRT` answers; nothing else asks which it is.
+TensorRT and TensorRT-RTX share their Python interface. For every difference between the two, or
+between 10.3 and 11.4, the class `TensorRT` has a property; no other module checks which it is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CUDA_IN_NAME = re.compile(r"tensorrt.*[-_]cu(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class TensorRT:
-    """An imported TensorRT and what it has.
+    """An imported TensorRT and its features.
 
     Attributes:
         flavour: `tensorrt` or `tensorrt-rtx`.
@@ -71,7 +71,7 @@ class TensorRT:
         return not self.is_rtx
 
     def member(self, enum: str, name: str) -> Any | None:
-        """Return the member of an enumeration, or None where this version has none of the name."""
+        """Return the member of an enumeration, or None if this version does not have it."""
         return getattr(getattr(self.module, enum, None), name, None)
 
     def has(self, kind: str, name: str) -> bool:
@@ -138,14 +138,14 @@ def version_numbers(text: str) -> tuple[int, ...]:
 
 
 def this_platform() -> str:
-    """Return what a plan is tied to beside the GPU, such as `linux x86_64`."""
+    """Return the platform that plans are tied to, besides the GPU, such as `linux x86_64`."""
     return f"{platform.system()} {platform.machine()}".lower()
 
 
 def cuda_of(tensorrt: TensorRT) -> str | None:
-    """Return the CUDA version that TensorRT was made for, as far as packages and files tell.
+    """Return the CUDA version that TensorRT was built for, from packages and files, or None.
 
-    Where a GPU can be asked, `Machine` has the version of CUDA's runtime instead.
+    If the machine has a GPU, `Machine` holds the version of CUDA's runtime instead.
     """
     wanted = "tensorrt_rtx" if tensorrt.is_rtx else "tensorrt"
     for distribution in distributions():
@@ -159,9 +159,9 @@ def cuda_of(tensorrt: TensorRT) -> str | None:
 
 
 def _installed_cuda(root: Path = Path("/")) -> str | None:
-    """Return the version of the CUDA installation, where JetPack and the runfiles put it."""
+    """Return the version of CUDA that JetPack or a runfile installed, or None."""
     try:
-        told = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
-        return str(told["cuda"]["version"])
+        document = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
+        return str(document["cuda"]["version"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

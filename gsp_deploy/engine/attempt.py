@@ -1,4 +1,4 @@
-"""One attempt to build a plan: the builder's settings, and what came of it."""
+"""Try once to build a plan with given builder settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLACE = re.compile(r"\[\w+\.(?:cpp|h|cu):\d+: \w+\] |\s+In [\w:]+ at \S+?(?=\)|
 
 
 class BuildFailedError(Exception):
-    """TensorRT gave no plan. `messages` are its own words."""
+    """TensorRT built no plan. `messages` are its own error messages."""
 
     def __init__(self, messages: Sequence[str]) -> None:
         super().__init__(reason_for(messages))
@@ -32,7 +32,7 @@ class BuildFailedError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """All that the attempts at one plan have in common."""
+    """The settings that all attempts to build one plan share."""
 
     parsed: ParsedNetwork
     profiles: tuple[Mapping[str, ShapeRange], ...]
@@ -45,8 +45,8 @@ class Job:
 
         Raises:
             BuildFailedError: TensorRT made none.
-            UsageError: it finds a profile unusable.
-            MissingCapabilityError: this version has not got a setting.
+            UsageError: TensorRT does not accept a profile.
+            MissingCapabilityError: this version lacks a setting.
         """
         parsed, log = self.parsed, self.parsed.log
         log.errors.clear()
@@ -62,7 +62,7 @@ class Job:
         has_cache = cache is not None and attach_timing_cache(
             parsed.tensorrt, config, cache, log, self.tell
         )
-        log.errors.clear()  # of a foreign cache, which is dealt with
+        log.errors.clear()  # drop messages about a foreign cache, which is handled
         try:
             plan = parsed.builder.build_serialized_network(parsed.network, config)
         except (MemoryError, RuntimeError) as error:
@@ -130,7 +130,7 @@ class Job:
 
 
 def reason_for(messages: Sequence[str]) -> str:
-    """Return the last of TensorRT's messages in its words, without places in its source."""
+    """Return TensorRT's last message without the places in its source code."""
     if not messages:
         return NO_REASON
     inner = _WORDS.search(messages[-1])

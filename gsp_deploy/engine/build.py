@@ -1,4 +1,4 @@
-"""From an ONNX file to a plan and its manifest."""
+"""Build a plan and its manifest from an ONNX file."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ def build_engine(
 ) -> Artifact[EngineManifest]:
     """Build a plan from an ONNX file and write it with its manifest beside it.
 
-    The network is strongly typed: what computes in which type is settled in the ONNX file, and
-    held against what was asked for before anything is built.
+    The network is strongly typed: the ONNX file decides the type of every layer. These types are
+    compared with the precision that you ask for before the build starts.
 
     Args:
         source: an ONNX file.
         path: where the plan goes; the manifest goes to `<path>.json`.
         options: settings.
-        flavour: `tensorrt` or `tensorrt-rtx`; None takes what is installed, TensorRT first,
-            TensorRT-RTX where targets are given.
-        tell: called with a line for what the user should know on the way.
-        report: called with the share that is done and TensorRT's name of the phase.
+        flavour: `tensorrt` or `tensorrt-rtx`; None takes what is installed, TensorRT first, or
+            TensorRT-RTX if you give targets.
+        tell: called with a line of text for each event that the user should know about.
+        report: called with the share that is done and TensorRT's name for the phase.
 
     Raises:
         UsageError: the options do not fit the file or this TensorRT.
-        ModelFileError: the file is missing, damaged or nothing that TensorRT can parse.
+        ModelFileError: the file is missing or damaged, or TensorRT cannot parse it.
         GateError: layers compute in another type than was asked for.
         MissingCapabilityError: TensorRT or the GPU is missing, or this version lacks something.
         GspDeployError: TensorRT cannot build it, or the plan cannot be written.
@@ -121,7 +121,7 @@ def _manifest(
     machine: Machine,
     plugin: PluginRecord | None,
 ) -> EngineManifest:
-    """Return the manifest but for the plan's hash and what was measured around the build."""
+    """Return the manifest without the plan's hash and the measurements around the build."""
     parsed, options = job.parsed, job.options
     return EngineManifest(
         plan_sha256="0" * 64,
@@ -149,14 +149,14 @@ def _manifest(
 
 
 def _settings(options: BuildOptions) -> dict[str, Any]:
-    """Return what the plan's other fields do not tell of the options."""
+    """Return the options that no other field of the manifest contains."""
     names = ("refit", "strip_weights", "tf32", "low_memory")
     return {name: getattr(options, name) for name in names}
 
 
-def _named(found: Sequence[TensorSpec], told: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Give open sizes the names that they have in the ONNX file, or names of their place."""
-    known = {spec.name: spec.shape for spec in told}
+def _named(found: Sequence[TensorSpec], declared: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Give open sizes their names from the ONNX file, or else names by position."""
+    known = {spec.name: spec.shape for spec in declared}
     specs = []
     for spec in found:
         names = known.get(spec.name, ())

@@ -1,4 +1,4 @@
-"""What a built engine computes in, where this machine can load it: TensorRT's own inspector."""
+"""Read the element types of a built engine with TensorRT's inspector, if it can be loaded."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gsp_deploy.engine.network import ParsedNetwork
 from gsp_deploy.errors import GateError
 from gsp_deploy.precision import precision_named
 
-# The inspector's words for element types differ by version; a type's row has those of all of them.
-# bfloat16 comes first, since its words hold float32's.
+# The inspector's words for element types differ by version; each row has the words of all versions.
+# bfloat16 comes first, because its words contain float32's.
 _SIGNS = [(ELEMENTS[n], n) for n in ("bfloat16", "float16", "int8", "float32")]
 _FIELDS = ("Format/Datatype", "Datatype", "Format")
 
 
 def check_engine(parsed: ParsedNetwork, plan: bytes, found: PrecisionSummary) -> PrecisionSummary:
-    """Return the summary, from the engine itself where it can be loaded and tells its types.
+    """Return the summary, from the engine itself if it can be loaded and reports its types.
 
     Raises:
-        GateError: a layer of the network that was to compute in less than float32 takes and
-            gives nothing but float32 in the engine.
+        GateError: the network has a layer in less than float32, but in the engine all inputs and
+            outputs of that layer are float32.
     """
     layers = engine_layers(parsed, plan)
     types = [layer_types(layer) for layer in layers]
@@ -47,7 +47,7 @@ def check_engine(parsed: ParsedNetwork, plan: bytes, found: PrecisionSummary) ->
 
 
 def engine_layers(parsed: ParsedNetwork, plan: bytes) -> list[Mapping[str, Any]]:
-    """Return the inspector's layers, none where the plan cannot be loaded or tells names only."""
+    """Return the inspector's layers; none if the plan cannot be loaded or reports names only."""
     module = parsed.tensorrt.module
     runtime = module.Runtime(make_log(parsed.tensorrt))
     runtime.engine_host_code_allowed = True  # it was built in this process a moment ago
@@ -65,13 +65,13 @@ def engine_layers(parsed: ParsedNetwork, plan: bytes) -> list[Mapping[str, Any]]
 
 
 def layer_types(layer: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the element types of a layer's results, then of what it takes, each once."""
+    """Return the element types of a layer's outputs, then of its inputs, each once."""
     tensors = [*_tensors(layer, "Outputs"), *_tensors(layer, "Inputs")]
     return tuple(dict.fromkeys(kind for tensor in tensors if (kind := _type_of(tensor))))
 
 
 def widened(layers: Iterable[Mapping[str, Any]], low: Sequence[str], wanted: str) -> list[str]:
-    """Return those nodes of `low` whose layer in the engine touches nothing of type `wanted`."""
+    """Return the nodes of `low` that have no tensor of type `wanted` in their engine layer."""
     wrong = []
     for layer in layers:
         types = layer_types(layer)

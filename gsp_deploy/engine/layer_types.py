@@ -1,4 +1,4 @@
-"""Whether a network computes in the precision that was asked for, layer by layer."""
+"""Check, layer by layer, that a network computes in the precision that was asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gsp_deploy.engine.network import ParsedNetwork, element_type
 from gsp_deploy.errors import GateError
 from gsp_deploy.precision import PRECISIONS, precision_named
 
-# Layers whose arithmetic the precision is about, by the ONNX operators that become them.
+# Types of layer that the precision applies to, each with the ONNX operators that become it.
 _OPERATORS = {
     "CONVOLUTION": ("Conv",),
     "DECONVOLUTION": ("ConvTranspose",),
@@ -23,12 +23,12 @@ _NAMED = 8
 
 @dataclass(frozen=True)
 class ComputeLayer:
-    """A convolution or matrix product, and what it computes in.
+    """A convolution or matrix product, and its element type.
 
     Attributes:
         name: the ONNX node's.
         kind: TensorRT's type of layer.
-        dtype: element type of its result; `int8` where all that it takes was dequantised.
+        dtype: element type of its result; `int8` if all its inputs were dequantised.
     """
 
     name: str
@@ -37,12 +37,12 @@ class ComputeLayer:
 
     @property
     def in_head(self) -> bool:
-        """Whether it belongs to the pooling head, whose cost is float32 by design."""
+        """Whether it belongs to the pooling head, where costs are float32 by design."""
         return self.name.startswith(HEAD_PREFIX)
 
 
 def compute_layers(parsed: ParsedNetwork) -> tuple[ComputeLayer, ...]:
-    """Return the layers that carry a network's arithmetic, in order."""
+    """Return the convolutions and matrix products of a network, in order."""
     dequantised: set[str] = set()
     found = []
     for layer in parsed.layers:
@@ -61,15 +61,15 @@ def compute_layers(parsed: ParsedNetwork) -> tuple[ComputeLayer, ...]:
 def check_precision(
     parsed: ParsedNetwork, asked: str | None, export: ExportManifest | None
 ) -> PrecisionSummary:
-    """Return what the network computes in, having held it against what was asked for.
+    """Return the element types of the network after a check against the precision asked for.
 
     Args:
         parsed: the network.
-        asked: `fp32`, `fp16`, `bf16` or `int8`; None means what the file promises.
-        export: the file's manifest: which operators and layers it left in float32 on purpose.
+        asked: `fp32`, `fp16`, `bf16` or `int8`; None means what the file declares.
+        export: the file's manifest, which lists operators and layers left in float32 on purpose.
 
     Raises:
-        GateError: layers compute in another type; they are named.
+        GateError: layers compute in another type; the message names them.
     """
     layers = compute_layers(parsed)
     asked = asked or (_most_common(layers) if export is None else export.precision)
@@ -80,9 +80,9 @@ def check_precision(
         layer for layer in backbone if layer.dtype != wanted and not _is_excused(layer, excused)
     ]
     if wrong:
-        raise GateError(_told(parsed, asked, wrong, len(backbone)))
+        raise GateError(_mismatch(parsed, asked, wrong, len(backbone)))
     if layers and all(layer.dtype != wanted for layer in backbone or layers):
-        raise GateError(_told(parsed, asked, backbone or list(layers), len(backbone or layers)))
+        raise GateError(_mismatch(parsed, asked, backbone or list(layers), len(backbone or layers)))
     types = Counter(
         element_type(layer.get_output(0)) for layer in parsed.layers if layer.num_outputs
     )
@@ -97,7 +97,7 @@ def _most_common(layers: tuple[ComputeLayer, ...]) -> str:
 
 
 def _excused(export: ExportManifest | None) -> frozenset[str]:
-    """Return the operators and nodes that the export left in float32 and said so."""
+    """Return the operators and nodes that the export's manifest lists as left in float32."""
     if export is None:
         return frozenset()
     nodes = () if export.quantisation is None else export.quantisation.float_layers
@@ -110,7 +110,7 @@ def _is_excused(layer: ComputeLayer, excused: frozenset[str]) -> bool:
     )
 
 
-def _told(parsed: ParsedNetwork, asked: str, wrong: list[ComputeLayer], total: int) -> str:
+def _mismatch(parsed: ParsedNetwork, asked: str, wrong: list[ComputeLayer], total: int) -> str:
     names = ", ".join(f"{layer.name} ({layer.dtype})" for layer in wrong[:_NAMED])
     more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
     return (

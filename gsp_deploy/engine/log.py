@@ -1,4 +1,4 @@
-"""TensorRT's own messages, kept for ours instead of printed."""
+"""Collect TensorRT's messages for this package's errors instead of printing them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NO_REASON = "it gave no reason"
 
 
 def make_log(tensorrt: TensorRT) -> Any:
-    """Return an `ILogger` that prints nothing; its lists `errors` and `warnings` fill up."""
+    """Return an `ILogger` that prints nothing and collects its `errors` and `warnings`."""
     severity = tensorrt.module.ILogger.Severity
     grave = (severity.ERROR, severity.INTERNAL_ERROR)
 
@@ -30,5 +30,5 @@ def make_log(tensorrt: TensorRT) -> Any:
 
 
 def last_error(log: Any) -> str:
-    """Return the last error that a log was told, in TensorRT's words."""
+    """Return the last error in a log, in TensorRT's words."""
     return str(log.errors[-1]) if log.errors else NO_REASON

@@ -1,4 +1,4 @@
-"""What this machine has for engines: TensorRT, a GPU, a platform. And whether a plan fits it."""
+"""Describe this machine (TensorRT, GPU, platform), and check whether a plan fits it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gsp_deploy.device import open_device
 from gsp_deploy.engine.api import WORDS, cuda_of, load_tensorrt, this_platform, version_numbers
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError
 
-# Majors across which version-compatible plans run, beside the same one: built by, run by.
+# Pairs of major versions (built by, run by) that version-compatible plans work across.
 _CROSSES = {(10, 11)}
 
 
@@ -21,9 +21,9 @@ class Machine:
     Attributes:
         flavour: `tensorrt` or `tensorrt-rtx`; None where neither is installed.
         tensorrt_version: its version.
-        device: name of the GPU; None where there is none that CUDA can use.
+        device: name of the GPU; None if CUDA finds no GPU.
         compute_capability: such as `8.7`.
-        cuda_version: of CUDA's runtime, or what TensorRT was made for.
+        cuda_version: of CUDA's runtime, or the version that TensorRT was built for.
         platform: such as `linux aarch64`.
         integrated: the GPU shares its memory with the host, as on a Jetson.
     """
@@ -38,7 +38,7 @@ class Machine:
 
     @classmethod
     def here(cls, flavour: str | None = None, index: int = 0) -> Machine:
-        """Describe this machine as far as it can be asked; nothing that is missing is an error."""
+        """Describe this machine as far as possible; missing parts are not an error."""
         try:
             tensorrt = load_tensorrt(flavour)
         except MissingCapabilityError:
@@ -62,17 +62,18 @@ class Machine:
 
 
 def check_fits(manifest: EngineManifest, machine: Machine, name: str = "the engine") -> None:
-    """Raise, in one line, where a plan cannot run on a machine.
+    """Raise an error of one line if a plan cannot run on a machine.
 
     Raises:
-        MissingCapabilityError: it says what the plan was built for, what is here, and what to do.
+        MissingCapabilityError: the plan does not fit; the message says what it was built for, what
+            this machine has, and what to do.
     """
     if found := misfits(manifest, machine):
         raise MissingCapabilityError(f"{name}: {found[0]}")
 
 
 def misfits(manifest: EngineManifest, machine: Machine) -> tuple[str, ...]:
-    """Return what keeps a plan from running on a machine, a sentence each, the gravest first."""
+    """Return the reasons why a plan cannot run on a machine, one sentence each, worst first."""
     found = (
         _platform(manifest, machine),
         _version(manifest, machine),

@@ -1,4 +1,4 @@
-"""Building in little memory: a ladder of smaller efforts, and what a build has held at most."""
+"""Build in little memory with smaller and smaller efforts, and measure a build's peak memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _CRAMPED = re.compile(r"workspace", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a build may use and try.
+    """How much memory a build may use, and how many kernels it may try.
 
     Attributes:
         workspace: bytes, or None for TensorRT's own.
         optimization_level: 0 to 5, or None for TensorRT's own.
         tactics: kernels to try for each layer, or None for TensorRT's own.
-        weight_streaming: let weights wait in host memory.
+        weight_streaming: keep weights in host memory until a layer needs them.
     """
 
     workspace: int | None = None
@@ -59,8 +59,8 @@ _RUNGS = (
 def ladder(options: BuildOptions, tensorrt: TensorRT) -> tuple[Effort, ...]:
     """Return the efforts to try, one after another, while the builder runs out of memory.
 
-    The first is what was asked for; with `low_memory` it is the first of the smaller ones. None
-    asks for more than was asked for, or for what this TensorRT has not got.
+    The first is the effort that the options ask for; with `low_memory` it is the first smaller one.
+    No effort exceeds the options, or uses a setting that this TensorRT lacks.
     """
     asked = Effort(
         options.workspace, options.optimization_level, None, bool(options.weight_streaming)
@@ -104,7 +104,7 @@ class PeakMemory:
 
 @contextmanager
 def peak_memory(proc: Path = Path("/proc/self")) -> Iterator[PeakMemory]:
-    """Measure the process's peak resident memory; 0 where the system does not tell."""
+    """Measure the process's peak resident memory; 0 if the system does not report it."""
     peak = PeakMemory()
     with suppress(OSError):
         (proc / "clear_refs").write_text("5", encoding="ascii")  # forget the peak so far

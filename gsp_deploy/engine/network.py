@@ -1,4 +1,4 @@
-"""From an ONNX file to TensorRT's network, and from a parser's errors to a line each."""
+"""Parse an ONNX file into TensorRT's network, and turn each parser error into one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HINTS = (
         "--pooling plugin",
     ),
     ("MODEL_DESERIALIZE_FAILED", "It is not a whole ONNX file; copy or export it again"),
-    ("Failed to import initializer", "The file with its weights must lie beside it"),
+    ("Failed to import initializer", "The file with its weights must be in the same folder"),
     (
         "same type",
         "Networks are strongly typed: put a Cast where types differ, or export from the "
@@ -38,7 +38,7 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class ParsedNetwork:
-    """A network and what must live as long as it does.
+    """A network, and the objects that must live as long as it does.
 
     Attributes:
         tensorrt: the module that holds it.
@@ -67,7 +67,8 @@ def parse_onnx(tensorrt: TensorRT, source: Path) -> ParsedNetwork:
     """Parse a file into a strongly typed network.
 
     Raises:
-        ModelFileError: node, operator, reason and what to do, of everything that was wrong.
+        ModelFileError: TensorRT cannot parse it; the message gives node, operator and reason of
+            each error, and what to do.
     """
     if not source.is_file():
         raise ModelFileError(f"{source}: no such model file")
@@ -77,7 +78,7 @@ def parse_onnx(tensorrt: TensorRT, source: Path) -> ParsedNetwork:
     parser = module.OnnxParser(network, log)
     if not parser.parse_from_file(str(source)):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        raise ModelFileError(f"{source}: {tensorrt.name} cannot parse it: {_told(errors)}")
+        raise ModelFileError(f"{source}: {tensorrt.name} cannot parse it: {_reasons(errors)}")
     if network.num_layers == 0 or network.num_outputs == 0:
         raise ModelFileError(f"{source}: not an ONNX model, its graph is empty")
     inputs = (network.get_input(index) for index in range(network.num_inputs))
@@ -94,7 +95,7 @@ def parse_onnx(tensorrt: TensorRT, source: Path) -> ParsedNetwork:
 
 
 def element_type(tensor: Any) -> str:
-    """Return the element type of a tensor in our words."""
+    """Return the element type of a tensor in this package's words."""
     word = tensor.dtype.name
     return BY_TENSORRT[word].name if word in BY_TENSORRT else word.lower()
 
@@ -103,14 +104,14 @@ def _spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, element_type(tensor), tuple(int(size) for size in tensor.shape))
 
 
-def _told(errors: list[Any]) -> str:
+def _reasons(errors: list[Any]) -> str:
     """Return node, operator and reason of each error, and the hint that fits the first."""
     if not errors:
         return NO_REASON
-    told = [_one(error) for error in errors]
+    reasons = [_one(error) for error in errors]
     everything = " ".join(f"{error.code().name} {error.desc()}" for error in errors)
     hint = next((hint for sign, hint in _HINTS if sign in everything), None)
-    return "; ".join(dict.fromkeys(told)) + ("" if hint is None else f". {hint}")
+    return "; ".join(dict.fromkeys(reasons)) + ("" if hint is None else f". {hint}")
 
 
 def _one(error: Any) -> str:
@@ -119,7 +120,7 @@ def _one(error: Any) -> str:
 
 
 def reason_in(description: str, code: str) -> str:
-    """Return what a parser's description says in words: one line, without file and function."""
+    """Return a parser's description as one line, without file and function."""
     text = " ".join(description.split())
     if text in ("", "false"):
         return f"not supported ({code})"

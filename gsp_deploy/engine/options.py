@@ -1,4 +1,4 @@
-"""What can be asked of a build, validated before any work starts."""
+"""Settings of a build, validated before any work starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
 from gsp_deploy.precision import precision_named
 
 OPTIMIZATION_LEVELS = range(6)
-# What a build flag is called by TensorRT, and by us.
+# Build flags: TensorRT's name, and the name of the option.
 _FLAGS = {
     "version_compatible": "VERSION_COMPATIBLE",
     "refit": "REFIT",
@@ -31,20 +31,20 @@ class BuildOptions:
 
     Args:
         batches, sizes: ranges of the open sizes, one for each profile; empty for the defaults.
-        precision: what the network must compute in; None means what the file promises.
+        precision: what the network must compute in; None means what the file declares.
         targets: compute capabilities for TensorRT-RTX, such as `8.6`, or `all` alone.
         workspace: bytes of device memory that one layer may use while it runs; None leaves it
             to TensorRT.
         optimization_level: 0 (fast to build) to 5 (fast to run); None is TensorRT's own, 3.
-        timing_cache: file of kernel timings, made if it is not there.
+        timing_cache: file of kernel timings, created if it does not exist.
         hardware_compatibility: `none`, `ampere+` for GPUs of 8.0 and later, `same-capability`.
         version_compatible: let later versions of TensorRT run the plan.
-        refit: keep the weights replaceable.
-        strip_weights: leave the weights out of the plan; it must be refitted before it runs.
-        weight_streaming: let weights wait in host memory when the device's is short.
+        refit: let `refit_engine` replace the weights later.
+        strip_weights: leave the weights out of the plan; you must refit it before it runs.
+        weight_streaming: keep weights in host memory if the device has too little.
         tf32: let float32 products round their inputs to 10 bits of mantissa, as TensorRT does by
-            default. Off: the pooling's cost would be as coarse as in fp16.
-        low_memory: start with small workspace and little search.
+            default. It is off here, because the pooling's cost would be as coarse as in fp16.
+        low_memory: start with a small workspace and few kernels to try.
         plugin: library of the pooling plugin.
 
     Raises:
@@ -88,11 +88,11 @@ class BuildOptions:
         return tuple(flag for name, flag in _FLAGS.items() if getattr(self, name))
 
     def check_against(self, tensorrt: TensorRT, has_gpu: bool) -> None:
-        """Raise where this TensorRT cannot do what is asked for.
+        """Raise if this TensorRT cannot do what the options ask for.
 
         Raises:
             UsageError: the option is not for TensorRT-RTX.
-            MissingCapabilityError: this version has not got it, or not without a GPU.
+            MissingCapabilityError: this version lacks it, or needs a GPU for it.
         """
         if tensorrt.is_rtx:
             self._check_rtx(tensorrt, has_gpu)
@@ -123,7 +123,7 @@ def parse_bytes(text: str) -> int:
     """Return the bytes in `536870912`, `512M`, `512MiB` or `1.5G`; units are powers of 1024.
 
     Raises:
-        UsageError: the text is no amount of memory.
+        UsageError: the text is not an amount of memory.
     """
     found = _BYTES.fullmatch(text.strip())
     if found is None:

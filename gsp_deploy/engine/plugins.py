@@ -1,4 +1,4 @@
-"""The pooling plugin's library: what it tells of itself, loading it, and whether it is a plan's."""
+"""Read, load and check the library of the pooling plugin."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class PluginLibrary:
 
     Attributes:
         path: the shared object.
-        abi: version of what a plan holds of the plugin; plans of another are refused by it.
-        version: of gsp-deploy that it was built from.
-        tensorrt: version of TensorRT whose headers it was built with, such as `(10, 3, 0)`.
+        abi: version of the plugin's data in a plan; the library refuses plans of another ABI.
+        version: the version of gsp-deploy that it was built from.
+        tensorrt: version of the TensorRT headers that it was built with, such as `(10, 3, 0)`.
     """
 
     path: Path
@@ -62,12 +62,12 @@ def describe_plugin(library: Path) -> PluginLibrary:
 
 
 def load_plugin(tensorrt: TensorRT, library: Path) -> PluginRecord:
-    """Register the pooling's plugin with TensorRT for this process, and return what it is.
+    """Register the pooling plugin with TensorRT for this process, and return its description.
 
     Raises:
         UsageError: this TensorRT cannot host plugins.
-        ModelFileError: the library is missing or has not the pooling in it.
-        MissingCapabilityError: it is for another machine or another TensorRT.
+        ModelFileError: the library is missing or does not contain the pooling plugin.
+        MissingCapabilityError: the library is for another machine or another TensorRT.
     """
     if not tensorrt.hosts_plugins:
         raise UsageError(f"{tensorrt.name} cannot host plugins; leave --plugin out")
@@ -79,7 +79,7 @@ def load_plugin(tensorrt: TensorRT, library: Path) -> PluginRecord:
             "build it again from plugins/ with this TensorRT's headers"
         )
     log = make_log(tensorrt)
-    # The registry of the process: a builder's own would forget the plugin with the builder.
+    # Use the registry of the process: a builder's own registry is deleted with the builder.
     registry = tensorrt.module.get_plugin_registry()
     if _creator(registry) is None and registry.load_library(str(library.resolve())) is None:
         raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {last_error(log)}")
@@ -98,10 +98,10 @@ def load_plugin(tensorrt: TensorRT, library: Path) -> PluginRecord:
 
 
 def check_plugin(record: PluginRecord, libraries: Sequence[Path], engine: Path) -> None:
-    """Raise, in one line, where none of the libraries has the plugin that a plan was built with.
+    """Raise an error of one line if no library has the plugin that a plan was built with.
 
-    The very file that the plan was built with always has it; another has it if it is of the same
-    ABI. Libraries may hold other plugins too.
+    The file that the plan was built with always fits. Another library fits if it has the same ABI.
+    Libraries may also contain other plugins.
 
     Raises:
         MissingCapabilityError: the plugin is missing or of another ABI.
@@ -132,7 +132,7 @@ def _abi_of(library: Path) -> int | None:
     try:
         return describe_plugin(library).abi
     except (ModelFileError, MissingCapabilityError):
-        return None  # a library of other plugins, or one that TensorRT will refuse in its words
+        return None  # it has other plugins, or TensorRT will refuse it with its own message
 
 
 def _creator(registry: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What a build can count on: free memory, and on a Jetson its power mode, clocks and heat.
+"""Check a machine before a build: free memory, and a Jetson's power mode, clocks and heat.
 
-Everything is read from plain files below `root`, without privileges and without NVIDIA's tools.
+All values come from plain files below `root`, without privileges or NVIDIA's tools.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 GIB = 1 << 30
 MIB = 1 << 20
-# Below this TensorRT's builder and the libraries it loads barely fit beside a system.
+# With less memory, TensorRT's builder and its libraries barely fit beside the system.
 SCARCE = 2 * GIB
-# From here on boards begin to throttle.
+# At this temperature, boards begin to throttle.
 HOT_CELSIUS = 85.0
 
 _MODE = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", re.MULTILINE)
@@ -25,15 +25,15 @@ _BEST = "MAXN"
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found.
+    """The state of a machine before a build.
 
     Attributes:
         available_bytes, total_bytes, swap_free_bytes: of host memory, which a Jetson's GPU shares;
-            None where the system does not tell.
+            None if the system does not report it.
         board: name of the Jetson; None on any other machine.
-        power_mode: the mode that is on; None where nothing tells.
-        power_modes: all that the board has.
-        locked_clocks: whether least and greatest frequency are the same, as after jetson_clocks.
+        power_mode: the active mode; None if it is unknown.
+        power_modes: all modes of the board.
+        locked_clocks: whether the lowest and highest frequency are equal, as after jetson_clocks.
         celsius: temperatures by sensor.
     """
 
@@ -47,7 +47,7 @@ class Preflight:
     celsius: Mapping[str, float] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
-        """Yield what was found, in words."""
+        """Yield the state as lines of text."""
         if self.available_bytes is not None and self.total_bytes is not None:
             swap = "" if not self.swap_free_bytes else f", {_gib(self.swap_free_bytes)} of swap"
             yield f"memory: {_gib(self.available_bytes)} of {_gib(self.total_bytes)} free{swap}"
@@ -62,7 +62,7 @@ class Preflight:
             yield f"heat: {hottest:.0f} °C at {sensor}"
 
     def warnings(self) -> Iterator[str]:
-        """Yield what will slow a build down or end it, and what helps."""
+        """Yield a line for each problem that can slow or stop a build, and how to fix it."""
         if self.available_bytes is not None and self.available_bytes < SCARCE:
             yield (
                 f"only {_gib(self.available_bytes)} of memory are free: close other programs, add "
@@ -82,7 +82,7 @@ class Preflight:
 
 
 def read_preflight(root: Path = Path("/")) -> Preflight:
-    """Read what the machine below `root` tells; what it does not tell stays unknown."""
+    """Read the machine's state below `root`; values that it does not report stay unknown."""
     memory = _memory(root)
     found = Preflight(
         available_bytes=memory.get("MemAvailable"),
@@ -114,7 +114,7 @@ def _board(root: Path) -> str | None:
 
 
 def _power(root: Path) -> tuple[tuple[str, ...], str | None]:
-    """Return the names of the modes, and of the one that is on: the last chosen or the default."""
+    """Return the names of all modes, and of the active one: the last chosen or the default."""
     text = _read(root / "etc/nvpmodel.conf")
     modes = {int(number): name for number, name in _MODE.findall(text)}
     chosen = _CURRENT.search(_read(root / "var/lib/nvpmodel/status")) or _DEFAULT.search(text)

@@ -1,4 +1,4 @@
-"""Ranges of shapes: what `--batch 1:8:64` and `--size 224` mean for a network's input."""
+"""Turn ranges such as `--batch 1:8:64` and `--size 224` into shapes of a network's input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gsp_deploy.errors import UsageError, brief
 
 DEFAULT_BATCH = (1, 8, 64)
 LOW_MEMORY_BATCH = (1, 1, 8)
-# Open sizes go from half the trained size to twice it, in the backbones' own stride.
+# Open sizes go from half to twice the trained size, in multiples of the backbones' stride.
 STRIDE = 32
 
 Range = TypeVar("Range", "SizeRange", "SpatialRange")
@@ -21,7 +21,7 @@ Range = TypeVar("Range", "SizeRange", "SpatialRange")
 
 @dataclass(frozen=True)
 class SizeRange:
-    """The least, the most usual and the greatest value of one size."""
+    """The smallest, the most common and the largest value of one size."""
 
     min: int
     opt: int
@@ -36,7 +36,7 @@ class SizeRange:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether there is one value only."""
+        """Whether all three values are the same."""
         return self.min == self.max
 
     def __str__(self) -> str:
@@ -93,19 +93,19 @@ def make_profiles(
 ) -> tuple[Mapping[str, ShapeRange], ...]:
     """Return the optimisation profiles of a network with one input of images or features.
 
-    As many as ranges were given; where both kinds were, one for each pair, or one of the one kind
-    for all of the other. What is open and not asked for gets a default: batches 1:8:64, sizes
-    from half to twice what the model was trained on.
+    There is one profile per range. If you give both kinds, there is one per pair; a single range of
+    one kind is combined with all of the other. Open sizes without a range get a default: batches
+    1:8:64, and image sizes from half to twice the size that the model was trained on.
 
     Args:
         source: the input, open sizes as -1.
-        export: what the file says of itself, for its trained size.
-        batches, sizes: what was asked for.
-        default_batch: for an open batch that was not.
+        export: the file's manifest, for its trained size.
+        batches, sizes: the ranges that you ask for.
+        default_batch: the range of an open batch if `batches` is empty.
 
     Raises:
-        UsageError: a fixed size was asked to be another, the counts do not go together, or an
-            open size has no default.
+        UsageError: you ask for another value of a fixed size, the numbers of ranges do not match,
+            or an open size has no default.
     """
     count = _count(batches, sizes)
     axes = _spatial_axes(source)
@@ -136,7 +136,7 @@ def _nth(ranges: Sequence[Range], index: int) -> Range | None:
 
 
 def _spatial_axes(source: TensorSpec) -> tuple[int, int]:
-    """Return the axes of height and width: pixels come as NHWC, everything else as NCHW."""
+    """Return the axes of height and width: pixels are NHWC, everything else is NCHW."""
     if len(source.shape) != 4:
         raise UsageError(
             f"expected one input of images with four sizes, got {source.name} {source.shape}"

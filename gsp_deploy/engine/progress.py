@@ -1,4 +1,4 @@
-"""TensorRT's progress monitor, as one fraction that only grows."""
+"""Turn TensorRT's progress monitor into one fraction that only grows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Report = Callable[[float, str], None]
 
 
 class BuildProgress:
-    """Phases within phases, each of so many steps, as the share of the whole that is done."""
+    """Nested phases with their steps, and the share of the whole that is done."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -34,7 +34,7 @@ class BuildProgress:
                 self._tell(phase)
 
     def finish(self, phase: str) -> None:
-        """Leave a phase, whether or not all its steps were told."""
+        """Leave a phase, even if not all its steps were reported."""
         with self._lock:
             self._phases.pop(phase, None)
 
@@ -50,8 +50,8 @@ class BuildProgress:
 def make_monitor(tensorrt: TensorRT, progress: BuildProgress) -> Any:
     """Return an `IProgressMonitor` that feeds `progress`.
 
-    An interrupt that reaches Python inside a callback must not cross TensorRT: it ends the build
-    at the next step and is kept in `interrupted`.
+    An interrupt that reaches Python inside a callback must not pass through TensorRT. It is kept
+    in `interrupted` and ends the build at the next step.
     """
 
     class Monitor(tensorrt.module.IProgressMonitor):  # type: ignore[name-defined, misc]

@@ -1,4 +1,4 @@
-"""New weights for a plan that was built to take them: a stripped one, or a refittable one."""
+"""Put new weights into a plan that was built stripped or refittable."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
 def refit_engine(
     engine: str | os.PathLike[str], source: str | os.PathLike[str], path: str | os.PathLike[str]
 ) -> Artifact[EngineManifest]:
-    """Write a plan with the weights of an ONNX file in place of its own.
+    """Write a plan in which the weights of an ONNX file replace its own.
 
     Args:
         engine: a plan that was built with `refit` or `strip_weights`.
-        source: an ONNX file of the same network; for a stripped plan, the very weights that it
-            was built from.
+        source: an ONNX file of the same network; for a stripped plan, with the same weights that
+            it was built from.
         path: where the new plan goes, its manifest beside it.
 
     Raises:
-        ModelFileError: a file is missing or damaged, or is no plan that takes weights.
+        ModelFileError: a file is missing or damaged, or the plan takes no new weights.
         MissingCapabilityError: the plan does not fit this machine.
         GspDeployError: TensorRT cannot refit it.
     """
@@ -67,7 +67,7 @@ def _refittable(engine: Path) -> EngineManifest:
         raise ModelFileError(f"{engine}: no such engine file")
     manifest = read_engine_sidecar(engine)
     if manifest is None:
-        raise ModelFileError(f"{engine}: no manifest beside it, so that nothing tells what it is")
+        raise ModelFileError(f"{engine}: it has no manifest beside it; copy {engine.name}.json too")
     check_plan(manifest, engine)
     if not (manifest.options.get("refit") or manifest.options.get("strip_weights")):
         raise UsageError(f"{engine}: its weights are fixed; build it with --refit to change them")

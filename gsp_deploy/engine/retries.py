@@ -1,4 +1,4 @@
-"""Building again when a build fails: with less effort, or for fewer targets."""
+"""Retry a failed build with less effort, or for fewer targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gsp_deploy.errors import GspDeployError
 
 @dataclass(frozen=True)
 class Plan:
-    """A serialized engine, what it is for, and what it took."""
+    """A serialized engine, its targets, and the effort and time of its build."""
 
     data: bytes
     targets: tuple[str, ...]
@@ -23,13 +23,13 @@ class Plan:
 
 
 def build_plan(job: Job, targets: tuple[str, ...], may_narrow: bool) -> Plan:
-    """Return a plan for all targets, built with less and less effort while memory runs out.
+    """Return a plan for all targets; each time memory runs out, try again with less effort.
 
     Args:
         job: what to build.
         targets: compute capabilities.
-        may_narrow: leave out, with a word to the user, targets that the network cannot be built
-            for.
+        may_narrow: skip targets that the network cannot be built for, with a message to the
+            user.
 
     Raises:
         GspDeployError: TensorRT cannot build it, in its own words.
@@ -51,7 +51,7 @@ def build_plan(job: Job, targets: tuple[str, ...], may_narrow: bool) -> Plan:
 
 
 def _fitting(job: Job, targets: Sequence[str], effort: Effort) -> tuple[str, ...]:
-    """Return those targets that can be built for at all, having told which cannot and why."""
+    """Return the targets that can be built for; report each other target and the reason."""
     fitting = []
     for target in targets:
         try:

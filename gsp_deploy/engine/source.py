@@ -1,4 +1,4 @@
-"""The ONNX file that a build starts from: given as it is, or made on the way."""
+"""Provide the ONNX file for a build: take it as it is, export it, or convert it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the ONNX file is to be like.
+    """Settings of the ONNX file that a build starts from.
 
     Args:
         precision: None leaves it as it is.
         pooling: `unrolled`, or `plugin` for one node that a plugin computes.
         dynamic_size: leave height and width open when exporting a checkpoint.
-        keep: where to keep a file that was made on the way; None throws it away.
+        keep: where to keep a file that is exported or converted; None deletes it.
     """
 
     precision: PrecisionWord | None = None
@@ -40,7 +40,7 @@ class SourceOptions:
             raise UsageError(f"--pooling must be unrolled or plugin, got {self.pooling!r}")
 
     def name_for(self, source: Path) -> str:
-        """Return what a file that is made on the way is called."""
+        """Return the name of the exported or converted file."""
         form = None if self.pooling == "unrolled" else self.pooling
         return "-".join(word for word in (source.stem, self.precision, form) if word) + ".onnx"
 
@@ -51,12 +51,12 @@ def onnx_of(
 ) -> Iterator[Path]:
     """Yield an ONNX file in the precision and with the pooling that were asked for.
 
-    A checkpoint is exported. A float32 export is converted to a lower precision; its pooling is
-    folded into the plugin's node, without a body, which every version of TensorRT takes to the
-    plugin. What is as asked already is yielded as it is.
+    A checkpoint is exported. A float32 export is converted to a lower precision. With the plugin,
+    the pooling becomes the plugin's node without a body, because every version of TensorRT maps
+    that form to the plugin. A file that already fits is yielded unchanged.
 
     Raises:
-        UsageError: there is no way from the file to what was asked for.
+        UsageError: the file cannot be converted to what the options ask for.
         ModelFileError, CheckpointError: the file is missing or damaged.
     """
     if not source.is_file():
@@ -102,7 +102,7 @@ def _rewrite(
     manifest = read_onnx_manifest(source)
     found = source
     if options.dynamic_size:
-        raise UsageError(f"{source}: its sizes are settled; --dynamic-size belongs to checkpoints")
+        raise UsageError(f"{source}: --dynamic-size needs a checkpoint, not an ONNX file")
     if options.precision is not None and _precision_of(manifest) != options.precision:
         from gsp_deploy.export.conversion import convert_precision  # needs the onnx package
 

@@ -1,4 +1,4 @@
-"""Which GPUs a plan is for: `sm_86`, several of them, `all`, or the one in this machine."""
+"""Choose the GPUs for a plan: `sm_86`, several of them, `all`, or this machine's GPU."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _MEMBER = re.compile(r"SM(\d+)(\d)")
 
 
 def parse_targets(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return compute capabilities such as `8.6` for `sm_86`, `86` or `8.6`, several by commas.
+    """Return compute capabilities such as `8.6` for `sm_86`, `86` or `8.6`, separated by commas.
 
     Raises:
-        UsageError: a target is no compute capability, or `all` stands beside others.
+        UsageError: a target is not a compute capability, or `all` is combined with others.
     """
     words = [word.strip() for text in texts for word in text.split(",")]
     if ALL in words:
         if len(set(words)) > 1:
-            raise UsageError("--target all stands alone; leave the others out")
+            raise UsageError("--target all includes every target; leave the others out")
         return (ALL,)
     return tuple(dict.fromkeys(_capability(word) for word in words))
 
@@ -52,13 +52,13 @@ def known_targets(tensorrt: TensorRT) -> dict[str, Any]:
 def choose_targets(
     tensorrt: TensorRT, asked: Sequence[str], machine: Machine
 ) -> tuple[tuple[str, ...], bool]:
-    """Return the compute capabilities to build for, and whether those that fail may be left out.
+    """Return the compute capabilities to build for, and whether failing ones may be skipped.
 
-    TensorRT builds for the GPU that is here. TensorRT-RTX builds for what is asked for; for this
-    machine's GPU, or for all where there is none, if nothing is.
+    TensorRT builds for this machine's GPU. TensorRT-RTX builds for the targets that you ask for;
+    without any, for this machine's GPU, or for all targets if there is no GPU.
 
     Raises:
-        UsageError: TensorRT was asked for targets, or TensorRT-RTX knows no such one.
+        UsageError: TensorRT got targets, or TensorRT-RTX does not support a target.
         MissingCapabilityError: TensorRT finds no GPU.
     """
     if not tensorrt.is_rtx:

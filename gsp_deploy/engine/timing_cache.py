@@ -1,4 +1,4 @@
-"""The file of kernel timings that a second build starts from. Its bytes are TensorRT's own."""
+"""Read and write the file of kernel timings that speeds up later builds; TensorRT's own format."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ASIDE = ".aside"
 def attach_timing_cache(
     tensorrt: TensorRT, config: Any, path: Path, log: Any, tell: Callable[[str], None]
 ) -> bool:
-    """Give a build the cache in `path`, or a new one; return whether there is one to save.
+    """Give a build the cache in `path`, or a new one; return whether to save one afterwards.
 
-    A cache that belongs to another device or version of TensorRT is moved to `<path>.aside`, with
-    a word to `tell`, since TensorRT would refuse to build with it.
+    A cache of another device or version of TensorRT is moved to `<path>.aside` and reported to
+    `tell`, because TensorRT would refuse to build with it.
 
     Raises:
         GspDeployError: the file cannot be read or moved.
@@ -46,7 +46,7 @@ def attach_timing_cache(
 
 
 def save_timing_cache(config: Any, path: Path) -> None:
-    """Write the timings of a build that has ended."""
+    """Write the timings after a build."""
     cache = config.get_timing_cache()
     if cache is not None:
         with replacing(path) as temporary:
@@ -54,10 +54,10 @@ def save_timing_cache(config: Any, path: Path) -> None:
 
 
 def _accepted(config: Any, known: bytes, log: Any) -> bool:
-    """Whether the build takes the cache. TensorRT tells of a foreign one in three ways."""
+    """Whether the build accepts the cache. TensorRT rejects a foreign one in three ways."""
     before = len(log.errors) + len(log.warnings)
     cache = config.create_timing_cache(known)
     if cache is None or not config.set_timing_cache(cache, False):
         return False
-    told = [*log.errors, *log.warnings]
-    return len(told) == before or not any("cache" in line.lower() for line in told)
+    messages = [*log.errors, *log.warnings]
+    return len(messages) == before or not any("cache" in line.lower() for line in messages)

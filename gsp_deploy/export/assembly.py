@@ -49,7 +49,7 @@ class Draft:
 
     @property
     def head_precision(self) -> ir.DataType | None:
-        """The low type of the 1x1 embedding; None is float32, also if the opset has no such Conv."""
+        """The low type of the 1x1 embedding; None for float32, or if Conv lacks it."""
         if self.options.operator_set < PRECISIONS[self.options.precision].conv_opset:
             return None
         return LOW_PRECISION.get(self.options.precision)

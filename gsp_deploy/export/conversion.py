@@ -71,7 +71,7 @@ def _check(source: str | os.PathLike[str], manifest: ExportManifest, precision: 
         )
     if manifest.precision != "fp32":
         raise UsageError(
-            f"{source} is {manifest.precision}, from which there is no way to {precision}; {again}"
+            f"{source} is {manifest.precision} and cannot be converted to {precision}; {again}"
         )
     if manifest.pooling_form != "unrolled":
         raise UsageError(f"{source} has its pooling as one node already; {again} --pooling plugin")

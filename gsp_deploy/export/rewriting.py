@@ -40,8 +40,8 @@ def rewrite_pooling(
     )
     if form == "unrolled" or manifest.pooling_form == "plugin-bare":
         raise UsageError(
-            f"{source} has its pooling in the form {manifest.pooling_form}, from which there is no "
-            f"way to {form}; export the checkpoint again"
+            f"{source} has its pooling in the form {manifest.pooling_form}, which cannot be "
+            f"rewritten as {form}; export the checkpoint again"
         )
     if manifest.pooling_form == form:
         raise UsageError(f"{source} has its pooling in the form {form} already")

@@ -116,7 +116,7 @@ def _parameters(graph: ir.Graph, source: str | os.PathLike[str]) -> HeadParamete
     """Read the 1x1 embedding back from the head's constants, as float32."""
     weight = _constant(graph, "vector_kernel", "embed_kernel")
     if weight is None:
-        raise ModelFileError(f"{source}: the head's embedding weights are not where we put them")
+        raise ModelFileError(f"{source}: the head has no embedding weights; export it again")
     return HeadParameters(
         embed_weight=weight.reshape(weight.shape[:2]),
         embed_bias=_constant(graph, "vector_bias", "embed_bias"),

@@ -87,7 +87,7 @@ def test_open_sizes_are_asked_of_the_export(checkpoint: Path, monkeypatch) -> No
         ("none.onnx", {}, ModelFileError, "none.onnx: no such file"),
         ("model.engine", {}, UsageError, r"expected a model ending in \.onnx, .*got \.engine$"),
         ("model", {}, UsageError, "got no suffix$"),
-        ("{onnx}", {"dynamic_size": True}, UsageError, "its sizes are settled; --dynamic-size"),
+        ("{onnx}", {"dynamic_size": True}, UsageError, "--dynamic-size needs a checkpoint"),
         ("{onnx}", {"keep": Path("kept.onnx")}, UsageError, "is built as it is, nothing is made"),
         ("{checkpoint}", {"precision": "int8"}, UsageError, "--precision int8 --calibrate FOLDER"),
     ],
