@@ -1,7 +1,7 @@
-"""The manifest that stands beside an exported model and inside it: what it is and what was proven.
+"""The manifest of a model, beside the file and inside it: its settings, measurements and proofs.
 
-The same JSON is in the ONNX file's metadata under `METADATA_KEY` (without the file's own hash,
-which only the sidecar can hold) and in the sidecar `<model>.json`.
+The same JSON is in the sidecar `<model>.json` and in the ONNX file's metadata under
+`METADATA_KEY`. Only the sidecar can contain the file's own hash.
 """
 
 from __future__ import annotations

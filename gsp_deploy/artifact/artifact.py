@@ -1,4 +1,4 @@
-"""A model on disk: where it is, of which kind, and what its manifest says."""
+"""A model on disk: its path, its kind and its manifest."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Artifact(Generic[M]):
 
     Attributes:
         path: the file, or the folder of a bundle.
-        kind: which kind it is of.
-        manifest: what it says of itself; None where it says nothing.
+        kind: its row of `KINDS`.
+        manifest: its manifest, or None if it has none.
     """
 
     path: Path
@@ -30,10 +30,10 @@ class Artifact(Generic[M]):
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Artifact[Any]:
-        """Read the manifest of a model, whichever kind it is of.
+        """Read the manifest of a model of any kind.
 
         Raises:
-            UsageError: the path names no kind of model.
+            UsageError: the path does not name a known kind of model.
             ModelFileError, CheckpointError: the model is missing, or it or its manifest is damaged.
         """
         source = Path(path)
@@ -42,12 +42,12 @@ class Artifact(Generic[M]):
 
     @property
     def engine(self) -> EngineManifest | None:
-        """Its manifest, where it is an engine."""
+        """Its manifest, if it is an engine."""
         return self.manifest if isinstance(self.manifest, EngineManifest) else None
 
     @property
     def export(self) -> ExportManifest | None:
-        """The manifest of the ONNX file: its own, or that of what an engine was built from."""
+        """The export's manifest: the model's own, or that of the ONNX file behind an engine."""
         if isinstance(self.manifest, EngineManifest):
             return self.manifest.export
         return self.manifest if isinstance(self.manifest, ExportManifest) else None

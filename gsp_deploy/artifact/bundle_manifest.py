@@ -1,4 +1,4 @@
-"""`bundle.json`: what a bundle holds, for Python and C++ alike."""
+"""Read and write `bundle.json`, the manifest of a bundle, which Python and C++ both read."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ BundleRuntime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 @dataclass(frozen=True)
 class BundledArtifact:
-    """One form of the model, and how far it may be from the golden embeddings.
+    """One form of the model, and its largest allowed distance to the golden embeddings.
 
     Attributes:
-        runtime: what runs it.
+        runtime: the runtime that runs it.
         file: its name within the bundle; its own manifest is `<file>.json`.
         precision: `fp32`, `fp16`, `bf16` or `int8`.
         input: the graph's input.
-        fixed_batch: the only batch size that it takes; None where that is open.
-        max_cosine_distance: 1 - cos to the golden embedding that still passes.
+        fixed_batch: the only batch size that it takes; None if the batch size is open.
+        max_cosine_distance: the largest 1 - cos to the golden embedding that passes.
         tensorrt, platform, compute_capabilities, hardware_compatibility, version_compatible: of an
-            engine, what it was built by and for; None, empty or False for ONNX.
+            engine, what built it and what it was built for; None, empty or False for ONNX.
         plugin: the shared object within the bundle that an engine needs, or None.
     """
 
@@ -81,12 +81,12 @@ class BundledArtifact:
 
 @dataclass(frozen=True)
 class Golden:
-    """Files within the bundle that tell what the model did where it was packaged.
+    """Files in the bundle with images, and the embeddings that the model gave when packaged.
 
     Attributes:
         images: uint8 `(n, H, W, 3)`, of the model's size.
         embeddings: float32 `(n, D)`, of the ONNX file in ONNX Runtime on a CPU.
-        photograph: a PNG of another size that, decoded and fitted, is `images[0]`.
+        photograph: a PNG of another size; decoded and fitted, it is `images[0]`.
     """
 
     images: str
@@ -100,16 +100,16 @@ class Golden:
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """What a bundle holds.
+    """The contents of a bundle.
 
     Attributes:
         model: the backbone's name.
         embedding_dim: D.
         preprocessing: how an image becomes the network's input.
-        artifacts: the forms of the model; the first is meant, the others are fallbacks.
-        golden: what proves that it works.
-        license: SPDX identifier of the weights, where the model tells it.
-        packaged_by: version of gsp-deploy.
+        artifacts: the forms of the model; the first is preferred, the others are fallbacks.
+        golden: the images and embeddings that verify it.
+        license: SPDX identifier of the weights, if the model names one.
+        packaged_by: the version of gsp-deploy that packaged it.
     """
 
     model: str
@@ -142,10 +142,10 @@ class BundleManifest:
 
 
 def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
-    """Return what `bundle.json` says.
+    """Read `bundle.json`.
 
     Raises:
-        ModelFileError: there is none, or it is damaged.
+        ModelFileError: it is missing or damaged.
     """
     path = Path(folder) / MANIFEST_NAME
     settle(Path(folder))
@@ -160,24 +160,24 @@ def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
 
 
 def check_inside(name: object) -> None:
-    """Raise `ModelFileError` for a name that a hostile bundle would lead us out of it by."""
+    """Raise `ModelFileError` for a name that leads outside the bundle."""
     if not is_inside(name):
         raise ModelFileError(f"expected the name of a file within the bundle, got {brief(name)}")
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a path is a regular file, or a link to one that has contents.
+    """Whether a path is a regular file, or a link to a regular file that is not empty.
 
-    What the system makes up while it is read, as below /proc, is a regular file of no size.
+    Files that the system generates on reading, such as those below /proc, have size 0.
     """
     return path.is_file() and not (path.is_symlink() and path.stat().st_size == 0)
 
 
 def read_own_text(folder: Path, name: str) -> str:
-    """Return the text of a bundle's own file; a device or a pipe is not opened.
+    """Return the text of a file in the bundle; devices and pipes are not opened.
 
     Raises:
-        OSError, UnicodeDecodeError: there is no such file, or it is no text.
+        OSError, UnicodeDecodeError: there is no such file, or it is not text.
     """
     path = folder / name
     if not is_own_file(path):

@@ -1,6 +1,6 @@
-"""The manifest that stands beside a plan, in `<engine>.json`: what it is, of what, and for whom.
+"""Read and write the manifest of a plan, `<engine>.json`: its source, precision and targets.
 
-The plan itself stays as TensorRT wrote it, so that trtexec and C++ load it as it is.
+The plan itself stays as TensorRT wrote it, so that trtexec and C++ can load it directly.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class ShapeRange:
 
 @dataclass(frozen=True)
 class PluginRecord:
-    """The plugin that a plan needs: it must be loaded before the plan is.
+    """The plugin that a plan needs; load it before the plan.
 
     Attributes:
-        name, namespace, version: as it is registered.
+        name, namespace, version: as TensorRT registers them.
         library: name of the shared object, without its folder.
         sha256: hash of the shared object that the plan was built with.
         abi: version of the agreement between plan and plugin (`gsp_plugin_abi` of the library).
@@ -85,14 +85,14 @@ class PluginRecord:
 
 @dataclass(frozen=True)
 class PrecisionSummary:
-    """What the plan computes in, as found in the parsed network or in the built engine.
+    """The plan's element types, as found in the parsed network or in the built engine.
 
     Attributes:
-        asked: `fp32`, `fp16`, `bf16` or `int8`; what the ONNX promises.
-        verified_on: `network` or, where the engine could be inspected too, `engine`.
-        layers: layers by the element type of their result.
+        asked: `fp32`, `fp16`, `bf16` or `int8`; or what the ONNX file declares.
+        verified_on: `network`, or `engine` if the built engine could be inspected too.
+        layers: the number of layers by the element type of their result.
         kept_in_float32: layers with weights that compute in float32 although `asked` is lower,
-            such as the pooling head's cost.
+            such as the cost in the pooling head.
     """
 
     asked: str
@@ -106,29 +106,29 @@ class PrecisionSummary:
 
 @dataclass(frozen=True)
 class EngineManifest:
-    """Everything a user of a plan needs to know about it.
+    """Everything that you need to know to use a plan.
 
     Attributes:
         plan_sha256, plan_bytes: the plan file.
         onnx_name, onnx_sha256: the ONNX file that it was built from, and its `identity`.
-        flavour, tensorrt_version: what built it, and what can run it.
-        cuda_version: of CUDA's runtime, or what TensorRT was made for; None if nothing tells.
+        flavour, tensorrt_version: the TensorRT that built it and can run it.
+        cuda_version: of CUDA's runtime, or the one TensorRT was built for; None if unknown.
         platform: such as `linux x86_64`.
-        device: name of the GPU that it was built on; None where it was built without one.
+        device: name of the GPU that it was built on; None if it was built without one.
         compute_capabilities: what it was built for, such as `8.6`.
         hardware_compatibility: `none`, `ampere+` or `same-capability`.
         version_compatible: later versions of TensorRT can run it.
-        profiles: ranges of shapes by input, a mapping for each profile. An engine without open
-            sizes has one whose three shapes are the same.
+        profiles: ranges of shapes by input, one mapping per profile. An engine without open
+            sizes has one profile, and its three shapes are the same.
         inputs, outputs: tensors of the plan, open sizes as words.
-        layers: how many the parsed network had.
-        precision: what it computes in.
+        layers: the number of layers in the parsed network.
+        precision: the element types that it computes in.
         plugin: the plugin that it needs, or None.
-        export: the manifest of the ONNX file; None where that was not an export of ours.
+        export: the manifest of the ONNX file; None if gsp-deploy did not export it.
         options: the build's settings, by the names of `BuildOptions`.
         build_seconds: time of the build, without parsing.
         peak_memory_bytes: the most memory that the building process held.
-        notes: what happened on the way, such as a timing cache that was set aside.
+        notes: events of the build, such as a timing cache that was set aside.
     """
 
     plan_sha256: str
@@ -171,7 +171,7 @@ class EngineManifest:
 
     @property
     def preprocessing(self) -> PreprocessingSpec | None:
-        """How an image file becomes the input; None where the ONNX did not tell."""
+        """How an image file becomes the input; None if the ONNX file does not say."""
         return None if self.export is None else self.export.preprocessing
 
     @property
@@ -181,7 +181,7 @@ class EngineManifest:
 
     @property
     def certificate(self) -> SolverCertificate | None:
-        """The proof of the solver that came with the ONNX."""
+        """The certificate of the solver, from the ONNX file."""
         return None if self.export is None else self.export.certificate
 
     def to_json(self) -> str:
@@ -209,17 +209,17 @@ def write_engine_sidecar(manifest: EngineManifest, engine: str | os.PathLike[str
 
 
 def read_engine_sidecar(engine: str | os.PathLike[str]) -> EngineManifest | None:
-    """Return the manifest beside a plan, or None where there is none.
+    """Return the manifest beside a plan, or None if there is none.
 
     Raises:
-        ModelFileError: it is there but damaged.
+        ModelFileError: it is damaged.
     """
     text = sidecar_text(engine, "the engine's manifest")
     return None if text is None else EngineManifest.from_json(text, sidecar_path(engine))
 
 
 def read_checked_engine(engine: Path) -> EngineManifest | None:
-    """Return the manifest beside a plan, held against the plan; None where there is none.
+    """Return the manifest beside a plan after a check against the plan; None if there is none.
 
     Raises:
         ModelFileError: the plan is missing, or is not the file that its manifest describes.
@@ -233,14 +233,14 @@ def read_checked_engine(engine: Path) -> EngineManifest | None:
 
 
 def check_plan(manifest: EngineManifest, engine: str | os.PathLike[str]) -> None:
-    """Raise `ModelFileError` where the plan is not the file that its manifest describes."""
+    """Raise `ModelFileError` if the plan is not the file that its manifest describes."""
     path = Path(engine)
     if not path.is_file():
         raise ModelFileError(f"{path}: no such engine file")
     size = path.stat().st_size
     if size != manifest.plan_bytes:
         raise ModelFileError(
-            f"{path}: {size:,} bytes, and its manifest tells of {manifest.plan_bytes:,}; copy "
+            f"{path}: {size:,} bytes, but its manifest says {manifest.plan_bytes:,}; copy "
             "engine and manifest again, together"
         )
     if sha256_of(path) != manifest.plan_sha256:
@@ -250,7 +250,7 @@ def check_plan(manifest: EngineManifest, engine: str | os.PathLike[str]) -> None
 
 
 def _with_export(data: Mapping[str, Any], source: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the ONNX file's manifest inside, which is a document of its own."""
+    """Parse the ONNX file's manifest, which is a separate document inside this one."""
     export = data.get("export")
     if export is None:
         return dict(data)

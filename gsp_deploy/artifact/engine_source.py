@@ -1,4 +1,4 @@
-"""The ONNX file that an engine was built from."""
+"""Find the ONNX file that an engine was built from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def onnx_of(engine: Path, manifest: EngineManifest | None) -> tuple[Path, Engine
     """Return the ONNX file, which must still be beside the engine, and the engine's manifest.
 
     Raises:
-        ModelFileError: nothing tells which it is, it is not there, or it is another one by now.
+        ModelFileError: no manifest names the file, or it is missing or has changed.
     """
     if manifest is None:
         raise ModelFileError(f"{engine} has no manifest that names its ONNX file")

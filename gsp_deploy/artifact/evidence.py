@@ -1,4 +1,4 @@
-"""What was measured of an exported model when it was made: its solver, and what int8 cost."""
+"""Records of an export: what is proved and measured of its solver, and the loss by int8."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ CONVERGED = 1e-3
 
 @dataclass(frozen=True)
 class WeightGuarantee:
-    """What is proved of an exported solver for every input, and never measured on images.
+    """Bounds on an exported solver that are proved for every input, not measured on images.
 
     Attributes:
-        weight_error: a bound on |w - w*| for any input, weights having mean 1: method, and rounding
-            to float32 in costs, solver and weights.
-        solver_error: the part of it that is left if the log-masses are exact.
+        weight_error: a bound on |w - w*| for any input, for weights of mean 1. It includes the
+            method, and rounding to float32 in costs, solver and weights.
+        solver_error: the same bound if the log-masses are exact.
         method_error: a bound on the worst weight error relative to the image's spread of weights,
             in exact arithmetic.
         log_mass_range: max l - min l over all inputs, from the entropy weight and the prototypes.
-        log_mass_error: what rounding of the costs to float32 moves a log-mass by at most.
+        log_mass_error: the most that rounding of the costs to float32 moves a log-mass.
         locations: the largest number of locations that `weight_error` holds for.
     """
 
@@ -35,24 +35,24 @@ class WeightGuarantee:
 
 @dataclass(frozen=True)
 class SolverCertificate:
-    """What is known of an exported solver: measured on images, and where there is one, a proof.
+    """What is known of an exported solver: measurements on images and, if there is one, a proof.
 
-    What was measured is against a float64 root, on the calibration images and on no others.
+    The measurements compare with a float64 root, and hold for the calibration images only.
 
     Attributes:
         solver: `certified`, `newton`, `fixed-point`, or `exact` for a transport ratio of 1.
         steps: unrolled solver steps.
-        tolerance: the bound on the error relative to the spread that chose the steps; None when
-            the steps were asked for.
-        images: how many calibration images were used.
+        tolerance: the allowed error relative to the spread, which decided the steps; None if you
+            set the number of steps.
+        images: the number of calibration images.
         calibration: where they came from.
         worst_marginal_error: max over images of |mean_i w_i - 1|.
-        worst_weight_error: max over images and locations of |w - w*|, weights having mean 1.
+        worst_weight_error: max over images and locations of |w - w*|, for weights of mean 1.
         worst_relative_weight_error: the same divided by the image's spread max w* - min w*, or by
-            4e-3 / mu where that is more: less of a spread is rounding to float32.
+            4e-3 / mu if that is larger, because a smaller spread is float32 rounding.
         grid_points: points of the sweep of `certified`; 0 for the others.
-        guarantee: what holds for every input; None where nothing is proved, so that the figures
-            above are all there is.
+        guarantee: the bounds for every input; None if nothing is proved and only the figures
+            above are known.
     """
 
     solver: str
@@ -68,9 +68,9 @@ class SolverCertificate:
 
     @property
     def is_converged(self) -> bool:
-        """Whether the weights are the transport problem's, to a thousandth of their spread.
+        """Whether the weights solve the transport problem, to a thousandth of their spread.
 
-        A guarantee of the method says so for every input, the measurement for its images alone.
+        A guarantee shows this for every input; a measurement shows it for its images only.
         """
         return self.worst_relative_weight_error <= CONVERGED
 
@@ -84,7 +84,7 @@ class SolverCertificate:
 
     @property
     def guarantee_in_words(self) -> str:
-        """Return what is proved for every input, or that nothing is."""
+        """Return the proved bounds in words, or that nothing is proved."""
         if self.guarantee is None:
             return f"none: measured on {counted(self.images, 'image')}"
         proved = self.guarantee
@@ -96,7 +96,7 @@ class SolverCertificate:
 
     @property
     def measured_in_words(self) -> str:
-        """Return what was measured, and on what."""
+        """Return the measurements in words, and the images that they were taken on."""
         return (
             f"weights within {self.worst_weight_error:.1e}, {self.worst_relative_weight_error:.1e} "
             f"of their spread; measured on {counted(self.images, 'image')} ({self.calibration})"
@@ -111,8 +111,8 @@ class FloatLayer:
         layer: the PyTorch module.
         node: the ONNX node.
         operator: its type.
-        sensitivity: what the layer does to the embedding when it alone is in int8: the error's
-            root mean square relative to the embeddings' own spread.
+        sensitivity: the error in the embedding when only this layer is in int8: its root mean
+            square, relative to the embeddings' own spread.
     """
 
     layer: str
@@ -123,7 +123,7 @@ class FloatLayer:
 
 @dataclass(frozen=True)
 class QuantisationTrial:
-    """The score that one attempt had, with so many of the most sensitive layers in float32."""
+    """The score of one attempt, and its number of most sensitive layers left in float32."""
 
     float_layers: int
     score: float
@@ -131,22 +131,22 @@ class QuantisationTrial:
 
 @dataclass(frozen=True)
 class QuantisationRecord:
-    """How a backbone came to int8 and what retrieval lost by it. Scores are points of 100.
+    """How a backbone was quantised to int8, and what retrieval lost. Scores are points of 100.
 
     Attributes:
         method: how activation ranges were found: `min-max`, `percentile` or `entropy`.
-        calibration: the images they were found on.
-        layers: how many layers could be quantised.
-        float_layers: those of them that were left in float32, the most sensitive first.
+        calibration: the images that the ranges were found on.
+        layers: the number of layers that could be quantised.
+        float_layers: the layers among them that stayed in float32, the most sensitive first.
         measure: `MAP@R`, or `cosine`: the mean cosine of the embeddings to float32's, about
-            their mean, where the validation images have no classes.
-        validation: the images that were searched among themselves.
+            their mean, if the validation images have no classes.
+        validation: the images; each was searched for among the others.
         float32_score: the score of the float32 model.
         score: the score of the model as it was written.
-        neighbour_overlap: share of the 10 nearest neighbours that both find, in points.
-        max_drop: the drop that was allowed.
+        neighbour_overlap: share of the 10 nearest neighbours that both models find, in points.
+        max_drop: the allowed drop.
         trials: every attempt that was scored, by the number of layers left in float32.
-        notes: what a reader of the figures should know.
+        notes: remarks for the reader of the figures.
     """
 
     method: str
@@ -164,10 +164,10 @@ class QuantisationRecord:
 
     @property
     def drop(self) -> float:
-        """Points lost against float32; below 0 where int8 happens to score higher."""
+        """Points lost against float32; below 0 if int8 happens to score higher."""
         return self.float32_score - self.score
 
     @property
     def passed(self) -> bool:
-        """Whether the drop is within what was allowed."""
+        """Whether the drop is at most the allowed one."""
         return self.drop <= self.max_drop

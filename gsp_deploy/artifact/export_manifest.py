@@ -1,4 +1,4 @@
-"""What an exported model is and what was proven of it, as JSON that reads back."""
+"""The manifest of an exported model, as JSON that can be parsed again."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ METADATA_KEY = "gsp_deploy.artifact"
 
 @dataclass(frozen=True)
 class ExportManifest:
-    """Everything a user of an exported model needs to know about it.
+    """Everything that you need to know to use an exported model.
 
     Attributes:
         model: backbone, head and pre-processing.
-        precision: `fp32`, `fp16`, `bf16` or `int8`: what the backbone computes in.
+        precision: the backbone's precision: `fp32`, `fp16`, `bf16` or `int8`.
         opset: version of the ONNX operator set.
         inputs, outputs: tensors of the graph.
         includes_preprocessing: the graph takes uint8 `(B, H, W, 3)` and normalises it itself.
@@ -36,11 +36,11 @@ class ExportManifest:
         pooling_form: how the pooling is written: `unrolled` into standard operators, `plugin` for
             one node with the unrolled form as its body, `plugin-bare` for the node alone.
         kept_in_float32: operators that the precision's conversion left in float32, and why.
-        versions: packages that took part.
-        source_sha256: hash of the checkpoint, when the model came from a file.
-        provenance: licence, data and command of the weights, as the checkpoint tells them.
+        versions: the versions of the packages that the export used.
+        source_sha256: hash of the checkpoint, if the model came from a file.
+        provenance: licence, data and training command of the weights, from the checkpoint.
         external_data: name of the file beside the model that holds its weights, if there is one.
-        quantisation: how the backbone came to int8; None for the other precisions.
+        quantisation: the record of the quantisation to int8; None for the other precisions.
         sha256: `identity` of the model, its external data included; only in the sidecar.
     """
 

@@ -1,8 +1,8 @@
-"""The files beside an ONNX graph that hold its weights: which the graph names, without onnx.
+"""List the files that an ONNX graph keeps its weights in, without the onnx package.
 
-ONNX calls them external data. A tensor whose `data_location` is EXTERNAL names its file in
-`external_data`, relative to the graph's folder. The graph is read as protobuf, field by field and
-only where such a tensor can be; no weights are parsed.
+ONNX calls them external data. If a tensor's `data_location` is EXTERNAL, its `external_data` names
+the file, relative to the graph's folder. The graph is read as protobuf, field by field, and only
+the fields that can contain such a tensor; no weights are parsed.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 
 _Data = bytes | mmap.mmap
-# A field: its number, and its bytes from start to end, or its value where it is a number.
+# A field: its number, and the start and end of its bytes, or its value if it is a number.
 _Field = tuple[int, int, int, int]
 
 
 def external_data_of(model: Path) -> tuple[Path, ...]:
     """Return the files that an ONNX graph keeps its weights in, sorted; none for most graphs.
 
-    A file may be a link, as in a download cache: what counts is that its name stays below the
-    graph's folder and that it leads to a regular file.
+    A file may be a link, as in a download cache. Its name must stay below the graph's folder, and
+    it must lead to a regular file.
 
     Raises:
-        ModelFileError: the graph is no whole protobuf, or a name leads out of its folder, or the
-            file is missing or is no regular one.
+        ModelFileError: the graph is not a whole protobuf message, a name leads out of its folder,
+            or a file is missing or is not a regular file.
         OSError: the graph cannot be read.
     """
     files = []
@@ -69,10 +69,10 @@ def external_data_of(model: Path) -> tuple[Path, ...]:
 
 @contextmanager
 def without_links(model: Path) -> Iterator[Path]:
-    """Yield a path to the model whose weights are plain files beside it, not links.
+    """Yield a path to the model with its weights as plain files beside it, not links.
 
-    onnx and onnx_ir refuse weights that are links, since they cannot know who made them. Where
-    there are any, as in a download cache, the model is copied for as long as the block lasts.
+    onnx and onnx_ir refuse weights that are links, because they cannot know who made them. If a
+    model has any, as in a download cache, this function copies it until the block ends.
 
     Raises:
         ModelFileError: as `external_data_of` does.
@@ -92,7 +92,7 @@ def without_links(model: Path) -> Iterator[Path]:
 def _names_in(model: Path) -> list[str]:
     with model.open("rb") as stream:
         if not stream.seek(0, 2):
-            return []  # mmap takes no empty file
+            return []  # mmap refuses an empty file
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data.find(_KEY) < 0:
                 return []
@@ -103,7 +103,7 @@ def _names_in(model: Path) -> list[str]:
 
 
 def _locations(data: _Data, message: str, start: int, end: int, depth: int) -> Iterator[str]:
-    """Yield the names in one message; what cannot hold one is passed over unread."""
+    """Yield the names in one message; skip fields that cannot contain one."""
     if depth > _DEEPEST:
         raise ValueError(f"messages are more than {_DEEPEST} deep")
     if data.find(_KEY, start, end) < 0:
@@ -157,11 +157,11 @@ def _fields(data: _Data, start: int, end: int) -> Iterator[_Field]:
 
 
 def _varint(data: _Data, at: int, end: int) -> tuple[int, int]:
-    """Return a number and where it ends."""
+    """Return a number and its end position."""
     value = 0
     for index in range(_LONGEST_VARINT):
         if at >= end:
-            raise ValueError("it ends amid a number")
+            raise ValueError("it ends in the middle of a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << (7 * index)

@@ -1,9 +1,9 @@
-"""Running a bfloat16 or float16 graph on the CPU as hardware with a float32 accumulator would.
+"""Run a bfloat16 or float16 graph on the CPU as hardware with a float32 accumulator does.
 
 Every operator computes in float32 and its result is rounded to the narrow type. ONNX Runtime has
-no bfloat16 kernels for the CPU; float16 it computes in float32 without rounding in between, so
-that an overflow of the real hardware never shows. Slower than float32; for checking, not for
-serving.
+no bfloat16 kernels for the CPU. It computes float16 in float32 without rounding in between, so you
+never see an overflow of the real hardware. This is slower than float32: use it to check, not to
+serve.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SUFFIX = "/widened"
 
 
 def widen(path: Path, element: Element) -> bytes | None:
-    """Return the model with a narrow type only in Cast operators, or None if it has none at all.
+    """Return the model with the narrow type only in Casts, or None if it has no such type.
 
     Graph inputs and outputs of that type become float32.
 
@@ -64,7 +64,7 @@ def _stored(graph: onnx.GraphProto) -> set[str]:
 
 
 def _widen(node: onnx.NodeProto, narrow: set[str], narrow_type: int) -> list[onnx.NodeProto]:
-    """Return the node in float32 with rounding casts behind it; a Cast rounds by itself."""
+    """Return the node in float32, followed by rounding casts; a Cast itself needs none."""
     for index, name in enumerate(node.input):
         if name in narrow:
             node.input[index] = name + _SUFFIX
@@ -94,7 +94,7 @@ def _narrow_input(source: onnx.ValueInfoProto, narrow_type: int) -> list[onnx.No
 
 
 def _widen_output(nodes: list[onnx.NodeProto], result: onnx.ValueInfoProto) -> onnx.NodeProto:
-    """Let the output be the float32 form of what was the narrow output."""
+    """Replace a narrow output by its float32 form."""
     name = result.name
     for node in nodes:
         for index, output in enumerate(node.output):

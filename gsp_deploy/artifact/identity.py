@@ -1,11 +1,11 @@
-"""Which model it is: one hash of everything that a model is made of.
+"""Identify a model by one hash of all its files.
 
 1. A file on its own has the SHA-256 of its bytes.
-2. A model of several files has the SHA-256 of their hashes and names: a graph with the files that
-   hold its weights, an engine with its manifest.
-3. A bundle has that of its `SHA256SUMS`, which `verify` holds every file against.
+2. A model of several files has the SHA-256 of their hashes and names. Examples: a graph with the
+   files of its weights, an engine with its manifest.
+3. A bundle has the SHA-256 of its `SHA256SUMS`; `verify` compares every file with that list.
 
-The model's own file name is no part of it: a renamed model is the same model.
+The model's own file name does not count: a renamed model is the same model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MANIFEST = "manifest"
 
 
 def identity(model: str | os.PathLike[str]) -> str:
-    """Return the hash of all that a model is made of, in hexadecimal.
+    """Return the hash of all files of a model, in hexadecimal.
 
     Raises:
         ModelFileError: the graph is damaged, or a file that it names is missing or outside.
@@ -40,7 +40,7 @@ def identity(model: str | os.PathLike[str]) -> str:
 
 
 def weight_files(model: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """Return the files beside a model that hold its weights, which must travel with it.
+    """Return the files beside a model that contain its weights; copy them together with it.
 
     Raises:
         ModelFileError: the graph is damaged, or a file that it names is missing or outside.
@@ -50,7 +50,7 @@ def weight_files(model: str | os.PathLike[str]) -> tuple[Path, ...]:
 
 
 def _parts(path: Path) -> dict[str, Path]:
-    """Return the files that belong to a model beside its own, by name."""
+    """Return the model's other files, by name."""
     if kind_of(path) is ENGINE:
         manifest = path.with_name(path.name + ".json")
         return {_MANIFEST: manifest} if manifest.is_file() else {}

@@ -1,7 +1,7 @@
-"""The kinds of model that there are: one row each, which every reader of files asks.
+"""The table of model kinds, one row each: ONNX file, engine, checkpoint, bundle.
 
-A new runtime is one row in `KINDS` and the module that its opener names. Modules are named by
-strings and imported on first use, so that this table needs no torch, no onnx and no TensorRT.
+To add a runtime, add a row to `KINDS` and the module that its opener names. The rows name modules
+by strings, which are imported on first use. So this table needs no torch, onnx or TensorRT.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 
-# The file by which a folder is known to be a bundle.
+# A folder that contains this file is a bundle.
 BUNDLE_MARK = "bundle.json"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What one kind of model is called, and which functions read and open it.
+    """The names of one kind of model, and the functions that read and open it.
 
     Attributes:
         name: `onnx`, `engine`, `checkpoint` or `bundle`.
-        words: what an error calls it, with its article.
-        suffixes: how its file names end; none for a folder.
-        runtime: what runs it, in words.
-        extra: what pip installs to run it: `gsp-deploy[EXTRA]`.
-        device: where it runs if nothing else is said: `cpu` or `cuda`.
-        reader: `module:function`, from a path to its manifest, or None where it has none.
+        words: its name in errors, with its article.
+        suffixes: the endings of its file names; none for a folder.
+        runtime: the name of the runtime that runs it.
+        extra: the pip extra that you need to run it: `gsp-deploy[EXTRA]`.
+        device: its default device: `cpu` or `cuda`.
+        reader: `module:function`, from a path to its manifest, or None if it has none.
         opener: `module:function`, from a path and `SessionOptions` to an `EmbeddingSession`.
-        document: `module:class` of the manifest beside it, whose `from_json` parses it; None
-            where the manifest is inside.
-        mark: the file inside a folder that makes it one of this kind; None for files.
+        document: `module:class` of the manifest beside it, which `from_json` of the class parses;
+            None if the manifest is inside.
+        mark: a folder with this file in it is of this kind; None for files.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Kind:
         """Open a session on a model of this kind.
 
         Raises:
-            UsageError: it runs on a GPU alone, and `options.device` is `cpu`.
+            UsageError: it runs only on a GPU, and `options.device` is `cpu`.
             MissingCapabilityError: a package that its runtime needs is not installed.
         """
         if self.device == "cuda" and options.device == "cpu":
@@ -74,11 +74,11 @@ class Kind:
             ) from error
 
     def prepare(self) -> None:
-        """Import what opening a model of this kind needs, without opening one."""
+        """Import the modules that open a model of this kind, without opening one."""
         _named(self.opener)
 
     def read_manifest(self, path: Path) -> Any:
-        """Return the manifest of a model of this kind, or None where it has none.
+        """Return the manifest of a model of this kind, or None if it has none.
 
         Raises:
             ModelFileError, CheckpointError: the model is missing, or it or its manifest is damaged.
@@ -87,12 +87,12 @@ class Kind:
         return _named(self.reader)(path)
 
     def parse_manifest(self, text: str, source: str | os.PathLike[str]) -> Any:
-        """Return the manifest that the JSON beside a model holds; `source` names it in errors.
+        """Parse the JSON beside a model as its manifest; errors call it `source`.
 
         Raises:
             ModelFileError: the text is not such a manifest.
         """
-        assert self.document is not None  # asked only of kinds that have a file beside them
+        assert self.document is not None  # callers use this only for kinds with a file beside them
         return _named(self.document).from_json(text, source)
 
 
@@ -143,7 +143,7 @@ KINDS = (ONNX, ENGINE, CHECKPOINT, BUNDLE)
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind | None:
-    """Return which kind of model a path names, or None; a file need not exist.
+    """Return the kind of model that a path names, or None; the file need not exist.
 
     >>> kind_of("model.onnx").name
     'onnx'
@@ -157,16 +157,16 @@ def require_kind(
     what: str = "a model",
     hint: str = "",
 ) -> Kind:
-    """Return which of the kinds a path names.
+    """Return the kind of model that a path names, out of the accepted kinds.
 
     Args:
         path: the file or folder.
-        kinds: those that will do; none given means all.
-        what: what an error asks for, with its article.
-        hint: what to do instead, for the error.
+        kinds: the accepted kinds; without any, all are accepted.
+        what: what the error says was expected, with its article.
+        hint: what the error says to do instead.
 
     Raises:
-        UsageError: it is of none of them.
+        UsageError: it is of no accepted kind.
     """
     wanted = kinds or KINDS
     found = kind_of(path)

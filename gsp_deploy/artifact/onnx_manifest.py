@@ -1,4 +1,4 @@
-"""The manifest of an ONNX file, from the file beside it or, where onnx is installed, inside it."""
+"""Read the manifest of an ONNX file, from the file beside it or (with onnx) from inside it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gsp_deploy.errors import ModelFileError, reason_of
 
 
 def read_onnx_manifest(source: Path) -> ExportManifest | None:
-    """Return what an ONNX file is; None where it does not tell, being no export of ours.
+    """Return the manifest of an ONNX file; None if gsp-deploy did not export it.
 
-    A Jetson needs no onnx package to build: the file beside the model is enough.
+    A Jetson can build without the onnx package: the file beside the model is enough.
 
     Raises:
         ModelFileError: the file or its weights are missing or damaged, or the manifest beside it
@@ -20,13 +20,13 @@ def read_onnx_manifest(source: Path) -> ExportManifest | None:
     """
     if not source.is_file():
         raise ModelFileError(f"{source}: no such model file")
-    weight_files(source)  # before anything else opens what the graph names
+    weight_files(source)  # before other code opens files that the graph names
     beside = read_sidecar(source)
     if beside is not None:
         check_described(beside, source)
         return beside
     try:
-        import onnx  # not every machine that builds has it
+        import onnx  # some machines that build engines do not have it
     except ModuleNotFoundError:
         return None
     try:

@@ -1,16 +1,16 @@
-"""The pooling as one ONNX node, `gsp.deploy::GeneralizedSumPooling`: its contract, and its body.
+"""Describe the one-node pooling `gsp.deploy::GeneralizedSumPooling`, and unfold it to its body.
 
 The node takes the 1x1 embedding's result and does the transport and the pooling:
 
     inputs      embeddings (B, D, H, W); prototypes (M, D), float32, inside the unit ball;
                 with gmp and gem also the backbone's features (B, C, H, W)
     outputs     pooled (B, D), with gmp and gem (B, C); then weights (B, H, W),
-                attributes (B, M), residual (B,) and with gap embedding_bound (B,), those that
-                its attributes ask for
+                attributes (B, M), residual (B,) and with gap embedding_bound (B,), if its
+                attributes ask for them
 
-What comes after the pooling of features, and the max residual, stays in ordinary operators. The
-function of the same name in the file holds the unrolled form: a runtime that has no kernel for
-the node runs that.
+The operators after the pooling of features, and the max residual, stay ordinary operators. The
+function of the same name in the file contains the unrolled form. A runtime that has no kernel for
+the node runs that form.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 POOLING_FORMS: tuple[str, ...] = get_args(PoolingForm)
 
-# What an export calls every node of the pooling head, the one node among them.
+# An export gives this prefix to every node of the pooling head, including the one node.
 HEAD_PREFIX = "gsp/"
 
 DOMAIN = "gsp.deploy"
 OP_TYPE = "GeneralizedSumPooling"
 DOMAIN_VERSION = 1
-# Where TensorRT's registry has the plugin. Parsers read these two attributes of the node.
+# The plugin's namespace and version in TensorRT's registry. Parsers read both from the node.
 PLUGIN_NAMESPACE = DOMAIN
 PLUGIN_VERSION = "1"
 
@@ -43,7 +43,7 @@ Attribute = int | float | str
 
 @dataclass(frozen=True)
 class PoolingAttributes:
-    """The node's settings: the names and words that `plugins/gsp_pooling` reads.
+    """The node's settings, under the names and words that `plugins/gsp_pooling` reads.
 
     Attributes:
         pooling: `gap`, `gmp` or `gem`.
@@ -54,8 +54,8 @@ class PoolingAttributes:
         initial_scale: t(0) of the fixed-point iteration; 0 means mu.
         power: p of `gem`.
         normalize: 1 to L2-normalise `pooled`; only with `gap`.
-        output_weights, output_attributes: 1 to have that output.
-        output_residual: 1 to have `residual` and, with `gap`, `embedding_bound`; float32 both.
+        output_weights, output_attributes: 1 to return that output.
+        output_residual: 1 to return `residual` and, with `gap`, `embedding_bound`, in float32.
         output_type: element type of the other outputs: `fp32`, `fp16` or `bf16`.
     """
 
@@ -74,7 +74,7 @@ class PoolingAttributes:
     output_type: str = "fp32"
 
     def to_node(self) -> dict[str, Attribute]:
-        """Return all attributes of the node, those that parsers choose the plugin by among them."""
+        """Return all attributes of the node, including those that parsers choose the plugin by."""
         return {
             **vars(self),
             "plugin_namespace": PLUGIN_NAMESPACE,
@@ -83,7 +83,7 @@ class PoolingAttributes:
 
 
 def check_foldable(config: ModelConfig) -> None:
-    """Raise `UsageError` where a model's pooling is nothing that a plugin could do better."""
+    """Raise `UsageError` if a plugin has no advantage for a model's pooling."""
     head = config.head
     if isinstance(head, BaselineConfig):
         raise UsageError(
@@ -99,8 +99,8 @@ def check_foldable(config: ModelConfig) -> None:
 def expand_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
     """Replace the pooling node by its body, in place; models without a body stay as they are.
 
-    The body's values have the names that they have in the unrolled export. What the graph has
-    beside the node as well (what both pooling and max residual start from) is written once.
+    The body's values get their names from the unrolled export. Nodes that the graph also has
+    outside the pooling node (the common inputs of pooling and max residual) are written once.
     """
     bodies = {f.name: f for f in model.functions if f.domain == DOMAIN}
     nodes = list(model.graph.node)

@@ -1,4 +1,4 @@
-"""The file `<model>.json` that stands beside a model and describes it."""
+"""Read and write the manifest beside a model, `<model>.json`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gsp_deploy.errors import ModelFileError, reason_of
 
 
 def sidecar_path(model: str | os.PathLike[str]) -> Path:
-    """Return where the manifest of a model file stands: `<model>.json`."""
+    """Return the path of a model file's manifest: `<model>.json`."""
     path = Path(model)
     return path.with_name(path.name + ".json")
 
 
 def refuse_model_overwrite(model: Path, force: bool) -> None:
-    """Raise as `refuse_overwrite` does for a model, its manifest and the weights beside it."""
+    """Call `refuse_overwrite` for a model, its manifest and the weights beside it."""
     for file in (model, sidecar_path(model), model.with_name(f"{model.name}.data")):
         refuse_overwrite(file, force)
 
@@ -31,17 +31,17 @@ def write_sidecar(manifest: ExportManifest, model: str | os.PathLike[str]) -> Pa
 
 
 def read_sidecar(model: str | os.PathLike[str]) -> ExportManifest | None:
-    """Return the manifest beside a model, or None where there is none.
+    """Return the manifest beside a model, or None if there is none.
 
     Raises:
-        ModelFileError: it is there but damaged.
+        ModelFileError: it is damaged.
     """
     text = sidecar_text(model, "the manifest")
     return None if text is None else ExportManifest.from_json(text, sidecar_path(model))
 
 
 def check_described(manifest: ExportManifest, model: str | os.PathLike[str]) -> None:
-    """Raise `ModelFileError` where the manifest beside a model describes another file."""
+    """Raise `ModelFileError` if the manifest beside a model describes another file."""
     path, beside = Path(model), sidecar_path(model)
     if manifest.sha256 in (None, identity(path)):
         return
@@ -60,10 +60,10 @@ def check_described(manifest: ExportManifest, model: str | os.PathLike[str]) -> 
 
 
 def sidecar_text(model: str | os.PathLike[str], what: str) -> str | None:
-    """Return what stands beside a model, or None where there is nothing; `what` names it in errors.
+    """Return the text of the file beside a model, or None if there is none; errors call it `what`.
 
     Raises:
-        ModelFileError: it is there but cannot be read.
+        ModelFileError: it exists but cannot be read.
     """
     path = sidecar_path(model)
     if not path.is_file():

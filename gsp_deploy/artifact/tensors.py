@@ -1,4 +1,4 @@
-"""The inputs and outputs of a model, as a manifest holds them and as a reader is told."""
+"""The inputs and outputs of a model, for the manifest and in words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# What an answer says of its own error: float32 whatever the other outputs are, for it is a bound.
+# Outputs about an answer's own error. They are always float32, because they are bounds.
 CERTIFICATES = ("residual", "embedding_bound")
-# How torch writes a size that follows from another by convolutions with strides.
+# torch's formula for a size that strided convolutions compute from another size.
 _ROUNDED_UP = re.compile(r"\(*(\w+) - 1\)*//(\d+)\)* \+ 1")
 
 
@@ -24,11 +24,11 @@ class TensorSpec:
         object.__setattr__(self, "shape", tuple(self.shape))
 
     def __str__(self) -> str:
-        """Return it in words, such as `images float32 (batch, 3, height, width)`."""
+        """Return the tensor in words, such as `images float32 (batch, 3, height, width)`."""
         return f"{self.name} {self.dtype} {shape_in_words(self.shape)}"
 
 
 def shape_in_words(shape: Sequence[int | str]) -> str:
-    """Return a shape as `(batch, 3, ceil(height/8))`, whatever the exporter calls such a size."""
+    """Return a shape as `(batch, 3, ceil(height/8))`, with the exporter's formulas shortened."""
     sizes = [_ROUNDED_UP.sub(r"ceil(\1/\2)", str(size)) for size in shape]
     return f"({', '.join(sizes)})"

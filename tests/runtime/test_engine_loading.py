@@ -63,7 +63,7 @@ def test_a_plan_without_manifest_runs_on_prepared_images(engine, pixels) -> None
         ({}, {"provider": "cuda"}, UsageError, "takes no provider"),
         ({}, {"device": "cpu"}, UsageError, "runs on a GPU, not on cpu"),
         ({}, {"wait": "sleep"}, UsageError, "wait must be one of auto, spin, block"),
-        ({"plan_bytes": 3}, {}, ModelFileError, "its manifest tells of 3"),
+        ({"plan_bytes": 3}, {}, ModelFileError, "its manifest says 3"),
         ({"plan_sha256": "ab" * 32}, {}, ModelFileError, "its hash is not the manifest's"),
         ({"tensorrt_version": "10.1.0"}, {}, MissingCapabilityError, "TensorRT 10.1.0 and runs on"),
         ({"compute_capabilities": ("9.0",)}, {}, MissingCapabilityError, "host double has 8.6"),
@@ -118,7 +118,7 @@ def test_inspect_tells_of_an_engine(engine, device) -> None:
     assert found.warnings == ()
     assert inspect_file(engine.with_name("tiny.engine.json")).kind == "manifest of an engine"
     engine.write_bytes(b"other")
-    assert "its manifest tells of" in inspect_file(engine).warnings[0]
+    assert "its manifest says" in inspect_file(engine).warnings[0]
     engine.with_name("tiny.engine.json").unlink()
     assert inspect_file(engine).kind == "engine, not built by gsp-deploy"
 
