@@ -1,8 +1,8 @@
-"""What the certified solver guarantees for every input: its theorem as code, without torch.
+"""Compute the certified solver's guarantees for every input, without torch.
 
-With m(b) = mean_i sigmoid(b + l_i), the root m(b*) = mu and R = max l - min l of an image, the
-solver starts in the middle of one of G + 1 equal cells of the bracket, whose length is R, and
-takes a fixed number of third-order steps. `docs/scalar-equation.md` proves what stands here:
+Let m(b) = mean_i sigmoid(b + l_i), m(b*) = mu at the root, and R = max l - min l of an image. The
+bracket has length R. The solver starts in the middle of one of G + 1 equal cells of it, and takes a
+fixed number of third-order steps. `docs/scalar-equation.md` proves these statements:
 
 1. (log m')' lies in [-1, 1], and k = m'' / m' obeys -(1 - k^2) / 2 <= k' <= 1 - k^2.
 2. A Newton step from distance h ends within e^h - 1 - h of the root.
@@ -22,16 +22,16 @@ import numpy as np
 
 from gsp_deploy.errors import GspDeployError
 
-# What `export` promises when nobody asks for more: weight error over the weights' spread.
+# The default tolerance of `export`: weight error over the weights' spread.
 DEFAULT_TOLERANCE = 1e-4
 # The layer solves in float64 and aims at the rounding of its float32 results.
 LAYER_TOLERANCE = 1e-9
 # The share of a tolerance that the method may use; the rest is for rounding.
 METHOD_SHARE = 0.25
-# One step takes thousands of points. A third would save half of them, but start further away, and
-# rounding among saturated locations would then count for ten times as much.
+# One step needs thousands of points. A third step would save half of the points, but start further
+# away; rounding among saturated locations would then weigh ten times as much.
 STEPS = 2
-# From here on a third-order step is not proved to come closer.
+# From this distance on, a third-order step is not proved to come closer.
 _LARGEST_DISTANCE = 2 * math.acosh(2)
 # Newton steps that an adversarial search could not exceed (1e-6 of the spread), by gamma.
 _NEWTON_STEPS = {5.0: 6, 20.0: 12, 50.0: 14, 100.0: 16}
@@ -39,7 +39,7 @@ _NEWTON_STEPS = {5.0: 6, 20.0: 12, 50.0: 14, 100.0: 16}
 
 @dataclass(frozen=True)
 class Sweep:
-    """How the certified solver runs: G points in one sweep, then so many third-order steps."""
+    """Settings of the certified solver: G points in one sweep, then some third-order steps."""
 
     points: int
     steps: int
@@ -54,8 +54,8 @@ class Sweep:
     def method_error(self, log_mass_range: float) -> float:
         """Return a bound on the worst weight error over the spread, in exact arithmetic.
 
-        It grows with R, so that the largest R bounds every image: the distance is convex in R and
-        0 at 0, and 1 - e^-R is concave.
+        It grows with R, so the bound at the largest R holds for every image: the distance is convex
+        in R and 0 at 0, and 1 - e^-R is concave.
         """
         return relative_error(self.distance(log_mass_range), log_mass_range)
 
@@ -76,7 +76,7 @@ def third_order_error(distance: float) -> float:
 
 
 def relative_error(distance: float, log_mass_range: float) -> float:
-    """Return a bound on the weight error over the spread, the scale being off by `distance`."""
+    """Return a bound on the weight error over the spread if the scale is off by `distance`."""
     if distance == 0:
         return 0.0
     if distance > 700:
@@ -85,9 +85,9 @@ def relative_error(distance: float, log_mass_range: float) -> float:
 
 
 def sweep_for(log_mass_range: float, tolerance: float, steps: int = STEPS) -> Sweep:
-    """Return the fewest points before `steps` steps whose method error is a quarter of `tolerance`.
+    """Return the fewest points so that `steps` steps end within a quarter of `tolerance`.
 
-    They follow from the range of l and the tolerance alone, never from images.
+    The result depends on the range of l and the tolerance, and never on images.
     """
     low, high = 0, 1
     while Sweep(high, steps).method_error(log_mass_range) > METHOD_SHARE * tolerance:
@@ -124,8 +124,8 @@ def log_mass_range(entropy_weight: float, prototypes: np.ndarray | None = None) 
 def newton_steps(entropy_weight: float) -> int:
     """Return the Newton steps that the hardest inputs found for this gamma need.
 
-    Beyond gamma = 100 each doubling of the bracket takes two more: one that halves it again and
-    one that only turns to its other side.
+    Beyond gamma = 100, each doubling of the bracket needs two more steps: one halves it again, and
+    one only moves to its other side.
     """
     for gamma, steps in _NEWTON_STEPS.items():
         if entropy_weight <= gamma:
@@ -135,7 +135,7 @@ def newton_steps(entropy_weight: float) -> int:
 
 
 def check_reachable(reachable: float, tolerance: float, entropy_weight: float) -> None:
-    """Raise `GspDeployError` where rounding to float32 alone exceeds what is left for it."""
+    """Raise `GspDeployError` if rounding to float32 alone exceeds its share of the tolerance."""
     least = reachable / (1 - METHOD_SHARE)
     if least > tolerance:
         raise GspDeployError(

@@ -1,13 +1,13 @@
-"""How far float32 can move a log-mass: a bound for every input, from the prototypes alone.
+"""Bound how far float32 can move a log-mass, for every input, from the prototypes alone.
 
 Costs are computed about the nearest prototype k. With p^ the prototypes inside the unit ball and
-f^ = f / max(1, ||f||), the squared distances differ by what is linear in f^:
+f^ = f / max(1, ||f||), the squared distances differ by terms that are linear in f^:
 
     x_j = ||p^_j||^2 - 2 p^_j.f^,    k = argmin x,    c_j^2 = ||p^_k - f^||^2 + (x_j - x_k).
 
-The first term is summed from differences, so nothing cancels where a location is on a prototype,
-and the second is never below 0. What is left of the cancellation is in the costs of the *other*
-prototypes, which are at least about half the distance between two prototypes.
+The first term is summed from differences, so nothing cancels if a location is on a prototype, and
+the second is never below 0. Cancellation remains only in the costs of the *other* prototypes, and
+these costs are at least about half the distance between two prototypes.
 
 The bounds hold for any order of summation, in the standard model of floating point: u = 2^-24,
 and n roundings in a row lose at most g(n) = n u / (1 - n u) of the sum of the magnitudes (Higham,
@@ -20,11 +20,11 @@ from __future__ import annotations
 import numpy as np
 
 UNIT_ROUNDOFF = 2.0**-24
-# What a square root, division, exp or log may lose, in units of u.
+# The largest error of a square root, division, exp or log, in units of u.
 _ELEMENTARY = 4
-# Takes in every product of two small errors.
+# This factor covers every product of two small errors.
 _SECOND_ORDER = 1.01
-# Costs are searched in intervals whose ends have this ratio, each bounded at its worse end.
+# The ratio of the two ends of each searched interval of costs; the bound uses the worse end.
 _RATIO = 1.01
 _LARGEST_COST = 2.0
 
@@ -32,9 +32,9 @@ _LARGEST_COST = 2.0
 def log_mass_error_bound(entropy_weight: float, prototypes: np.ndarray) -> float:
     """Return a bound on |delta l| of l = logsumexp_j(-gamma c_j), for every location.
 
-    It holds for all float32 embeddings f whose ||f||^2 is finite in float32, and takes in all that
-    is computed in float32 from f on: normalisation, costs, scores and their logsumexp. The error
-    of a cost weighs gamma times; the scores, the exponentials and their sum add their own.
+    It holds for all float32 embeddings f if ||f||^2 is finite in float32. It covers everything
+    computed in float32 from f on: normalisation, costs, scores and their logsumexp. The error of a
+    cost counts gamma times; the scores, the exponentials and their sum add their own errors.
 
     Args:
         entropy_weight: gamma.
@@ -68,8 +68,8 @@ def cost_error_bound(prototypes: np.ndarray) -> float:
        c_j >= (d^2 - 2 e) / (2 d). So the worst of 4. is over c from there to 2, with d the
        smallest distance between two prototypes that are not equal.
 
-    At D = 64 and well separated prototypes (d near 1) the bound is 3e-5, where float32 rounds to
-    some 1e-7 as a rule. It grows as D u / d while d falls, and ends at sqrt(2 e), some 5e-3.
+    At D = 64 and well separated prototypes (d near 1) the bound is 3e-5, although float32 usually
+    rounds to about 1e-7. It grows as D u / d while d falls, up to sqrt(2 e), about 5e-3.
     """
     unit = _inside_unit_ball(prototypes)
     dim, farthest = unit.shape[1], _farthest_nearest(unit)
@@ -92,7 +92,7 @@ def smallest_separation(prototypes: np.ndarray) -> float | None:
 
 
 def _worst_other(separation: float, unit: np.ndarray) -> float:
-    """Return the worst of step 4 over the costs that step 5 leaves, interval by interval."""
+    """Return the worst case of step 4 over the costs that step 5 allows, interval by interval."""
     dim, slack = unit.shape[1], 2 * _product_error(unit)
     smallest = 0.1 * np.sqrt(slack)
     least = max((separation**2 - slack) / (2 * separation), 0.0)
@@ -130,5 +130,5 @@ def _inside_unit_ball(vectors: np.ndarray) -> np.ndarray:
 
 
 def _g(roundings: int) -> float:
-    """Return g(n), the most that n roundings in a row lose."""
+    """Return g(n), the largest relative error of n roundings in a row."""
     return roundings * UNIT_ROUNDOFF / (1 - roundings * UNIT_ROUNDOFF)

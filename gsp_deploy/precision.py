@@ -1,4 +1,4 @@
-"""Precisions: one row for each, with everything that depends on it.
+"""The table of precisions, one row each, with all limits and settings that depend on them.
 
 To add a precision, add its word to `PrecisionWord` and its row to `PRECISIONS`. Every list of
 precisions, every help text and every limit follows from here.
@@ -18,26 +18,26 @@ from gsp_deploy.errors import UsageError, brief
 PrecisionWord = Literal["fp32", "fp16", "bf16", "int8"]
 FloatPrecisionWord = Literal["fp32", "fp16", "bf16"]
 
-# A file that gsp-deploy did not export does not say what it computes in.
+# The precision of a file that gsp-deploy did not export is unknown.
 UNKNOWN = "unknown"
 DEFAULT_OPSET = 18
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Limits of the gates. Errors are those of the worst image, shares and drops are in [0, 1].
+    """Limits of the gates. Errors are of the worst image; shares and drops are in [0, 1].
 
     Attributes:
         max_cosine_distance: 1 - cos of the two embeddings.
         max_embedding_error: largest error over the embedding's largest entry.
-        max_attribute_error: the same of the attributes.
+        max_attribute_error: the same for the attributes.
         max_weight_error: largest error of a mixing weight over the spread of the image's weights.
         max_marginal_error: the candidate's |mean w - 1|.
-        max_flips: share of images whose nearest neighbour changes.
+        max_flips: share of images with another nearest neighbour than before.
         min_overlap: mean share of the ten nearest neighbours that stay.
         max_recall_drop: R@1 lost.
         max_map_drop: MAP@R lost.
-        max_batch_error: relative change of an embedding with its place in the batch.
+        max_batch_error: relative change of an embedding between places in the batch.
         max_leak: relative change of an embedding when its neighbours in the batch change.
         max_layer_error: RMS error over RMS at one node, for the search along the graph.
     """
@@ -63,17 +63,17 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Precision:
-    """What a backbone computes in, and all that follows from it.
+    """A precision of the backbone, and all settings that depend on it.
 
     Attributes:
-        word: what commands and manifests call it.
+        word: its name in commands and manifests.
         element: the type of the values that its operators take.
-        tolerances: how far a candidate may be from its reference.
-        quantised: whether it needs ranges, and so images to calibrate on.
+        tolerances: the limits on a candidate's difference from its reference.
+        quantised: whether it needs activation ranges, and so images to calibrate on.
         opset: the operator set that an export takes by default.
         conv_opset: the first operator set whose Conv takes the element type.
-        emulated_on_cpu: whether ONNX Runtime's CPU provider only imitates it: its speed there
-            says nothing, and its rounding must be written into the graph.
+        emulated_on_cpu: whether ONNX Runtime's CPU provider only imitates it. Then its speed there
+            means nothing, and its rounding must be written into the graph.
     """
 
     word: PrecisionWord
@@ -86,7 +86,7 @@ class Precision:
 
     @property
     def lowered(self) -> bool:
-        """Whether explicit casts bring a float32 graph to it."""
+        """Whether explicit casts can convert a float32 graph to it."""
         return not self.quantised and self.word != "fp32"
 
 
@@ -115,7 +115,7 @@ _ROWS = (
 PRECISIONS: Mapping[str, Precision] = {row.word: row for row in _ROWS}
 WORDS: tuple[PrecisionWord, ...] = get_args(PrecisionWord)
 FLOAT_WORDS: tuple[FloatPrecisionWord, ...] = get_args(FloatPrecisionWord)
-# By precision, and for a file that does not say which it has.
+# By precision, and for files of unknown precision.
 TOLERANCES: Mapping[str, Tolerances] = {
     **{row.word: row.tolerances for row in _ROWS},
     UNKNOWN: _NONE,
@@ -136,7 +136,7 @@ def precision_named(word: str) -> Precision:
 def tolerances_for(
     precision: str, overrides: Mapping[str, float | None] | None = None
 ) -> Tolerances:
-    """Return the limits for a candidate of this precision, some of them replaced.
+    """Return the limits for a candidate of this precision, with `overrides` applied.
 
     Args:
         precision: `fp32`, `fp16`, `bf16`, `int8`, or `unknown` for a file that does not say.

@@ -1,7 +1,7 @@
-"""The exact solution in float64, by bisection: the oracle that certificates and checks refer to.
+"""Solve the transport in float64 by bisection: the reference for certificates and checks.
 
-Written apart from the layer on purpose, in numpy and without its shortcuts, so that the two
-cannot be wrong in the same way.
+This code is separate from the layer on purpose. It uses numpy and none of the layer's shortcuts, so
+that the two are unlikely to be wrong in the same way.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 BISECTIONS = 80
-# A share k = w mu lies in [0, 1], and float32's sigmoid gives it to some 1e-7. Where the shares of
-# an image spread over less than this, an error over the spread would measure that rounding (2e-5
-# of it and more) and no solver's convergence.
+# A share k = w mu is in [0, 1], and float32's sigmoid is accurate to about 1e-7. If the shares of
+# an image spread over less than this, an error divided by the spread would measure that rounding
+# (2e-5 of the spread or more) and not the solver's convergence.
 SMALLEST_SHARE_SPREAD = 4e-3
 
 
@@ -36,13 +36,13 @@ def exact_weights(log_mass: np.ndarray, ratio: float) -> np.ndarray:
 def relative_weight_error(weights: np.ndarray, exact: np.ndarray, ratio: float) -> np.ndarray:
     """Return each image's worst |w - w*| over the spread of its exact weights, `(B,)`.
 
-    The mean weight is 1 whatever the image, and where gamma is small all weights are close to it:
-    what they say is their spread, max w* - min w*. A spread below `SMALLEST_SHARE_SPREAD` / mu
-    counts as that, because it is rounding.
+    The mean weight is 1 for every image, and if gamma is small, all weights are close to 1. Their
+    information is in their spread, max w* - min w*. A spread below `SMALLEST_SHARE_SPREAD` / mu is
+    replaced by that value, because a smaller spread is rounding.
 
     Args:
-        weights: to judge, `(B, ...)`; an image with a weight that is not finite has the error inf.
-        exact: what they should be, of the same shape.
+        weights: w to judge, `(B, ...)`; if a weight is not finite, the image's error is inf.
+        exact: w*, of the same shape.
         ratio: mu.
     """
     exact = np.asarray(exact, dtype=np.float64).reshape(len(exact), -1)

@@ -1,4 +1,4 @@
-"""The pooling layers: Generalized Sum Pooling, and the baselines it is held against."""
+"""The pooling layers: Generalized Sum Pooling, and the baselines to compare it with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conventional global poolings with the same 1x1 embedding: what GSP is compared with."""
+"""Conventional global poolings with the same 1x1 embedding, to compare GSP with."""
 
 from __future__ import annotations
 

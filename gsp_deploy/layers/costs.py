@@ -1,8 +1,8 @@
-"""Costs between locations and prototypes: distances between vectors held inside the unit ball.
+"""Compute costs: distances of locations and prototypes, both pulled inside the unit ball.
 
-||p||^2 + ||f||^2 - 2 p.f cancels where a location is on a prototype. So the squares are computed
-about the nearest prototype k: with x_j = ||p_j||^2 - 2 p_j.f they are ||p_k - f||^2 + (x_j - x_k),
-whose first term comes from differences and whose second is never below 0.
+||p||^2 + ||f||^2 - 2 p.f cancels if a location is on a prototype. So the squares are computed
+about the nearest prototype k: with x_j = ||p_j||^2 - 2 p_j.f they are ||p_k - f||^2 + (x_j - x_k).
+The first term comes from differences, and the second is never below 0.
 `gsp_deploy.cost_bounds` bounds the error, for the export's graph and for the layer in float32.
 """
 
@@ -38,13 +38,13 @@ def prototype_costs(embeddings: Tensor, prototypes: Tensor) -> Tensor:
 class _Costs(torch.autograd.Function):
     """Distances of f / max(1, ||f||) to anchors, through one matrix product.
 
-    The embeddings are by far the largest tensor of the layer and memory is what bounds it, so the
-    normalisation is applied to the product `(B, M, N)` and its gradient worked out by hand: the
-    normalised embeddings are not kept, and one tensor of their size is live at a time.
+    The embeddings are by far the largest tensor of the layer, and memory limits its speed. So the
+    normalisation is applied to the product `(B, M, N)`, and the gradient is written by hand: the
+    normalised embeddings are not kept, and only one tensor of their size is live at a time.
 
-    Where a distance is 0 its gradient is 0. Below the square root of the machine epsilon, where
-    the direction from one point to the other is rounding, the gradient falls to that linearly
-    (it is the gradient of Huber's smoothing of the distance) instead of growing with 1 / distance.
+    If a distance is 0, its gradient is 0. Below the square root of the machine epsilon the
+    direction between the two points is only rounding. There the gradient falls linearly to 0 (as
+    in Huber's smoothing of the distance) instead of growing with 1 / distance.
     """
 
     @staticmethod
@@ -74,7 +74,7 @@ class _Costs(torch.autograd.Function):
         across = anchors.T.contiguous().expand(len(points), -1, -1)
         to_points.baddbmm_(across, pull_on_points, alpha=-1)
         to_anchors = anchors * pull.sum(dim=(0, 2))[:, None]
-        # One product over all locations of the batch, not a (M, D) for every image to be summed.
+        # One product over all locations of the batch, instead of one (M, D) per image and a sum.
         to_anchors.addmm_(_by_row(pull_on_points), _by_row(points).T, alpha=-1)
         return to_points, to_anchors
 
@@ -102,8 +102,8 @@ def _divisor(squares: Tensor) -> Tensor:
 def _pull_along(pull: Tensor, costs: Tensor, squares: Tensor, anchors: Tensor) -> Tensor:
     """Return the factor of f itself in its gradient, `(B, 1, N)`; `squares` is ||f||^2.
 
-    Inside the ball it is the sum of the pulls. Outside, where only the direction of f counts, the
-    radial part drops out and leaves sum_j pull_j <p_j, f^> / ||f||^2, with
+    Inside the ball it is the sum of the pulls. Outside, only the direction of f counts: the radial
+    part drops out and leaves sum_j pull_j <p_j, f^> / ||f||^2, with
     2 <p, f^> = ||p||^2 + 1 - c^2.
     """
     lengths = anchors.square().sum(dim=1)[:, None]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gsp_deploy.errors import UsageError
 
 # The reference adds 1e-16 to the probability before its logarithm, which bounds the loss of one
-# sample by 36.8. Kept, as it bounds the gradient too.
+# sample by 36.8. It is kept here because it bounds the gradient too.
 _LOG_PROBABILITY_FLOOR = math.log(1e-16)
 
 
@@ -67,6 +67,6 @@ class ZeroShotLoss(nn.Module):
         return torch.cat([to_first, to_second])
 
     def _regress(self, inputs: Tensor, targets: Tensor, queries: Tensor) -> Tensor:
-        """Ridge regression in its dual form: the batch is smaller than the attributes' number."""
+        """Ridge regression in its dual form, because the batch is smaller than the attributes."""
         gram = inputs @ inputs.T + self.ridge * torch.eye(len(inputs)).to(inputs)
         return queries @ inputs.T @ torch.linalg.solve(gram, targets)

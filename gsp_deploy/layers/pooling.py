@@ -1,4 +1,4 @@
-"""Generalized Sum Pooling: a feature map becomes one embedding; what to ignore is learned."""
+"""Generalized Sum Pooling: pool a feature map to one embedding, and learn what to ignore."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class PoolingOutput(NamedTuple):
 
     Attributes:
         embedding: `(B, D)`.
-        attributes: share of the kept mass that goes to each prototype, `(B, M)`, sums to 1;
+        attributes: share of the kept mass that goes to each prototype, `(B, M)`, sum 1;
             None for the baselines.
         weights: mixing weights of the locations, `(B, H, W)`, mean 1; None for the baselines.
         residual: mean absolute error of the weights, |mean w - 1|, `(B,)`; None for the baselines.
         embedding_bound: a bound on the embedding's cosine distance to the exactly solved one,
-            `(B,)`; 1 or more says nothing, as it always does without `gap`. None for the
-            baselines.
+            `(B,)`. A value of 1 or more proves nothing; without `gap` it is always 2. None
+            for the baselines.
     """
 
     embedding: Tensor
@@ -46,8 +46,8 @@ class GeneralizedSumPooling(nn.Module):
     """The GSP head (ICCV 2023): 1x1 embedding, partial transport to prototypes, weighted pooling.
 
     Parameters: `embed.weight (D, C)`, `embed.bias (D)`, `prototypes (M, D)` and, with generalised
-    mean pooling, the scalar `power`. Works in float32 whatever autocast says (in float64 for
-    float64 input): fp16 loses both the cost and the solution.
+    mean pooling, the scalar `power`. It computes in float32 even under autocast (in float64
+    for float64 input), because fp16 loses both the cost and the solution.
     """
 
     prototypes: nn.Parameter
@@ -63,7 +63,7 @@ class GeneralizedSumPooling(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the parameters as the authors do: Kaiming-normal, fan-out, bias 0."""
+        """Initialise the parameters as the authors do: Kaiming-normal, fan-out, bias 0."""
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_out")
         nn.init.kaiming_normal_(self.prototypes, mode="fan_out")
         if self.embed.bias is not None:
@@ -98,7 +98,7 @@ class GeneralizedSumPooling(nn.Module):
     def scores(self, features: Tensor) -> Tensor:
         """Return -gamma c of each prototype at each location, `(B, M, H, W)`.
 
-        Their softmax over M is what each prototype takes of a location's kept mass.
+        Their softmax over M is each prototype's share of a location's kept mass.
         """
         check_features(features, self.config.in_channels)
         with torch.autocast(features.device.type, enabled=False):
@@ -157,7 +157,7 @@ def embed_vector(embed: nn.Linear, pooled: Tensor) -> Tensor:
 def generalised_mean(values: Tensor, power: Tensor) -> Tensor:
     """Return (mean_i max(v_i, 1e-6)^p)^(1/p) over the last axis.
 
-    Scaled by the largest value, so that no power of it can overflow or vanish.
+    The values are divided by the largest, so that no power can overflow or vanish.
     """
     floored = values.clamp(min=GEM_FLOOR)
     peak = floored.detach().amax(dim=-1, keepdim=True)
@@ -167,7 +167,7 @@ def generalised_mean(values: Tensor, power: Tensor) -> Tensor:
 
 
 def k_centre(vectors: Tensor, count: int) -> list[int]:
-    """Return the indices that greedy k-centre picks: the first, then always the farthest."""
+    """Return the indices that greedy k-centre picks: the first, then always the farthest one."""
     chosen = [0]
     nearest = (vectors - vectors[0]).square().sum(dim=1)
     while len(chosen) < count:
@@ -180,8 +180,8 @@ def k_centre(vectors: Tensor, count: int) -> list[int]:
 class _WeightedMean(torch.autograd.Function):
     """mean_i w_i f_i, `(B, D)`, for f `(B, D, N)` and w `(B, 1, N)`.
 
-    Both directions are matrix-vector products, where autograd would form w * f and its gradient:
-    tensors as large as the embeddings, whose fresh memory costs more than the arithmetic.
+    Forward and backward are matrix-vector products. Autograd would form w * f and its gradient,
+    which are as large as the embeddings: allocating them costs more time than the arithmetic.
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
-"""What an answer says of its own error, from the answer alone.
+"""Bound an answer's error from the answer alone, without the exact solution.
 
-All weights w_i(beta) = sigmoid(beta + l_i) / mu rise together with beta. So whatever beta a solver
-ended at, the errors w_i - w_i* share a sign, and
+All weights w_i(beta) = sigmoid(beta + l_i) / mu rise together with beta. So at any beta that a
+solver returns, the errors w_i - w_i* have the same sign, and
 
     mean_i |w_i - w_i*| = |mean_i w_i - mean_i w_i*| = |mean_i w_i - 1|     exactly.
 
@@ -9,13 +9,13 @@ With `gap` the pooled vector v = mean_i w_i f_i (+ what does not depend on w) is
 
     ||v - v*|| <= mean_i |w_i - w_i*| ||f_i|| <= |mean w - 1| max_i ||f_i||.
 
-Let eps be that over ||v||. Where eps < 1, v* is in a ball about v that does not hold 0, and the
-angle t between the two is largest along a tangent: sin t <= eps. So their cosine distance is
+Let eps be that bound divided by ||v||. If eps < 1, v* is in a ball about v that does not contain 0,
+and the angle t of the two is largest along a tangent: sin t <= eps. So their cosine distance is
 
     1 - cos t <= 1 - sqrt(1 - eps^2) = eps^2 / (1 + sqrt(1 - eps^2)) <= eps^2.
 
-The bound is eps^2: below 1 a proof, while a value of 1 or more says nothing (a cosine distance is
-at most 2). Both hold for the numbers as they are: float32 adds its rounding, some 1e-7 of a weight.
+The bound is eps^2. Below 1 it is a proof; a value of 1 or more proves nothing (a cosine distance
+is at most 2). Both results are for exact arithmetic: float32 rounding adds about 1e-7 per weight.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from gsp_deploy.base.constants import NORM_FLOOR
 from gsp_deploy.layers.transport import marginal_error
 
-# What holds of any two embeddings, where nothing better is proven.
+# The largest possible value, for answers without a proof.
 LARGEST_COSINE_DISTANCE = 2.0
 
 

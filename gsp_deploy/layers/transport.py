@@ -1,8 +1,8 @@
-"""The partial optimal transport behind GSP, solved as one scalar equation an image.
+"""Solve the partial optimal transport behind GSP as one scalar equation per image.
 
 With `l_i = logsumexp_j(-gamma c_ji)` the mixing weights are `w_i = sigmoid(beta + l_i) / mu`,
-where beta is the root of `mean_i sigmoid(beta + l_i) = mu`: one unknown, whatever the numbers of
-prototypes and locations are. Three solvers find it:
+where beta is the root of `mean_i sigmoid(beta + l_i) = mu`. There is one unknown for any number of
+prototypes and locations. Three solvers find it:
 
 - `fixed-point`: the paper's iteration, `beta <- beta + log mu - log mean_i sigmoid(beta + l_i)`
   from `beta = log mu`, a fixed number of times. Linear convergence, slow for mu near 1.
@@ -10,8 +10,8 @@ prototypes and locations are. Three solvers find it:
 - `certified`: one sweep over points of the bracket, then a few third-order steps from the cell that
   holds the root. `gsp_deploy.bounds` proves how close it comes, for every input.
 
-The gradient is the implicit-function theorem on that scalar: it needs neither the iterates nor
-memory that grows with their number.
+The gradient comes from the implicit-function theorem on that scalar. It needs no iterates, so
+memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gsp_deploy.layers.precision import widest_dtype
 
 @dataclass(frozen=True)
 class TransportProblem:
-    """How much mass is kept, and which solver finds the scale, in how many steps.
+    """The share of mass that is kept, the solver for the scale, and its number of steps.
 
     `points` is the number of points that `certified` sweeps; the other solvers have none.
     """
@@ -44,10 +44,10 @@ class TransportProblem:
 
     @classmethod
     def of(cls, config: GSPConfig) -> TransportProblem:
-        """Read the problem off a head's settings."""
+        """Return the problem of a head's settings."""
         start, points = config.initial_scale, 0
         if config.solver == "certified":
-            # Prototypes move while they are trained: the range that holds for all of them.
+            # Prototypes move during training, so use the range that holds for any prototypes.
             widest = log_mass_range(config.entropy_weight)
             points = sweep_for(widest, LAYER_TOLERANCE, config.steps).points
         return cls(
@@ -63,7 +63,7 @@ def mixing_weights(log_mass: Tensor, problem: TransportProblem) -> Tensor:
     """Return the mixing weights `(B, N)` of log-masses l `(B, N)`; their mean over N is 1.
 
     A ratio of 1 keeps everything: the weights are exactly 1 and carry no gradient. The solver
-    runs in double precision where the device has it, since one scalar an image costs nothing.
+    runs in double precision if the device has it, because one scalar per image is cheap.
     """
     if problem.ratio == 1:
         return torch.ones_like(log_mass)
@@ -77,7 +77,7 @@ def marginal_error(weights: Tensor) -> Tensor:
 
 
 def solve_log_scale(log_mass: Tensor, problem: TransportProblem) -> Tensor:
-    """Return beta `(B, 1)` for log-masses `(B, N)`, in the precision that they come in."""
+    """Return beta `(B, 1)` for log-masses `(B, N)`, in the precision of the log-masses."""
     if problem.solver == "certified":
         return _certified(log_mass, problem)
     if problem.solver == "newton":
@@ -97,10 +97,10 @@ def _fixed_point(log_mass: Tensor, problem: TransportProblem) -> Tensor:
 
 
 def _log_mean_at_start(log_mass: Tensor, start: float) -> Tensor:
-    """Return log mean_i sigmoid(start + l_i) - start, `(B, 1)`, however low the log-masses are.
+    """Return log mean_i sigmoid(start + l_i) - start, `(B, 1)`, also for very low log-masses.
 
-    Only the first step can lie so deep in the sigmoid's tail that its mean vanishes; from then on
-    the largest logit is at least log(ratio). So the first step is taken relative to the largest.
+    Only the first step can be so deep in the sigmoid's tail that its mean vanishes; after it, the
+    largest logit is at least log(ratio). So the first step is taken relative to the largest.
     """
     peak = log_mass.amax(dim=1, keepdim=True)
     share = (log_mass - peak).exp() / (1 + (start + log_mass).exp())
@@ -140,7 +140,7 @@ def _certified(log_mass: Tensor, problem: TransportProblem) -> Tensor:
     """Sweep the bracket, then take third-order steps from the middle of the root's cell.
 
     With r = (mu - m) / m' and k = m'' / m' a step is r / (1 + k r / 2). No step needs to be longer
-    than half a cell, so none is: where rounding is all that is left of m' it cannot run away.
+    than half a cell, so each is limited to that: a step cannot run away where m' is only rounding.
     """
     logit = math.log(problem.ratio) - math.log1p(-problem.ratio)
     low = logit - log_mass.amax(dim=1, keepdim=True)
@@ -167,7 +167,7 @@ def _cells_below(log_mass: Tensor, low: Tensor, cell: Tensor, problem: Transport
 
 
 def _settled(beta: Tensor, previous: Tensor) -> bool:
-    """Whether further steps would change nothing. Elsewhere than on the CPU it would wait."""
+    """Whether further steps would change nothing; only checked on the CPU, as a GPU would wait."""
     return beta.device.type == "cpu" and torch.equal(beta, previous)
 
 
