@@ -126,7 +126,7 @@ def test_what_tensorrt_refuses_leaves_nothing(module, files) -> None:
     with pytest.raises(GspDeployError, match=r"lacks 2 of its weights, conv\.weight"):
         refit_engine(*files)
     module.OnnxParserRefitter.refit_from_file = lambda self, path: False
-    with pytest.raises(GspDeployError, match=r"finds in new\.onnx not the weights"):
+    with pytest.raises(GspDeployError, match=r"new\.onnx does not contain the weights"):
         refit_engine(*files)
     module.Runtime = lambda log: SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
     with pytest.raises(GspDeployError, match="cannot load it"):
