@@ -110,7 +110,7 @@ def test_missing_weights_are_told(rtx: TensorRT, tmp_path: Path) -> None:
         tensor.ClearField("float_data")
     onnx.save(model, path, save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "m.data").unlink()
-    with pytest.raises(ModelFileError, match=r"Failed to import initializer: w. .*lie beside it"):
+    with pytest.raises(ModelFileError, match=r"Failed to import initializer: w. .*be in the same folder"):
         parse_onnx(rtx, path)
 
 
