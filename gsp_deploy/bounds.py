@@ -4,7 +4,7 @@ Let m(b) = mean_i sigmoid(b + l_i), m(b*) = mu at the root, and R = max l - min 
 bracket has length R. The solver starts in the middle of one of G + 1 equal cells of it, and takes a
 fixed number of third-order steps. `docs/scalar-equation.md` proves these statements:
 
-1. (log m')' lies in [-1, 1], and k = m'' / m' obeys -(1 - k^2) / 2 <= k' <= 1 - k^2.
+1. (log m')' is in [-1, 1], and k = m'' / m' obeys -(1 - k^2) / 2 <= k' <= 1 - k^2.
 2. A Newton step from distance h ends within e^h - 1 - h of the root.
 3. A step r / (1 + k r / 2), r = (mu - m) / m', ends within
    E(h) = 2 sinh(h/2) / (2 - cosh(h/2)) - h, about h^3 / 6.

@@ -91,7 +91,7 @@ def test_what_the_export_knew_is_at_hand() -> None:
     assert dataclasses.replace(FULL, export=None).preprocessing is None
 
 
-def test_a_plan_that_is_another_file_is_told(tmp_path: Path) -> None:
+def test_a_plan_that_is_another_file_is_refused(tmp_path: Path) -> None:
     engine = tmp_path / "model.engine"
     with pytest.raises(ModelFileError, match="no such engine"):
         check_plan(FULL, engine)
@@ -186,7 +186,7 @@ def test_a_plan_fits_the_machine_it_was_built_on() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_line(
+def test_values_that_do_not_fit_are_refused_in_one_line(
     plan: dict[str, Any], machine: dict[str, Any], told: str
 ) -> None:
     manifest, here = dataclasses.replace(FULL, **plan), dataclasses.replace(A10, **machine)

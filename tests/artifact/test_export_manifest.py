@@ -1,4 +1,4 @@
-"""A manifest comes back as it was written, and a damaged one is told in one line."""
+"""A manifest is read back as it was written, and a damaged one is refused in one line."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_what_is_no_plain_file_is_missing(there: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"\x3a\xff\xff\xff\xff\x0flocation", b"\x3a\x0alocation\x07"])
-def test_damaged_graphs_are_told_in_a_line(damage: bytes, tmp_path: Path) -> None:
+def test_damaged_graphs_are_refused_in_one_line(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(damage)
     with pytest.raises(ModelFileError, match="not a whole ONNX file"):
         identity(tmp_path / "m.onnx")
@@ -194,7 +194,7 @@ def test_the_identity_of_one_file_is_its_hash(tiny_export: str, tiny_checkpoint:
     assert Artifact.of(tiny_export).manifest.sha256 == sha256_of(tiny_export)
 
 
-def test_the_identity_covers_the_weights_and_no_name_of_ours(big: Path, tmp_path: Path) -> None:
+def test_the_identity_covers_the_weights_and_not_the_file_name(big: Path, tmp_path: Path) -> None:
     found = Artifact.of(big)
     assert (found.kind, found.export) == (ONNX, found.manifest)
     assert found.manifest.sha256 == identity(big) != sha256_of(big)

@@ -33,7 +33,7 @@ def test_targets_are_read(texts: list[str], expected: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("text", ["sm_", "ada", "sm_8", "sm_8600", "", "sm_86,,", "all,sm_86"])
-def test_what_is_no_target_is_told(text: str) -> None:
+def test_bad_targets_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="target"):
         parse_targets([text])
 
@@ -98,7 +98,7 @@ def test_options_hold_only_what_can_be(settings: dict[str, object], told: str) -
         ({"strip_weights": True}, MissingCapabilityError, "only where there is a GPU"),
     ],
 )
-def test_what_rtx_cannot_is_told_before_the_build(
+def test_what_rtx_cannot_do_is_refused_before_the_build(
     settings: dict[str, object], error: type[Exception], told: str, rtx: TensorRT
 ) -> None:
     with pytest.raises(error, match=told):
@@ -130,7 +130,7 @@ def test_what_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
     api._load.cache_clear()
 
 
-def test_a_module_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_a_module_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     from gsp_deploy.engine import api
 
     (tmp_path / "broken_tensorrt.py").write_text("raise OSError('libnvinfer.so.10: not found')")

@@ -1,4 +1,4 @@
-"""What TensorRT's parser refuses, told as node, operator, reason and hint; and what passes."""
+"""What TensorRT's parser refuses (with node, operator, reason and hint), and what it accepts."""
 
 from __future__ import annotations
 
@@ -79,14 +79,16 @@ def test_a_refusal_is_one_line_with_node_reason_and_hint(
 @pytest.mark.parametrize(
     ("content", "told"), [(b"junk" * 100, "not a whole ONNX file"), (b"", "its graph is empty")]
 )
-def test_what_is_no_onnx_is_told(content: bytes, told: str, rtx: TensorRT, tmp_path: Path) -> None:
+def test_a_file_that_is_not_onnx_is_refused(
+    content: bytes, told: str, rtx: TensorRT, tmp_path: Path
+) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=told):
         parse_onnx(rtx, path)
 
 
-def test_a_truncated_export_is_told(exported, rtx: TensorRT, tmp_path: Path) -> None:
+def test_a_truncated_export_is_refused(exported, rtx: TensorRT, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(exported("glyphs-lite0").read_bytes()[:50_000])
     with pytest.raises(ModelFileError, match="not a whole ONNX file"):
@@ -95,13 +97,13 @@ def test_a_truncated_export_is_told(exported, rtx: TensorRT, tmp_path: Path) -> 
         read_onnx_manifest(path)
 
 
-def test_missing_files_are_told(rtx: TensorRT, tmp_path: Path) -> None:
+def test_missing_files_are_reported(rtx: TensorRT, tmp_path: Path) -> None:
     for read in (lambda path: parse_onnx(rtx, path), read_onnx_manifest):
         with pytest.raises(ModelFileError, match="no such model file"):
             read(tmp_path / "gone.onnx")
 
 
-def test_missing_weights_are_told(rtx: TensorRT, tmp_path: Path) -> None:
+def test_missing_weights_are_reported(rtx: TensorRT, tmp_path: Path) -> None:
     conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
     path = write(tmp_path / "m.onnx", conv, weights=(weight(FLOAT, 64, 3, 3, 3),))
     model = onnx.load(path)
@@ -110,7 +112,9 @@ def test_missing_weights_are_told(rtx: TensorRT, tmp_path: Path) -> None:
         tensor.ClearField("float_data")
     onnx.save(model, path, save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "m.data").unlink()
-    with pytest.raises(ModelFileError, match=r"Failed to import initializer: w. .*be in the same folder"):
+    with pytest.raises(
+        ModelFileError, match=r"Failed to import initializer: w. .*be in the same folder"
+    ):
         parse_onnx(rtx, path)
 
 

@@ -100,7 +100,7 @@ def test_nothing_is_built_that_fails_the_check(exported, rtx: TensorRT, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-# As TensorRT 10 and 11 tell it, shortened.
+# The words of TensorRT 10 and 11, shortened.
 CONV = {
     "Name": "node_Conv_1 + node_Relu_2",
     "LayerType": "CaskConvolution",

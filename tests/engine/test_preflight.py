@@ -55,7 +55,7 @@ def orin(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_jetson_tells_everything(orin: Path) -> None:
+def test_a_jetson_reports_everything(orin: Path) -> None:
     found = read_preflight(orin)
     assert found == Preflight(
         available_bytes=5_000_000 * 1024,
@@ -103,7 +103,7 @@ def test_a_hot_and_full_board_is_warned_of(orin: Path) -> None:
     assert warnings[-1] == "the board is at 92 °C and may throttle: let it cool"
 
 
-def test_another_machine_tells_its_memory_only(orin: Path) -> None:
+def test_another_machine_reports_its_memory_only(orin: Path) -> None:
     (orin / "etc/nv_tegra_release").unlink()
     (orin / "etc/nvpmodel.conf").unlink()
     found = read_preflight(orin)

@@ -134,7 +134,7 @@ def test_what_tensorrt_refuses_leaves_nothing(module, files) -> None:
     assert not files[2].exists()
 
 
-def test_a_plan_that_takes_no_weights_is_told(module, files) -> None:
+def test_a_plan_that_takes_no_weights_is_refused(module, files) -> None:
     engine, onnx, path = files
     write_engine_sidecar(dataclasses.replace(MANIFEST, options={}), engine)
     with pytest.raises(UsageError, match="--refit"):
@@ -149,7 +149,7 @@ def test_a_plan_that_takes_no_weights_is_told(module, files) -> None:
         refit_engine(engine.with_name("gone.engine"), onnx, path)
 
 
-def test_a_plan_of_another_machine_is_told(module, files, monkeypatch) -> None:
+def test_a_plan_of_another_machine_is_refused(module, files, monkeypatch) -> None:
     elsewhere = dataclasses.replace(HERE, compute_capability="8.6")
     monkeypatch.setattr(refit.Machine, "here", lambda flavour: elsewhere)
     with pytest.raises(MissingCapabilityError, match=r"compute capability 8\.7"):

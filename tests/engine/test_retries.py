@@ -21,7 +21,7 @@ EXHAUSTED = (
     "IBuilder::buildSerializedNetwork: Error Code 2: OutOfMemory (Requested size was 1073741824 "
     "bytes. In allocate at /src/allocator.cpp:55)"
 )
-# As TensorRT 8 to 11 have told it.
+# The words of TensorRT 8 to 11.
 OUT_OF_MEMORY = (
     EXHAUSTED,
     "Error Code 1: Cuda Runtime (out of memory)",
@@ -130,7 +130,7 @@ def test_flags_reach_the_builder() -> None:
     assert builder.configs[0].flags == {"REFIT", "STRIP_PLAN", "VERSION_COMPATIBLE"}
 
 
-def test_hardware_compatibility_that_a_version_has_not_got_is_told() -> None:
+def test_hardware_compatibility_that_a_version_lacks_is_refused() -> None:
     options = BuildOptions(hardware_compatibility="ampere+")
     job, builder = job_of(lambda config: b"plan", [], options)
     build_plan(job, ("8.7",), may_narrow=False)
@@ -152,7 +152,7 @@ def test_peak_memory_is_this_blocks_own() -> None:
     assert large.bytes - small.bytes > size // 2
 
 
-def test_peak_memory_where_the_system_does_not_tell(tmp_path) -> None:
+def test_peak_memory_if_the_system_does_not_report_it(tmp_path) -> None:
     with peak_memory(tmp_path) as peak:
         pass
     assert peak.bytes == 0

@@ -1,4 +1,4 @@
-"""The ONNX file that an engine is built from: made as it was asked for, or told why not."""
+"""The ONNX file that an engine is built from is made as asked, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_is_made_can_be_kept(source: Path, tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"kept.onnx", "kept.onnx.json"}
 
 
-def test_steps_are_told_as_they_are_taken(checkpoint: Path, export: Path) -> None:
+def test_each_step_is_reported(checkpoint: Path, export: Path) -> None:
     told: list[str] = []
     with onnx_of(checkpoint, SourceOptions(), told.append):
         assert told == ["exporting head.safetensors"]
@@ -92,7 +92,7 @@ def test_open_sizes_are_asked_of_the_export(checkpoint: Path, monkeypatch) -> No
         ("{checkpoint}", {"precision": "int8"}, UsageError, "--precision int8 --calibrate FOLDER"),
     ],
 )
-def test_what_cannot_be_made_is_told(
+def test_what_cannot_be_made_is_refused(
     name: str, options: dict, error, words: str, checkpoint, export, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,7 @@ KINDS = {
 
 
 class Creator(trt.IPluginCreatorV3One):
-    """Tells the parser the fields that the real creator tells, and notes what comes."""
+    """Gives the parser the same fields as the real creator, and records the values it receives."""
 
     def __init__(self, name: str, namespace: str, version: str) -> None:
         trt.IPluginCreatorV3One.__init__(self)

@@ -89,7 +89,7 @@ def test_batch_norms_are_folded(exported) -> None:
     assert kinds.count("Conv") == 6 + 2  # the head has the embedding and the cost
 
 
-def test_nodes_tell_their_module_and_nothing_of_this_machine(exported) -> None:
+def test_nodes_name_their_module_and_nothing_of_this_machine(exported) -> None:
     path = exported(iterations=8)
     model = onnx.load(path)
     convolutions = [n for n in model.graph.node if n.op_type == "Conv" and "gsp/" not in n.name]

@@ -72,7 +72,7 @@ def test_the_figures_are_those_of_the_file(
     ("tolerance", "gamma", "ratio"),
     [(1e-2, 20.0, 0.3), (1e-4, 20.0, 0.3), (1e-4, 50.0, 0.8), (1e-3, 5.0, 0.1), (1e-4, 200.0, 0.3)],
 )
-def test_newton_takes_what_the_hardest_inputs_need_whatever_the_images_say(
+def test_newton_takes_what_the_hardest_inputs_need_even_for_easy_images(
     tolerance, gamma, ratio, build_head, export_head, features
 ) -> None:
     model = build_head(entropy_weight=gamma, transport_ratio=ratio)
@@ -119,7 +119,7 @@ def test_locations_on_prototypes_are_within_the_default_tolerance(
     assert found.worst_relative_weight_error <= 1e-4
 
 
-def test_a_tolerance_that_newton_cannot_reach_is_told(build_head, export_head) -> None:
+def test_a_tolerance_that_newton_cannot_reach_is_refused(build_head, export_head) -> None:
     with pytest.raises(GspDeployError, match="pass a larger --tolerance") as caught:
         export_head(build_head(entropy_weight=50.0), solver="newton", tolerance=1e-9)
     assert "\n" not in str(caught.value)
@@ -164,7 +164,7 @@ def test_errors_are_per_image_and_relative_to_its_own_spread() -> None:
     assert flat.relative == pytest.approx(1e-3 / (SMALLEST_SHARE_SPREAD / 0.5))
 
 
-def test_wrong_calibration_is_told(build_head, calibration, tmp_path) -> None:
+def test_wrong_calibration_is_refused(build_head, calibration, tmp_path) -> None:
     with pytest.raises(DataError, match="at least one image"):
         dataclasses.replace(calibration, inputs=calibration.inputs[:0])
     for inputs, reason in [

@@ -43,7 +43,7 @@ def test_it_computes_what_an_export_computes(
         np.testing.assert_allclose(values, second[name], atol=2e-2 if precision == "bf16" else 2e-3)
 
 
-def test_its_manifest_tells_the_new_precision_and_a_new_certificate(
+def test_its_manifest_has_the_new_precision_and_a_new_certificate(
     exported, photographs, tmp_path: Path
 ) -> None:
     wide = exported(iterations=STEPS)
@@ -115,7 +115,7 @@ def test_where_there_is_no_way_it_says_what_there_is(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_export_of_ours_is_told(tmp_path: Path) -> None:
+def test_a_file_that_gsp_deploy_did_not_export_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such model file"):
         convert_precision(tmp_path / "gone.onnx", tmp_path / "m.onnx", "fp16")
     (tmp_path / "junk.onnx").write_bytes(b"junk")

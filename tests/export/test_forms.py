@@ -77,7 +77,7 @@ def test_every_form_equals_pytorch(
     assert cosine_distance(found, expected) < COSINE[settings.get("precision", "fp32")]
 
 
-def test_no_file_tells_of_the_machine_that_made_it(model: EmbeddingModel, tmp_path: Path) -> None:
+def test_no_file_names_the_machine_that_made_it(model: EmbeddingModel, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export_onnx(model, path)
     here = os.path.dirname(os.path.dirname(onnx.__file__))
@@ -156,7 +156,7 @@ def test_a_device_that_is_not_there_is_exit_code_4(tiny_export: str) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_truncated_and_flipped_files_are_told_in_our_words(
+def test_truncated_and_flipped_files_raise_this_packages_errors(
     tiny_export: str, tmp_path: Path
 ) -> None:
     whole = Path(tiny_export).read_bytes()

@@ -1,4 +1,4 @@
-"""The pooling head in ONNX: equal to the torch layer and the authors', and as small as told."""
+"""The pooling head in ONNX: equal to the torch layer and the authors', and no larger than stated."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ EXTRA = {"attributes": 5, "weights": 3}
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("outputs", [(), ("attributes",), ("weights",), BOTH])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_the_head_is_no_larger_than_told(pooling, outputs, precision, build_head) -> None:
+def test_the_head_is_no_larger_than_stated(pooling, outputs, precision, build_head) -> None:
     for residual, ratio in itertools.product((False, True), (0.3, 1.0)):
         model = build_head(pooling=pooling, max_residual=residual, transport_ratio=ratio)
         fixed, steps = head_size(model, precision=precision, outputs=outputs)

@@ -40,7 +40,7 @@ def test_what_is_written_is_valid_and_nothing_else_is(
     assert exported.manifest.sha256 == sha256_of(path)
 
 
-def test_metadata_tells_what_the_file_is(conv_model, photographs, tmp_path) -> None:
+def test_metadata_says_what_the_file_is(conv_model, photographs, tmp_path) -> None:
     checkpoint, path = tmp_path / "model.safetensors", tmp_path / "model.onnx"
     told = Provenance(license="Apache-2.0", dataset="folder:birds", metrics={"R@1": 0.5})
     save_checkpoint(conv_model, checkpoint, told)

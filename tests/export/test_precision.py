@@ -83,7 +83,7 @@ def test_weights_beyond_the_range_are_named(peak: float, precision: str, fits: b
         lower_precision(model, precision)
 
 
-def test_operators_without_a_low_form_stay_and_are_told() -> None:
+def test_operators_without_a_low_form_stay_and_are_reported() -> None:
     """A convolution has no bfloat16 form in opset 18; what surrounds it has."""
     x = ir.Value(name="x", shape=ir.Shape([1, 2, 4, 4]), type=ir.TensorType(FLOAT))
     graph = ir.Graph([x], [], nodes=[], opset_imports={"": 18}, name="conv")
@@ -183,7 +183,7 @@ def test_the_heads_own_weights_are_held_to_the_range(build_head, export_head) ->
 
 
 @pytest.mark.parametrize("iterations", [None, 3])
-def test_features_that_overflow_are_told(iterations, build_head, export_head) -> None:
+def test_features_that_overflow_are_refused(iterations, build_head, export_head) -> None:
     model = build_head()
     with torch.no_grad():
         model.head.embed.weight[:] = 6e4

@@ -76,7 +76,7 @@ def test_the_node_of_the_plugin_asks_for_it(build_head, export_head) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("form", ["unrolled", "plugin"])
-def test_it_stays_float32_whatever_the_other_outputs_are(
+def test_it_stays_float32_for_every_type_of_the_other_outputs(
     precision, form, build_head, export_head
 ) -> None:
     path = export_head(

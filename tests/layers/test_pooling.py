@@ -195,7 +195,7 @@ def test_a_location_on_a_prototype_costs_nothing_and_pulls_nothing() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("scale", [0.0, 1e-8, 1.0, 1e4])
 @pytest.mark.parametrize("gamma", [0.1, 200.0])
-def test_no_nan_whatever_the_features(
+def test_no_nan_for_any_features(
     pooling: str, dtype: torch.dtype, scale: float, gamma: float
 ) -> None:
     layer = tiny(pooling=pooling, entropy_weight=gamma, max_residual=True)

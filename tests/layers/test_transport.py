@@ -116,7 +116,7 @@ def test_a_ratio_of_one_keeps_everything_exactly() -> None:
         assert torch.equal(mixing_weights(log_mass, problem), torch.ones(3, 5))
 
 
-def test_marginal_error_tells_convergence() -> None:
+def test_marginal_error_shows_convergence() -> None:
     log_mass = torch.from_numpy(adversarial(20)["random"])
     assert marginal_error(mixing_weights(log_mass, newton(0.3))).max() < 1e-9
     assert marginal_error(mixing_weights(log_mass, fixed_point(0.3, 3))).max() > 1e-2

@@ -70,7 +70,7 @@ USED = {
 GUARDED = {"IBuilderConfig": "max_num_tactics"}
 # Of TensorRT-RTX alone, used behind `TensorRT.is_rtx`.
 RTX_ONLY = {"IBuilderConfig": "num_compute_capabilities set_compute_capability"}
-# Implemented by classes of ours for TensorRT to call.
+# Our classes implement these for TensorRT to call.
 IMPLEMENTED = {
     "ILogger": "log",
     "IProfiler": "report_layer_time",

@@ -1,4 +1,4 @@
-"""Images and networks that int8 is tried on: small, untrained, and told apart all the same."""
+"""Images and networks to try int8 on: the untrained networks still distinguish the images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SABOTAGED = ("units.0.conv", "units.1.conv")
 
 
 def gratings(seed: int = 0) -> np.ndarray:
-    """Images that even an untrained network tells apart: uint8 `(classes * each, H, W, 3)`."""
+    """Images that even an untrained network distinguishes: uint8 `(classes * each, H, W, 3)`."""
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     pictures = []

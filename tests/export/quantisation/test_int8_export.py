@@ -69,7 +69,7 @@ def test_neighbour_overlap_is_what_it_says(int8_export: Path) -> None:
     assert record.neighbour_overlap == pytest.approx(100 * np.mean(shared), abs=0.3)
 
 
-def test_the_manifest_in_the_file_tells_the_same(int8_export: Path) -> None:
+def test_the_manifest_in_the_file_says_the_same(int8_export: Path) -> None:
     path = int8_export / "int8.onnx"
     with open_session(path) as session:
         inside = session.info.manifest
