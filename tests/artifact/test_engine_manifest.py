@@ -168,7 +168,7 @@ def test_a_plan_fits_the_machine_it_was_built_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "machine", "told"),
+    ("plan", "machine", "words"),
     [
         ({}, {"platform": "linux aarch64"}, "built on linux x86_64"),
         ({}, {"flavour": None, "tensorrt_version": None}, "TensorRT 10.3.0, which is not install"),
@@ -187,13 +187,13 @@ def test_a_plan_fits_the_machine_it_was_built_on() -> None:
     ],
 )
 def test_values_that_do_not_fit_are_refused_in_one_line(
-    plan: dict[str, Any], machine: dict[str, Any], told: str
+    plan: dict[str, Any], machine: dict[str, Any], words: str
 ) -> None:
     manifest, here = dataclasses.replace(FULL, **plan), dataclasses.replace(A10, **machine)
     with pytest.raises(MissingCapabilityError) as caught:
         check_fits(manifest, here, "model.engine")
     assert str(caught.value).startswith("model.engine: ")
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

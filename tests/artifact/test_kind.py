@@ -82,5 +82,5 @@ def test_engines_imply_a_gpu_and_refuse_to_do_without() -> None:
 def test_the_table_needs_no_runtime() -> None:
     heavy = ("torch", "onnx", "onnxruntime", "tensorrt", "faiss")
     code = f"import sys, gsp_deploy.runtime; print([m for m in {heavy} if m in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

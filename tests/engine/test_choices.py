@@ -76,7 +76,7 @@ def test_what_is_no_amount_of_memory(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "words"),
     [
         ({"precision": "fp8"}, "precision"),
         ({"workspace": 1}, "1 MiB"),
@@ -84,13 +84,13 @@ def test_what_is_no_amount_of_memory(text: str) -> None:
         ({"hardware_compatibility": "turing+"}, "ampere"),
     ],
 )
-def test_options_hold_only_what_can_be(settings: dict[str, object], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_options_hold_only_what_can_be(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
         BuildOptions(**settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "told"),
+    ("settings", "error", "words"),
     [
         ({"hardware_compatibility": "ampere+"}, UsageError, "--target sm_86,sm_120"),
         ({"version_compatible": True}, UsageError, "their own version"),
@@ -99,9 +99,9 @@ def test_options_hold_only_what_can_be(settings: dict[str, object], told: str) -
     ],
 )
 def test_what_rtx_cannot_do_is_refused_before_the_build(
-    settings: dict[str, object], error: type[Exception], told: str, rtx: TensorRT
+    settings: dict[str, object], error: type[Exception], words: str, rtx: TensorRT
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=words):
         BuildOptions(**settings).check_against(rtx, has_gpu=False)  # type: ignore[arg-type]
 
 
@@ -136,10 +136,10 @@ def test_a_module_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch
     (tmp_path / "broken_tensorrt.py").write_text("raise OSError('libnvinfer.so.10: not found')")
     (tmp_path / "old_tensorrt.py").write_text("__version__ = '8.6.1'")
     monkeypatch.syspath_prepend(tmp_path)
-    for name, told in (("broken_tensorrt", "libnvinfer.so.10"), ("old_tensorrt", "too old")):
+    for name, words in (("broken_tensorrt", "libnvinfer.so.10"), ("old_tensorrt", "too old")):
         monkeypatch.setattr(api, "_MODULES", {"tensorrt": (name,), "tensorrt-rtx": ()})
         api._load.cache_clear()
-        with pytest.raises(MissingCapabilityError, match=told):
+        with pytest.raises(MissingCapabilityError, match=words):
             load_tensorrt()
     api._load.cache_clear()
 

@@ -77,14 +77,14 @@ def test_a_refusal_is_one_line_with_node_reason_and_hint(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"junk" * 100, "not a whole ONNX file"), (b"", "its graph is empty")]
+    ("content", "words"), [(b"junk" * 100, "not a whole ONNX file"), (b"", "its graph is empty")]
 )
 def test_a_file_that_is_not_onnx_is_refused(
-    content: bytes, told: str, rtx: TensorRT, tmp_path: Path
+    content: bytes, words: str, rtx: TensorRT, tmp_path: Path
 ) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match=told):
+    with pytest.raises(ModelFileError, match=words):
         parse_onnx(rtx, path)
 
 

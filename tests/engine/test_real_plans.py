@@ -160,15 +160,15 @@ def test_all_leaves_out_what_cannot_be_built_and_says_so(
     exported, rtx: TensorRT, tmp_path: Path
 ) -> None:
     """sm_75 knows no bfloat16."""
-    told: list[str] = []
+    lines: list[str] = []
     onnx = exported("glyphs-lite0", precision="bf16")
     built = build_engine(
-        onnx, tmp_path / "a.engine", BuildOptions(targets=("all",)), tell=told.append
+        onnx, tmp_path / "a.engine", BuildOptions(targets=("all",)), tell=lines.append
     )
     assert set(BOTH) <= set(built.manifest.compute_capabilities)
     assert "7.5" not in built.manifest.compute_capabilities
-    assert [line for line in told if line.startswith("sm_75 is left out: ")]
-    assert built.manifest.notes == tuple(told)
+    assert [line for line in lines if line.startswith("sm_75 is left out: ")]
+    assert built.manifest.notes == tuple(lines)
 
 
 def test_the_plan_is_bare_and_the_manifest_beside_it(

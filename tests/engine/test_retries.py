@@ -76,28 +76,28 @@ def test_a_version_without_a_limit_of_tactics_is_not_given_one() -> None:
 
 
 def test_the_first_effort_that_fits_is_taken() -> None:
-    told: list[str] = []
+    lines: list[str] = []
 
     def outcome(config: Config) -> bytes | str:
         return b"plan" if config.workspace == 128 * MIB else EXHAUSTED
 
-    job, builder = job_of(outcome, told)
+    job, builder = job_of(outcome, lines)
     plan = build_plan(job, ("8.7",), may_narrow=False)
     assert plan.data == b"plan"
     assert plan.effort == Effort(128 * MIB, 1, 4)
     assert [c.workspace for c in builder.configs] == [None, 256 * MIB, 128 * MIB]
     assert [c.builder_optimization_level for c in builder.configs] == [None, 2, 1]
     assert [c.max_num_tactics for c in builder.configs] == [None, 16, 4]
-    assert len(told) == 2
-    assert told[0] == (
+    assert len(lines) == 2
+    assert lines[0] == (
         "out of memory with TensorRT's own settings; trying again with workspace 256 MiB, "
         "optimisation level 2, at most 16 tactics a layer"
     )
 
 
 def test_the_last_rung_streams_weights_and_then_it_gives_up() -> None:
-    told: list[str] = []
-    job, builder = job_of(lambda config: EXHAUSTED, told)
+    lines: list[str] = []
+    job, builder = job_of(lambda config: EXHAUSTED, lines)
     with pytest.raises(GspDeployError) as caught:
         build_plan(job, ("8.7",), may_narrow=False)
     assert "WEIGHT_STREAMING" in builder.configs[-1].flags
@@ -109,8 +109,8 @@ def test_the_last_rung_streams_weights_and_then_it_gives_up() -> None:
 
 
 def test_a_failure_of_another_kind_is_not_tried_again() -> None:
-    told: list[str] = []
-    job, builder = job_of(one_after_another("Error Code 9: Internal Error (no idea)"), told)
+    lines: list[str] = []
+    job, builder = job_of(one_after_another("Error Code 9: Internal Error (no idea)"), lines)
     with pytest.raises(GspDeployError, match=r"cannot build it: no idea$"):
         build_plan(job, ("8.7",), may_narrow=False)
     assert len(builder.configs) == 1

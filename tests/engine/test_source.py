@@ -63,11 +63,11 @@ def test_what_is_made_can_be_kept(source: Path, tmp_path: Path) -> None:
 
 
 def test_each_step_is_reported(checkpoint: Path, export: Path) -> None:
-    told: list[str] = []
-    with onnx_of(checkpoint, SourceOptions(), told.append):
-        assert told == ["exporting head.safetensors"]
-    with onnx_of(export, SourceOptions("fp16"), told.append):
-        assert told[1:] == ["converting head.onnx to fp16"]
+    lines: list[str] = []
+    with onnx_of(checkpoint, SourceOptions(), lines.append):
+        assert lines == ["exporting head.safetensors"]
+    with onnx_of(export, SourceOptions("fp16"), lines.append):
+        assert lines[1:] == ["converting head.onnx to fp16"]
 
 
 def test_open_sizes_are_asked_of_the_export(checkpoint: Path, monkeypatch) -> None:

@@ -16,10 +16,10 @@ from gsp_deploy.errors import GspDeployError
 
 
 def build(path: Path) -> list[str]:
-    told: list[str] = []
-    job, _ = job_of(lambda config: b"plan", told, BuildOptions(timing_cache=path))
+    lines: list[str] = []
+    job, _ = job_of(lambda config: b"plan", lines, BuildOptions(timing_cache=path))
     build_plan(job, ("8.7",), may_narrow=False)
-    return told
+    return lines
 
 
 def test_it_is_made_then_used_and_extended(tmp_path: Path) -> None:
@@ -33,15 +33,15 @@ def test_it_is_made_then_used_and_extended(tmp_path: Path) -> None:
 def test_a_foreign_one_is_set_aside_with_a_word(tmp_path: Path) -> None:
     path = tmp_path / "timings"
     path.write_bytes(FOREIGN)
-    (told,) = build(path)
-    assert "another device or version" in told
+    (line,) = build(path)
+    assert "another device or version" in line
     assert (tmp_path / "timings.aside").read_bytes() == FOREIGN
     assert path.read_bytes() == b"+timings"
 
 
 def test_a_warning_of_the_cache_counts_as_foreign(tmp_path: Path) -> None:
     """TensorRT-RTX really answers garbage with an empty cache and a warning."""
-    path, tensorrt, told = tmp_path / "timings", tensorrt_double(), []
+    path, tensorrt, lines = tmp_path / "timings", tensorrt_double(), []
     path.write_bytes(b"garbage")
     log = make_log(tensorrt)
 
@@ -51,8 +51,8 @@ def test_a_warning_of_the_cache_counts_as_foreign(tmp_path: Path) -> None:
                 log.log(2, "Failed to deserialize timing cache. Returning an empty timing cache.")
             return super().create_timing_cache(b"")
 
-    assert attach_timing_cache(tensorrt, Forgetful(), path, log, told.append)
-    assert len(told) == 1
+    assert attach_timing_cache(tensorrt, Forgetful(), path, log, lines.append)
+    assert len(lines) == 1
     assert not path.exists()
 
 
@@ -78,8 +78,8 @@ def test_one_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_tensorrt_rtx_needs_none_and_says_so(rtx: TensorRT, tmp_path: Path) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     path = tmp_path / "timings"
-    assert not attach_timing_cache(rtx, None, path, make_log(rtx), told.append)
-    assert "times no kernels" in told[0]
+    assert not attach_timing_cache(rtx, None, path, make_log(rtx), lines.append)
+    assert "times no kernels" in lines[0]
     assert not path.exists()

@@ -68,14 +68,14 @@ def main(path: str, *creator_names: str) -> None:
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     is_parsed = parser.parse_from_file(path)
-    told = {
+    found = {
         "parsed": is_parsed,
         "errors": [parser.get_error(i).desc() for i in range(parser.num_errors)],
         "layers": network.num_layers,
         "plan": plan_bytes(builder, network) if is_parsed and creator is None else None,
         "calls": [] if creator is None else creator.calls,
     }
-    print("probe:" + json.dumps(told), flush=True)
+    print("probe:" + json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

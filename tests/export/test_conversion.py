@@ -98,7 +98,7 @@ def test_a_baseline_is_converted_without_a_certificate(
 
 
 @pytest.mark.parametrize(
-    ("settings", "precision", "told"),
+    ("settings", "precision", "words"),
     [
         ({}, "int8", "--calibrate"),
         ({"precision": "fp16"}, "bf16", "no way to bf16"),
@@ -107,9 +107,9 @@ def test_a_baseline_is_converted_without_a_certificate(
     ],
 )
 def test_where_there_is_no_way_it_says_what_there_is(
-    settings: dict[str, object], precision: str, told: str, exported, tmp_path: Path
+    settings: dict[str, object], precision: str, words: str, exported, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=words) as caught:
         convert_precision(exported(iterations=STEPS, **settings), tmp_path / "m.onnx", precision)
     assert "export the checkpoint" in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The pooling head in ONNX: equal to the torch layer and the authors', and no larger than stated."""
+"""The pooling head in ONNX: equal to the torch layer and the authors', and of the stated size."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def test_what_is_written_is_valid_and_nothing_else_is(
 
 def test_metadata_says_what_the_file_is(conv_model, photographs, tmp_path) -> None:
     checkpoint, path = tmp_path / "model.safetensors", tmp_path / "model.onnx"
-    told = Provenance(license="Apache-2.0", dataset="folder:birds", metrics={"R@1": 0.5})
-    save_checkpoint(conv_model, checkpoint, told)
+    provenance = Provenance(license="Apache-2.0", dataset="folder:birds", metrics={"R@1": 0.5})
+    save_checkpoint(conv_model, checkpoint, provenance)
     source = Source.of(checkpoint)
     export_onnx(load_checkpoint(checkpoint), path, ExportOptions(), photographs, source)
     file = onnx.load(path)

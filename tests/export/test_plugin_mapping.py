@@ -34,8 +34,8 @@ def probe(path: Path, *creator: str) -> dict:
         text=True,
         check=False,
     )
-    (told,) = (line for line in ran.stdout.splitlines() if "probe:" in line)
-    return json.loads(told.partition("probe:")[2])
+    (line,) = (line for line in ran.stdout.splitlines() if "probe:" in line)
+    return json.loads(line.partition("probe:")[2])
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def forms(tiny_export: str, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("form", ["plugin", "plugin-bare"])
 def test_the_parser_takes_the_node_to_our_creator(form, forms) -> None:
-    told = probe(forms[form], *OURS)
-    (call,) = told["calls"]
+    found = probe(forms[form], *OURS)
+    (call,) = found["calls"]
     expected = PoolingAttributes("gap", "newton", 3, 0.3, 5.0, normalize=1)
     assert call["name"] == "gsp/pooling"
     assert call["phase"] == "BUILD"
@@ -59,9 +59,9 @@ def test_the_parser_takes_the_node_to_our_creator(form, forms) -> None:
 
 @pytest.mark.parametrize("creator", [(OP_TYPE, PLUGIN_NAMESPACE, "2"), (OP_TYPE, "other", "1")])
 def test_another_creator_is_not_taken_and_the_body_is(creator, forms) -> None:
-    told = probe(forms["plugin"], *creator)
-    assert told["parsed"]
-    assert not told["calls"]
+    found = probe(forms["plugin"], *creator)
+    assert found["parsed"]
+    assert not found["calls"]
 
 
 def test_without_a_plugin_the_body_builds_and_the_bare_node_does_not(forms) -> None:
