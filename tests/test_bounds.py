@@ -1,4 +1,4 @@
-"""The theorem as code: every bound is held against mixtures that try to break it."""
+"""The theorem as code: every bound holds for mixtures that try to break it."""
 
 from __future__ import annotations
 

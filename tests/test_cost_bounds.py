@@ -1,4 +1,4 @@
-"""The bound on the error of costs: what it depends on, and that it covers what graphs compute."""
+"""The bound on the error of costs: its dependencies, and that it covers the costs of graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle itself: against another root finder, the laws of the problem, and the authors."""
+"""The float64 reference against another root finder, the laws of the problem, and the authors."""
 
 from __future__ import annotations
 

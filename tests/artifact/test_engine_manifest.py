@@ -1,4 +1,4 @@
-"""An engine's manifest comes back as it was written; what does not fit a machine is one line."""
+"""An engine's manifest is read back as written; each reason not to fit a machine is one line."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_round_trip(manifest: EngineManifest, tmp_path: Path) -> None:
     assert read_engine_sidecar(engine) == manifest
 
 
-def test_what_the_export_knew_is_at_hand() -> None:
+def test_the_manifest_gives_access_to_the_export() -> None:
     assert FULL.preprocessing == EXPORT.preprocessing
     assert FULL.certificate == EXPORT.certificate
     assert dataclasses.replace(FULL, export=None).preprocessing is None

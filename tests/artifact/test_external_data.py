@@ -1,4 +1,4 @@
-"""Weights in files of their own: found without onnx, kept inside the folder, part of the model."""
+"""Weights in separate files: found without onnx, kept inside the folder, part of the identity."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_in_a_function(tmp_path: Path) -> None:
     assert external_data_of(path) == (tmp_path / "w.bin",)
 
 
-def test_what_only_looks_like_it(tmp_path: Path) -> None:
+def test_fields_that_only_look_like_external_data(tmp_path: Path) -> None:
     """Entries without the mark are not read by any runtime, and a name may be `location`."""
     plain = numpy_helper.from_array(np.zeros(2, np.float32), "location")
     plain.external_data.add(key="location", value="../nowhere")
@@ -120,7 +120,7 @@ def test_names_that_lead_out_are_refused_in_a_line(
 
 
 @pytest.mark.parametrize("there", ["nothing", "a folder", "a pipe", "a device"])
-def test_what_is_no_plain_file_is_missing(there: str, tmp_path: Path) -> None:
+def test_a_name_without_a_plain_file_is_missing(there: str, tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx", graph_of(tensor("w.bin")))
     match there:
         case "a folder":

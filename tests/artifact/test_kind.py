@@ -1,4 +1,4 @@
-"""The table of kinds: which paths are of which, and what each row refers to."""
+"""The table of kinds: the kind of each path, and the functions that each row names."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_rows_refer_to_what_there_is(kind: Kind) -> None:
         assert callable(getattr(import_module(module), name))
 
 
-def test_what_is_of_no_kind_is_refused_with_what_would_do() -> None:
+def test_an_unknown_kind_is_refused_with_the_accepted_ones() -> None:
     with pytest.raises(
         UsageError, match=r"ending in \.onnx, \.engine, \.plan, \.trt, got \.txt; x"
     ):

@@ -1,4 +1,4 @@
-"""Targets and options: what can be asked for, of which TensorRT, on which machine."""
+"""Targets and options: what you can ask of each TensorRT on each machine."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_amounts_of_memory(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1G", "1T", "1 2"])
-def test_what_is_no_amount_of_memory(text: str) -> None:
+def test_a_bad_amount_of_memory_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="512M"):
         parse_bytes(text)
 
@@ -119,7 +119,7 @@ def test_an_unknown_flavour_is_named() -> None:
         load_tensorrt("onnxruntime")
 
 
-def test_what_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tensorrt_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from gsp_deploy.engine import api
 
     monkeypatch.setattr(api, "_MODULES", dict.fromkeys(FLAVOURS, ("no_such_module",)))

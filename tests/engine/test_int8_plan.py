@@ -1,4 +1,4 @@
-"""The int8 graph that ONNX Runtime runs is the one that TensorRT-RTX builds, as it is."""
+"""TensorRT-RTX builds the same int8 graph that ONNX Runtime runs, unchanged."""
 
 from __future__ import annotations
 

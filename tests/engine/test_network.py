@@ -118,7 +118,7 @@ def test_missing_weights_are_reported(rtx: TensorRT, tmp_path: Path) -> None:
         parse_onnx(rtx, path)
 
 
-def test_what_passes_has_its_tensors(exported, rtx: TensorRT) -> None:
+def test_an_accepted_file_has_its_tensors(exported, rtx: TensorRT) -> None:
     parsed = parse_onnx(rtx, exported("glyphs-lite0"))
     assert [(spec.name, spec.dtype, spec.shape) for spec in parsed.inputs] == [
         ("images", "float32", (-1, 3, 112, 112))

@@ -1,4 +1,4 @@
-"""The plugin's library: described, loaded, and held against what a plan needs."""
+"""The plugin's library: its description, loading it, and the check against a plan."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_library_describes_itself_and_is_loaded_once(library) -> None:
     assert registry.loaded == [str(path)]
 
 
-def test_what_cannot_be_loaded_is_one_line(library, tmp_path) -> None:
+def test_a_library_that_cannot_load_is_one_line(library, tmp_path) -> None:
     text = tmp_path / "text.so"
     text.write_text("no library")
     cases = [

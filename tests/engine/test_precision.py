@@ -1,4 +1,4 @@
-"""A network computes in what was asked for, or the layers that do not are named: exit code 3."""
+"""A network computes in the precision asked for, or an error names the layers (exit code 3)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_single_layer_that_was_missed_is_named(exported, rtx: TensorRT, tmp_pa
         check_precision(parsed, "fp16", None)
 
 
-def test_what_the_export_kept_on_purpose_is_excused(exported, rtx: TensorRT) -> None:
+def test_layers_that_the_export_kept_on_purpose_are_excused(exported, rtx: TensorRT) -> None:
     onnx = exported("glyphs-lite0")
     manifest = read_onnx_manifest(onnx)
     assert manifest is not None

@@ -1,4 +1,4 @@
-"""What is read of a machine before a build, from the files of machines as they were recorded."""
+"""The check of a machine before a build, on recorded files of real machines."""
 
 from __future__ import annotations
 

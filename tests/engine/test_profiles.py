@@ -1,4 +1,4 @@
-"""What ranges of batch and size mean for an input, and which cannot be."""
+"""Ranges of batch and size: the shapes that they give an input, and the ranges that are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_batch(text: str, expected: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "a", "1:2", "1:2:3:4", "8:4:2", "0:1:2", "-1", "1:2:x", "1.5"]
 )
-def test_what_is_no_batch_is_named(text: str) -> None:
+def test_a_bad_batch_is_named(text: str) -> None:
     with pytest.raises(UsageError, match="--batch"):
         parse_batch(text)
 
@@ -45,7 +45,7 @@ def test_a_size_is_square_or_has_two_sides() -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "224x", "448:224:224", "224x320x3", "1x2:3"])
-def test_what_is_no_size_is_named(text: str) -> None:
+def test_a_bad_size_is_named(text: str) -> None:
     with pytest.raises(UsageError, match="--size"):
         parse_size(text)
 

@@ -1,4 +1,4 @@
-"""New weights for a plan, on a double of TensorRT's refitter: what is asked of it, and refused."""
+"""New weights for a plan, on a double of TensorRT's refitter: its calls, and the errors."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_new_plan_has_the_weights_and_a_manifest_that_says_so(module, files)
     assert engine.read_bytes() == PLAN
 
 
-def test_what_tensorrt_refuses_leaves_nothing(module, files) -> None:
+def test_a_refused_refit_leaves_no_file(module, files) -> None:
     module.Refitter.missing = ("conv.weight", "conv.bias")
     with pytest.raises(GspDeployError, match=r"lacks 2 of its weights, conv\.weight"):
         refit_engine(*files)

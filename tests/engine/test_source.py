@@ -54,7 +54,7 @@ def test_an_export_that_is_as_asked_is_taken_as_it_is(export: Path) -> None:
             assert graph == export
 
 
-def test_what_is_made_can_be_kept(source: Path, tmp_path: Path) -> None:
+def test_a_made_file_can_be_kept(source: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.onnx"
     with onnx_of(source, SourceOptions("fp16", "plugin", keep=kept)) as graph:
         assert graph == kept
@@ -92,7 +92,7 @@ def test_open_sizes_are_asked_of_the_export(checkpoint: Path, monkeypatch) -> No
         ("{checkpoint}", {"precision": "int8"}, UsageError, "--precision int8 --calibrate FOLDER"),
     ],
 )
-def test_what_cannot_be_made_is_refused(
+def test_an_impossible_request_is_refused(
     name: str, options: dict, error, words: str, checkpoint, export, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The timing cache: made, reused, set aside when it is another's. On a double of the builder."""
+"""The timing cache, on a double of the builder: made, reused, set aside if it is foreign."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(path: Path) -> list[str]:
     return lines
 
 
-def test_it_is_made_then_used_and_extended(tmp_path: Path) -> None:
+def test_the_cache_is_made_then_used_and_extended(tmp_path: Path) -> None:
     path = tmp_path / "timings"
     assert build(path) == []
     assert path.read_bytes() == b"+timings"

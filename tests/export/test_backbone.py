@@ -1,4 +1,4 @@
-"""The backbone in ONNX: equal to PyTorch, at other sizes too, and refused where it cannot be."""
+"""The backbone in ONNX equals PyTorch, at other sizes too, or the export refuses it."""
 
 from __future__ import annotations
 

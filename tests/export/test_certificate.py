@@ -1,4 +1,4 @@
-"""The certificate says what the file does: measured again, from its outputs, by another hand."""
+"""The certificate states the error of the file; each test measures it again from its outputs."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_tolerance_that_newton_cannot_reach_is_refused(build_head, export_head
 
 
 @pytest.mark.parametrize("settings", [{"transport_ratio": 1.0}, {"baseline": True}])
-def test_what_solves_nothing_has_no_certificate(settings, build_head, export_head) -> None:
+def test_a_model_without_a_solver_has_no_certificate(settings, build_head, export_head) -> None:
     manifest = read_sidecar(export_head(build_head(**settings)))
     assert manifest.certificate is None
 

@@ -28,7 +28,7 @@ def operators(path: Path) -> Counter[str]:
 @pytest.mark.parametrize(
     ("precision", "pixels"), [("fp16", False), ("bf16", False), ("fp16", True)]
 )
-def test_it_computes_what_an_export_computes(
+def test_a_converted_file_computes_what_an_export_computes(
     precision: str, pixels: bool, exported, photographs, tmp_path: Path
 ) -> None:
     settings = {"iterations": STEPS, "opset": 22, "include_preprocessing": pixels}
@@ -60,7 +60,7 @@ def test_its_manifest_has_the_new_precision_and_a_new_certificate(
     assert read_sidecar(tmp_path / "m.onnx") == manifest
 
 
-def test_what_else_is_made_of_an_export_can_be_made_of_it(
+def test_a_converted_file_can_be_rewritten_like_an_export(
     exported, photographs, tmp_path: Path
 ) -> None:
     path = convert_precision(
@@ -106,7 +106,7 @@ def test_a_baseline_is_converted_without_a_certificate(
         ({"pooling_form": "plugin"}, "fp16", "as one node already"),
     ],
 )
-def test_where_there_is_no_way_it_says_what_there_is(
+def test_an_impossible_conversion_says_what_to_do(
     settings: dict[str, object], precision: str, words: str, exported, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=words) as caught:

@@ -203,7 +203,7 @@ def test_the_head_is_no_larger_than_stated(pooling, outputs, precision, build_he
         assert steps == (0 if ratio == 1 else 4 * 18)
 
 
-def test_what_could_leave_the_range_of_float32_costs_a_few_nodes_more(build_head) -> None:
+def test_heads_that_could_overflow_float32_have_a_few_more_nodes(build_head) -> None:
     model = build_head(pooling="gem")
     plain = head_size(model)[0]
     assert head_size(build_head(pooling="gem", entropy_weight=41.0))[0] == plain + 3
@@ -218,7 +218,7 @@ def test_the_default_head_with_every_output_is_within_the_same_budget(
     assert head_size(build_head(), outputs=BOTH, precision=precision)[0] <= BUDGET
 
 
-def test_what_is_constant_is_folded(build_head, export_head) -> None:
+def test_constants_are_folded(build_head, export_head) -> None:
     model = build_head(seed=3)
     graph = onnx.load(export_head(model, outputs=BOTH)).graph
     constants = {w.name: numpy_helper.to_array(w) for w in graph.initializer}

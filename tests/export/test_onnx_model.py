@@ -1,4 +1,4 @@
-"""What an export writes: valid, described, whole or not at all, and with its weights beside it."""
+"""An exported file is valid, described, complete or absent, and has its weights beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("options", [{}, {"precision": "fp16"}, {"external_data": True}])
-def test_what_is_written_is_valid_and_nothing_else_is(
+def test_the_written_file_is_valid_and_the_only_one(
     options, build_head, calibration, tmp_path
 ) -> None:
     path = tmp_path / "made" / "model.onnx"
@@ -189,7 +189,7 @@ def test_places_that_cannot_be_written(place, build_head, calibration, tmp_path)
         ({}, {"include_preprocessing": True}, "feature maps"),
     ],
 )
-def test_what_the_model_has_not_cannot_be_exported(
+def test_an_option_that_the_model_lacks_is_refused(
     settings, options, reason, build_head, export_head
 ) -> None:
     with pytest.raises(UsageError, match=reason):

@@ -33,7 +33,7 @@ def test_sizes_that_are_kept_pass() -> None:
     check_open_sizes(graph(["batch", 3, 16, 16], [0, -1]), CONFIG)
 
 
-def test_what_promises_nothing_is_not_run() -> None:
+def test_a_graph_without_open_sizes_is_not_run() -> None:
     check_open_sizes(graph([1, 3, 16, 16], [7, 7]), CONFIG)
 
 

@@ -1,4 +1,4 @@
-"""Every operator set from 17 to 22, and what has no form in 17."""
+"""Operator sets from 17 to 22, and the operators without a form in 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ONNX parser makes of the pooling node: asked of TensorRT-RTX, which needs no GPU."""
+"""TensorRT-RTX's ONNX parser maps the pooling node to a plugin or its body; no GPU needed."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_rewriting_gives_what_exporting_gives(exported, tmp_path) -> None:
     assert rewritten.manifest == read_sidecar(plugin)
 
 
-def test_what_the_node_says_is_what_the_plugin_reads(build_head, export_head) -> None:
+def test_the_node_has_the_attributes_that_the_plugin_reads(build_head, export_head) -> None:
     model = build_head(pooling="gem", transport_ratio=0.4, entropy_weight=2.0, initial_scale=0.8)
     model.head.power.data.fill_(2.5)
     asked = {"solver": "fixed-point", "iterations": 4, "outputs": ("weights",)}
@@ -144,7 +144,7 @@ def test_what_the_node_says_is_what_the_plugin_reads(build_head, export_head) ->
         ({"pooling": "gmp", "normalize": False}, 0, {"Conv"}),
     ],
 )
-def test_what_comes_before_the_normalisation_keeps_it_outside(
+def test_nodes_between_pooling_and_normalisation_keep_it_outside(
     settings, normalises, follows, build_head, export_head
 ) -> None:
     saved = onnx.load(export_head(build_head(**settings), pooling_form="plugin", iterations=2))

@@ -1,4 +1,4 @@
-"""Half precision: what computes in it, where the casts stand, and how much it costs."""
+"""Half precision: which nodes compute in it, where the casts are, and how many there are."""
 
 from __future__ import annotations
 

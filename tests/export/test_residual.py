@@ -1,4 +1,4 @@
-"""`--also residual` in exported heads: right, cheap, and NaN for bad images alone."""
+"""`--also residual` in exported heads: correct, cheap, and NaN only for bad images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs in float32 against float64, where they are hardest: on prototypes and next to them."""
+"""Costs in float32 against float64, at the hardest places: on prototypes and next to them."""
 
 from __future__ import annotations
 

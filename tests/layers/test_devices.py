@@ -44,7 +44,7 @@ def test_the_zero_shot_loss_stays_on_its_device() -> None:
         assert loss(attributes, labels).device == CUDA
 
 
-def test_what_is_left_on_the_cpu_would_be_seen() -> None:
+def test_tensors_left_on_the_cpu_are_detected() -> None:
     with FakeTensorMode() as fake:
         features = torch.rand(4, 6, device=CUDA)
     with fake, pytest.raises(RuntimeError, match="cpu"):

@@ -1,4 +1,4 @@
-"""What an answer says of its own error: the identity and the bound behind it, and bad input."""
+"""An answer's own error: the identity and the bound behind it, and bad input."""
 
 from __future__ import annotations
 

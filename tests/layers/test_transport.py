@@ -1,4 +1,4 @@
-"""The solvers against an oracle of their own: bisection in float64 numpy."""
+"""The solvers against an independent oracle: bisection in float64 numpy."""
 
 from __future__ import annotations
 

@@ -156,13 +156,13 @@ def undeclared(trees: Mapping[Path, ast.AST], inventories: list[Names]) -> dict[
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_is_used_is_in_every_version(version: str) -> None:
+def test_every_used_name_is_in_every_version(version: str) -> None:
     names = recorded(version)
     missing = [pair for pair in pairs(USED) if pair[1] not in names.get(pair[0], ())]
     assert missing == []
 
 
-def test_what_is_used_is_in_tensorrt_rtx() -> None:
+def test_every_used_name_is_in_tensorrt_rtx() -> None:
     names = rtx()
     wanted = [*pairs(USED), *pairs(RTX_ONLY), *pairs(GUARDED)]
     assert [pair for pair in wanted if pair[1] not in names.get(pair[0], ())] == []
@@ -182,7 +182,7 @@ def test_nothing_is_declared_that_is_not_used() -> None:
     assert [pair for pair in sorted(declared) if pair[1] not in used] == []
 
 
-def test_what_is_not_everywhere_is_asked_for_first() -> None:
+def test_guarded_names_are_used_and_each_name_is_in_a_version() -> None:
     asked, inventories = asked_in(sources()), [recorded(version) for version in VERSIONS]
     assert set(pairs(GUARDED)) <= asked
     for kind, name in asked:

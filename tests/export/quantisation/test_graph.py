@@ -122,7 +122,7 @@ def source_of(graph: onnx.GraphProto, node: str, index: str = "0") -> str:
         ("abcde", {"a": "images", "relu": "a", "b": "relu", "c": "b", "clip": "c", "d": "add_2"}),
     ],
 )  # fmt: skip
-def test_who_reads_what(
+def test_which_nodes_read_int8(
     left_out: str, expected: dict[str, str], backbone: ir.Model, found: Ranges
 ) -> None:
     graph = quantised(backbone, found, left_out)

@@ -41,7 +41,7 @@ def test_images_without_classes_are_judged_by_cosine(healthy: Draft) -> None:
     assert record.score > 99
 
 
-def test_where_nothing_will_do_the_best_attempt_comes_back(healthy: Draft) -> None:
+def test_if_no_attempt_passes_the_best_is_returned(healthy: Draft) -> None:
     options = ExportOptions(precision="int8", max_drop=0)
     draft, record = quantise_draft(healthy.variant(healthy.backbone, options), PLAN, unlabelled())
     assert not record.passed
