@@ -1,4 +1,4 @@
-"""`gsp-deploy bench`: latency, memory, and what the pooling costs, measured in turns."""
+"""`gsp-deploy bench`: measure latency, memory and the cost of the pooling."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ comparison_option = panel("Against an earlier result")
 
 @dataclass(frozen=True)
 class EngineMeasuring:
-    """What is measured of engines besides."""
+    """What else to measure of engines."""
 
-    wait: Annotated[Wait, engine_option(help="What the thread does while an engine runs.")] = "auto"
-    l2: Annotated[L2State, engine_option("--l2", help="cold: empty the GPU's cache first.")] = (
-        "warm"
-    )
+    wait: Annotated[Wait, engine_option(help="How the thread waits while an engine runs.")] = "auto"
+    l2: Annotated[
+        L2State, engine_option("--l2", help="cold: empty the GPU's L2 cache before each run.")
+    ] = "warm"
     sustained: Annotated[
         float | None,
-        engine_option(help="Seconds to run without pause, watching clocks, power and temperature."),
+        engine_option(
+            help="Seconds to run without pause while clocks, power and temperature are recorded."
+        ),
     ] = None
     trtexec: Annotated[
         bool,
-        engine_option(
-            "--trtexec", help="Print the trtexec commands that measure the same, and stop."
-        ),
+        engine_option("--trtexec", help="Only print the trtexec commands that measure the same."),
     ] = False
 
 
 @dataclass(frozen=True)
 class Comparing:
-    """What a result is held against, and how far it may be off."""
+    """The earlier result to compare with, and how much slower a model may be."""
 
     save: Annotated[Path | None, comparison_option(help="Write the result as JSON.")] = None
     compare: Annotated[
         Path | None, comparison_option("--compare", help="A saved result.", callback=existing_file)
     ] = None
     max_regression: Annotated[
-        str, comparison_option(help="Growth that fails with exit code 3.")
+        str, comparison_option(help="Exit with code 3 if a figure grows by more than this.")
     ] = "10%"
     gate: Annotated[
         GatedFigure,
         comparison_option(
-            help="ratio: to average pooling in the same rounds (p50 where there is none); "
+            help="What to compare. ratio: to average pooling in the same rounds (p50 without it); "
             "latency: p50 for all."
         ),
     ] = "ratio"
@@ -73,27 +73,36 @@ def bench(
     ],
     *,
     batch: Annotated[str, typer.Option(help="Batch sizes, as in 1,8.")] = "1",
-    repeats: Annotated[int, typer.Option(help="Rounds that count, per batch size.")] = 50,
+    repeats: Annotated[int, typer.Option(help="Timed rounds for each batch size.")] = 50,
     seconds: Annotated[
-        float | None, typer.Option(help="Go on for this long per batch size instead.")
+        float | None,
+        typer.Option(help="Measure each batch size for this long instead of counting rounds."),
     ] = None,
-    warmup: Annotated[int, typer.Option(help="Rounds before the clock counts.")] = 5,
+    warmup: Annotated[int, typer.Option(help="Rounds before timing starts.")] = 5,
     size: Annotated[
         str | None,
-        typer.Option(help="HxW where a model leaves it open. (default: the model's, head 7x7)"),
+        typer.Option(
+            help="HxW for models that accept any size. (default: the trained size; 7x7 for a head)"
+        ),
     ] = None,
     image: Annotated[
         Path | None,
         typer.Option(
-            help="Image to time pre-processing on. (default: synthetic 640x480 JPEG)",
+            help="Image to time pre-processing on. (default: a synthetic 640x480 JPEG)",
             callback=existing_file,
         ),
     ] = None,
     twin: Annotated[
-        bool, typer.Option("--twin/--no-twin", help="Measure average pooling beside each model.")
+        bool,
+        typer.Option(
+            "--twin/--no-twin", help="Also measure each model with average pooling instead."
+        ),
     ] = True,
     memory: Annotated[
-        bool, typer.Option("--memory/--no-memory", help="Measure peak memory, a process each.")
+        bool,
+        typer.Option(
+            "--memory/--no-memory", help="Measure peak memory, each model in its own process."
+        ),
     ] = True,
     runtime: RuntimeOptions,
     engines: EngineMeasuring,
@@ -168,7 +177,7 @@ def _share(text: str) -> float:
 
 @contextmanager
 def _announcing() -> Iterator[Callable[[str], None]]:
-    """Yield what says the next step: a spinner on a terminal, lines in a log."""
+    """Yield a function that shows the next step: a spinner on a terminal, lines in a log."""
     if not show.err.is_terminal:
         yield show.note
         return

@@ -1,4 +1,4 @@
-"""`gsp-deploy build`: an ONNX file or a checkpoint becomes a TensorRT engine."""
+"""`gsp-deploy build`: build a TensorRT engine from an ONNX file or a checkpoint."""
 
 from __future__ import annotations
 
@@ -27,24 +27,27 @@ def build(
     source: Annotated[
         Path,
         typer.Argument(
-            help="An .onnx, or a checkpoint that is exported on the way.", callback=existing_file
+            help="An .onnx file, or a checkpoint, which is exported first.", callback=existing_file
         ),
     ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The engine file to write.")],
     precision: Annotated[
         PrecisionWord | None,
-        typer.Option(help="fp16 or bf16: convert to it first; the network is held to it."),
+        typer.Option(
+            help="Precision of the network; a float32 file is converted to fp16 or bf16 first. "
+            "(default: that of the file)"
+        ),
     ] = None,
     flavour: Annotated[
         Flavour | None,
-        typer.Option(help="(default: the first that is installed)"),
+        typer.Option(help="TensorRT or TensorRT-RTX. (default: the first that is installed)"),
     ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="For TensorRT-RTX: sm_86, several of them in one plan, or all. (default: this "
-            "machine's GPU, without one all that the network can be built for)"
+            help="For TensorRT-RTX: a GPU that the plan runs on, as in sm_86, or all; repeatable. "
+            "(default: this machine's GPU; without one, all that the network can be built for)"
         ),
     ] = None,
     shapes: ShapeOptions,
@@ -52,12 +55,12 @@ def build(
     plan: PlanOptions,
     pooling: PluginOptions,
     onnx: Annotated[
-        Path | None, typer.Option("--onnx", help="Keep the ONNX that was made on the way here.")
+        Path | None, typer.Option("--onnx", help="Save the intermediate ONNX file here.")
     ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Build a TensorRT or TensorRT-RTX engine, its manifest beside it."""
+    """Build a TensorRT or TensorRT-RTX engine, and write its manifest beside it."""
     from gsp_deploy.artifact import refuse_model_overwrite
     from gsp_deploy.artifact.kind import ENGINE, require_kind
     from gsp_deploy.base.files import refuse_inputs_inside
@@ -87,7 +90,7 @@ def build(
 
 @contextmanager
 def _bar(name: str) -> Iterator[Callable[[float, str], None]]:
-    """Yield what moves a bar to a share of the whole and names TensorRT's phase."""
+    """Yield a function that sets a bar to a share of the whole and shows TensorRT's phase."""
     with show.share(f"building {name}") as bar:
 
         def advance(done: float, phase: str) -> None:

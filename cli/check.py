@@ -1,4 +1,4 @@
-"""`gsp-deploy check`: is the exported model as good as the one it was made from?"""
+"""`gsp-deploy check`: compare a model with the one that it was made from, on images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
 LAYER_IMAGES = 8
-limit_option = panel("Limits (if left out, those of the candidate's precision)")
+limit_option = panel("Limits (default: those of the candidate's precision)")
 
 
 def _limit(text: str) -> typer.models.OptionInfo:
@@ -29,25 +29,35 @@ def _limit(text: str) -> typer.models.OptionInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far the candidate may be from the reference; None is its precision's own limit."""
+    """How far the candidate may be from the reference; None means the limit of its precision."""
 
-    max_cosine_distance: Annotated[float | None, _limit("1 - cos of two embeddings.")] = None
-    max_embedding_error: Annotated[float | None, _limit("Over the largest entry.")] = None
-    max_attribute_error: Annotated[float | None, _limit("Over the largest entry.")] = None
-    max_weight_error: Annotated[float | None, _limit("Over the spread of the weights.")] = None
+    max_cosine_distance: Annotated[float | None, _limit("1 - cosine of the two embeddings.")] = None
+    max_embedding_error: Annotated[float | None, _limit("Relative to the largest entry.")] = None
+    max_attribute_error: Annotated[float | None, _limit("Relative to the largest entry.")] = None
+    max_weight_error: Annotated[float | None, _limit("Relative to the weights' spread.")] = None
     max_marginal_error: Annotated[float | None, _limit("|mean w - 1|.")] = None
-    max_flips: Annotated[float | None, _limit("Share of changed nearest neighbours.")] = None
-    min_overlap: Annotated[float | None, _limit("Share of 10 neighbours that stay.")] = None
-    max_recall_drop: Annotated[float | None, _limit("R@1 lost, in [0, 1].")] = None
-    max_map_drop: Annotated[float | None, _limit("MAP@R lost, in [0, 1].")] = None
-    max_batch_error: Annotated[float | None, _limit("Change with the place in a batch.")] = None
-    max_leak: Annotated[float | None, _limit("Change with a batch's other images.")] = None
-    max_layer_error: Annotated[float | None, _limit("RMS over RMS, for --layers.")] = None
+    max_flips: Annotated[
+        float | None, _limit("Share of images whose nearest neighbour changes.")
+    ] = None
+    min_overlap: Annotated[
+        float | None, _limit("Share of the 10 nearest neighbours that stay.")
+    ] = None
+    max_recall_drop: Annotated[float | None, _limit("Loss of R@1, in [0, 1].")] = None
+    max_map_drop: Annotated[float | None, _limit("Loss of MAP@R, in [0, 1].")] = None
+    max_batch_error: Annotated[
+        float | None, _limit("Change of an embedding with its position in a batch.")
+    ] = None
+    max_leak: Annotated[
+        float | None, _limit("Change of an embedding with the batch's other images.")
+    ] = None
+    max_layer_error: Annotated[
+        float | None, _limit("Relative RMS error of a node, for --layers.")
+    ] = None
 
 
 def check(
     reference: Annotated[
-        Path, typer.Argument(help="The model that is right.", callback=existing_file)
+        Path, typer.Argument(help="The model to compare with.", callback=existing_file)
     ],
     candidate: ModelFile,
     *,
@@ -60,14 +70,17 @@ def check(
         ),
     ],
     labels: Annotated[
-        str, typer.Option(help="Classes of the images: folder (one per class), or none.")
+        str, typer.Option(help="Where classes come from: folder (one folder per class), or none.")
     ] = "folder",
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Images to use: all if left out, {LAYER_IMAGES} for --layers."),
+        typer.Option(
+            min=1, help=f"Number of images to use. (default: all; {LAYER_IMAGES} for --layers)"
+        ),
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Find the first node of the graph that diverges.")
+        bool,
+        typer.Option("--layers", help="Find the first node of the graph that differs too much."),
     ] = False,
     strict: Strict = False,
     ref_device: Annotated[str | None, typer.Option(help="Device of the reference.")] = None,
@@ -83,8 +96,8 @@ def check(
 ) -> None:
     """Compare two models on images: outputs, neighbours, batching. Exit code 3 if a gate fails.
 
-    Both see the same pixels. With --layers, a table along the graph instead: the first node whose
-    result differs, and the PyTorch module that it came from.
+    Both models get the same pixels. --layers compares every node of the graph
+    instead, and names the first node that differs and its PyTorch module.
     """
     from gsp_deploy.errors import UsageError
     from gsp_deploy.images.files import evenly_spaced, find_images

@@ -1,4 +1,4 @@
-"""`gsp-deploy convert`: the authors' state dict becomes a checkpoint that every command reads."""
+"""`gsp-deploy convert`: turn the authors' state dict into a checkpoint that every command reads."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def convert(
     license: Annotated[
         str | None, typer.Option(help="SPDX identifier of the weights' licence.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="What they were trained on.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set that the weights were trained on.")
+    ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write the authors' state dict as a checkpoint of ours, its settings inside."""
+    """Convert the authors' state dict to a gsp-deploy checkpoint that stores its settings."""
     from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite, sha256_of
     from gsp_deploy.checkpoint import Provenance, check_runs, read_metadata, save_checkpoint
     from gsp_deploy.errors import UsageError
@@ -69,6 +71,6 @@ def _report(output: Path, config: ModelConfig, json: bool) -> None:
         rows += [("images", images), ("mean, std", f"{spec.mean}, {spec.std}")]
     show.facts(str(output), rows)
     show.note(
-        "note: the state dict tells no settings; check that these are what it was trained with, "
-        "and set them by --transport-ratio, --entropy-weight and the like (--help) if not"
+        "note: the state dict does not store these settings; check that it was trained with them. "
+        "If not, set them with --transport-ratio, --entropy-weight and the others (see --help)"
     )

@@ -1,4 +1,4 @@
-"""`gsp-deploy data`: what data sets there are, how they look, whether they are whole."""
+"""`gsp-deploy data`: list, check, preview and write data sets."""
 
 from __future__ import annotations
 
@@ -92,10 +92,12 @@ def preview(
     spec: Spec,
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet: .png or .jpg.")],
     part: Annotated[str, typer.Option(help="train, test, query or gallery.")] = "train",
-    count: Annotated[int, typer.Option(min=1, max=4096, help="Images to show, about.")] = 64,
+    count: Annotated[
+        int, typer.Option(min=1, max=4096, help="About how many images to show.")
+    ] = 64,
     force: Force = False,
 ) -> None:
-    """Write a contact sheet: one class a row, under its name."""
+    """Write a contact sheet: one row per class, under its name."""
     from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.data import open_dataset
     from gsp_deploy.data.preview import write_contact_sheet

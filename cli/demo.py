@@ -1,4 +1,4 @@
-"""`gsp-deploy demo`: the whole chain once, ending with what was proven and measured."""
+"""`gsp-deploy demo`: run every deployment step once, and print the results."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ NEXT = (
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all results.")] = Path(
         "gsp-demo"
     ),
-    classes: Annotated[int, typer.Option(min=2, help="Unseen classes to test on.")] = 30,
-    images_per_class: Annotated[int, typer.Option(min=2, help="Test images of each.")] = 8,
+    classes: Annotated[int, typer.Option(min=2, help="Number of unseen classes to test on.")] = 30,
+    images_per_class: Annotated[int, typer.Option(min=2, help="Test images of each class.")] = 8,
     force: Force = False,
     json: Json = False,
 ) -> None:

@@ -24,18 +24,17 @@ def doctor(
     ] = False,
     plugin: Annotated[
         Path | None,
-        typer.Option(
-            help="Library of the pooling plugin, to be described.", callback=existing_file
-        ),
+        typer.Option(help="Library of the pooling plugin to describe.", callback=existing_file),
     ] = None,
     gpu: Annotated[int, typer.Option(min=0, help="Number of the CUDA device.")] = 0,
     cuda_api: CudaApiOption = "auto",
     json: Json = False,
 ) -> None:
-    """Say what is here and what is missing for which command; --selftest tries it.
+    """Check this machine: what is installed, and what each command still needs.
 
-    The output can be pasted into an issue. Exit codes of --selftest: 3 if numbers are wrong, 1 if
-    something that is installed does not run, 4 if there is nothing to test with.
+    You can paste the output into an issue. --selftest also runs a small model.
+    Its exit codes: 3 if an embedding is wrong, 1 if an installed runtime fails,
+    4 if no runtime is installed.
     """
     from gsp_deploy.doctor.diagnosis import diagnose
     from gsp_deploy.doctor.selftest import run_selftest

@@ -1,4 +1,4 @@
-"""`gsp-deploy embed`: image files become a table of embeddings."""
+"""`gsp-deploy embed`: embed image files into a table."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def embed(
     model: ModelFile,
     images: Images,
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy, .npz or .parquet.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .npy, .npz or .parquet to write.")
+    ],
     also: Annotated[
         Literal["residual"] | None,
-        typer.Option(help="A column that says how far off each answer is (.npz, .parquet)."),
+        typer.Option(help="Add a column with the solver's error for each image (.npz, .parquet)."),
     ] = None,
     batch: BatchSize = 32,
     strict: Strict = False,
@@ -32,7 +34,7 @@ def embed(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Embed images in order; broken ones are left out and listed at the end."""
+    """Embed images in order; broken images are skipped and listed at the end."""
     from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.embedding import (
@@ -58,7 +60,7 @@ def embed(
 
 
 def _largest(table: EmbeddingTable, column: str) -> float | None:
-    """Return the column's largest value; None where there is none, or one is not a number."""
+    """Return the column's largest value; None if it is empty or holds NaN or infinity."""
     values = table.columns[column]
     largest = float(values.max()) if len(values) else math.nan
     return largest if math.isfinite(largest) else None
@@ -83,7 +85,7 @@ def _report(table: EmbeddingTable, written: tuple[Path, ...], ran_on: str, json:
     rows = [("embedded", f"{counted(count, 'image')}, {dim}-D"), ("runtime", ran_on)]
     for name in table.columns:
         largest = _largest(table, name)
-        told = "not a number" if largest is None else f"{largest:.1e}"
-        rows.append((f"largest {name.replace('_', ' ')}", told))
+        words = "not a number" if largest is None else f"{largest:.1e}"
+        rows.append((f"largest {name.replace('_', ' ')}", words))
     show.facts(", ".join(str(path) for path in written), rows)
     show.skipped([failure.reason for failure in table.failures])

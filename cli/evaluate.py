@@ -1,4 +1,4 @@
-"""`gsp-deploy evaluate`: retrieval metrics of any model on any data set."""
+"""`gsp-deploy evaluate`: measure how well a model retrieves images of a data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def evaluate(
     models: Annotated[
         list[Path],
         typer.Argument(
-            help="A model; several are also joined as an ensemble.", callback=existing_file
+            help="One or more models; several are also evaluated together, as an ensemble.",
+            callback=existing_file,
         ),
     ],
     *,
@@ -62,7 +63,7 @@ def evaluate(
 
 
 def _other_data(session: EmbeddingSession, data: str) -> str | None:
-    """Return a word on a model that was trained on other settings of the same kind of data."""
+    """Return a note if the model was trained on other settings of the same kind of data."""
     manifest = session.info.manifest
     trained = None if manifest is None else manifest.provenance.get("dataset")
     kind = data.partition(":")[0]

@@ -1,4 +1,4 @@
-"""`gsp-deploy explain`: what the pooling keeps of images, as pictures."""
+"""`gsp-deploy explain`: draw what the pooling keeps of images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def explain(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Draw weight and prototype maps: what the pooling keeps of an image, and what took it."""
+    """Draw weight and prototype maps: what the pooling keeps of an image, by which prototype."""
     from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.explain import pooling_maps, write_map_panel
     from gsp_deploy.images.files import find_images, read_images
@@ -53,7 +53,7 @@ def explain(
 
 
 def _panels(folder: Path, files: list[Path]) -> dict[Path, Path]:
-    """Return where each image's panel goes: named as the file, with its folder where two agree."""
+    """Return each image's PNG: the file's name, preceded by its folder if two names are equal."""
     stems = Counter(file.stem for file in files)
     names = {
         file: file.stem if stems[file.stem] == 1 else f"{file.parent.name}-{file.stem}"

@@ -1,4 +1,4 @@
-"""`gsp-deploy export`: a checkpoint becomes ONNX, with a bound on its solver's error."""
+"""`gsp-deploy export`: write a checkpoint as ONNX, with a bound on the solver's error."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ int8_option = panel("For int8")
 
 @dataclass(frozen=True)
 class Int8Options:
-    """How int8 is calibrated, and what it may cost."""
+    """How to calibrate int8, and how much accuracy it may lose."""
 
     calibration_method: Annotated[
-        CalibrationMethod | None, int8_option(help="How ranges are found. (default: min-max)")
+        CalibrationMethod | None,
+        int8_option(help="How to choose the range of each activation. (default: min-max)"),
     ] = None
     max_drop: Annotated[
         float | None,
         int8_option(
-            help="Points of MAP@R that may be lost; sensitive layers stay in fp32 until it "
-            "holds. (default: 0.5)"
+            help="Largest loss of MAP@R, in points; sensitive layers stay in fp32 until the loss "
+            "is below it. (default: 0.5)"
         ),
     ] = None
     validate: Annotated[
@@ -50,7 +51,7 @@ class Int8Options:
     ] = None
 
     def check(self, precision: str, calibrate: Path | None) -> None:
-        """Raise `UsageError` where these options and the precision do not fit together."""
+        """Raise `UsageError` if these options and the precision contradict each other."""
         from gsp_deploy.errors import UsageError
 
         given = [name for name, value in asdict(self).items() if value is not None]
@@ -67,7 +68,7 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="A checkpoint of ours, or the authors' state dict.", callback=existing_file
+            help="A gsp-deploy checkpoint, or the authors' state dict.", callback=existing_file
         ),
     ] = None,
     *,
@@ -76,13 +77,13 @@ def export(
         Path | None,
         typer.Option(
             "--from",
-            help="Rewrite this export of ours with --pooling plugin, instead of a checkpoint.",
+            help="Rewrite this ONNX export with --pooling plugin; you give no checkpoint then.",
             callback=existing_file,
         ),
     ] = None,
     precision: Annotated[
         PrecisionWord,
-        typer.Option(help="What the backbone computes in; cost and solver stay in fp32."),
+        typer.Option(help="Precision of the backbone; the pooling's cost and solver stay in fp32."),
     ] = "fp32",
     io_precision: Annotated[
         FloatPrecisionWord, typer.Option(help="Element type of float inputs and outputs.")
@@ -90,54 +91,66 @@ def export(
     pooling: Annotated[
         str,
         typer.Option(
-            help="unrolled into standard operators, or plugin: one node, for the fused kernel, "
-            "that ONNX Runtime runs without it too. (The authors' gap, gmp, gem: --pooling-mode)"
+            help="unrolled: standard operators; plugin: one node for the fused kernel, and ONNX "
+            "Runtime runs it without the kernel. (gap, gmp, gem: --pooling-mode)"
         ),
     ] = "unrolled",
     bare: Annotated[
         bool,
         typer.Option(
-            "--bare", help="With --pooling plugin: for TensorRT 10.3, runs only with the plugin."
+            "--bare",
+            help="With --pooling plugin: write the node alone, as TensorRT 10.3 needs it; "
+            "the file then runs only with the plugin.",
         ),
     ] = False,
-    opset: Annotated[int | None, typer.Option(help="17 to 22. (default: 18, for bf16 22)")] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset, 17 to 22. (default: 18; 22 for bf16)")
+    ] = None,
     solver: Annotated[
-        Solver, typer.Option(help="fixed-point is the paper's iteration.")
+        Solver,
+        typer.Option(
+            help="certified: bounded error for every input; fixed-point: the paper's iteration."
+        ),
     ] = "certified",
     iterations: Annotated[
         int | None,
         typer.Option(
-            help="Solver steps, without a guarantee.  (default: certified and newton what the "
-            "hardest inputs need, fixed-point the checkpoint's own)"
+            help="Number of solver steps; the error then has no bound. (default: for certified and "
+            "newton what the hardest inputs need, for fixed-point the checkpoint's own)"
         ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Worst weight error, relative to the weights' spread.")
+        float,
+        typer.Option(help="Largest error of a mixing weight, relative to the weights' spread."),
     ] = 1e-4,
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of images to measure on, and for int8 to find the ranges of activations "
-            "on. (default: built-in photographs; int8 has none)",
+            help="Folder of images to measure the solver on, and to calibrate int8. (default: "
+            "built-in photographs; int8 has no default)",
             callback=existing_path,
         ),
     ] = None,
     int8: Int8Options,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", help="Further outputs: attributes, weights, residual."),
+        typer.Option("--also", help="Another output: attributes, weights or residual; repeatable."),
     ] = None,
     include_preprocessing: Annotated[
-        bool, typer.Option("--include-preprocessing", help="Take uint8 NHWC and normalise inside.")
+        bool,
+        typer.Option(
+            "--include-preprocessing",
+            help="Take uint8 NHWC images and normalise them in the graph.",
+        ),
     ] = False,
     dynamic_size: Annotated[
-        bool, typer.Option("--dynamic-size", help="Leave height and width open.")
+        bool, typer.Option("--dynamic-size", help="Accept images of any height and width.")
     ] = False,
     static_batch: Annotated[
         bool, typer.Option("--static-batch", help="Fix the batch size to 1.")
     ] = False,
     external_data: Annotated[
-        bool, typer.Option("--external-data", help="Keep the weights in a file beside.")
+        bool, typer.Option("--external-data", help="Write the weights to a second file.")
     ] = False,
     reference: ReferenceOptions,
     force: Force = False,

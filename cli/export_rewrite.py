@@ -1,4 +1,4 @@
-"""`gsp-deploy export --from`: an export of ours in another form, without its checkpoint."""
+"""`gsp-deploy export --from`: rewrite an ONNX export in another form, without its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gsp_deploy.artifact.pooling_node import PoolingForm
 
 MODES = ("gap", "gmp", "gem")
-# What a rewriting takes; everything else is settled in the file already.
+# Options that a rewrite accepts; the ONNX file fixes everything else.
 TAKEN = frozenset({"source", "output", "pooling", "bare", "external_data", "force", "json"})
 
 
@@ -22,7 +22,7 @@ def pooling_form(pooling: str, bare: bool) -> PoolingForm:
     """Return the form that `--pooling` and `--bare` ask for together.
 
     Raises:
-        UsageError: the word is no form, or `--bare` stands without `--pooling plugin`.
+        UsageError: the form is unknown, or `--bare` comes without `--pooling plugin`.
     """
     from gsp_deploy.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""`gsp-deploy index`: image files become a gallery that can be searched."""
+"""`gsp-deploy index`: embed image files into an index that you can search."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def index(
     model: ModelFile,
     images: Images,
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     kind: Annotated[
         GalleryKind,
-        typer.Option(help="flat, which is exact; hnsw or ivf for 100,000 images and more."),
+        typer.Option(help="flat: exact; hnsw or ivf: faster from 100,000 images on, approximate."),
     ] = "flat",
     batch: BatchSize = 32,
     strict: Strict = False,
@@ -32,7 +32,7 @@ def index(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Embed images into a faiss index that remembers which model filled it."""
+    """Embed images into a faiss index, and record which model did it."""
     from gsp_deploy.base.folders import refuse_to_replace
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.gallery import build_gallery, identity_of, write_gallery

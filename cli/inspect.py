@@ -1,4 +1,4 @@
-"""`gsp-deploy inspect`: what any of our artifacts is."""
+"""`gsp-deploy inspect`: print what a file contains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inspect(
     ],
     json: Json = False,
 ) -> None:
-    """Print what a file is: config, shapes, certificate, operators."""
+    """Print what a model file contains: config, shapes, certificate, operators."""
     from gsp_deploy.inspection import inspect_file
 
     found = inspect_file(file)
@@ -58,8 +58,8 @@ def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, st
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        told = ((key, item) for key, item in value.items() if item is not None)
-        return ", ".join(f"{key} {_words(item)}" for key, item in told)
+        filled = ((key, item) for key, item in value.items() if item is not None)
+        return ", ".join(f"{key} {_words(item)}" for key, item in filled)
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):

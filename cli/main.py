@@ -1,4 +1,4 @@
-"""The `gsp-deploy` command: one file a command, one boundary that turns errors into a line."""
+"""The `gsp-deploy` command line: registers every command, and prints each error as one line."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from gsp_deploy_cli.verify import verify
 
 app = typer.Typer(
     name="gsp-deploy",
-    help="From a Generalized Sum Pooling checkpoint to artifacts that are fast, proven equal, "
-    "and embeddable.",
+    help="Export a Generalized Sum Pooling checkpoint to ONNX and TensorRT, check that the result "
+    "gives the same embeddings, measure it, and run it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -94,12 +94,12 @@ def _root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Read the options that stand before the command."""
+    """Read the options that come before the command."""
 
 
 def main() -> None:
     """Run the command line and exit with the code that DESIGN promises."""
-    # Pillow's word on large images; ours refuses them by a lower limit, in one line.
+    # Pillow warns about large images; this toolkit has a lower limit and refuses them in one line.
     warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     try:
         with remembered_interrupts():

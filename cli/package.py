@@ -1,4 +1,4 @@
-"""`gsp-deploy package`: a model becomes a folder that proves itself on the target."""
+"""`gsp-deploy package`: put a model into a folder that can be checked on the target machine."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ triton_option = panel("For Triton")
 
 @dataclass(frozen=True)
 class TritonSettings:
-    """What Triton Inference Server is told; None leaves it to the defaults."""
+    """Settings for Triton Inference Server; None means the default."""
 
     name: Annotated[
-        str | None, triton_option(help="What clients call it. (default: the file's)")
+        str | None, triton_option(help="Model name for clients. (default: the file's name)")
     ] = None
-    max_batch: Annotated[int | None, triton_option(help="Images at once. (default: 32)")] = None
+    max_batch: Annotated[
+        int | None, triton_option(help="Most images in one batch. (default: 32)")
+    ] = None
     queue_delay_us: Annotated[
-        int | None, triton_option(help="How long an image waits for others, us. (default: 2000)")
+        int | None,
+        triton_option(help="Microseconds that an image waits for others. (default: 2000)"),
     ] = None
-    instances: Annotated[
-        int | None, triton_option(help="Copies of the model at once. (default: 1)")
+    instances: Annotated[int | None, triton_option(help="Copies of the model. (default: 1)")] = None
+    placement: Annotated[
+        Placement | None, triton_option(help="Where the model runs. (default: auto)")
     ] = None
-    placement: Annotated[Placement | None, triton_option(help="Where it runs. (default: auto)")] = (
-        None
-    )
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those that were given, by name."""
+        """The settings that you gave, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -50,17 +51,17 @@ def package(
         Path, typer.Argument(help="An exported model (.onnx) or an engine.", callback=existing_file)
     ],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     onnx: Annotated[
         Path | None,
         typer.Option(
-            help="The ONNX file of an engine: golden embeddings, and the fallback.",
+            help="The engine's ONNX file: it computes the golden embeddings, and is the fallback.",
             callback=existing_file,
         ),
     ] = None,
     plugin: Annotated[
         Path | None,
-        typer.Option(help="The shared object that an engine needs.", callback=existing_file),
+        typer.Option(help="The plugin library that an engine needs.", callback=existing_file),
     ] = None,
     images: Annotated[
         list[str] | None,
@@ -74,7 +75,7 @@ def package(
         Path | None,
         typer.Option(
             "--license",
-            help="A licence file. (default: what the model tells)",
+            help="A licence file. (default: the licence that the model names)",
             callback=existing_file,
         ),
     ] = None,
@@ -88,7 +89,7 @@ def package(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Put a model, its manifest and golden vectors into a folder that others run it from."""
+    """Put a model, its manifest and golden embeddings into a folder to run elsewhere."""
     from gsp_deploy.bundle.packaging import PackageOptions, package_model
     from gsp_deploy.errors import UsageError
 
@@ -132,7 +133,7 @@ def _report_repository(written: TritonRepository, json: bool) -> None:
         ("ask for", written.name),
         ("models", ", ".join(written.models)),
         ("tritonserver", " ".join(("--model-repository=/models", *written.server_options))),
-        ("next", "README.md tells how to start, ask and measure it"),
+        ("next", "README.md shows how to start, query and measure it"),
     ]
     show.facts(str(written.folder), rows)
 
@@ -151,9 +152,9 @@ def _report(packaged: PackagedBundle, json: bool) -> None:
             for artifact in manifest.artifacts
         ),
         ("golden", packaged.golden_source),
-        ("licence", manifest.license or "not told by the model"),
+        ("licence", manifest.license or "not named by the model"),
         ("size", f"{sum(size for _, size in packaged.files) / 1e6:.1f} MB"),
     ]
     show.facts(str(packaged.folder), rows)
     if manifest.license is None:
-        show.note("note: the model does not tell its licence; see LICENSE, or pass --license")
+        show.note("note: the model does not name its licence; see LICENSE, or pass --license")

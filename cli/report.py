@@ -1,4 +1,4 @@
-"""`gsp-deploy report`: what was deployed and proven, as one HTML file."""
+"""`gsp-deploy report`: write the results of the other commands as one HTML page."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def report(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="JSON of check, bench and evaluate, manifests, or folders that hold them.",
+            help="JSON output of check, bench and evaluate, manifests, or folders of them.",
             callback=existing_path,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .html file to write.")],
-    title: Annotated[str, typer.Option(help="Headline.")] = "Deployment report",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "Deployment report",
     markdown: Annotated[
-        Path | None, typer.Option(help="Also write it as Markdown, in tables, for CI.")
+        Path | None, typer.Option(help="Also write Markdown tables, for CI.")
     ] = None,
     reference: Annotated[
         Path | None,
-        picture_option(help="Model that neighbours are compared with.", callback=existing_file),
+        picture_option(help="Model to compare neighbours with.", callback=existing_file),
     ] = None,
     model: Annotated[
-        Path | None, picture_option(help="Model that was deployed.", callback=existing_file)
+        Path | None, picture_option(help="The deployed model.", callback=existing_file)
     ] = None,
     images: Annotated[
         Path | None,
-        picture_option(help="Folder of images, one folder a class.", callback=existing_images),
+        picture_option(help="Folder of images, one folder per class.", callback=existing_images),
     ] = None,
     force: Force = False,
     json: Json = False,
@@ -77,7 +77,7 @@ def report(
 
 
 def _with_manifest(sources: list[Path], model: Path | None) -> list[Path]:
-    """Add the manifest of the model that the pictures are of, unless it is there already."""
+    """Add the manifest of the deployed model, unless it is among the sources already."""
     from gsp_deploy.artifact import sidecar_path
 
     if model is None:

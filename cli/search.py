@@ -1,4 +1,4 @@
-"""`gsp-deploy search`: the images of a gallery that look most like a query."""
+"""`gsp-deploy search`: find the images of an index that look most like a query."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def search(
     model: Annotated[
         Path,
         typer.Option(
-            help="The model that filled the index, in any of its forms.", callback=existing_file
+            help="The model that filled the index: its checkpoint, ONNX file or engine.",
+            callback=existing_file,
         ),
     ],
     count: Annotated[int, typer.Option("--count", "-k", help="Results for each query.")] = 10,
@@ -43,7 +44,7 @@ def search(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Search an index by images; a model that did not fill it is refused."""
+    """Search an index for similar images, with the model that filled it."""
     from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.errors import UsageError
     from gsp_deploy.images.files import ImageReader, find_images

@@ -26,46 +26,48 @@ limit_option = panel("Limits")
 
 @dataclass(frozen=True)
 class ServingLimits:
-    """What bounds a server's time and memory."""
+    """Limits of a server's time and memory."""
 
     queue_limit: Annotated[
-        int, limit_option(help="Images accepted, not answered; more get 503.")
+        int, limit_option(help="Images that may wait for an answer; more get 503.")
     ] = 256
     timeout: Annotated[
         float,
-        limit_option(help="Seconds from a request's head to its answer."),
+        limit_option(help="Seconds from the head of a request to its answer."),
     ] = 30.0
     head_seconds: Annotated[
-        float, limit_option(help="Time for the head of a request to arrive.")
+        float, limit_option(help="Time that a client has to send the head of a request.")
     ] = 10.0
     keep_alive_seconds: Annotated[
-        float, limit_option(help="Time a connection may be idle in between.")
+        float, limit_option(help="Time that a connection may be idle between requests.")
     ] = 75.0
     linger_seconds: Annotated[
-        float, limit_option(help="Go on serving after SIGTERM, while saying not ready.")
+        float,
+        limit_option(help="Time to go on serving after SIGTERM, already reported as not ready."),
     ] = 1.0
     drain_seconds: Annotated[
-        float, limit_option(help="Time after that to answer what was accepted.")
+        float, limit_option(help="Time after that to answer the requests that were accepted.")
     ] = 30.0
-    max_body_mib: Annotated[int, limit_option(min=1, help="Size of a request's body, MiB.")] = 32
-    max_megapixels: Annotated[float, limit_option(min=0.01, help="Size of one image.")] = 40.0
+    max_body_mib: Annotated[int, limit_option(min=1, help="Largest request body.")] = 32
+    max_megapixels: Annotated[float, limit_option(min=0.01, help="Largest image.")] = 40.0
     max_request_megapixels: Annotated[
-        float, limit_option(min=0.01, help="Size of all images of a request.")
+        float, limit_option(min=0.01, help="Pixels of all images of a request.")
     ] = 160.0
     decode_seconds: Annotated[
-        float, limit_option(help="Time to decode the images of a request.")
+        float, limit_option(help="Time to decode all images of a request.")
     ] = 10.0
     decoders: Annotated[int, limit_option(help="Processes that decode images.")] = 2
     write_seconds: Annotated[
         float, limit_option(help="Time that a client may leave an answer unread.")
     ] = 10.0
-    max_reply_mib: Annotated[int, limit_option(min=1, help="Size of a reply, MiB.")] = 64
-    max_connections: Annotated[
-        int, limit_option(help="Connections open at once; more get 503.")
-    ] = 2048
+    max_reply_mib: Annotated[int, limit_option(min=1, help="Largest reply.")] = 64
+    max_connections: Annotated[int, limit_option(help="Open connections; one more gets 503.")] = (
+        2048
+    )
 
     residual_alert: Annotated[
-        float, limit_option(help="Residual above which an image counts as badly solved.")
+        float,
+        limit_option(help="An image with a larger residual counts as badly solved in /metrics."),
     ] = 1e-3
 
     def settings(self, max_batch: int, window_ms: float, access: AccessOptions) -> ServingSettings:
@@ -106,27 +108,32 @@ def serve(
     ],
     *,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
     name: Annotated[
         str | None, typer.Option(help="The model's name in URLs. (default: the file's or folder's)")
     ] = None,
-    max_batch: Annotated[int, typer.Option(help="Images through the network at once.")] = 32,
+    max_batch: Annotated[int, typer.Option(help="Most images in one batch.")] = 32,
     window_ms: Annotated[
-        float, typer.Option(help="How long an image waits for others to join its batch.")
+        float, typer.Option(help="Milliseconds that an image waits for others to join its batch.")
     ] = 2.0,
     limits: ServingLimits,
     access: AccessOptions,
     allow_fallback: Annotated[
         bool,
-        typer.Option("--allow-fallback", help="Of a bundle, take the ONNX if the engine is unfit."),
+        typer.Option(
+            "--allow-fallback", help="For a bundle: run its ONNX file if the engine does not fit."
+        ),
     ] = False,
     runtime: RuntimeOptions,
     json: Json = False,
 ) -> None:
     """Serve a model: KServe v2 under /v2, image files at /embed, Prometheus at /metrics.
 
-    With --api-key-file, every request but those to the health endpoints needs a key, as
-    `Authorization: Bearer KEY`. Without it, everybody who reaches the address can use the model.
+    With --api-key-file, every request needs a key as `Authorization: Bearer KEY`,
+    except at the health endpoints. Without it, anyone who reaches the address
+    can use the model.
     """
     from gsp_deploy.serving import EmbeddingService, address_of, listen
     from gsp_deploy.serving import serve as run

@@ -1,4 +1,4 @@
-"""`gsp-deploy train`: a recipe becomes checkpoints, in a run that can be stopped and continued."""
+"""`gsp-deploy train`: train a model by a recipe; you can stop and continue the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INTERRUPTED = 130
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(help="A TOML file, or the name of one that ships: glyphs-quick.")
+        Path, typer.Argument(help="A TOML file, or the name of a built-in recipe: glyphs-quick.")
     ],
     output: Annotated[
         Path | None,
@@ -37,22 +37,28 @@ def train(
     ] = False,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting; repeatable."),
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Change a setting of the recipe; repeatable."
+        ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="As --set data.spec=; see `data list`.",
+            help="Data set, short for --set data.spec=; see `data list`.",
             callback=existing_data,
         ),
     ] = None,
     fold: Annotated[
         str | None,
-        typer.Option(metavar="K/N", help="As --set data.fold=: hold out the K-th N-th of classes."),
+        typer.Option(
+            metavar="K/N", help="Hold out part K of N of the classes; short for --set data.fold=."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="As --set run.seed=.")] = None,
-    device: Annotated[str | None, typer.Option(help="As --set run.device=.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed, short for --set run.seed=.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Device, short for --set run.device=.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start over, replacing the run in the folder.")
     ] = False,
@@ -84,7 +90,7 @@ def train(
             command=_command(recipe, overrides),
             observer=screen,
         )
-    if not result.leads:  # of several processes one speaks
+    if not result.leads:  # only one of several processes prints
         return
     _report(result, json)
     if result.interrupted:
@@ -98,7 +104,7 @@ def train(
 
 
 def _folder(recipe: Path, data: str | None, fold: str | None) -> Path:
-    """Return the folder of a run for which none was named."""
+    """Return the default folder of a run."""
     from gsp_deploy.data import kind_of
 
     kind = [] if data is None else [kind_of(data)]
@@ -107,7 +113,7 @@ def _folder(recipe: Path, data: str | None, fold: str | None) -> Path:
 
 
 def _command(recipe: Path, overrides: list[str]) -> str:
-    """Return what determines the run's result: neither its folder nor how often it was resumed."""
+    """Return the command that reproduces the run, without its folder and --resume."""
     words = ["gsp-deploy", "train", recipe.as_posix()]
     for override in overrides:
         words += ["--set", override]
@@ -115,7 +121,7 @@ def _command(recipe: Path, overrides: list[str]) -> str:
 
 
 class _Screen:
-    """A progress bar on a terminal; in a log, one line a validation."""
+    """A progress bar on a terminal; in a log, one line per validation."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()

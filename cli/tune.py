@@ -1,4 +1,4 @@
-"""`gsp-deploy tune`: accuracy against latency on this device, and the best within limits."""
+"""`gsp-deploy tune`: measure accuracy and latency on this device, and choose the best form."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ measuring_option = panel("How it is measured")
 
 @dataclass(frozen=True)
 class Choice:
-    """Which one is wanted, and where it goes."""
+    """The limits that the chosen form must keep, and where to write it."""
 
-    max_latency: Annotated[float | None, choice_option(help="ms of one inference.")] = None
-    max_drop: Annotated[float | None, choice_option(help="Points of MAP@R below fp32.")] = None
+    max_latency: Annotated[float | None, choice_option(help="Milliseconds of one inference.")] = (
+        None
+    )
+    max_drop: Annotated[
+        float | None, choice_option(help="Points of MAP@R that you accept to lose.")
+    ] = None
     output: Annotated[
-        Path | None, choice_option("--output", "-o", help="Write the one here (.onnx).")
+        Path | None, choice_option("--output", "-o", help="Write the chosen form here (.onnx).")
     ] = None
 
 
@@ -41,18 +45,21 @@ class Choice:
 class Space:
     """What is tried."""
 
-    precision: Annotated[str | None, space_option(help="(default: fp32,fp16,bf16,int8)")] = None
+    precision: Annotated[
+        str | None, space_option(help="Precisions. (default: fp32,fp16,bf16,int8)")
+    ] = None
     steps: Annotated[
-        str, space_option(help="Solver steps; certified: those that the export guarantees.")
+        str,
+        space_option(help="Numbers of solver steps; certified: as many as the guarantee needs."),
     ] = "certified,1"
     size: Annotated[
         str | None,
-        space_option(help="Heights of the input. (default: the model's own, 7/8 and 3/4 of it)"),
+        space_option(help="Heights of the input. (default: the model's, and 7/8 and 3/4 of it)"),
     ] = None
     batch: Annotated[str, space_option(help="Batch sizes.")] = "1,8"
 
     def combinations(self, dataset: Dataset, calibrate: Path | None) -> TuningSpace:
-        """Return what is to be tried; int8 only where it is asked for or can be calibrated."""
+        """Return the forms to try; int8 only if you ask for it or it can be calibrated."""
         from gsp_deploy.precision import PRECISIONS, WORDS
         from gsp_deploy.tuning import TuningSpace
 
@@ -75,19 +82,19 @@ class Space:
 class Measuring:
     """How it is measured."""
 
-    images: Annotated[int, measuring_option(help="Test images to score on, about.")] = 2000
+    images: Annotated[int, measuring_option(help="About how many test images to score on.")] = 2000
     calibrate: Annotated[
         Path | None,
         measuring_option(
             help="Folder of images for int8. (default: the training part)", callback=existing_path
         ),
     ] = None
-    repeats: Annotated[int, measuring_option(help="Rounds that count, per candidate.")] = 30
+    repeats: Annotated[int, measuring_option(help="Timed rounds for each candidate.")] = 30
     engines: Annotated[
         bool,
         measuring_option(
             "--engines",
-            help="Build a TensorRT engine of each for the GPU that is here, and measure it.",
+            help="Also build a TensorRT engine of each form for this GPU, and measure it.",
         ),
     ] = False
 
@@ -113,22 +120,22 @@ class Measuring:
 
 def tune(
     model: Annotated[
-        Path, typer.Argument(help="A checkpoint of ours (.safetensors).", callback=existing_file)
+        Path, typer.Argument(help="A gsp-deploy checkpoint (.safetensors).", callback=existing_file)
     ],
     *,
     data: Annotated[
         str,
         typer.Option(
             help="A data set (see `data list`): its test part scores, its training part "
-            "calibrates int8. Not the one whose result you publish.",
+            "calibrates int8. Do not use the data set that you publish results on.",
             callback=existing_data,
         ),
     ],
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="Of the study; goes on from what is there. (default: tune-MODEL, beside the "
-            "output or in runs/)"
+            help="Folder of the study; if it has one, that one continues. (default: tune-MODEL, "
+            "beside the output or in runs/)"
         ),
     ] = None,
     choice: Choice,
@@ -163,7 +170,7 @@ def tune(
         chosen = choose(tuning.points, limits) if limits.are_given else None
     except GateError:
         plot_front(tuning, figure)
-        show_tuning(tuning, figure, json)  # what there is, before it is said to be too bad
+        show_tuning(tuning, figure, json)  # before the error says that nothing fits
         raise
     plot_front(tuning, figure, chosen)
     if chosen is not None and output is not None:
@@ -192,7 +199,7 @@ def _steps(word: str) -> int | None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what hears of each stage: a bar on a terminal, lines in a log."""
+    """Yield a function that shows each stage: a bar on a terminal, lines in a log."""
     with show.progress("tuning", None) as bar:
 
         def observe(doing: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""`gsp-deploy verify`: does a bundle work on this machine?"""
+"""`gsp-deploy verify`: check that a bundle works on this machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def verify(
         Path, typer.Argument(help="The folder that `package` made.", callback=existing_path)
     ],
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N. (default: what the model implies)")
+        str | None, typer.Option(help="cpu, cuda or cuda:N. (default: cuda for engines, else cpu)")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of one inference; the runtime's choice if left out.")
+        int | None, typer.Option(help="Threads of one inference. (default: the runtime's choice)")
     ] = None,
     allow_fallback: Annotated[
         bool,
-        typer.Option("--allow-fallback", help="Run the ONNX model where the engine does not fit."),
+        typer.Option("--allow-fallback", help="Run the ONNX model if the engine does not fit."),
     ] = False,
     allow_host_code: Annotated[
         bool,
@@ -34,7 +34,7 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check hashes, versions, device and golden embeddings. Exit code 3 if one does not fit."""
+    """Check a bundle's hashes, versions, device and embeddings. Exit code 3 if one is wrong."""
     from gsp_deploy.bundle import BundleOptions, verify_bundle
 
     options = BundleOptions(

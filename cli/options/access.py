@@ -24,15 +24,15 @@ class AccessOptions:
     api_key_file: Annotated[
         Path | None,
         access_option(
-            help="File of API keys, one a line. Without it there is no authentication.",
+            help="File of API keys, one per line. Without it there is no authentication.",
             callback=existing_path,
         ),
     ] = None
     requests_per_second: Annotated[
-        float | None, access_option(help="Requests of one key or address. (default: no limit)")
+        float | None, access_option(help="Limit for one API key or address. (default: no limit)")
     ] = None
     burst: Annotated[
-        int, access_option(help="Requests of one key or address at once, after a pause.")
+        int, access_option(help="Requests that a key or address may send at once after a pause.")
     ] = 20
     tls_cert: Annotated[
         Path | None,
@@ -44,7 +44,7 @@ class AccessOptions:
     ] = None
 
     def tls(self) -> TlsFiles | None:
-        """Return the files for HTTPS; None where neither is given."""
+        """Return the files for HTTPS; None if neither is given."""
         from gsp_deploy.errors import UsageError
         from gsp_deploy.serving.settings import TlsFiles
 
@@ -55,7 +55,7 @@ class AccessOptions:
         return TlsFiles(self.tls_cert, self.tls_key)
 
     def keys(self) -> ApiKeys:
-        """Return the API keys, and show what to warn about."""
+        """Return the API keys, and print warnings about their file."""
         from gsp_deploy.serving.keys import ApiKeys, read_api_keys
 
         if self.api_key_file is None:

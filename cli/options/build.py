@@ -1,4 +1,4 @@
-"""What `gsp-deploy build` can be asked for, panel by panel of its help."""
+"""Options of `gsp-deploy build`: one class for each panel of its help."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ plugin_option = panel("Plugin")
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """Sizes that are left open, and their ranges."""
+    """Ranges of the sizes that the ONNX file leaves open."""
 
     batch: Annotated[
         list[str] | None,
         shape_option(
-            help="min:opt:max of an open batch; again for a further profile. (default: 1:8:64)"
+            help="Range of the batch size, min:opt:max; repeat it for another profile. (default: "
+            "1:8:64)"
         ),
     ] = None
     size: Annotated[
         list[str] | None,
         shape_option(
-            help="min:opt:max of open height and width, each N or HxW. (default: half to twice "
+            help="Range of height and width, min:opt:max, each N or HxW. (default: half to twice "
             "the trained size)"
         ),
     ] = None
     dynamic_size: Annotated[
-        bool, shape_option("--dynamic-size", help="Export a checkpoint of any size.")
+        bool, shape_option("--dynamic-size", help="Accept images of any size; for a checkpoint.")
     ] = False
 
 
 @dataclass(frozen=True)
 class BuilderOptions:
-    """How hard TensorRT tries, and with what."""
+    """How much time and memory TensorRT may spend on building."""
 
     workspace: Annotated[
         str | None, builder_option(help="Device memory a layer may use, as in 512M.")
@@ -53,10 +54,11 @@ class BuilderOptions:
         int | None, builder_option(help="0 builds fast, 5 runs fast. (default: 3)")
     ] = None
     timing_cache: Annotated[
-        Path | None, builder_option(help="File of kernel timings, made or used and extended.")
+        Path | None,
+        builder_option(help="File of kernel timings; it is created, or read and extended."),
     ] = None
     low_memory: Annotated[
-        bool, builder_option("--low-memory", help="Start with little workspace and search.")
+        bool, builder_option("--low-memory", help="Use a small workspace and a short search.")
     ] = False
 
 
@@ -68,20 +70,28 @@ class PlanOptions:
         HardwareCompatibility, plan_option(help="Which other GPUs can run the plan.")
     ] = "none"
     version_compatible: Annotated[
-        bool, plan_option("--version-compatible", help="Runs on later versions too.")
+        bool,
+        plan_option(
+            "--version-compatible", help="The plan also runs on later versions of TensorRT."
+        ),
     ] = False
-    refit: Annotated[bool, plan_option("--refit", help="Its weights can be replaced.")] = False
+    refit: Annotated[bool, plan_option("--refit", help="You can replace the weights later.")] = (
+        False
+    )
     strip_weights: Annotated[
         bool, plan_option("--strip-weights", help="Leave the weights out; --into puts them in.")
     ] = False
     weight_streaming: Annotated[
-        bool, plan_option("--weight-streaming", help="Weights may wait on the host.")
+        bool,
+        plan_option("--weight-streaming", help="Weights may stay in host memory until needed."),
     ] = False
-    tf32: Annotated[bool, plan_option("--tf32", help="float32 products may round to TF32.")] = False
+    tf32: Annotated[
+        bool, plan_option("--tf32", help="float32 matrix products may round to TF32.")
+    ] = False
     into: Annotated[
         Path | None,
         plan_option(
-            help="A refittable or stripped engine that takes this file's weights; nothing else is "
+            help="Put this file's weights into a refittable or stripped engine; nothing else is "
             "built.",
             callback=existing_file,
         ),
@@ -90,10 +100,13 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class PluginOptions:
-    """Whether the pooling is one node, and who computes it."""
+    """Whether the pooling is one node, and which plugin computes it."""
 
     pooling: Annotated[
-        Pooling | None, plugin_option(help="(default: plugin with --plugin, else unrolled)")
+        Pooling | None,
+        plugin_option(
+            help="How to write the pooling. (default: plugin with --plugin, else unrolled)"
+        ),
     ] = None
     plugin: Annotated[
         Path | None,
@@ -105,7 +118,7 @@ class PluginOptions:
 
     @property
     def form(self) -> Pooling:
-        """How the pooling goes into the network.
+        """The form of the pooling in the network.
 
         Raises:
             UsageError: the two options contradict each other.
@@ -127,7 +140,7 @@ def build_options(
     plan: PlanOptions,
     pooling: PluginOptions,
 ) -> BuildOptions:
-    """Return what `build_engine` is asked for, parsed and checked.
+    """Return the options for `build_engine`, parsed and checked.
 
     Raises:
         UsageError: a value is outside its domain.

@@ -1,4 +1,4 @@
-"""A command that refuses an unknown word as everything else is refused: in one line."""
+"""Report an unknown choice of an option as one line, like every other error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _REFUSED = re.compile(r"(?P<given>'.*') is not one of (?P<known>.+?)\.?$")
 
 
 class Command(TyperCommand):
-    """A command whose options with choices name them when they get something else."""
+    """A command that lists an option's choices if it gets another word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments.
 
         Raises:
-            UsageError: an option got a word that is none of its choices.
+            UsageError: an option got a word that is not one of its choices.
         """
         try:
             return super().parse_args(ctx, args)

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, so that they read and behave alike."""
+"""Arguments and options that several commands share, with the same help and behaviour."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the output if it e
 Strict = Annotated[
     bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 ModelFile = Annotated[
     Path,
     typer.Argument(
-        help="A checkpoint (.safetensors, .pt), a .onnx or an .engine.", callback=existing_file
+        help="A checkpoint (.safetensors, .pt), an .onnx or an .engine file.",
+        callback=existing_file,
     ),
 ]
 Images = Annotated[

@@ -1,4 +1,4 @@
-"""Options that belong together: one parameter of a command, and one panel of its help.
+"""Group options: a dataclass becomes one parameter of a command and one panel of its help.
 
     size_option = panel("Size")
 
@@ -9,7 +9,7 @@
 
     def crop(image: Path, *, size: Size, force: Force = False) -> None: ...
 
-`crop` has the options --height, --width and --force, and is handed the dataclass.
+`crop` has the options --height, --width and --force, and receives the dataclass.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Command = Callable[..., None]
 
 
 def panel(title: str) -> Callable[..., typer.models.OptionInfo]:
-    """Return `typer.Option` for options that stand below a title of their own in the help."""
+    """Return `typer.Option` for options that the help lists in a panel of their own."""
     return partial(typer.Option, rich_help_panel=title)
 
 
 def unfolded(command: Command) -> Command:
-    """Return a command that Typer can read: in a group's place stand its fields, one by one."""
+    """Return a command that Typer can read: each group is replaced by its fields."""
     parameters: list[Parameter] = []
     groups: dict[str, type] = {}
     for parameter in signature(command, eval_str=True).parameters.values():
@@ -68,7 +68,7 @@ def _options_of(group: type) -> list[Parameter]:
 
 
 def _leave_paths_to_us(parameter: Parameter) -> None:
-    """Keep Typer from looking at a path: `inputs` says what is wrong with it, in one wording."""
-    for told in get_args(parameter.annotation)[1:]:
-        if isinstance(told, ParameterInfo):
-            told.readable = False
+    """Turn off Typer's own check of a path: `inputs` checks all paths with the same messages."""
+    for info in get_args(parameter.annotation)[1:]:
+        if isinstance(info, ParameterInfo):
+            info.readable = False

@@ -1,10 +1,10 @@
-"""Paths that a user names for reading: one that is not there is told at once, in one wording.
+"""Check paths that a command reads, before it starts, with the same messages everywhere.
 
-Callbacks for Typer's arguments and options. They take what was given, which may be nothing or
-several, and return it as it is.
+These are callbacks for Typer's arguments and options. They take one path, several or none, and
+return them unchanged.
 
 Raises:
-    UsageError: nothing is there, it may not be read, or it is a folder where a file is wanted.
+    UsageError: the path does not exist, is not readable, or is a folder and not a file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def existing_path(given: Given) -> Given:
 
 
 def existing_images(given: Given) -> Given:
-    """Check files or folders; a pattern may stand for as many as it likes."""
+    """Check files or folders; a glob pattern may match none."""
     for path in _each(given):
         if path.exists() or not glob.has_magic(str(path)):
             check_readable(path)
@@ -59,7 +59,7 @@ def existing_data(given: Given) -> Given:
 
 
 def check_readable(path: Path) -> None:
-    """Raise `UsageError`, saying why, unless a file or folder is there and may be read."""
+    """Raise `UsageError`, saying why, unless the path is a readable file or folder."""
     settle(path)
     try:
         mode = path.stat().st_mode

@@ -8,10 +8,10 @@ from gsp_deploy.errors import UsageError
 def whole_numbers(
     option: str, text: str, separator: str = ",", kind: str = "whole numbers"
 ) -> tuple[int, ...]:
-    """Return the numbers of an option's text; `kind` is what the option takes, in words.
+    """Return the numbers of an option's text; `kind` describes them in the error.
 
     Raises:
-        UsageError: a part is no whole number.
+        UsageError: a part is not a whole number.
     """
     try:
         return tuple(int(part) for part in text.lower().split(separator))

@@ -1,4 +1,4 @@
-"""What the authors' state dict does not tell of its model: options of `export` and `convert`."""
+"""Options of `export` and `convert` for settings that the authors' state dict does not store."""
 
 from __future__ import annotations
 
@@ -20,41 +20,49 @@ USUAL_SIDE = 224
 
 @dataclass(frozen=True)
 class ReferenceOptions:
-    """What the authors' state dict does not tell of its model."""
+    """Settings that the authors' state dict does not store."""
 
-    backbone: Annotated[str | None, reference_option(help="timm architecture.")] = None
+    backbone: Annotated[str | None, reference_option(help="Name of the timm architecture.")] = None
     weights_key: Annotated[
         str | None,
         reference_option(
-            help="Which weights of a .pt, as state_dict_ema. (default: averaged before plain)"
+            help="Key of the weights in a .pt, as state_dict_ema. (default: averaged weights first)"
         ),
     ] = None
     prefix: Annotated[
         str,
-        reference_option(help="Where several networks are in one state dict, how names begin."),
+        reference_option(help="Beginning of the names, if the state dict holds several networks."),
     ] = ""
-    image_size: Annotated[int | None, reference_option(help="Input side. (default: 224)")] = None
+    image_size: Annotated[
+        int | None, reference_option(help="Height and width of the input. (default: 224)")
+    ] = None
     mean: Annotated[
         tuple[float, float, float] | None,
-        reference_option(metavar="R G B", help="Of pixels in [0, 1]. (default: ImageNet's)"),
+        reference_option(metavar="R G B", help="Mean of pixels in [0, 1]. (default: ImageNet's)"),
     ] = None
     std: Annotated[
         tuple[float, float, float] | None,
-        reference_option(metavar="R G B", help="Likewise. (default: ImageNet's)"),
+        reference_option(
+            metavar="R G B", help="Standard deviation of pixels in [0, 1]. (default: ImageNet's)"
+        ),
     ] = None
     crop_ratio: Annotated[
         float | None,
         reference_option(
-            help="Side of the centre crop over the resized image's, as 0.875 for 224 of 256. "
+            help="Side of the centre crop divided by the resized side, as 0.875 for 224 of 256. "
             "(default: 1)"
         ),
     ] = None
     pipeline: Annotated[
         Pipeline | None,
-        reference_option(help="Whose resizing and cropping. (default: torchvision)"),
+        reference_option(help="Library to resize and crop like. (default: torchvision)"),
     ] = None
-    transport_ratio: Annotated[float | None, reference_option(help="mu. (default: 0.3)")] = None
-    entropy_weight: Annotated[float | None, reference_option(help="gamma. (default: 0.1)")] = None
+    transport_ratio: Annotated[
+        float | None, reference_option(help="Share of the image to keep, mu. (default: 0.3)")
+    ] = None
+    entropy_weight: Annotated[
+        float | None, reference_option(help="Weight of the entropy, gamma. (default: 0.1)")
+    ] = None
     pooling_mode: Annotated[
         PoolingMode | None,
         reference_option(help="The authors' mode. (default: gem if it has a power, else gmp)"),
@@ -74,7 +82,7 @@ class ReferenceOptions:
     ] = None
 
     def load(self, checkpoint: Path) -> EmbeddingModel:
-        """Load a checkpoint; one of ours says itself what its backbone and images are."""
+        """Load a checkpoint; a gsp-deploy checkpoint brings its own settings."""
         from gsp_deploy.checkpoint import load_checkpoint
 
         return load_checkpoint(
@@ -92,7 +100,7 @@ class ReferenceOptions:
         )
 
     def _preprocessing(self) -> PreprocessingSpec | None:
-        """Return what the images go through, or None where nothing is said of it."""
+        """Return the preprocessing, or None if no option sets any of it."""
         from gsp_deploy.config import PreprocessingSpec
 
         asked = {
@@ -109,7 +117,7 @@ class ReferenceOptions:
 
 
 def settings_in_words(head: GSPConfig) -> str:
-    """Return what a bare state dict does not say, so that a wrong guess of it is seen."""
+    """Return the settings that a state dict does not store, so that you notice a wrong default."""
     return (
         f"{head.pooling}, mu {head.transport_ratio:g}, gamma {head.entropy_weight:g}, "
         f"{head.num_prototypes} prototypes"

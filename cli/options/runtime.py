@@ -1,4 +1,4 @@
-"""Where and how a command runs models: the options of every command that opens one."""
+"""Options that choose the device and the runtime, for every command that opens a model."""
 
 from __future__ import annotations
 
@@ -17,40 +17,42 @@ if TYPE_CHECKING:
 
 engine_option = panel("Engines")
 CudaApiOption = Annotated[
-    CudaApi, engine_option("--cuda-api", help="The library that reaches the GPU.")
+    CudaApi, engine_option("--cuda-api", help="Python library that calls CUDA.")
 ]
 
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """What computes."""
+    """The device, the provider and the threads."""
 
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N. (default: cuda for engines, else cpu)")
     ] = None
     provider: Annotated[
-        str | None, typer.Option(help="ONNX Runtime's execution provider; implied by --device.")
+        str | None, typer.Option(help="ONNX Runtime's execution provider. (default: by --device)")
     ] = None
     threads: Annotated[
-        int | None, typer.Option(help="Threads of one inference; the runtime's choice if left out.")
+        int | None, typer.Option(help="Threads of one inference. (default: the runtime's choice)")
     ] = None
 
 
 @dataclass(frozen=True)
 class RuntimeOptions(DeviceOptions):
-    """What computes, and what engines need besides."""
+    """The device options, and those of TensorRT engines."""
 
     cuda_api: CudaApiOption = "auto"
     cuda_graphs: Annotated[
         bool,
         engine_option(
-            "--cuda-graphs/--no-cuda-graphs", help="Capture runs as CUDA graphs, one a shape."
+            "--cuda-graphs/--no-cuda-graphs", help="Capture runs as CUDA graphs, one per shape."
         ),
     ] = True
     plugin: Annotated[
         list[Path] | None,
         engine_option(
-            "--plugin", help="Shared object with plugins; repeatable.", callback=existing_file
+            "--plugin",
+            help="Library of a plugin that the engine needs; repeatable.",
+            callback=existing_file,
         ),
     ] = None
     allow_host_code: Annotated[
@@ -62,7 +64,7 @@ class RuntimeOptions(DeviceOptions):
 
     @property
     def plugins(self) -> tuple[Path, ...]:
-        """The shared objects with plugins."""
+        """The plugin libraries."""
         return tuple(self.plugin or ())
 
     def open(self, model: Path) -> EmbeddingSession:
@@ -72,7 +74,7 @@ class RuntimeOptions(DeviceOptions):
         return open_with(model, self.for_model(model))
 
     def for_model(self, model: Path) -> SessionOptions:
-        """Return the session's options; the device is the one that the model's kind implies."""
+        """Return the session's options; without --device the model's kind decides."""
         from gsp_deploy.runtime import SessionOptions, implied_device
 
         return SessionOptions(

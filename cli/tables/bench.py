@@ -1,4 +1,4 @@
-"""What `gsp-deploy bench` prints."""
+"""Print the results of `gsp-deploy bench`."""
 
 from __future__ import annotations
 

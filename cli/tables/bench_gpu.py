@@ -1,4 +1,4 @@
-"""What `gsp-deploy bench` prints of engines on a GPU."""
+"""Print what `gsp-deploy bench` measured of engines on a GPU."""
 
 from __future__ import annotations
 
@@ -101,16 +101,20 @@ def _show_sustained(title: str, run: Sustained) -> None:
     ]
     if run.joules_per_image is not None:
         rows.append(("energy", f"{run.joules_per_image:.4g} J an image"))
-    if told := run.telemetry:
-        if told.gpu_mhz is not None:
-            low, middle, high = told.gpu_mhz
+    if telemetry := run.telemetry:
+        if telemetry.gpu_mhz is not None:
+            low, middle, high = telemetry.gpu_mhz
             rows.append(("GPU clock", f"{low:.0f} to {high:.0f} MHz, median {middle:.0f}"))
-        if told.celsius is not None:
-            rows.append(("temperature", f"{told.celsius[0]:.0f} to {told.celsius[1]:.0f} C"))
-        if told.watts is not None:
-            rows.append(("power", f"{told.watts:.1f} W on average"))
-        rows += [(reason, f"{share:.0%} of the time") for reason, share in told.throttling.items()]
-        rows.append(("measured by", f"{told.source}, {counted(told.samples, 'sample')}"))
+        if telemetry.celsius is not None:
+            rows.append(
+                ("temperature", f"{telemetry.celsius[0]:.0f} to {telemetry.celsius[1]:.0f} C")
+            )
+        if telemetry.watts is not None:
+            rows.append(("power", f"{telemetry.watts:.1f} W on average"))
+        rows += [
+            (reason, f"{share:.0%} of the time") for reason, share in telemetry.throttling.items()
+        ]
+        rows.append(("measured by", f"{telemetry.source}, {counted(telemetry.samples, 'sample')}"))
     show.facts(f"Without pause: {title}", rows)
 
 

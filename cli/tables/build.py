@@ -1,4 +1,4 @@
-"""What `gsp-deploy build` says: what it found before, and of the engine that it wrote."""
+"""Print what `gsp-deploy build` found before the build, and the engine that it wrote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 def show_preflight(found: Preflight, low_memory: bool) -> None:
-    """Say what a build can count on, where that matters: on a Jetson, or in little memory."""
+    """Print the memory that a build has, on a Jetson or with --low-memory, and the warnings."""
     if found.board is not None or low_memory:
         for line in found.lines():
             show.note(line)
@@ -28,7 +28,7 @@ def show_preflight(found: Preflight, low_memory: bool) -> None:
 
 
 def report(built: Artifact[EngineManifest], preflight: Preflight, json: bool) -> None:
-    """Print the manifest as a JSON document, or what matters of it as facts."""
+    """Print the manifest as a JSON document, or its most important entries as facts."""
     if json:
         show.document(
             "build",
@@ -43,7 +43,7 @@ def report(built: Artifact[EngineManifest], preflight: Preflight, json: bool) ->
 
 
 def rows_of(manifest: EngineManifest) -> list[tuple[str, str]]:
-    """Return what a user wants to know of an engine, a named line each."""
+    """Return the facts of an engine to print, one named line each."""
     from gsp_deploy.engine.api import WORDS
     from gsp_deploy.engine.targets import sm_of
 

@@ -1,4 +1,4 @@
-"""How `gsp-deploy check` shows its findings, in 80 columns."""
+"""Print what `gsp-deploy check` found, in 80 columns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALARMING = "bold red"
 
 
 def show_parity(report: ParityReport) -> None:
-    """Print what ran, the errors, the neighbours, and gate by gate the verdict."""
+    """Print what ran, the errors, the neighbours, and the verdict of each gate."""
     _show_subject(report)
     _show_errors(report)
     _show_gates(report.gates)
@@ -101,9 +101,9 @@ def _show_errors(report: ParityReport) -> None:
         rows.append(_error_row("weights / spread", weights.relative, report.ids))
         rows.append(_error_row("marginal, reference", weights.reference_marginal, report.ids))
         rows.append(_error_row("marginal, candidate", weights.candidate_marginal, report.ids))
-    for name, told in figures.certificates.items():
+    for name, certified in figures.certificates.items():
         short = name.removeprefix("embedding_")
-        rows.append(_error_row(f"{short}, candidate", told, report.ids))
+        rows.append(_error_row(f"{short}, candidate", certified, report.ids))
     show.table("errors by image", ["", "worst", "99 %", "median", "worst image"], rows)
 
 
@@ -124,7 +124,7 @@ def _show_gates(gates: tuple[Gate, ...]) -> None:
         for gate in gates
     ]
     passed = sum(gate.passed for gate in gates)
-    show.table(f"gates: {passed} of {len(gates)} hold", ["", "came", "limit", "verdict"], rows)
+    show.table(f"gates: {passed} of {len(gates)} hold", ["", "found", "limit", "verdict"], rows)
 
 
 def show_layers(report: LayerReport) -> None:
@@ -156,7 +156,7 @@ def _names(node: NodeError) -> str:
 
 
 def _in_columns(node: str, operator: str, module: str) -> str:
-    """Set names side by side in one cell, since the table's further columns are for figures."""
+    """Set names side by side in one cell, because the other columns hold figures."""
     widths = (NODE_WIDTH, OPERATOR_WIDTH, MODULE_WIDTH)
     cells = zip((node, operator, module), widths, strict=True)
     return " ".join(_ending(name, width).ljust(width) for name, width in cells)
@@ -180,5 +180,5 @@ def _shown(report: LayerReport) -> list[NodeError | None]:
 
 
 def _ending(name: str, width: int) -> str:
-    """Cut a name's beginning off where it is too long."""
+    """Cut the beginning of a name that is too long."""
     return name if len(name) <= width else f"…{name[-(width - 1) :]}"

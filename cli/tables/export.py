@@ -1,4 +1,4 @@
-"""What `gsp-deploy export` says of the model that it wrote."""
+"""Print what `gsp-deploy export` wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POOLING = {
 
 
 def report(exported: Artifact[ExportManifest], json: bool) -> None:
-    """Print the manifest as a JSON document, or what matters of it as facts and tables."""
+    """Print the manifest as a JSON document, or its most important entries as tables."""
     manifest = exported.manifest
     if manifest.certificate is not None and not manifest.certificate.is_converged:
         show.note(_not_converged(manifest.certificate))
@@ -97,7 +97,7 @@ def _report_quantisation(record: QuantisationRecord) -> None:
 
 
 def check_drop(exported: Artifact[ExportManifest]) -> None:
-    """Raise where int8 lost more than was allowed; the best attempt has been written."""
+    """Raise if int8 lost more accuracy than allowed; the best attempt has been written."""
     from gsp_deploy.errors import GateError
 
     record = exported.manifest.quantisation

@@ -1,4 +1,4 @@
-"""Where the commands' words go: results to stdout, everything else to stderr."""
+"""Print a command's output: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SHOWN_SKIPPED = 10
 
 # With NO_COLOR no escape codes at all, which includes bold and dim.
 COLOURS: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
-if COLOURS is None:  # help and usage errors too, which are Typer's
+if COLOURS is None:  # also for help and usage errors, which Typer prints
     from typer import rich_utils
 
     rich_utils.COLOR_SYSTEM = None
 
-# No markup: names of files come through here, brackets and all.
+# No markup: file names may contain brackets.
 out = Console(
     width=None if sys.stdout.isatty() else WIDTH,
     color_system=COLOURS,
@@ -63,7 +63,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text
 
 
 def note(message: str) -> None:
-    """Say something beside the result, on stderr."""
+    """Print a line beside the result, on stderr."""
     err.print(message, soft_wrap=True)
 
 
@@ -77,14 +77,14 @@ def progress(what: str, total: int | None) -> Iterator[Progress]:
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yield what moves such a bar on by one, or by as many as it is told."""
+    """Yield a function that advances a progress bar by one, or by the number it gets."""
     with progress(what, total) as bar:
         yield lambda count=1: bar.advance(bar.task_ids[0], count)
 
 
 @contextmanager
 def share(what: str) -> Iterator[Progress]:
-    """Yield a progress bar on stderr whose whole is 1; it leaves no trace in a log."""
+    """Yield a progress bar on stderr that goes from 0 to 1; it leaves no trace in a log."""
     with _bar(TaskProgressColumn(), TimeElapsedColumn()) as bar:
         bar.add_task(what, total=1.0)
         yield bar
@@ -96,7 +96,7 @@ def _bar(*figures: ProgressColumn) -> Progress:
 
 
 def skipped(reasons: Sequence[str]) -> None:
-    """Say which images were left out, and why: the first of them by name."""
+    """Print how many images were skipped, and the first of them with the reason."""
     if not reasons:
         return
     note(f"skipped {counted(len(reasons), 'image')} that cannot be read:")
@@ -107,12 +107,12 @@ def skipped(reasons: Sequence[str]) -> None:
 
 
 def more(count: int) -> str:
-    """Return the words for what is left out of a list."""
+    """Return the line for the items that a list leaves out."""
     return f"and {count:,} more (--json lists all)"
 
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print named facts, one a line."""
+    """Print named facts, one per line."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -126,7 +126,7 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def _print(grid: Table) -> None:
-    """Print a table without the blanks that fill its lines up."""
+    """Print a table without trailing blanks."""
     with out.capture() as printed:
         out.print(grid)
     for line in printed.get().splitlines():
@@ -134,7 +134,7 @@ def _print(grid: Table) -> None:
 
 
 def elided(text: str, width: int) -> str:
-    """Return text in at most so many columns; a long one loses its middle, not its ends."""
+    """Return text in at most `width` columns; a long text loses its middle."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2
@@ -143,7 +143,7 @@ def elided(text: str, width: int) -> str:
 
 @contextmanager
 def status(what: str) -> Iterator[None]:
-    """Show that something is going on, on a terminal; say it once in a log."""
+    """Show a spinner on a terminal; print the text once in a log."""
     if err.is_terminal:
         with err.status(Text(what)):
             yield

@@ -1,4 +1,4 @@
-"""What `gsp-deploy tune` prints: every form with its accuracy and latency, and the choice."""
+"""Print what `gsp-deploy tune` measured: each form's accuracy and latency, and the choice."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def _accuracy(point: Point) -> tuple[str, str]:
 def _in_words(point: Point) -> str:
     return (
         f"{point.form}, batch {point.batch}: {point.latency_ms:.3g} ms "
-        f"({point.images_per_second:.4g} images a second), MAP@R {point.map_at_r:.2f}, "
+        f"({point.images_per_second:.4g} images/s), MAP@R {point.map_at_r:.2f}, "
         + drop_in_words(point.drop)
     )
 
 
 def doubts_of(chosen: Point | None) -> Iterator[str]:
-    """Yield why the choice may be another on an idle machine."""
+    """Yield reasons why an idle machine might lead to another choice."""
     from gsp_deploy.benchmark.reliability import NOISY
 
     if chosen is None or chosen.speed is None:

@@ -34,7 +34,7 @@ def test_packaged_and_verified(run: Run, tiny_export: str, tmp_path: Path) -> No
     code, out, err = run("package", tiny_export, "-o", bundle)
     assert code == 0, err
     assert "test_resnet, 8-D" in out
-    assert "does not tell its licence" in err
+    assert "does not name its licence" in err
     code, out, err = run("verify", bundle)
     assert code == 0, err
     assert "ok: every hash is as packaged" in out
