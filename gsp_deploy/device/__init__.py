@@ -1,4 +1,4 @@
-"""CUDA devices behind one small protocol, by cuda-python or by PyCUDA."""
+"""Open CUDA devices with cuda-python or PyCUDA, behind one small protocol."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_device(index: int = 0, api: str = "auto") -> Device:
     except ImportError as error:  # PyCUDA is linked with the driver and does not load without it
         raise MissingCapabilityError(
             f"{chosen} is installed but does not load ({reason_of(error)}); `gsp-deploy doctor` "
-            "tells what is missing"
+            "shows what is missing"
         ) from error
     return open_by(index)
 
@@ -50,11 +50,12 @@ def _class_of(api: str) -> Callable[[int], Device]:
 
 
 def choose_api(api: str = "auto") -> str:
-    """Return the library to use: PyCUDA where the caller works with it already or it is the only
-    one, else cuda-python.
+    """Return the library to use.
+
+    `auto` is PyCUDA if the program uses it already or has no other, else cuda-python.
 
     Raises:
-        UsageError: `api` is none of ours.
+        UsageError: `api` is not one of `CUDA_APIS`.
         MissingCapabilityError: it is not installed.
     """
     if api not in CUDA_APIS:

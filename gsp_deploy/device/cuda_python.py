@@ -1,4 +1,4 @@
-"""The device through NVIDIA's cuda-python: wheels for every platform, the primary context."""
+"""Use a CUDA device through NVIDIA's cuda-python, in the primary context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 try:
     from cuda.bindings import runtime as cudart
-except ModuleNotFoundError:  # cuda-python 12.6.0 has them at their old place only
+except ModuleNotFoundError:  # cuda-python 12.6.0 has them only under the old name
     from cuda import cudart
 
 from gsp_deploy.base.words import counted
@@ -49,7 +49,7 @@ class CudaPythonDevice(Device):
         self.index = index
         self.api = f"cuda-python {_version()}"
         with self.current():
-            _call(cudart.cudaFree, 0)  # makes the context, where errors are still plain to read
+            _call(cudart.cudaFree, 0)  # creates the context now, so that its error is clear
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -136,7 +136,7 @@ class CudaPythonDevice(Device):
         _call(cudart.cudaSetDeviceFlags, cudart.cudaDeviceScheduleSpin)
 
     def begin_capture(self, stream: Stream) -> None:
-        # Thread-local: other sessions may allocate meanwhile in their own threads.
+        # Thread-local, because other sessions may allocate in their own threads during the capture.
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _call(cudart.cudaStreamBeginCapture, stream, mode)
 
@@ -178,13 +178,13 @@ def device_count() -> int:
     """Return how many CUDA devices there are.
 
     Raises:
-        MissingCapabilityError: there is none, or no driver that fits, in CUDA's words.
+        MissingCapabilityError: there is no device or no suitable driver, in CUDA's words.
     """
     error, count = cudart.cudaGetDeviceCount()
     if error.name in _NO_DEVICE or (error.name == "cudaSuccess" and count == 0):
         name = "cudaErrorNoDevice" if error.name == "cudaSuccess" else error.name
         raise MissingCapabilityError(
-            f"no usable CUDA device here ({name}: {_words(error)}); `gsp-deploy doctor` tells "
+            f"no usable CUDA device here ({name}: {_words(error)}); `gsp-deploy doctor` shows "
             "what is missing"
         )
     _check(error, "cudaGetDeviceCount", "")

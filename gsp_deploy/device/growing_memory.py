@@ -1,4 +1,4 @@
-"""Memory that is kept between calls and replaced by more when a call needs more."""
+"""Memory that is kept between calls, and replaced when a call needs more."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class GrowingMemory(Generic[T]):
 
     Attributes:
         size: bytes there are now; 0 before the first use and after a failure to grow.
-        generation: grows by one whenever the memory moves, so that who remembers its address
-            can tell.
+        generation: grows by one whenever the memory moves, so that a holder of the old address
+            can notice.
     """
 
     def __init__(self, allocate: Callable[[int], T], free: Callable[[T], None]) -> None:
@@ -25,14 +25,14 @@ class GrowingMemory(Generic[T]):
 
     @property
     def memory(self) -> T:
-        """What `reserve` gave last."""
+        """The memory that `reserve` returned last."""
         assert self._memory is not None, "reserve comes first"
         return self._memory
 
     def reserve(self, size: int) -> T:
-        """Return at least `size` bytes. What was there before is freed first, to need less.
+        """Return at least `size` bytes. The old memory is freed first.
 
-        Whoever calls makes sure that nothing is using the memory.
+        The caller makes sure that nothing uses the memory.
         """
         if self._memory is None or size > self.size:
             self.release()

@@ -1,4 +1,4 @@
-"""What a session needs of a CUDA device, and nothing more."""
+"""The protocol of a CUDA device: the calls that a session needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# Streams, events and graphs are whatever the library underneath has for them.
+# Streams, events and graphs have the types of the library underneath.
 Stream = Any
 Event = Any
 Graph = Any
@@ -25,7 +25,7 @@ class MemoryInfo:
 
 @dataclass(frozen=True)
 class DeviceProperties:
-    """What the device is.
+    """The properties of a device.
 
     Attributes:
         name: as the driver calls it.
@@ -33,7 +33,7 @@ class DeviceProperties:
         multiprocessors: how many.
         l2_bytes: size of the second-level cache.
         integrated: host and device share their memory, as on a Jetson.
-        pci_bus_id: its address, by which NVML finds it whatever CUDA's numbering is.
+        pci_bus_id: its address; NVML finds the device by it, since CUDA numbers differently.
         driver, runtime: CUDA versions, such as `12.6`.
     """
 
@@ -53,7 +53,7 @@ def version_words(number: int) -> str:
 
 
 class Device(ABC):
-    """One CUDA device through one library. Whatever is created here is destroyed here, by its twin.
+    """One CUDA device through one library. Every `create` has its `destroy`.
 
     Every call but `properties` is made inside `current()`, and for one stream by one thread at a
     time. Failures raise `DeviceError` in CUDA's words.
@@ -122,7 +122,7 @@ class Device(ABC):
 
     @abstractmethod
     def create_event(self, *, blocking: bool = False) -> Event:
-        """Return an event that takes the time; a blocking one lets the waiting thread sleep."""
+        """Return an event that records a time; a blocking one lets the waiting thread sleep."""
 
     @abstractmethod
     def destroy_event(self, event: Event) -> None:
@@ -142,7 +142,7 @@ class Device(ABC):
 
     @abstractmethod
     def spin(self) -> None:
-        """Let threads of this process spin while they wait, whatever the driver would choose.
+        """Make threads of this process spin while they wait, instead of the driver's choice.
 
         Raises:
             UsageError: the library cannot change it.
@@ -150,7 +150,7 @@ class Device(ABC):
 
     @abstractmethod
     def begin_capture(self, stream: Stream) -> None:
-        """Record what this thread queues on the stream instead of running it."""
+        """Begin to record the work that this thread queues on the stream, without running it."""
 
     @abstractmethod
     def end_capture(self, stream: Stream) -> Graph:
@@ -170,8 +170,8 @@ class Device(ABC):
 
     @abstractmethod
     def properties(self) -> DeviceProperties:
-        """Return what the device is."""
+        """Return the properties of the device."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the device; memory that is still allocated on it stays usable."""
+        """Release the device; memory that is still allocated on it stays usable."""

@@ -1,9 +1,9 @@
-"""The device through PyCUDA, in the context of the caller where there is one.
+"""Use a CUDA device through PyCUDA, in the caller's context if there is one.
 
-PyCUDA has no CUDA graphs and no way to a stream of another library: a session runs without
-graphs here, and orders itself after foreign work by waiting on the host. It destroys what it made
-with the last reference, and only where the context is current or the thread is the context's; so
-the last references are kept here, and dropped in `current()`.
+PyCUDA has no CUDA graphs and cannot wait on a stream of another library. So a session runs without
+graphs here, and waits on the host for the work of other libraries. PyCUDA destroys an object with
+its last reference, and only while the context is current or in the thread that owns it; so the last
+references are kept here, and dropped in `current()`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PycudaDevice(Device):
         self.api = f"pycuda {pycuda.VERSION_TEXT}"
         self._device = driver.Device(index)
         self._allocations: dict[int, Any] = {}
-        with _told():
+        with _as_device_errors():
             mine = driver.Context.get_current()
             if mine is not None and driver.Context.get_device() != self._device:
                 raise DeviceError(
@@ -70,7 +70,7 @@ class PycudaDevice(Device):
             count = driver.Device.count()
         except driver.Error as error:
             raise MissingCapabilityError(
-                f"no usable CUDA device here ({reason_of(error)}); `gsp-deploy doctor` tells what "
+                f"no usable CUDA device here ({reason_of(error)}); `gsp-deploy doctor` shows what "
                 "is missing"
             ) from error
         if index >= count:
@@ -80,47 +80,47 @@ class PycudaDevice(Device):
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        with _told():
+        with _as_device_errors():
             self._context.push()
         try:
             yield
         finally:
-            with _told():
+            with _as_device_errors():
                 driver.Context.pop()
 
     def allocate(self, size: int) -> int:
-        with _told(f"{size:,} bytes on the device"):
+        with _as_device_errors(f"{size:,} bytes on the device"):
             allocation = driver.mem_alloc(size)
         self._allocations[int(allocation)] = allocation
         return int(allocation)
 
     def free(self, pointer: int) -> None:
-        with _told():
+        with _as_device_errors():
             self._allocations.pop(pointer).free()
 
     def allocate_host(self, size: int) -> np.ndarray:
-        with _told(f"{size:,} bytes of page-locked host memory"):
+        with _as_device_errors(f"{size:,} bytes of page-locked host memory"):
             memory: np.ndarray = driver.pagelocked_empty((size,), np.uint8)
         return memory
 
     def free_host(self, memory: np.ndarray) -> None:
-        with _told():
+        with _as_device_errors():
             memory.base.free()  # type: ignore[union-attr]
 
     def copy_in(self, target: int, source: np.ndarray, stream: Stream) -> None:
-        with _told():
+        with _as_device_errors():
             driver.memcpy_htod_async(target, source, stream.it)
 
     def copy_out(self, target: np.ndarray, source: int, stream: Stream) -> None:
-        with _told():
+        with _as_device_errors():
             driver.memcpy_dtoh_async(target, source, stream.it)
 
     def copy_within(self, target: int, source: int, size: int, stream: Stream) -> None:
-        with _told():
+        with _as_device_errors():
             driver.memcpy_dtod_async(target, source, size, stream.it)
 
     def create_stream(self) -> Stream:
-        with _told():
+        with _as_device_errors():
             return _Kept(driver.Stream(_NON_BLOCKING))
 
     def destroy_stream(self, stream: Stream) -> None:
@@ -133,31 +133,31 @@ class PycudaDevice(Device):
         return int(stream.it.handle)
 
     def synchronize(self, stream: Stream) -> None:
-        with _told():
+        with _as_device_errors():
             stream.it.synchronize()
 
     def order(self, first: int, then: int) -> None:
-        with _told():
+        with _as_device_errors():
             driver.Context.synchronize()
 
     def create_event(self, *, blocking: bool = False) -> Event:
         flags = driver.event_flags.BLOCKING_SYNC if blocking else driver.event_flags.DEFAULT
-        with _told():
+        with _as_device_errors():
             return _Kept(driver.Event(flags))
 
     def destroy_event(self, event: Event) -> None:
         event.let_go()
 
     def record(self, event: Event, stream: Stream) -> None:
-        with _told():
+        with _as_device_errors():
             event.it.record(stream.it)
 
     def wait(self, event: Event) -> None:
-        with _told():
+        with _as_device_errors():
             event.it.synchronize()
 
     def elapsed_ms(self, start: Event, end: Event) -> float:
-        with _told():
+        with _as_device_errors():
             return float(start.it.time_till(end.it))
 
     def spin(self) -> None:
@@ -179,13 +179,13 @@ class PycudaDevice(Device):
         raise DeviceError(_NO_GRAPHS)
 
     def memory(self) -> MemoryInfo:
-        with _told():
+        with _as_device_errors():
             free, total = driver.mem_get_info()
         return MemoryInfo(int(free), int(total))
 
     def properties(self) -> DeviceProperties:
         attribute = driver.device_attribute
-        with _told():
+        with _as_device_errors():
             major, minor = self._device.compute_capability()
             return DeviceProperties(
                 name=self._device.name(),
@@ -199,12 +199,12 @@ class PycudaDevice(Device):
             )
 
     def close(self) -> None:
-        """Do nothing: the context goes with the last that needs it, and results outlive us."""
+        """Do nothing: the context is freed with its last user, which may be a result."""
 
 
 @contextmanager
-def _told(wanted: str = "") -> Iterator[None]:
-    """Turn an error of PyCUDA, which says `routine failed: reason`, into ours."""
+def _as_device_errors(wanted: str = "") -> Iterator[None]:
+    """Raise an error of PyCUDA, which reads `routine failed: reason`, as `DeviceError`."""
     try:
         yield
     except driver.Error as error:

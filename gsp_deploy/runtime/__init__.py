@@ -1,13 +1,13 @@
-"""Running a model wherever it ended up: one interface over torch, ONNX Runtime and TensorRT.
+"""Run a model with PyTorch, ONNX Runtime or TensorRT, through one interface.
 
-Importing this package needs numpy only; each session imports its runtime when it is opened.
+Importing this package needs only numpy; a session imports its runtime when you open it.
 
     with open_session("model.onnx") as session:
         embeddings = session.embed(images)
 
-What is stable: the names in `__all__` with their documented parameters, attributes and errors, and
-what is documented of the sessions they return. Within a major version they only grow: new names,
-and new parameters that have defaults. Everything else in here may change at any time.
+The names in `__all__` are stable: their documented parameters, attributes and errors, and the
+documented methods of the sessions that they return. A minor version may add names, and parameters
+with defaults, but removes none. Everything else in this package may change at any time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_session(
     plugins: Sequence[str | os.PathLike[str]] = (),
     allow_host_code: bool = False,
 ) -> EmbeddingSession:
-    """Open a model for embedding; its kind decides the runtime.
+    """Open a model for embedding; the kind of file decides the runtime.
 
     Args:
         path: `.safetensors`, `.pt` (PyTorch), `.onnx` (ONNX Runtime), `.engine` (TensorRT), or the
@@ -52,12 +52,12 @@ def open_session(
         device: `cpu`, `cuda` or `cuda:N`; None is `cuda` for engines, `cpu` for the others.
         threads: threads of one inference on the CPU; None leaves it to the runtime.
         provider: ONNX Runtime's execution provider, such as `TensorrtExecutionProvider` or
-            `tensorrt`; None takes the one that the device implies.
-        max_batch: images that go through the network at once; more are chunked.
+            `tensorrt`; None takes the one for the device.
+        max_batch: most images that run at once; more are split into chunks.
         provider_options: settings of that provider, by ONNX Runtime's names.
-        cuda_graphs: for engines: capture runs as CUDA graphs, one a shape.
+        cuda_graphs: for engines: capture runs as CUDA graphs, one per shape.
         cuda_api: for engines: `cuda-python`, `pycuda`, or `auto`.
-        wait: for engines: what the thread does meanwhile, `spin`, `block` or `auto`.
+        wait: for engines: how the thread waits for the GPU, `spin`, `block` or `auto`.
         plugins: for engines: shared objects that they need.
         allow_host_code: for engines: load version-compatible ones, which carry host code.
 
@@ -82,12 +82,12 @@ def open_session(
 
 
 def open_with(path: str | os.PathLike[str], options: SessionOptions) -> EmbeddingSession:
-    """Open a model file with options that are put together already; see `open_session`."""
+    """Open a model file with a `SessionOptions`; see `open_session`."""
     session: EmbeddingSession = require_kind(path).open(Path(path), options)
     return session
 
 
 def implied_device(models: Sequence[str | os.PathLike[str]]) -> str:
-    """Return where models run if nothing else is said: `cuda` if one is an engine, else `cpu`."""
+    """Return the default device of these models: `cuda` if one is an engine, else `cpu`."""
     kinds = [kind_of(model) for model in models]
     return "cuda" if any(kind is not None and kind.device == "cuda" for kind in kinds) else "cpu"

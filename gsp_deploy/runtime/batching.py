@@ -1,4 +1,4 @@
-"""Which profile of an engine takes a batch, how many images at once, and how much is padding."""
+"""Split a batch into chunks that fit an engine's profiles, and pad them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class InputProfile:
         )
 
     def admits(self, sizes: Sequence[int]) -> bool:
-        """Whether images of these sizes (the shape without the batch) fit."""
+        """Return whether images of these sizes (the shape without the batch) fit."""
         return len(sizes) == len(self.minimum) - 1 and all(
             low <= size <= high
             for low, size, high in zip(self.minimum[1:], sizes, self.maximum[1:], strict=True)
         )
 
     def distance(self, shape: Sequence[int]) -> float:
-        """Return how far a shape is from what the profile was tuned for, in factors of e."""
+        """Return how far a shape is from the profile's optimum: a sum of |log ratio|."""
         pairs = zip(shape, self.optimum, strict=True)
         return sum(abs(math.log(size / best)) for size, best in pairs)
 
@@ -43,7 +43,7 @@ class Chunk:
     Attributes:
         start: index of the first of them.
         count: how many there are.
-        batch: how many the engine is given, the rest being padding.
+        batch: how many the engine gets; the images beyond `count` are padding.
         profile: index of the profile.
     """
 
@@ -58,8 +58,8 @@ def plan_chunks(
 ) -> list[Chunk]:
     """Split images into chunks and choose a profile for each.
 
-    The profile that needs the least padding is taken, and of several that which was tuned for
-    the nearest shape. No images at all are one chunk of padding, for the outputs' shapes.
+    The profile that needs the least padding wins; of several, the one with the nearest optimum.
+    Without any image there is one chunk of padding, because the outputs' shapes are needed.
 
     Raises:
         UsageError: no profile admits images of these sizes.
@@ -82,9 +82,9 @@ def largest_batch(profiles: Sequence[InputProfile], sizes: Sequence[int], max_ba
     """
     admitting = [profile for profile in profiles if profile.admits(sizes)]
     if not admitting:
-        told = ", ".join(str(profile) for profile in profiles)
+        shapes = ", ".join(str(profile) for profile in profiles)
         raise UsageError(
-            f"the engine takes inputs of {told} (min:opt:max), got images of "
+            f"the engine takes inputs of {shapes} (min:opt:max), got images of "
             f"{'x'.join(str(size) for size in sizes)}; build it with a --size that covers them"
         )
     return min(max_batch, max(profile.maximum[0] for profile in admitting))

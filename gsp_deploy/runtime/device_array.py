@@ -1,6 +1,6 @@
-"""Arrays on a device, exchanged with torch, CuPy, PyCUDA and others without a copy.
+"""Exchange arrays on the GPU with torch, CuPy, PyCUDA and others, without a copy.
 
-What comes in is read through DLPack or `__cuda_array_interface__`; what goes out offers both.
+An input is read through DLPack or `__cuda_array_interface__`; a result offers both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BY_TYPE_STRING = {r.array_interface: r.name for r in END_ELEMENTS if r.in_numpy
 
 @dataclass(frozen=True)
 class DeviceView:
-    """Somebody else's device memory.
+    """Device memory that another library owns.
 
     Attributes:
         address: of the first element.
@@ -33,7 +33,7 @@ class DeviceView:
         dtype: `float32`, `float16`, `bfloat16` or `uint8`.
         stream: handle of the stream that may still be writing it; None if it is ready, or
             ordered already.
-        keep: what holds the memory meanwhile.
+        keep: the object that keeps the memory alive.
     """
 
     address: int
@@ -44,10 +44,10 @@ class DeviceView:
 
 
 def view_of(array: Any, device: Device, stream: int) -> DeviceView:
-    """Look at a device array, ready for work on the stream with this handle.
+    """Return a view of a device array for work on the stream with this handle.
 
     Raises:
-        UsageError: it is no array on this device, not dense, or of another element type.
+        UsageError: it is not an array on this device, not dense, or of another element type.
     """
     if hasattr(array, "__dlpack_device__"):
         kind, index = (int(part) for part in array.__dlpack_device__())
@@ -97,7 +97,7 @@ def _check_dense(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> Non
 
 
 class DeviceArray:
-    """A result on the device, its own memory, freed with its last user.
+    """A result on the device, in memory that is freed with its last user.
 
     torch takes it by `torch.from_dlpack(array)`, CuPy by `cupy.from_dlpack` or `cupy.asarray`.
 
@@ -116,7 +116,7 @@ class DeviceArray:
         self._release = weakref.finalize(self, _free, device, self.address)
 
     def written_on(self, stream: int) -> None:
-        """Say which stream writes it: readers on others must come after it."""
+        """Record the stream that writes the array: readers on other streams wait for it."""
         self._stream = stream
 
     def free(self) -> None:

@@ -1,4 +1,4 @@
-"""DLPack capsules, read and made by ctypes: the unversioned layout, which everybody speaks."""
+"""Read and make DLPack capsules with ctypes, in the unversioned layout that all libraries read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _ManagedTensor(ctypes.Structure):
     _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter))
 
 
-# Prototypes of our own: those of `ctypes.pythonapi` belong to the whole process.
+# Own prototypes, because those of `ctypes.pythonapi` belong to the whole process.
 _API = ctypes.pythonapi
 _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", _API)
@@ -58,13 +58,13 @@ _dying_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ch
     ("PyCapsule_GetPointer", _API)
 )
 
-# What was given away and is still in use, by the address of its description.
+# Tensors that a consumer still uses, by the address of their description.
 _given: dict[int, tuple[Any, ...]] = {}
 
 
 @dataclass(frozen=True)
 class Described:
-    """What a capsule says: address, shape, steps in elements (None if dense), element type."""
+    """The contents of a capsule; steps count elements, and are None if it is dense."""
 
     address: int
     shape: tuple[int, ...]
@@ -73,7 +73,7 @@ class Described:
 
 
 def read_capsule(capsule: Any) -> Described:
-    """Read a capsule without taking it: it keeps the memory, and frees it when it goes.
+    """Read a capsule without consuming it: it keeps the memory, and frees it when it is deleted.
 
     Raises:
         UsageError: its elements are of a type that no model here takes.
@@ -95,7 +95,7 @@ def make_capsule(
 ) -> Any:
     """Return a capsule over dense memory on a device (DLPack's kind, index).
 
-    It keeps `owner` until its taker lets go, or until it goes untaken.
+    It keeps `owner` alive until its consumer frees it, or until it is deleted unconsumed.
     """
     sizes = (ctypes.c_int64 * len(shape))(*shape)
     managed = _ManagedTensor()
@@ -121,6 +121,6 @@ def _forget(managed: int) -> None:
 
 @_Destructor
 def _destroy(capsule: int) -> None:
-    """Free what a capsule that nobody took still holds; a taker renames it and frees it himself."""
+    """Free the memory of an unconsumed capsule; a consumer renames it and frees it itself."""
     if _dying_is_valid(capsule, _NAME):
         _given.pop(_dying_pointer(capsule, _NAME), None)

@@ -1,4 +1,4 @@
-"""From a plan file to an engine on the device, told in one line where it does not fit."""
+"""Load a plan file onto the device, and report in one line why it does not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gsp_deploy.runtime.tensorrt_session import TensorRTSession
 
 
 def open_engine(path: Path, options: SessionOptions) -> TensorRTSession:
-    """Open the first session on a plan; `another` gives more of them on the same engine.
+    """Open the first session on a plan; its `another` opens more on the same engine.
 
     Raises:
         ModelFileError: the plan or its manifest is missing or damaged.
@@ -43,7 +43,7 @@ def open_engine(path: Path, options: SessionOptions) -> TensorRTSession:
 
 
 def _checked_manifest(path: Path, options: SessionOptions) -> EngineManifest | None:
-    """Return the plan's manifest, if there is one, having held it against plan and machine."""
+    """Return the plan's manifest, if there is one, after checking that it fits plan and machine."""
     if not path.is_file():
         raise ModelFileError(f"{path}: no such engine file")
     manifest = read_engine_sidecar(path)
@@ -80,6 +80,6 @@ def _deserialise(
             raise ModelFileError(f"{library}: TensorRT cannot load the plugin: {last_error(log)}")
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        hint = "" if manifest else "; there is no manifest beside it that tells what it needs"
+        hint = "" if manifest else "; there is no manifest beside it that says what it needs"
         raise ModelFileError(f"{path}: {tensorrt.name} cannot load it: {last_error(log)}{hint}")
     return engine

@@ -1,4 +1,4 @@
-"""One engine at work on its own stream: buffers, execution contexts, CUDA graphs.
+"""Run an engine on its own stream: buffers, execution contexts, CUDA graphs.
 
 A context is kept for each shape, since a captured graph stays valid only while its context keeps
 that shape. All contexts of a runner work in the same scratch memory: they run one after another.
@@ -23,7 +23,7 @@ from gsp_deploy.device.protocol import Graph, Stream
 from gsp_deploy.errors import DeviceError
 from gsp_deploy.runtime.shared_engine import EngineTensor, SharedEngine
 
-# Shapes whose contexts and graphs are kept; the one unused for longest goes first.
+# Number of shapes to keep contexts and graphs for; the least recently used one goes first.
 KEPT_SHAPES = 16
 # TensorRT finishes its work for a new shape in the first run, which cannot be captured.
 RUNS_BEFORE_CAPTURE = 1
@@ -38,7 +38,7 @@ class PreparedShape:
         profile: index of the optimisation profile.
         context: the `IExecutionContext`.
         outputs: shape of every output.
-        generation: of the buffers whose addresses the context has.
+        generation: of the buffers that the context has the addresses of.
         graph: the captured run; None before it is captured, or without graphs.
         runs: how often it ran.
     """
@@ -56,10 +56,10 @@ class EngineRunner:
     """Runs batches of exact shapes; every method is called with the device current.
 
     Attributes:
-        engine: what runs.
-        device: where.
+        engine: the engine that runs.
+        device: the device that it runs on.
         stream: its stream.
-        no_graphs: why runs are not captured as CUDA graphs; None where they are.
+        no_graphs: why runs are not captured as CUDA graphs; None if they are.
     """
 
     def __init__(self, engine: SharedEngine, *, cuda_graphs: bool, wait: str) -> None:
@@ -99,7 +99,7 @@ class EngineRunner:
             shape: of the input, batch first.
             profile: index of the optimisation profile.
             largest: the most images that a batch of this size of image may have; buffers are
-                made for so many at once.
+                allocated for that many.
         """
         prepared = self._shapes.get((profile, shape))
         if prepared is None:
@@ -141,7 +141,7 @@ class EngineRunner:
             self._on_device[name].reserve(size)
 
     def _bind(self, prepared: PreparedShape) -> None:
-        """Tell the context where the buffers are; a graph that knows them elsewhere goes."""
+        """Set the buffers' addresses in the context; drop a graph that was captured with others."""
         generation = sum(buffer.generation for buffer in self._on_device.values())
         if prepared.generation == generation:
             return
@@ -166,7 +166,7 @@ class EngineRunner:
         buffer = self._on_host[tensor.name]
         if buffer.size < size:
             self._finish()
-            # As much as the device's own, so that it grows as seldom.
+            # As large as the device buffer, so that it grows as rarely.
             buffer.reserve(max(size, self._on_device[tensor.name].size))
         return buffer.memory[:size].view(storage_of(tensor.dtype)).reshape(shape)
 
@@ -182,7 +182,7 @@ class EngineRunner:
         self.device.copy_within(target, address, size, self.stream)
 
     def execute(self, prepared: PreparedShape) -> None:
-        """Queue the inference: the captured graph where there is one."""
+        """Queue the inference, as the captured graph if there is one."""
         if prepared.graph is None and self._may_capture(prepared):
             self._capture(prepared)
         if prepared.graph is not None:
@@ -194,12 +194,12 @@ class EngineRunner:
     def _may_capture(self, prepared: PreparedShape) -> bool:
         if self.no_graphs is not None or prepared.runs < RUNS_BEFORE_CAPTURE:
             return False
-        # TensorRT-RTX compiles kernels meanwhile, and tells when it is ready.
+        # TensorRT-RTX compiles kernels in the background, and reports when they are ready.
         ready = getattr(prepared.context, "is_stream_capturable", None)
         return ready is None or bool(ready(self.device.handle_of(self.stream)))
 
     def _capture(self, prepared: PreparedShape) -> None:
-        """Capture one run; an engine that cannot be captured runs without from now on."""
+        """Capture one run; if that fails, the engine runs without graphs from now on."""
         self._finish()
         self.device.begin_capture(self.stream)
         failure: DeviceError | None = None
@@ -239,12 +239,12 @@ class EngineRunner:
         return [prepared.context for prepared in self._shapes.values()]
 
     def wait(self) -> None:
-        """Wait for all that was queued, spinning or sleeping as was asked for."""
+        """Wait for all queued work, spinning or sleeping as the options say."""
         self.device.record(self._done, self.stream)
         self.device.wait(self._done)
 
     def close(self) -> None:
-        """Free everything; what fails to be freed keeps nothing else from it."""
+        """Free everything; an error in one place does not stop the rest."""
         with ExitStack() as stack:
             stack.push(self._resources)
             stack.callback(self._finish)

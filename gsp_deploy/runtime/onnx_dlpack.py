@@ -1,4 +1,4 @@
-"""ONNX Runtime on arrays of other libraries, where they lie: DLPack in, DLPack out."""
+"""Run ONNX Runtime on arrays of other libraries without a copy, through DLPack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ELEMENT_TYPES = {row.onnxruntime: row.name for row in END_ELEMENTS}
 
 
 def check_device(array: Any, provider: str) -> None:
-    """Raise `UsageError` unless an array is where the provider computes."""
+    """Raise `UsageError` unless an array is on the device that the provider uses."""
     if not hasattr(array, "__dlpack_device__"):
         raise UsageError(f"expected an array that speaks DLPack, got {type(array).__name__}")
     kind = int(array.__dlpack_device__()[0])
@@ -29,7 +29,7 @@ def check_device(array: Any, provider: str) -> None:
 
 
 def value_of(array: Any, wanted: TensorSpec) -> Any:
-    """Return an array as an `OrtValue` on the same memory, having made sure that it fits.
+    """Return an array as an `OrtValue` on the same memory, after checking that it fits.
 
     Raises:
         UsageError: it is not dense, or of another type or shape.
@@ -57,7 +57,7 @@ def value_of(array: Any, wanted: TensorSpec) -> Any:
 
 
 def run_bound(session: Any, name: str, value: Any, array: Any, output: str) -> Any:
-    """Run a session on a value and leave the output on the device of the array that it is of."""
+    """Run a session on a value and leave the output on the value's device."""
     kind, index = (int(part) for part in array.__dlpack_device__())
     binding = session.io_binding()
     binding.bind_ortvalue_input(name, value)

@@ -1,4 +1,4 @@
-"""One graph in ONNX Runtime: inputs in, outputs by name, whatever the graph is."""
+"""Run an ONNX graph with one input in ONNX Runtime, and return its outputs by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _QUIET = 3  # errors only
 
 
 class OnnxGraph:
-    """One graph in ONNX Runtime with a single input; fills in the details that sessions share.
+    """One graph in ONNX Runtime with a single input; reads the details that sessions share.
 
     Attributes:
         path: the model file.
@@ -128,7 +128,7 @@ def _widened(path: Path, provider: str) -> bytes:
 
 @contextmanager
 def _blaming(path: Path, action: str) -> Iterator[None]:
-    """Turn whatever ONNX Runtime and protobuf raise, a dozen types of their own, into ours."""
+    """Raise any error of ONNX Runtime and protobuf, a dozen types, as `ModelFileError`."""
     try:
         yield
     except GspDeployError:
@@ -142,7 +142,7 @@ def _blaming(path: Path, action: str) -> Iterator[None]:
 def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _QUIET
-    # Workers that spin after a run take their core from whatever runs next in this process.
+    # Workers that spin after a run take a core from the next work in this process.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads

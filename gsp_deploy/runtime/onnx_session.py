@@ -1,4 +1,4 @@
-"""An exported model run by ONNX Runtime, on any of its execution providers."""
+"""Run an exported model with ONNX Runtime, on any of its execution providers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class OnnxSession(EmbeddingSession):
             self._max_batch = batch
 
     def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Run one batch, padded with zeros to a fixed batch size where the graph has one.
+        """Run one batch, padded with zeros if the graph has a fixed batch size.
 
-        An empty batch runs as one image of zeros: it is there for the outputs' shapes alone.
+        An empty batch runs as one image of zeros, because only a run gives the outputs' shapes.
         """
         count, batch = len(inputs), self._graph.input.shape[0]
         needed = batch if isinstance(batch, int) else 1
@@ -49,17 +49,17 @@ class OnnxSession(EmbeddingSession):
         return frozenset(("embed_dlpack",))
 
     def embed_dlpack(self, images: Any) -> Any:
-        """Embed an array of torch, CuPy, JAX or numpy where it lies, and leave the result there.
+        """Embed an array of torch, CuPy, JAX or numpy in place, and leave the result on its device.
 
-        Nothing is copied and no value is checked; the images run as one batch. On CUDA, what
-        writes the images must be done: synchronise its stream first.
+        Nothing is copied and no value is checked; the images run as one batch. On CUDA,
+        synchronise the stream that writes the images first.
 
         Args:
-            images: what speaks DLPack, dense, on this session's device, of the graph's own input
-                type and shape: normalised, or pixels where the graph normalises.
+            images: a dense DLPack array on this session's device, of the graph's own input
+                type and shape: normalised, or pixels if the graph normalises.
 
         Returns:
-            The embeddings `(B, D)` of the graph's output type, an `OrtValue` that speaks DLPack
+            The embeddings `(B, D)` of the graph's output type, an `OrtValue` that supports DLPack
             too: `torch.from_dlpack(embeddings)`, `numpy.from_dlpack(embeddings)`.
 
         Raises:
@@ -81,7 +81,7 @@ def _manifest_beside(path: Path) -> ExportManifest | None:
 
 
 def _check_runnable(path: Path, manifest: ExportManifest | None) -> None:
-    """Refuse what the manifest beside the file tells cannot run, before ONNX Runtime stumbles."""
+    """Refuse a file that ONNX Runtime cannot run by its manifest, with a clearer message."""
     if manifest is None:
         return
     if manifest.pooling_form == "plugin-bare":

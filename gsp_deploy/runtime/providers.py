@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: which one is meant, and how it is set up."""
+"""Choose and configure an execution provider of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ON_GPU = (CUDA, TENSORRT, TENSORRT_RTX)
 
 
 def provider_name(options: SessionOptions) -> str:
-    """Return the provider's full name, having made sure that this ONNX Runtime has it.
+    """Return the provider's full name, after checking that this ONNX Runtime has it.
 
     Raises:
-        MissingCapabilityError: it has not.
+        MissingCapabilityError: this ONNX Runtime lacks the provider.
     """
     asked = options.provider or options.device.partition(":")[0]
     available = onnxruntime.get_available_providers()
@@ -35,7 +35,7 @@ def provider_name(options: SessionOptions) -> str:
 
 
 def provider_chain(provider: str, options: SessionOptions) -> list[tuple[str, dict[str, str]]]:
-    """Return the providers with their settings: what TensorRT cannot take, CUDA runs."""
+    """Return the providers with their settings; CUDA runs what TensorRT does not support."""
     chosen = {**_defaults(provider, options), **options.provider_options}
     chain = [(provider, chosen)]
     if provider == TENSORRT and CUDA in onnxruntime.get_available_providers():
@@ -46,10 +46,10 @@ def provider_chain(provider: str, options: SessionOptions) -> list[tuple[str, di
 def _defaults(provider: str, options: SessionOptions) -> dict[str, str]:
     settings = _device(options) if provider in _ON_GPU else {}
     if provider == CUDA:
-        # Its default rounds what float32 products take to 10 bits: no longer fp32, nor the cost.
+        # By default it rounds the operands of float32 products to 10 bits (TF32): that is not fp32.
         settings["use_tf32"] = "0"
     if provider == TENSORRT:
-        # A build takes minutes; ONNX Runtime itself tells whether a kept engine still fits.
+        # A build takes minutes; ONNX Runtime itself checks whether a cached engine still fits.
         folder = str(_cache_folder())
         settings |= {
             "trt_engine_cache_enable": "1",

@@ -1,4 +1,4 @@
-"""What every session offers: images in, embeddings out, whatever runs underneath."""
+"""The interface of every session: images in, embeddings out, with any runtime."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class SessionOptions:
     Attributes:
         device: `cpu`, `cuda` or `cuda:N`.
         threads: threads of one inference on the CPU; None leaves it to the runtime.
-        provider: ONNX Runtime's execution provider; None takes the one that the device implies.
+        provider: ONNX Runtime's execution provider; None takes the one for the device.
         max_batch: images that go through the network at once.
         provider_options: settings of the provider, as ONNX Runtime names them.
-        cuda_graphs: capture an engine's runs as CUDA graphs, one a shape.
-        cuda_api: the library that reaches the device: `auto`, `cuda-python` or `pycuda`.
-        wait: what a thread does while an engine runs: `spin`, `block` (sleep), or `auto`.
+        cuda_graphs: capture an engine's runs as CUDA graphs, one per shape.
+        cuda_api: the Python library that calls CUDA: `auto`, `cuda-python` or `pycuda`.
+        wait: how a thread waits while an engine runs: `spin`, `block` (sleep), or `auto`.
         plugins: shared objects with plugins that an engine needs.
         allow_host_code: load engines that carry code for the host (version compatible ones);
-            only from whom one trusts.
+            only if you trust whoever built them.
     """
 
     device: str = "cpu"
@@ -61,7 +61,7 @@ class SessionOptions:
 
     @property
     def device_index(self) -> int:
-        """The number of the CUDA device; 0 where none was given."""
+        """The number of the CUDA device; 0 if none was given."""
         return int(self.device.partition(":")[2] or 0)
 
     def __post_init__(self) -> None:
@@ -78,21 +78,21 @@ class SessionOptions:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """What is running: printed beside every figure.
+    """Describe a session: model, runtime, device and precision.
 
     Attributes:
         path: the model file.
         runtime: `torch` or `onnxruntime`, with its version.
-        device: where it computes, with the provider where there are several.
+        device: where it computes, with the provider if there are several.
         precision: `fp32`, `fp16`, `bf16` or `int8`.
         input: name, element type and shape of the input; open sizes are words.
         outputs: names of the outputs.
         embedding_dim: D.
         preprocessing: how an image file becomes the input; None for a head alone.
         manifest: the export's manifest, if the file carries one.
-        engine: the engine's manifest; None for everything else, and where there is none.
-        emulated: whether the device only imitates the precision, so that its speed says nothing.
-        config: what the model is; None for a graph that is not an export of gsp-deploy.
+        engine: the engine's manifest; None for other models, and if it has no manifest.
+        emulated: whether the device only imitates the precision; its speed then means nothing.
+        config: the model's configuration; None for a graph that is not an export of gsp-deploy.
     """
 
     path: Path
@@ -131,7 +131,7 @@ class EmbeddingSession(ABC):
     """An open model. Use it as a context manager, or call `close`.
 
     Attributes:
-        info: what is running.
+        info: the description of what runs.
         closed: whether `close` was called.
     """
 
@@ -157,7 +157,7 @@ class EmbeddingSession(ABC):
     def run(
         self, images: np.ndarray, outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Return outputs by name, float32, batch first. None means all that the model has."""
+        """Return outputs by name, float32, batch first. None means all outputs of the model."""
         if self.closed:
             raise UsageError(f"{self.info.path}: the session is closed; open the model again")
         names = self.info.outputs if outputs is None else tuple(outputs)
@@ -170,7 +170,7 @@ class EmbeddingSession(ABC):
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
-        """Return images as this model's input: normalised unless the graph does it itself."""
+        """Return images as this model's input: normalised unless the graph normalises."""
         images = _as_array(images)
         if self.info.input.dtype == "uint8":
             _check_pixels(images, self.info.input.shape)
@@ -203,14 +203,14 @@ class EmbeddingSession(ABC):
             cuda_graphs: whether it captures its runs; None does as this session does.
 
         Raises:
-            UsageError: this runtime has no such thing; see `capabilities`.
+            UsageError: this runtime cannot do it; see `capabilities`.
         """
         raise self._cannot("another")
 
     def timeline(
         self, inputs: np.ndarray, *, cold_l2: bool = False, clock: Callable[[], float] | None = None
     ) -> Timeline:
-        """Return what runs one prepared batch again and again, each run timed in stages.
+        """Return a timeline that runs one prepared batch repeatedly, and times each run in stages.
 
         Args:
             inputs: one batch, as `prepare` returns it.
@@ -218,7 +218,7 @@ class EmbeddingSession(ABC):
             clock: seconds, for what the host does; None takes `time.perf_counter`.
 
         Raises:
-            UsageError: this runtime has no such thing, or the batch does not go through at once.
+            UsageError: this runtime cannot do it, or the batch is too large for one run.
         """
         raise self._cannot("timeline")
 
@@ -227,15 +227,16 @@ class EmbeddingSession(ABC):
     ) -> Mapping[str, Sequence[float]]:
         """Return the milliseconds of every layer in every run, in the layers' order.
 
-        The profiler stays: close the session afterwards. One that captures its runs reports none.
+        The profiler stays attached: close the session afterwards. A session that captures CUDA
+        graphs reports nothing, so open one without.
 
         Args:
             inputs: one batch, as `prepare` returns it.
-            runs: how many count, after one that does not.
+            runs: how many to record, after one run of warm-up.
             profiler: the runtime's own base class, such as `tensorrt.IProfiler`.
 
         Raises:
-            UsageError: this runtime has no such thing.
+            UsageError: this runtime cannot do it.
         """
         raise self._cannot("profile")
 
@@ -259,11 +260,11 @@ class EmbeddingSession(ABC):
 
     @property
     def no_graphs(self) -> str | None:
-        """Why runs are not captured as CUDA graphs; None where they are."""
+        """Why runs are not captured as CUDA graphs; None if they are."""
         return f"{self.info.runtime} captures none here"
 
     def device_properties(self) -> DeviceProperties | None:
-        """Return what the GPU is that this session works on through CUDA itself, or None."""
+        """Return the properties of the GPU if this session calls CUDA itself, else None."""
         return None
 
     def _cannot(self, method: Capability) -> UsageError:
@@ -285,7 +286,7 @@ class EmbeddingSession(ABC):
         self.close()
 
     def _chunks(self, inputs: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield batches; an empty input is one empty batch, so that shapes come out right."""
+        """Yield batches; an empty input gives one empty batch, so that the outputs have shapes."""
         for start in range(0, max(len(inputs), 1), self._max_batch):
             yield inputs[start : start + self._max_batch]
 

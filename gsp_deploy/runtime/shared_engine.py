@@ -1,4 +1,4 @@
-"""A deserialised engine that several sessions share, and what it says of itself."""
+"""A deserialised engine that several sessions share, with its tensors and profiles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EngineTensor:
 
 
 class SharedEngine:
-    """One `ICudaEngine`, held until its last session lets go of it.
+    """One `ICudaEngine`, kept until its last session is closed.
 
     Attributes:
         path: the plan file.
@@ -47,13 +47,13 @@ class SharedEngine:
 
         Args:
             path: the plan file, for messages.
-            engine: a `tensorrt.ICudaEngine`, or what has its methods.
+            engine: a `tensorrt.ICudaEngine`, or an object with its methods.
             device: the device that it was loaded on.
             runtime: name and version of the module.
             strategy: `ExecutionContextAllocationStrategy.USER_MANAGED` of that module.
 
         Raises:
-            ModelFileError: it has not one input of images.
+            ModelFileError: it does not have exactly one input.
         """
         self.path, self.device, self.runtime = path, device, runtime
         self._engine, self._strategy = engine, strategy
@@ -83,7 +83,7 @@ class SharedEngine:
         self.device.close()
 
     def create_context(self) -> Any:
-        """Return a new `IExecutionContext` that is still without its device memory."""
+        """Return a new `IExecutionContext` that has no device memory yet."""
         context = self._engine.create_execution_context(self._strategy)
         if context is None:
             raise DeviceError(f"{self.path}: TensorRT could not create an execution context")

@@ -1,4 +1,4 @@
-"""An engine run by TensorRT or TensorRT-RTX."""
+"""Run an engine with TensorRT or TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class TensorRTSession(EmbeddingSession):
     def __init__(
         self, engine: SharedEngine, manifest: EngineManifest | None, options: SessionOptions
     ) -> None:
-        """Set up a session; if that fails half-way, everything is given back.
+        """Set up a session; if that fails half-way, everything is freed.
 
         Attributes beside those of every session: `engine`, its `manifest` if there is one, and
         the `runner` that does the work.
 
         Raises:
             ModelFileError: the engine has no output embedding.
-            DeviceError: the device has not enough memory, or fails otherwise.
+            DeviceError: the device is out of memory, or fails otherwise.
         """
         self.engine, self.manifest = engine, manifest
         self.options = options
@@ -84,7 +84,7 @@ class TensorRTSession(EmbeddingSession):
     def timeline(
         self, inputs: np.ndarray, *, cold_l2: bool = False, clock: Callable[[], float] | None = None
     ) -> Timeline:
-        """Return what runs one prepared batch again and again, each run timed in stages."""
+        """Return a timeline that runs one prepared batch repeatedly, timed in stages."""
         return Timeline(self, inputs, cold_l2=cold_l2, clock=clock or time.perf_counter)
 
     def profile(
@@ -110,11 +110,11 @@ class TensorRTSession(EmbeddingSession):
 
     @property
     def no_graphs(self) -> str | None:
-        """Why runs are not captured as CUDA graphs; None where they are."""
+        """Why runs are not captured as CUDA graphs; None if they are."""
         return self.runner.no_graphs
 
     def device_properties(self) -> DeviceProperties:
-        """Return what the GPU is."""
+        """Return the properties of the GPU."""
         return self.engine.device.properties()
 
     def infer(self, inputs: np.ndarray, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
@@ -130,7 +130,7 @@ class TensorRTSession(EmbeddingSession):
             return {name: self._fetch(prepared, name, chunk.count) for name in outputs}
 
     def stage(self, stored: np.ndarray, chunk: Chunk) -> PreparedShape:
-        """Lay a batch into the page-locked input of the shape that it runs as."""
+        """Copy a batch into the page-locked input of the shape that it runs as."""
         sizes = stored.shape[1:]
         limit = max(chunk.batch, self._largest(sizes))
         prepared = self.runner.prepare((chunk.batch, *sizes), chunk.profile, limit)
@@ -142,17 +142,17 @@ class TensorRTSession(EmbeddingSession):
     def embed_device(
         self, images: Any, *, out: Any = None, stream: int | None = None
     ) -> DeviceArray | Any:
-        """Embed images that are on the device already, and leave the embeddings there.
+        """Embed images that are already on the device, and leave the embeddings there.
 
         Args:
-            images: what has DLPack or `__cuda_array_interface__` (torch, CuPy, PyCUDA), dense,
-                of the engine's own input type and shape: normalised, or pixels where the graph
-                normalises. Its values are not checked.
+            images: an array with DLPack or `__cuda_array_interface__` (torch, CuPy, PyCUDA), dense,
+                of the engine's own input type and shape: normalised, or pixels if the graph
+                normalises. The values are not checked.
             out: an array of the same kind, `(B, D)` of the engine's output type, to be filled;
                 None makes a new one, which costs an allocation.
-            stream: handle of the caller's stream. Then nothing waits on the host: the work comes
-                after what is queued on it, and what is queued on it later comes after the work.
-                None returns when the embeddings are there.
+            stream: handle of the caller's stream. The host then does not wait: the embedding runs
+                after the work that is queued on the stream, and before the work queued later.
+                With None the call returns when the embeddings are ready.
 
         Returns:
             `out`, or a `DeviceArray`.

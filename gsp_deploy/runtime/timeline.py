@@ -1,4 +1,4 @@
-"""One inference of an engine taken apart: copies and compute by events, the rest by the clock."""
+"""Time an engine in stages: copies and compute by CUDA events, the rest by the host's clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STAGES = ("to_device", "compute", "from_device", "enqueue", "end_to_end")
 _EVENTS = 5
 _MILLISECOND = 1e-3
-# So much more than the cache is read and written that nothing of before is left in it.
+# The buffer is this much larger than the cache, so that writing it evicts everything else.
 _FLUSH_FACTOR = 2
 
 
@@ -40,7 +40,7 @@ class Timeline:
         cold_l2: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Prepare a run of prepared inputs, which must go through the engine at once."""
+        """Set up the timeline for prepared inputs, which must fit one run of the engine."""
         self._session, self._clock = session, clock
         self._runner, self._device = session.runner, session.engine.device
         self._stored = encode(inputs, session.engine.input.dtype)
@@ -96,6 +96,6 @@ class Timeline:
         self.rows.append((copied_in, computing, copied_out, enqueue, total - flushed))
 
     def close(self) -> None:
-        """Free events and whatever empties the cache."""
+        """Free the events and the buffer that empties the cache."""
         with self._device.current():
             self._resources.close()

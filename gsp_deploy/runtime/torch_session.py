@@ -1,4 +1,4 @@
-"""A checkpoint run by PyTorch: the reference that artifacts are held against."""
+"""Run a checkpoint with PyTorch: the reference for every exported model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TorchSession(EmbeddingSession):
         return scores
 
     def close(self) -> None:
-        """Let go of the model and its memory."""
+        """Release the model and its memory."""
         if not self.closed:
             del self.model
         self.closed = True
@@ -78,9 +78,9 @@ def _device_of(options: SessionOptions) -> torch.device:
 
 @contextmanager
 def whole_float32(device: torch.device) -> Iterator[None]:
-    """Keep cuDNN from rounding what it convolves to TF32, as PyTorch lets it do by default.
+    """Turn off TF32 in cuDNN's convolutions while the block runs; PyTorch allows it by default.
 
-    The setting is the process's: one session at a time, and it is as it was afterwards.
+    The setting belongs to the process: one session holds it at a time, and restores it.
     """
     if device.type != "cuda":
         yield
