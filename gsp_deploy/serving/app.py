@@ -1,4 +1,4 @@
-"""The HTTP application: routes, and what every request to the model goes through."""
+"""The HTTP application: routes, and the steps of every request to the model."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ T = TypeVar("T")
 
 
 class EmbeddingService:
-    """One model behind HTTP: owns the limits, the batching and the figures, not the session.
+    """Serve one model over HTTP. Owns limits, batching and metrics, but not the session.
 
     Args:
         session: the model.
-        name: what it is called in URLs.
+        name: the model's name in URLs.
         settings: the limits.
-        keys: API keys of which a request must carry one; without any, everybody is let in.
+        keys: a request must carry one of these API keys; without any, every client is allowed.
 
     Attributes:
-        app: the ASGI application, its gate around it.
-        admission: what is accepted now; set `is_draining` to take nothing new.
+        app: the ASGI application, wrapped in its gate.
+        admission: the work accepted now; set `is_draining` to accept nothing new.
         is_ready: the model has been warmed up.
-        is_leaving: the server is about to stop: no longer ready, and each answer closes its
+        is_leaving: the server is about to stop: it is not ready, and each answer closes its
             connection.
     """
 
@@ -80,7 +80,7 @@ class EmbeddingService:
         self.app = Gate(self._application(), self._keys, rate, self.metrics)
 
     def _application(self) -> FastAPI:
-        # No page of documentation: it would load scripts from elsewhere. /openapi.json stays.
+        # No documentation page: it would load scripts from other sites. /openapi.json stays.
         app = FastAPI(
             docs_url=None,
             redoc_url=None,
@@ -107,7 +107,7 @@ class EmbeddingService:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def finish(self) -> None:
-        """Wait for the batch under way, if the server was ended amid one; then close the model."""
+        """Wait for a batch that is still running, then close the model."""
         self._batcher.finish()
 
     def _warm_up(self) -> None:
@@ -130,7 +130,7 @@ class EmbeddingService:
         return Response()
 
     async def _ready(self) -> Response:
-        # A light image that waits for half of its time says that those to come will wait in vain.
+        # If a light image has waited for half of its time, those that come now would time out.
         keeps_up = self._decoders.longest_wait < self._settings.timeout_s / 2
         takes_work = self.is_ready and not self.is_leaving and keeps_up
         return Response(status_code=200 if takes_work else 503)

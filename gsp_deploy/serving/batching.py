@@ -1,4 +1,4 @@
-"""Dynamic batching: images of several requests go through the network together."""
+"""Dynamic batching: run images of several requests in one batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(eq=False)
 class _Job:
-    """One request's images, prepared, and where its outputs are awaited."""
+    """One request's prepared images, and the future for its outputs."""
 
     images: np.ndarray
     outputs: tuple[str, ...]
@@ -32,20 +32,20 @@ class _Job:
 
     def goes_with(self, other: _Job) -> bool:
         """Whether both fit in one batch: the same size, type and outputs."""
-        mine, theirs = self.images, other.images
-        return (mine.shape[1:], mine.dtype, self.outputs) == (
-            theirs.shape[1:],
-            theirs.dtype,
+        own, others = self.images, other.images
+        return (own.shape[1:], own.dtype, self.outputs) == (
+            others.shape[1:],
+            others.dtype,
             other.outputs,
         )
 
 
 class Batcher:
-    """Runs a session on batches gathered from requests, one batch at a time, oldest first.
+    """Run a session on batches gathered from requests, one batch at a time, oldest first.
 
-    A batch starts when it is full, or when its oldest request has waited for the window. Whoever
-    awaits `run` may be cancelled: images that have not started then never do. Use it as an
-    asynchronous context manager; on leaving, the batch under way is finished.
+    A batch starts when it is full, or when its oldest request has waited for the window. You may
+    cancel a task that awaits `run`: its images do not run unless their batch has started. Use it
+    as an asynchronous context manager; on exit, the running batch is finished.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Batcher:
         await asyncio.to_thread(self.finish)
 
     def finish(self) -> None:
-        """Wait for the batch under way, and run no other."""
+        """Wait for the running batch, and start no other."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
 
     async def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Return outputs by name for images that `EmbeddingSession.prepare` has made.
 
-        A model's residual comes with whatever is asked for.
+        The model's residual, if it has one, always comes with them.
 
         Raises:
             GspDeployError: the session cannot run these images.
@@ -104,7 +104,7 @@ class Batcher:
                 await self._answer(batch)
 
     async def _wait_for_company(self) -> None:
-        """Return when the oldest job's batch is full or its window is over."""
+        """Wait until the oldest job's batch is full or its window is over."""
         while self._gathered() < self._settings.max_batch:
             if not self._waiting:
                 return
@@ -128,12 +128,12 @@ class Batcher:
         return sum(len(job.images) for job in self._waiting if job.goes_with(oldest))
 
     def _take(self) -> list[_Job]:
-        """Remove and return the oldest job and what goes with it, up to `max_batch` images."""
+        """Remove and return the oldest job and those that fit its batch of `max_batch` images."""
         batch: list[_Job] = []
         rest: list[_Job] = []
         images, is_full = 0, False
         for job in self._waiting:
-            if job.answer.done():  # whoever asked is gone
+            if job.answer.done():  # the client is gone
                 continue
             belongs = not batch or job.goes_with(batch[0])
             is_full = is_full or bool(
@@ -157,7 +157,7 @@ class Batcher:
             self._metrics.queue_seconds.observe(started - job.arrived)
         try:
             found = await self._infer(batch)
-        except Exception as error:  # whatever a runtime raises belongs to those who asked
+        except Exception as error:  # any error of a runtime goes to the requests of the batch
             await self._blame(batch, error)
             return
         start = 0
@@ -187,7 +187,7 @@ class Batcher:
         return found
 
     async def _blame(self, batch: list[_Job], error: Exception) -> None:
-        """Give a failure to the request that caused it: each is tried once more, alone."""
+        """Find the request that caused a failure: run each one again, alone."""
         if len(batch) > 1 and isinstance(error, GspDeployError):
             for job in batch:
                 if not job.answer.done():

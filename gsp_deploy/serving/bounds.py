@@ -1,4 +1,4 @@
-"""Hold the numbers that a client writes to their range before anything is sized by them."""
+"""Check the range of numbers from a client before any memory is sized by them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def whole_number(text: str, most: int) -> int | None:
 
 
 def checked_shape(shape: Any) -> list[int]:
-    """Return a tensor's sizes, as a client gave them in JSON.
+    """Return a tensor's sizes, given by a client in JSON.
 
     Raises:
-        RequestError: 400, unless this is a list of 1 to 8 whole numbers whose product, each 0
-            counted as 1, is at most 2^31.
+        RequestError: 400, unless this is a list of 1 to 8 whole numbers with a product of at most
+            2^31, where each 0 counts as 1.
     """
     if _are_sizes(shape) and math.prod(max(size, 1) for size in shape) <= LARGEST_TENSOR:
         return list(shape)

@@ -1,4 +1,4 @@
-"""Connections that no client can hold for ever, and no more of them than the process can take."""
+"""Limit how long a client can hold a connection, and how many connections are open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# Bytes a second that a client has to read: an answer of N bytes has N / SLOWEST_READ more seconds.
+# Slowest allowed reading, bytes/s: an answer of N bytes gets N / SLOWEST_READ more seconds.
 SLOWEST_READ = 1 << 16
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
@@ -21,16 +21,15 @@ log = logging.getLogger("gsp_deploy.serving")
 
 
 class BoundedConnection(H11Protocol):
-    """HTTP/1.1 whose client has a bounded time where it is the client's turn.
+    """HTTP/1.1 with a time limit for everything that the client has to send or read.
 
     The client has `head_s` seconds from connecting, or from the first byte after a pause, to the
-    end of a request's head; and from an answer to the end of a body that the answer did not wait
-    for. However many bytes come, the time does not begin anew; then the connection is cut. A body
-    that is waited for is bounded by the request's own time, and a pause between two requests by
-    uvicorn's keep-alive.
+    end of a request's head. It has as long from an early answer to the end of the body. More bytes
+    do not restart the time; when it is over, the connection is cut. While the server waits for a
+    body, the request's own time limit counts, and between two requests uvicorn's keep-alive.
 
-    An answer that the client does not read is bounded too: from the first byte that the system
-    cannot take, the client has `write_s` seconds, and one more for every `SLOWEST_READ` bytes.
+    A client must also read its answer: from the first byte that the system cannot buffer, it has
+    `write_s` seconds, and one more for every `SLOWEST_READ` bytes.
 
     With `most` connections open, a new one gets 503 and is closed.
     """
@@ -47,39 +46,39 @@ class BoundedConnection(H11Protocol):
         self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of the first head, or refuse one connection too many."""
+        """Start the clock for the first head, or refuse the connection if too many are open."""
         if len(self.connections) >= self._most:
             self._refuse(transport)
             return
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # say so whenever a byte waits for the client
+        transport.set_write_buffer_limits(high=0)  # pause_writing comes with the first byte
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, and see whose turn it is."""
+        """Handle received bytes, then start or stop the client's clock."""
         if self._is_refused:
             return
         try:
             super().data_received(data)
-        except Exception as error:  # whatever bytes lead a parser to: they cost this client alone
+        except Exception as error:  # any error of the parser: only this client's connection is cut
             log.warning("a connection was cut: its bytes cannot be read (%s)", type(error).__name__)
             self.transport.abort()
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Take note of an answer, and see whose turn it is."""
+        """Note the end of an answer, then start or stop the client's clock."""
         super().on_response_complete()
         self._watch()
 
     def pause_writing(self) -> None:
-        """Start the clock of an answer that the client does not read."""
+        """Start the clock for an answer that the client is not reading."""
         super().pause_writing()
         if self._write_deadline is None:
             seconds = self._write_s + self.transport.get_write_buffer_size() / SLOWEST_READ
             self._write_deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop that clock: the client has read all."""
+        """Stop that clock, because the client has read everything."""
         self._stop_writing_clock()
         super().resume_writing()
 

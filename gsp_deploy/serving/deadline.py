@@ -1,4 +1,4 @@
-"""How long a request is worked on: until it is answered, out of time, or nobody waits for it."""
+"""Work on a request until it is answered, its time is over, or its client is gone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ async def answer_in_time(request: Request, body: Body, work: Work, seconds: floa
     """Read the body, do the work, and return its response.
 
     Args:
-        request: watched for the client going away.
-        body: gives the request's bytes when entered.
-        work: makes the response of them; cancelled when it is no longer wanted.
+        request: the request, watched in case its client disconnects.
+        body: context manager that returns the request's bytes.
+        work: makes the response; it is cancelled on any of the errors below.
         seconds: time for all of it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One process that decodes image files, and that can be ended."""
+"""A process that decodes image files, and that the server can kill."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ START_SECONDS = 60.0
 
 
 class OverBudgetError(GspDeployError):
-    """A job took longer than it may; its process was ended."""
+    """A job exceeded its time, and its process was ended."""
 
 
 class DecoderEndedError(GspDeployError):
-    """A decoder's process ended by itself amid a job."""
+    """A decoder's process ended by itself during a job."""
 
 
 class DecoderProcess:
@@ -37,7 +37,7 @@ class DecoderProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there to take a job."""
+        """Whether the process is running and can take a job."""
         return self._process is not None and self._process.exitcode is None
 
     def start(self) -> None:
@@ -79,12 +79,12 @@ class DecoderProcess:
         except (EOFError, OSError) as error:
             self._process.join(START_SECONDS)
             code = self._process.exitcode
-            raise DecoderEndedError(f"a decoder ended amid a job (exit code {code})") from error
+            raise DecoderEndedError(f"a decoder ended during a job (exit code {code})") from error
         self._clear()
         raise OverBudgetError(f"a job took more than {seconds:g} s")
 
     def end(self) -> None:
-        """End the process at once, whatever it does; safe from any thread."""
+        """Kill the process at once; safe from any thread."""
         if self._process is not None:
             self._process.kill()
 
@@ -94,7 +94,7 @@ class DecoderProcess:
         self.end()
 
     def _clear(self) -> None:
-        """End the process if it is running, and let go of what belonged to it."""
+        """End the process if it is running, and release its pipe."""
         if self._process is not None:
             self._process.kill()
             self._process.join(START_SECONDS)
@@ -110,8 +110,8 @@ def starter(
 ) -> Callable[[], tuple[BaseProcess, Connection]]:
     """Return a function that starts a decoder's process.
 
-    Not by fork alone: a process with threads must not be copied. The fork server has imported
-    what a decoder needs, so that a new one is there quickly.
+    It does not fork this process, because a process with threads must not be copied. A fork server
+    has already imported what a decoder needs, so that a new decoder starts quickly.
     """
     method = "spawn" if sys.platform == "win32" else "forkserver"
     context: Any = multiprocessing.get_context(method)
@@ -119,12 +119,12 @@ def starter(
         context.set_forkserver_preload(["__main__", decode_in_process.__module__])
 
     def start() -> tuple[BaseProcess, Connection]:
-        mine, theirs = context.Pipe()
-        with theirs:
+        here, there = context.Pipe()
+        with there:
             process = context.Process(
-                target=decode_in_process, args=(theirs, spec, limits), name="decoder"
+                target=decode_in_process, args=(there, spec, limits), name="decoder"
             )
             process.start()
-        return process, mine
+        return process, here
 
     return start

@@ -1,4 +1,4 @@
-"""Processes that decode image files, and that are ended when a request exceeds its budget."""
+"""Decode image files in processes, which are ended if a request exceeds its budget."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gsp_deploy.serving.metrics import Metrics
 from gsp_deploy.serving.settings import ServingSettings
 
 LIGHT_SECONDS = 1.0  # a job that takes longer has to wait for a slot of the heavy ones
-PATIENCE = 0.1  # seconds that a decoder still has when nobody waits for its answer any more
+PATIENCE = 0.1  # seconds until a decoder is ended after its client has gone
 
 log = logging.getLogger("gsp_deploy.serving")
 
@@ -36,8 +36,8 @@ log = logging.getLogger("gsp_deploy.serving")
 class Decoders:
     """Decodes requests' files in `settings.decoders` processes. An asynchronous context manager.
 
-    A request is light by its number of pixels and by the time it takes. Heavy ones may use all
-    processes but one, so they never keep the light ones waiting for longer than a light one takes.
+    A request is light if it has few pixels and decodes fast. Heavy requests may use all processes
+    but one, so a light request never waits longer than other light ones take.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Decoders:
 
     @property
     def longest_wait(self) -> float:
-        """Seconds that the light request waits that has waited longest for a process."""
+        """Seconds that the oldest light request has waited for a process."""
         oldest = next(iter(self._waiting.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
@@ -79,7 +79,7 @@ class Decoders:
         """Return the images in a request's body.
 
         Raises:
-            RequestError: 400 for what cannot be decoded, 413 for what would cost too much.
+            RequestError: 400 if an image cannot be decoded, 413 if it would cost too much.
         """
         try:
             process = await self._longest_idle()
@@ -108,7 +108,7 @@ class Decoders:
             ) from error
 
     async def _longest_idle(self) -> DecoderProcess:
-        """Return a process for a light request, and keep count of how long that takes."""
+        """Return a process for a light request, and record since when the request waits."""
         ticket = object()
         self._waiting[ticket] = time.monotonic()
         try:
@@ -119,7 +119,7 @@ class Decoders:
     async def _run(
         self, process: DecoderProcess, job: Job, seconds: float
     ) -> Decoded | Refused | TooHeavy:
-        """Run a job, and give the process back when the job has ended, however it does."""
+        """Run a job, and give the process back when the job ends or fails."""
         loop, started = asyncio.get_running_loop(), time.monotonic()
         running = self._threads.submit(process.run, encode_job(job), seconds)
         running.add_done_callback(lambda _: _call(loop, self._give_back, process))
@@ -141,7 +141,7 @@ class Decoders:
         return decode_answer(message)
 
     def _give_back(self, process: DecoderProcess) -> None:
-        """Make a process idle again, started anew if it was ended."""
+        """Make a process idle again; restart it if it was ended."""
         if process.is_closed:
             return
         if process.is_running:
@@ -172,5 +172,5 @@ def _call(
     if not loop.is_closed():
         try:
             loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:  # it ended in between
+        except RuntimeError:  # the loop ended in between
             return

@@ -1,6 +1,6 @@
-"""Decode a request's image files in a process of its own: its loop, and what it exchanges.
+"""The loop of a decoder's process, and the messages that it exchanges with the server.
 
-Messages are MessagePack, not pickle: the parent does not run what a broken decoder sends back.
+Messages are MessagePack and not pickle, so a compromised decoder cannot run code in the server.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ READY = b"ready"
 
 @dataclass(frozen=True)
 class DecodingLimits:
-    """What one request may cost a decoder.
+    """Limits of one request in a decoder.
 
     Attributes:
         max_files: files in one request.
         max_pixels: pixels of one image.
         max_request_pixels: pixels of all images of a request.
-        light_pixels: pixels of all images of a request that needs no slot for heavy ones.
+        light_pixels: pixels of all images of a light request.
     """
 
     max_files: int
@@ -60,14 +60,14 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """Why the files were not decoded: HTTP's code and one line."""
+    """Why the files were not decoded: an HTTP code and one line."""
 
     status: int
     line: str
 
 
 class TooHeavy(msgspec.Struct, frozen=True, tag=True):
-    """The request has too many pixels for a light one; nothing was decoded."""
+    """The request has too many pixels to be light; nothing was decoded."""
 
     pixels: int
 
@@ -80,7 +80,7 @@ def decode_in_process(pipe: Connection, spec: PreprocessingSpec, limits: Decodin
     """Answer jobs until the pipe ends; the parent ends this process when a job takes too long."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when it is over
         signal.signal(number, signal.SIG_IGN)
-    # What a parser thinks of a file reaches the client; a log must not grow with each.
+    # A parser's warnings go to the client and not to the log, which would grow with every request.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
     read, write = msgspec.msgpack.Decoder(Job).decode, msgspec.msgpack.Encoder().encode

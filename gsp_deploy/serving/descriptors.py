@@ -1,4 +1,4 @@
-"""How many connections a process can hold: by its limit of file descriptors."""
+"""Find how many connections a process can hold, by its limit of file descriptors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from gsp_deploy.errors import UsageError
 
-RESERVE = 64  # descriptors for the model, the decoders' pipes and whatever a request opens
+RESERVE = 64  # descriptors for the model, the decoders' pipes and the files of a request
 UNKNOWN = 256  # connections where the system has no such limit
 
 

@@ -1,4 +1,4 @@
-"""`/openapi.json`: the routes' table and the model that is served, as OpenAPI 3.1 has them."""
+"""Write `/openapi.json`: the routes and the served model, in OpenAPI 3.1."""
 
 from __future__ import annotations
 

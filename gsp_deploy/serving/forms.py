@@ -1,4 +1,4 @@
-"""Read the files of a multipart form, within limits, from bytes that may be anything."""
+"""Read the files of a multipart form from untrusted bytes, within limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_HEADER = 4096
 
 @dataclass(frozen=True)
 class Upload:
-    """An image file as it came: what the client calls it, and its bytes."""
+    """An uploaded image file: the client's name for it, and its bytes."""
 
     name: str
     content: bytes
@@ -38,7 +38,7 @@ def files_in_form(body: bytes, content_type: str, most: int) -> list[Upload]:
         most: parts that are read.
 
     Raises:
-        RequestError: 400 if this is no form or has no file, 413 if it has too many parts.
+        RequestError: 400 if this is not a form or has no file, 413 if it has too many parts.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
@@ -59,7 +59,7 @@ def files_in_form(body: bytes, content_type: str, most: int) -> list[Upload]:
 
 @dataclass
 class _FormReader:
-    """What the parser of python-multipart calls as it meets the form's parts."""
+    """Callbacks that python-multipart's parser calls for the form's parts."""
 
     most: int
     files: list[Upload] = field(default_factory=list)

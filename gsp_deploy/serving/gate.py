@@ -1,4 +1,4 @@
-"""What every request passes first: its client's rate, its key, and the count of those under way."""
+"""Check the key and the rate of every request first, and count the running requests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 
 
 class Gate:
-    """Passes requests on to an application, or answers 401 or 429 without reading their bodies.
+    """Pass requests on to an application, or answer 401 or 429 without reading their bodies.
 
-    The health endpoints are open to everybody, at any rate.
+    The health endpoints need no key and have no rate limit.
 
     Attributes:
-        under_way: requests that have not been answered to the end.
+        under_way: requests with an unfinished answer.
         dropped: requests that the server gave up when it ended.
     """
 
@@ -51,7 +51,7 @@ class Gate:
         self.under_way += 1
         try:
             await self._pass(scope, receive, watched_send)
-        except asyncio.CancelledError:  # nothing else cancels it but the server's end
+        except asyncio.CancelledError:  # only the end of the server cancels it
             self.dropped += 1
             if not has_started:
                 await refusal(_STOPPED)(scope, receive, send)

@@ -1,8 +1,8 @@
 """Read a KServe v2 inference request: JSON and the binary tensors behind it.
 
-The JSON is read by msgspec into typed parts. The tensor's numbers stay text until the shape is
-known; all else together may take `MOST_REST` bytes. Nothing is built that a client could make
-much larger than what it sent.
+msgspec reads the JSON into typed parts. The tensor's numbers stay text until the shape is known,
+and everything else may take `MOST_REST` bytes. So a client cannot make the server allocate much
+more memory than the bytes that it sent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gsp_deploy.serving.bounds import checked_shape, whole_number
 from gsp_deploy.serving.json_numbers import array_from_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-# What a client may send: the models' types that numpy computes in, and float64.
+# Types that a client may send: the models' types that numpy supports, and float64.
 _TAKEN = (row for row in reversed(END_ELEMENTS) if row.in_numpy)
 DATATYPES = {**{row.kserve: storage_of(row.name) for row in _TAKEN}, "FP64": np.dtype(np.float64)}
 MOST_REST = 1 << 16  # bytes of JSON beside the tensor's numbers
@@ -41,7 +41,7 @@ class RequestedOutput:
 
 @dataclass(frozen=True, eq=False)
 class InferRequest:
-    """What a client asks for: the images as it sent them, and the outputs it wants, each once."""
+    """A client's request: the images that it sent, and the outputs that it wants, each once."""
 
     id: str | None
     images: np.ndarray
@@ -78,12 +78,12 @@ def parse_infer(
 
     Args:
         body: JSON, followed by the binary tensors if there are any.
-        header_length: the value of the header that says how long the JSON is, if it came.
-        info: the model that is asked.
+        header_length: the value of the header with the length of the JSON; None without it.
+        info: the model.
         most_images: images that one request may hold; more are refused before they are read.
 
     Raises:
-        RequestError: 400, with what was expected and what came; 413 for too many images, or if
+        RequestError: 400 if the request is malformed; 413 for too many images, or if
             the JSON beside the numbers is too long.
     """
     length = _header_length(body, header_length)
@@ -127,7 +127,7 @@ def _document(text: bytes, input_name: str) -> _Document:
 
 
 def _value(raw: Raw) -> Any:
-    """Return a small part of the document as Python has it; None if it is absent."""
+    """Return a small part of the document as a Python value; None if it is absent."""
     text = bytes(raw)
     if not text:
         return None

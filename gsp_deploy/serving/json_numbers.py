@@ -1,7 +1,7 @@
-"""Numbers between JSON text and arrays, a piece at a time.
+"""Convert numbers between JSON text and arrays, piece by piece.
 
-A piece is short, so no step holds Python's interpreter lock for long. Memory is a small multiple
-of the text's length: everything is counted before anything is built.
+Pieces are short, so that no step holds Python's interpreter lock for long. The numbers are counted
+before an array is allocated, so memory stays a small multiple of the text's length.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""API keys: read from a file, and compared so that the time taken says nothing about them."""
+"""Read API keys from a file, and compare them in constant time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BEARER = b"bearer "
 
 @dataclass(frozen=True)
 class ApiKeys:
-    """The keys that a server takes, as SHA-256 digests; none at all lets everybody in."""
+    """The keys that a server accepts, as SHA-256 digests; without any, every client is allowed."""
 
     digests: tuple[bytes, ...] = ()
 
@@ -26,10 +26,10 @@ class ApiKeys:
         return bool(self.digests)
 
     def who(self, headers: list[tuple[bytes, bytes]]) -> int | None:
-        """Return the place of the key that a request carries, or None if it carries no valid one.
+        """Return the index of the key that a request carries, or None if it carries no valid one.
 
-        The key comes as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. Every key is compared,
-        and in constant time, whether an earlier one was equal or not.
+        The key comes as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. Every key is compared
+        in constant time, even if an earlier one was equal.
         """
         digest = hashlib.sha256(_key_in(headers)).digest()
         found = None
@@ -40,9 +40,9 @@ class ApiKeys:
 
 
 def read_api_keys(path: Path) -> tuple[ApiKeys, list[str]]:
-    """Return the keys in a file, one a line, and what to warn about.
+    """Return the keys in a file, one per line, and warnings about the file.
 
-    Blank lines, and lines that begin with #, are passed over.
+    Blank lines, and lines that begin with #, are skipped.
 
     Raises:
         UsageError: the file cannot be read, has no key, or has one that is too short.

@@ -68,14 +68,14 @@ def model_metadata(name: str, info: SessionInfo) -> dict[str, Any]:
 
 
 def check_finite(found: Mapping[str, np.ndarray], wanted: Iterable[str]) -> None:
-    """Refuse outputs that JSON cannot hold and no search can use.
+    """Refuse NaN and infinity in outputs: JSON cannot hold them, and no search can use them.
 
     Args:
         found: the outputs.
-        wanted: those that the reply will hold.
+        wanted: names of the outputs in the reply.
 
     Raises:
-        RequestError: 422, if one of these has a NaN or an infinity.
+        RequestError: 422, if one of them has a NaN or an infinity.
     """
     for name in wanted:
         array = found[name]
@@ -144,7 +144,7 @@ def _with_data(tensor: Mapping[str, Any], array: np.ndarray | None) -> bytes:
 
 
 def _object(members: Mapping[str, Any], last: bytes) -> bytes:
-    """Return a JSON object of some members and one more that is written already."""
+    """Return a JSON object of some members and one more that is already JSON text."""
     text = json.dumps(members, allow_nan=False).encode()
     return text[:-1] + b"," + last + b"}" if last else text
 

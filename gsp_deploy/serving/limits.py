@@ -1,4 +1,4 @@
-"""How much work a server takes on at once, and how a request's body is read within that."""
+"""Limit the work that a server accepts at once, and read request bodies within the limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gsp_deploy.serving.metrics import Metrics
 from gsp_deploy.serving.settings import ServingSettings
 
 LONGEST_RETRY = 60
-CLIENT_GONE = 499  # nginx's code: nobody is there to read it, but the counter tells
+CLIENT_GONE = 499  # nginx's code for a closed connection: nobody reads it, but the metrics count it
 
 
 class Admission:
-    """Counts images accepted and bytes held, and refuses what would be too much.
+    """Count accepted images and held bytes, and refuse requests beyond the limits.
 
     Belongs to one event loop; nothing here is called from another thread.
 
@@ -36,7 +36,7 @@ class Admission:
         self._seconds_per_image = 0.0
 
     def learn(self, images: int, seconds: float) -> None:
-        """Take note of how long a batch took, so that Retry-After says something true."""
+        """Record how long a batch took, to compute Retry-After."""
         latest = seconds / images
         known = self._seconds_per_image
         self._seconds_per_image = latest if known == 0 else 0.8 * known + 0.2 * latest
@@ -66,7 +66,7 @@ class Admission:
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield a request's body, its size accounted for until the block ends.
+        """Yield a request's body, and count its size until the block ends.
 
         Raises:
             RequestError: 413 when it is too long, 503 when too much is held already, 415 when it

@@ -1,4 +1,4 @@
-"""One log line a second of a kind, however often its cause occurs."""
+"""Write at most one log line per second for each kind of message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_KINDS = 1000
 
 
 class OncePerSecond(logging.Filter):
-    """Lets a message through once a second, with the number of those that it held back."""
+    """Let a message through once per second, with the number of messages held back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class OncePerSecond(logging.Filter):
         self._held: defaultdict[str, int] = defaultdict(int)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is to be written."""
+        """Return whether to write a record."""
         kind, now = f"{record.name} {record.levelno} {record.msg!s}"[:200], self._clock()
         if now - self._last.get(kind, -1.0e9) < 1.0:
             self._held[kind] += 1
@@ -38,7 +38,7 @@ class OncePerSecond(logging.Filter):
 
 @contextmanager
 def one_line_a_second() -> Iterator[None]:
-    """Hold the server's loggers to one line a second of a kind while the block runs."""
+    """Limit the server's loggers to one line per second and kind while the block runs."""
     limit = OncePerSecond()
     loggers = [logging.getLogger(name) for name in NAMES]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""What a server counts and times, for Prometheus."""
+"""The metrics of a server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """One server's figures, in a registry of their own."""
+    """One server's metrics, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -58,7 +58,7 @@ class Metrics:
         )
         self.decoders_ended = Counter(
             "gsp_decoders_ended",
-            "Decoders' processes that were ended, or that crashed, amid a request.",
+            "Decoders' processes that were ended or crashed during a request.",
             registry=home,
         )
         self.inference_seconds = Histogram(
@@ -94,11 +94,11 @@ class Metrics:
         )
 
     def describe_model(self, name: str, info: SessionInfo) -> None:
-        """Set the labels that say what is served."""
+        """Set the labels that describe the served model."""
         self.model.labels(name, info.precision, f"{info.runtime} {info.device}").set(1)
 
     def observe_residuals(self, residuals: np.ndarray, limit: float) -> None:
-        """Count a batch's residuals `(n,)`; one that is not a number is badly solved."""
+        """Count a batch's residuals `(n,)`; a NaN counts as badly solved."""
         for residual in residuals.tolist():
             if not residual <= limit:
                 self.badly_solved.inc()

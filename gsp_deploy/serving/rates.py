@@ -1,4 +1,4 @@
-"""How many requests one client may send: a token bucket for each."""
+"""Limit how many requests one client may send, with a token bucket per client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Bucket:
 
 
 class RateLimit:
-    """Allows each client `per_second` requests, and `burst` at once after a pause.
+    """Allow each client `per_second` requests, and `burst` at once after a pause.
 
     The clients seen last are remembered, `MOST_CLIENTS` of them. Belongs to one event loop.
     """
@@ -48,7 +48,7 @@ class RateLimit:
 
 
 def client_of(address: str) -> str:
-    """Return what stands for a client: an IPv4 address, or the /64 network of an IPv6 one."""
+    """Return the key of a client: its IPv4 address, or the /64 network of its IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

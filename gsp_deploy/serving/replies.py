@@ -1,4 +1,4 @@
-"""What a server replies: embeddings as JSON or .npy, and refusals in one line with a code."""
+"""Write replies: embeddings as JSON or .npy, and errors as one line with an HTTP code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("gsp_deploy.serving")
 
 
 class JsonResponse(Response):
-    """JSON in ASCII: any text can be sent, and a number that JSON lacks is a fault of ours."""
+    """JSON in ASCII, which can hold any text; NaN or infinity in it is a bug and raises."""
 
     media_type = JSON
 
@@ -71,9 +71,8 @@ def _item(name: str, vector: np.ndarray, more: Mapping[str, float]) -> bytes:
 def refusal(error: Exception) -> Response:
     """Return a failure as `{"error": "one line"}`.
 
-    The code is 400 or another of that hundred where the request is at fault, 5xx where the server
-    is. An error that the library does not raise on purpose goes to the log in full, and to the
-    client without details.
+    The code is 4xx if the request is at fault, and 5xx if the server is. An unexpected error goes
+    to the log in full, and to the client without details.
     """
     if isinstance(error, RequestError):
         return _line(error.status, str(error), _headers(error))
@@ -87,7 +86,7 @@ def refusal(error: Exception) -> Response:
 
 
 async def http_refusal(_: Request, error: Exception) -> Response:
-    """Return what the router refuses (no such path, wrong method) in the same form."""
+    """Return an error of the router (no such path, wrong method) in the same form."""
     if not isinstance(error, HTTPException):
         return refusal(error)
     return _line(error.status_code, str(error.detail), dict(error.headers or {}))

@@ -1,7 +1,6 @@
-"""The server's routes: what each takes, and every code and type that it replies with.
+"""The table of the server's routes: what each takes, and every code and type of its replies.
 
-The application registers this table and `/openapi.json` is made of it, so that neither can have a
-route that the other lacks.
+The application and `/openapi.json` are both built from this table, so they always agree.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ BYTES = "application/octet-stream"
 TEXT = "text/plain"
 MULTIPART = "multipart/form-data"
 
-# What may be wrong with a request that brings a body, and with a server that works on it.
+# Codes for errors of a request with a body, and of a server that works on it.
 _BODY_CODES = (400, 408, 413, 415, 422, 500, 503, 504)
 
 
@@ -29,12 +28,12 @@ class Route:
         path: as OpenAPI writes it.
         handler: the method of `EmbeddingService` that answers, without its underscore.
         summary: one line.
-        content: the name of the schema that a reply with 200 has, by content type; an empty
-            mapping where such a reply has no body.
-        request: the name of the schema that the request's body has, by content type.
-        refusals: codes of replies that say in one line what is wrong.
+        content: the name of the schema of a reply with 200, by content type; empty if that reply
+            has no body.
+        request: the name of the schema of the request's body, by content type.
+        refusals: codes of replies that report an error in one line.
         bare: codes of replies without a body, beside 200.
-        is_open: answered whatever key or rate the client has.
+        is_open: answered without a key and at any rate.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Run the application on a socket until it is told to stop, and stop without losing a request."""
+"""Run the application on a socket until a signal, and stop without losing a request."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class EmbeddingServer(uvicorn.Server):
-    """Serves until it is told to stop, and then answers what it has accepted.
+    """Serve until a signal, then answer all accepted requests.
 
-    SIGTERM: at once it is no longer ready and closes each connection with its answer, but goes on
-    serving for `linger_s`, while load balancers look elsewhere. Then it takes nothing new and
-    answers what it has accepted, for at most `drain_s`. SIGINT goes straight to that; a second
-    signal ends everything.
+    On SIGTERM the server is no longer ready, and closes each connection after its answer. It goes
+    on serving for `linger_s`, so that load balancers can notice. Then it accepts nothing new and
+    answers the accepted requests, for at most `drain_s`. SIGINT skips `linger_s`; a second signal
+    ends everything at once.
 
     Attributes:
         unread: answers that were cut off at the end, because their clients had not read them.
@@ -76,7 +76,7 @@ class EmbeddingServer(uvicorn.Server):
         self.unread = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to leave, or end at once when already leaving."""
+        """Begin to stop, or end at once if already stopping."""
         if self._drains_at is not None:
             self.should_exit = self.force_exit = True
             return
@@ -85,12 +85,12 @@ class EmbeddingServer(uvicorn.Server):
         self._announce(f"stopping: {self._service.admission.images} images still to be answered")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, with one line in the log for an error of the system's, and no traceback."""
+        """Start; an error of the system becomes one line in the log, without a traceback."""
         asyncio.get_running_loop().set_exception_handler(_log_loop_error)
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what was accepted, and count the answers that nobody read."""
+        """Answer the accepted requests, and count the answers that no client read."""
         await super().shutdown(sockets)
         self.unread = sum(
             connection.transport.get_write_buffer_size() > 0
@@ -98,7 +98,7 @@ class EmbeddingServer(uvicorn.Server):
         )
 
     async def on_tick(self, counter: int) -> bool:
-        """Be called ten times a second by uvicorn; return whether to stop listening."""
+        """Return whether to stop listening; uvicorn calls this ten times a second."""
         if self._drains_at is not None and time.monotonic() >= self._drains_at:
             self._service.admission.is_draining = True
             self.should_exit = True
@@ -106,7 +106,7 @@ class EmbeddingServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle signals while the block runs; unlike uvicorn's, do not die of them afterwards."""
+        """Handle signals while the block runs; unlike uvicorn, do not raise them again."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -122,7 +122,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 takes any free one.
 
     Raises:
-        GspDeployError: the address cannot be had.
+        GspDeployError: the address is not available.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""What a server allows itself and its clients."""
+"""The settings of a server: batching, limits and HTTPS."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ class TlsFiles:
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Limits of a server; every one of them is there to bound time or memory.
+    """Limits of a server; each one bounds time or memory.
 
     Args:
-        max_batch: images that go through the network at once.
-        window_ms: how long the oldest waiting image lets others join its batch; while the
-            network is busy they join anyway.
+        max_batch: most images in one batch.
+        window_ms: how long the oldest image waits for others to join its batch; while another
+            batch runs, they join in any case.
         queue_limit: images that are accepted and not answered yet; more get 503.
-        timeout_s: seconds from a request's head to its answer, its body's arrival among them.
+        timeout_s: seconds from a request's head to its answer, with the arrival of its body.
         decode_s: seconds that decoding a request's files may take; then its process is ended.
         head_s: seconds that a client has for a request's head.
         write_s: seconds that a client may leave an answer unread; a long one gives it more.
         keep_alive_s: seconds that a connection may be idle between two requests.
         linger_s: seconds that a server goes on serving after SIGTERM, while it says that it is
             not ready.
-        drain_s: seconds that accepted requests have left when the server takes nothing new.
+        drain_s: seconds to answer accepted requests once the server accepts nothing new.
         max_body_bytes: size of one request's body.
         max_buffered_bytes: size of all bodies held at once; more get 503.
         max_reply_bytes: size of one reply, before any of it is written.
-        max_pixels: pixels of one image, by its header, before anything of it is decoded.
+        max_pixels: pixels of one image, by its header, before it is decoded.
         max_request_pixels: pixels of all images of a request, by their headers.
-        light_pixels: pixels of a request that is decoded before heavier ones.
+        light_pixels: most pixels of a light request, which does not wait for heavy ones.
         decoders: processes that decode images, and threads that read requests.
         max_connections: connections open at once, if the process's own limit allows so many.
         requests_per_second: requests of one client; None sets no limit.
-        burst: requests of one client at once after a pause, where there is such a limit.
+        burst: requests that one client may send at once after a pause, if there is such a limit.
         tls: the files for HTTPS; None serves HTTP.
         residual_alert: residual (mean absolute error of an image's weights) above which an image
-            counts as badly solved, where the model has the output `residual`.
+            counts as badly solved, if the model has the output `residual`.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -114,7 +114,7 @@ class ServingSettings:
 
     @property
     def decoding_limits(self) -> DecodingLimits:
-        """What one request may cost a decoder."""
+        """Limits of one request in a decoder."""
         return DecodingLimits(
             self.queue_limit, self.max_pixels, self.max_request_pixels, self.light_pixels
         )

@@ -1,4 +1,4 @@
-"""Image files in a request's body, and the pixels in them: decoded within limits, or refused."""
+"""Find the image files in a request's body, and decode them within limits."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def uploads_in(body: bytes, content_type: str, most: int) -> list[Upload]:
 def announced_pixels(uploads: Sequence[Upload], max_pixels: int) -> int:
     """Return the pixels of all images together, by their headers.
 
-    An image beyond `max_pixels`, or with a header that cannot be read, counts nothing: decoding
-    it only names the fault.
+    An image beyond `max_pixels`, or with an unreadable header, counts as 0, because decoding only
+    reports its error.
     """
     return sum(size for size in map(_header_pixels, uploads) if size <= max_pixels)
 
@@ -64,7 +64,7 @@ def decode_uploads(
     """Return the images at the model's size, uint8 `(n, height, width, 3)`.
 
     Raises:
-        RequestError: 413 for an image of too many pixels, 400 for a file that is no image; the
+        RequestError: 413 for an image of too many pixels, 400 for a file that is not an image; the
             message names the file.
     """
     return np.stack([_pixels(upload, spec, max_pixels) for upload in uploads])
@@ -78,7 +78,7 @@ def _header_pixels(upload: Upload) -> int:
     try:
         with Image.open(io.BytesIO(upload.content), formats=readable_formats()) as image:
             return image.width * image.height
-    except Exception:  # whatever a parser raises; decoding says what is wrong
+    except Exception:  # any error of a parser; decoding reports it
         return 0
 
 
