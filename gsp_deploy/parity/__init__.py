@@ -1,10 +1,10 @@
-"""Whether a model is as good as the one it was made from: errors, neighbours, batching, gates.
+"""Compare a model with the one that it was made from: errors, neighbours, batching, gates.
 
     with open_session("model.safetensors") as reference, open_rounding("model.onnx") as candidate:
         report = compare_sessions(reference, candidate, images, labels)
     report.raise_on_failure()
 
-numpy and faiss; the search along the graph, in `gsp_deploy.parity.layers`, needs onnx as well.
+This needs numpy and faiss. The search along the graph, `gsp_deploy.parity.layers`, needs onnx too.
 """
 
 from __future__ import annotations

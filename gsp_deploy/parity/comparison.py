@@ -1,4 +1,4 @@
-"""How far two models' outputs are apart, image by image, in float64."""
+"""Measure how far two models' outputs are apart, image by image, in float64."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class OutputErrors:
 
 @dataclass(frozen=True, eq=False)
 class MixingWeightErrors:
-    """Errors of the mixing weights against what they say.
+    """Errors of the mixing weights, relative to their spread over the image.
 
-    The weights' mean is 1 whatever the image, and where gamma is small they all lie close to it
-    (0.99 to 1.01 at gamma = 0.1): an error that is small beside 1 can be most of the signal. So
-    it is held against the image's own spread.
+    The weights' mean is always 1, and with a small gamma all of them are close to it (0.99 to 1.01
+    at gamma = 0.1). An error that is small compared with 1 can then be most of the signal, so it is
+    divided by the spread of the image's weights.
 
     Attributes:
         relative: each image's largest |w - w_ref| over its max w_ref - min w_ref (at least
@@ -70,11 +70,11 @@ class MixingWeightErrors:
 
 def output_errors(name: str, reference: np.ndarray, candidate: np.ndarray) -> OutputErrors:
     """Compare one output, `(n, ...)` of each side."""
-    expected, came = _rows(reference), _rows(candidate)
+    expected, found = _rows(reference), _rows(candidate)
     with np.errstate(invalid="ignore"):
-        error = np.abs(came - expected).max(axis=1)
+        error = np.abs(found - expected).max(axis=1)
     scale = np.maximum(np.abs(expected).max(axis=1), _TINY)
-    non_finite = int((~np.isfinite(came)).sum())
+    non_finite = int((~np.isfinite(found)).sum())
     return OutputErrors(name, Distribution(error), Distribution(error / scale), non_finite)
 
 
@@ -82,12 +82,12 @@ def mixing_weight_errors(
     reference: np.ndarray, candidate: np.ndarray, ratio: float = 1.0
 ) -> MixingWeightErrors:
     """Compare mixing weights, `(n, H, W)` of each side, of a head that keeps the share `ratio`."""
-    expected, came = _rows(reference), _rows(candidate)
+    expected, found = _rows(reference), _rows(candidate)
     spread = np.ptp(expected, axis=1)
     with np.errstate(invalid="ignore"):
-        marginals = [np.abs(side.mean(axis=1) - 1) for side in (expected, came)]
+        marginals = [np.abs(side.mean(axis=1) - 1) for side in (expected, found)]
     return MixingWeightErrors(
-        relative=Distribution(relative_weight_error(came, expected, ratio)),
+        relative=Distribution(relative_weight_error(found, expected, ratio)),
         spread=Distribution(spread),
         reference_marginal=Distribution(marginals[0]),
         candidate_marginal=Distribution(marginals[1]),

@@ -1,4 +1,4 @@
-"""One figure an image, and what of it a report shows: the worst, the tail, the middle."""
+"""One figure per image, and its summary for a report: worst, 99 %, median, histogram."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-# A histogram's bins are decades; what lies below the first edge is as good as equal.
+# A histogram's bins are decades; an error below the first edge is as good as none.
 _DECADES = range(-12, 3)
 
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """Errors by image, 0 being perfect; NaN counts as infinite.
+    """Errors by image; 0 is perfect, and NaN counts as infinite.
 
     Args:
         values: `(n,)`, n at least 1, in the images' order.
@@ -64,10 +64,10 @@ class Distribution:
         }
 
     def _quantile(self, share: float) -> float:
-        # An observed value, never one interpolated towards infinity.
+        # Take an observed value: interpolation towards an infinite one would be infinite.
         return float(np.quantile(self.values, share, method="higher"))
 
 
 def finite(value: float) -> float | None:
-    """Return the value, or None where it is NaN or infinite, which JSON cannot say."""
+    """Return the value, or None if it is NaN or infinite, which JSON cannot hold."""
     return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What `check` wrote of one artifact, read back."""
+"""Read the JSON document that `gsp-deploy check` wrote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gsp_deploy.parity.gates import Gate
 
 @dataclass(frozen=True)
 class Errors:
-    """One error by image: its worst, tail and middle, and how many images lie in each decade.
+    """One error by image: its worst, 99 % and median, and how many images are in each decade.
 
     `edges (k,)` ascend; `counts (k + 1,)` are below the first, between, and above the last.
     A figure that is infinite or NaN in the check is None in its document, and infinite here.
@@ -29,7 +29,7 @@ class Errors:
 
     @classmethod
     def from_document(cls, data: Mapping[str, Any]) -> Errors:
-        """Read what `Distribution.to_dict` gave."""
+        """Read the result of `Distribution.to_dict`."""
         histogram = data["histogram"]
         edges = tuple(float(edge) for edge in histogram["edges"])
         counts = tuple(int(count) for count in histogram["counts"])
@@ -47,16 +47,16 @@ class Check:
     """Parity of one artifact with its reference.
 
     Attributes:
-        path: of the candidate; `reference` is the file name of what it was held against.
-        name: what the candidate is called; its file's name.
+        path: of the candidate; `reference` is the file name of the reference.
+        name: the candidate's name: that of its file.
         runtime, device, precision: of the candidate.
         images: how many were compared.
         passed: whether every gate held.
         gates: the gates.
         cosine: 1 - cos of the embeddings, by image.
         weights: mixing weights' error over their spread, by image; None if not compared.
-        top1_flips, queries: nearest neighbours that changed, of how many; None without.
-        overlap: share of the nearest neighbours that stay, by how many are looked at.
+        top1_flips, queries: nearest neighbours that changed, and how many there are; None without.
+        overlap: share of the nearest neighbours that stay, by k.
         before, after: retrieval metrics of the reference and of the candidate, shares by name;
             empty without classes.
         notes: what was not compared, and why.
@@ -82,7 +82,7 @@ class Check:
 
     @classmethod
     def from_document(cls, data: Mapping[str, Any]) -> Check:
-        """Read what `gsp-deploy check --json` printed."""
+        """Read the output of `gsp-deploy check --json`."""
         candidate, weights = data["candidate"], data["weights"]
         retrieval = data["retrieval"] or {}
         path = str(candidate["path"])
@@ -116,7 +116,7 @@ class Check:
         return next((gate.limit for gate in self.gates if gate.name == name), None)
 
     def change_of(self, metric: str) -> float | None:
-        """Return what a retrieval metric gained; None where it was not measured."""
+        """Return the change of a retrieval metric; None if it was not measured."""
         before, after = self.before.get(metric), self.after.get(metric)
         return None if before is None or after is None else after - before
 

@@ -1,4 +1,4 @@
-"""Everything that is measured of a comparison, before it is held against a limit."""
+"""Measure the figures of a comparison, before the gates compare them with limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gsp_deploy.parity.retrieval import RetrievalAgreement, retrieval_agreement
 
 @dataclass(frozen=True, eq=False)
 class ParityFigures:
-    """Everything that was measured; None where it could not be, which `notes` explains.
+    """All measured figures; None if one could not be measured, and `notes` says why.
 
     Attributes:
         outputs: errors of each output that both models have.
@@ -33,7 +33,7 @@ class ParityFigures:
         retrieval: neighbours, and R@1 and MAP@R with labels.
         invariance: the candidate's dependence on its batch.
         notes: what was not compared, why, and what to do.
-        certificates: what the candidate says of its own error, by output.
+        certificates: the candidate's own bounds and estimates of its error, by output.
     """
 
     outputs: tuple[OutputErrors, ...]
@@ -50,20 +50,20 @@ def measure(
     labels: Sequence[Any] | np.ndarray | None,
     invariance: BatchInvariance,
 ) -> ParityFigures:
-    """Measure the errors of outputs, and compare neighbours as far as there are any.
+    """Measure the errors of outputs, and compare nearest neighbours.
 
     Args:
-        paired: what both models made of the same images.
+        paired: the outputs of both models for the same images.
         labels: a class for each image, of any kind; None leaves R@1 and MAP@R out.
-        invariance: how much the candidate depends on its batch, measured before.
+        invariance: how much the candidate depends on its batch, already measured.
 
     Raises:
-        UsageError: there are not as many labels as images.
+        UsageError: there is not one label per image.
     """
-    expected, came = paired.reference, paired.candidate
-    embeddings = (expected["embedding"], came["embedding"])
+    expected, found = paired.reference, paired.candidate
+    embeddings = (expected["embedding"], found["embedding"])
     weights = (
-        mixing_weight_errors(expected["weights"], came["weights"], paired.transport_ratio)
+        mixing_weight_errors(expected["weights"], found["weights"], paired.transport_ratio)
         if "weights" in expected
         else None
     )
@@ -72,7 +72,7 @@ def measure(
     if obstacle is None:
         retrieval = retrieval_agreement(*embeddings, _class_numbers(labels, len(paired)))
     return ParityFigures(
-        outputs=tuple(output_errors(name, expected[name], came[name]) for name in expected),
+        outputs=tuple(output_errors(name, expected[name], found[name]) for name in expected),
         cosine=Distribution(cosine_distances(*embeddings)),
         weights=weights,
         retrieval=retrieval,
@@ -95,5 +95,5 @@ def _class_numbers(labels: Sequence[Any] | np.ndarray | None, count: int) -> np.
         return None
     numbers = np.unique(np.asarray(labels), return_inverse=True)[1]
     if numbers.shape != (count,):
-        raise UsageError(f"expected a label an image, got {numbers.shape} for {count} images")
+        raise UsageError(f"expected one label per image, got {numbers.shape} for {count} images")
     return numbers.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Comparing two sessions on image files, decoded as they are needed."""
+"""Compare two sessions on image files, which are decoded batch by batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def image_reader(
     """Return a reader that prepares files for both models.
 
     Raises:
-        UsageError: they prepare images differently, or neither says how.
+        UsageError: they prepare images differently, or neither has preprocessing settings.
     """
     spec = shared_preprocessing(reference, candidate)
     if spec is None:
@@ -47,12 +47,12 @@ def compare_files(
     """Compare two models on image files; see `compare_sessions`.
 
     Args:
-        reference: the model that is right.
-        candidate: the model that is to be as good.
+        reference: the model to compare with.
+        candidate: the model to check.
         reader: the files, as `image_reader` prepares them for both.
-        labels_from_folders: take a file's folder for its class, where that makes sense.
+        labels_from_folders: use a file's folder as its class, if the folders can be classes.
         tolerances: limits; None takes those of the candidate's precision.
-        progress: called with the number of images dealt with since the last call.
+        progress: called with the number of images done since the last call.
     """
     files: list[Path] = []
     samples: list[np.ndarray] = []

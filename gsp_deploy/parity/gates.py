@@ -1,4 +1,4 @@
-"""The gates: each one figure of a comparison, its limit, and whether it holds."""
+"""Compare each figure of a comparison with its limit: these are the gates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gsp_deploy.parity.figures import ParityFigures
 from gsp_deploy.parity.retrieval import RetrievalAgreement
 from gsp_deploy.precision import Tolerances
 
-# So that one image of n, computed in two ways, is not more than a limit of one image of n.
+# So that rounding does not put one image of n above a limit of one image of n.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One figure held against its limit.
+    """One figure and its limit.
 
     Attributes:
         name: the limit's name in `Tolerances`, from which the command's option derives.
-        title: what the figure is, for people.
-        value: the figure that came.
-        limit: how large it may be (how small, where the name starts with `min`).
+        title: the figure's name in reports.
+        value: the measured figure.
+        limit: its largest allowed value (smallest, if the name starts with `min`).
     """
 
     name: str
@@ -34,7 +34,7 @@ class Gate:
 
     @property
     def is_minimum(self) -> bool:
-        """Whether the value must not be below the limit, rather than not above it."""
+        """Whether the limit is a minimum."""
         return self.name.startswith("min_")
 
     @property
@@ -51,7 +51,7 @@ class Gate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Gate:
-        """Read what `to_dict` gave; a figure that was infinite or NaN is as bad as can be."""
+        """Read the result of `to_dict`; a figure that JSON cannot hold becomes the worst value."""
         name = str(data["name"])
         worst = -math.inf if name.startswith("min_") else math.inf
         value, limit = data["value"], data["limit"]
@@ -74,14 +74,14 @@ class Gate:
 
 
 def figure(value: float) -> str:
-    """Write a figure in three digits, in the form that is easiest to read at its size."""
+    """Write a figure with three digits, as a decimal or with an exponent by its size."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     return f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
 
 
 def hold_gates(figures: ParityFigures, limits: Tolerances) -> tuple[Gate, ...]:
-    """Hold everything that was compared against its limit."""
+    """Return the gates for all figures that were measured."""
     return (*_output_gates(figures, limits), *_retrieval_gates(figures, limits))
 
 
@@ -137,5 +137,5 @@ def _retrieval_gates(figures: ParityFigures, limits: Tolerances) -> Iterator[Gat
 
 
 def _at_least_one_image(share: float, agreement: RetrievalAgreement) -> float:
-    """Let a share of few images mean one image, unless none at all is allowed."""
+    """Raise a limit on a share to one image, unless the limit is 0."""
     return max(share, 1 / agreement.queries) if share > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Whether an image's embedding depends on what else is in its batch. It must not."""
+"""Check that an image's embedding does not depend on the rest of its batch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class BatchInvariance:
-    """Largest change of an embedding, relative to its length, over everything that was tried.
+    """Largest change of an embedding, relative to its length, over all batches that were tried.
 
     Attributes:
-        sizes: the batch sizes; every image stood at every position of each.
+        sizes: the batch sizes; every image was at every position of each.
         position_error: against the image embedded alone.
-        worst_size, worst_position: where that was.
-        leak: when the other images of the batch are replaced and this one stays.
-        bitwise: neither changed a single bit.
+        worst_size, worst_position: the batch size and position of that change.
+        leak: the change when the other images of the batch are replaced.
+        bitwise: no bit of any embedding changed.
     """
 
     sizes: tuple[int, ...]
@@ -35,7 +35,7 @@ class BatchInvariance:
 
     @property
     def error(self) -> float:
-        """The larger of both."""
+        """The larger of `position_error` and `leak`."""
         return max(self.position_error, self.leak)
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def batch_invariance(session: EmbeddingSession, images: np.ndarray) -> BatchInva
 
     Args:
         session: the model.
-        images: what it takes, at least one; the first 8 are used, made up to 8 by shifting them.
+        images: its input, at least one image; the first 8 count, and shifted copies fill up to 8.
     """
     limit = session.info.input.shape[0]
     sizes = tuple(s for s in BATCH_SIZES if not isinstance(limit, int) or s <= limit)
@@ -86,7 +86,7 @@ def _position_changes(
 def _leak(session: EmbeddingSession, sample: np.ndarray) -> float:
     """Return the largest change of an image when the others become their negatives, or blank."""
     before = session.embed(sample)
-    # In wider numbers, since 8-bit pixels would wrap around on the way.
+    # In wider integers, because 8-bit pixels would wrap around.
     wide = sample.astype(np.int64 if sample.dtype == np.uint8 else sample.dtype)
     negatives = (wide.max() + wide.min() - wide).astype(sample.dtype)
     worst = 0.0
@@ -99,15 +99,15 @@ def _leak(session: EmbeddingSession, sample: np.ndarray) -> float:
     return worst
 
 
-def _changes(came: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return |came - expected| / |expected| of each row; infinite where it is NaN."""
+def _changes(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return |found - expected| / |expected| of each row; NaN becomes infinite."""
     with np.errstate(invalid="ignore"):
-        distance = np.linalg.norm(came.astype(np.float64) - expected, axis=1)
+        distance = np.linalg.norm(found.astype(np.float64) - expected, axis=1)
     relative = distance / np.maximum(np.linalg.norm(expected, axis=1), _TINY)
     return np.where(np.isfinite(relative), relative, np.inf)
 
 
 def _distinct(images: np.ndarray, count: int) -> np.ndarray:
-    """Return the first `count` images; too few are made up by shifting copies sideways."""
+    """Return the first `count` images; if there are fewer, add copies shifted sideways."""
     shifted = [np.roll(images, turn, axis=2) for turn in range(-(-count // len(images)))]
     return np.concatenate(shifted)[:count]

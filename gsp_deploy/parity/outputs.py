@@ -1,4 +1,4 @@
-"""Running both models on the same inputs, and which of their outputs can be compared."""
+"""Run both models on the same inputs, and pair the outputs that can be compared."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ COMPARABLE = ("embedding", "attributes", "weights")
 
 @dataclass(frozen=True, eq=False)
 class PairedOutputs:
-    """What both models made of the same images.
+    """The outputs of both models for the same images.
 
     Attributes:
-        reference, candidate: outputs by name, `(n, ...)` each, of the names that both have.
-        missing: a line for each output that only one side has: why, and what to do.
-        certificates: what the candidate says of its own error, `(n,)` by output; empty where it
-            says nothing.
-        transport_ratio: mu of the head, 1 where neither side knows it.
+        reference, candidate: outputs by name, `(n, ...)` each; only names that both models have.
+        missing: one line per output that could not be compared: why, and what to do.
+        certificates: the candidate's own bounds and estimates of its error, `(n,)` by output;
+            empty if it has none.
+        transport_ratio: mu of the head, 1 if neither side knows it.
     """
 
     reference: dict[str, np.ndarray]
@@ -44,7 +44,7 @@ class PairedOutputs:
 def shared_preprocessing(
     reference: EmbeddingSession, candidate: EmbeddingSession
 ) -> PreprocessingSpec | None:
-    """Return how images become the input of both; None where neither says (a head alone).
+    """Return the preprocessing of both; None if neither has one (a head alone).
 
     Raises:
         UsageError: they differ; the fields are named.
@@ -68,7 +68,7 @@ def shared_preprocessing(
 def prepared(
     session: EmbeddingSession, images: np.ndarray, spec: PreprocessingSpec | None
 ) -> np.ndarray:
-    """Return images as this session takes them: a file without a manifest gets the other's."""
+    """Return images as this session takes them; without a manifest it uses the other's."""
     alone = session.info.preprocessing is None and session.info.input.dtype != "uint8"
     if alone and spec is not None and images.dtype == np.uint8:
         return normalise(images, spec)
@@ -84,7 +84,7 @@ def run_both(
 
     Args:
         reference, candidate: open sessions.
-        batches: uint8 `(B, H, W, 3)` images, or what the sessions take as float.
+        batches: uint8 `(B, H, W, 3)` images, or float images as the sessions take them.
 
     Raises:
         UsageError: the models prepare images differently, or an output's shape differs.
@@ -105,9 +105,9 @@ def run_both(
         raise DataError("a comparison needs at least one image, got none")
     first, second = (_joined(found, names) for found in sides)
     _check_shapes(first, second, reference, candidate)
-    told = _joined(sides[1], certificates)
+    certified = _joined(sides[1], certificates)
     missing, ratio = tuple(_missing(reference, candidate)), _transport_ratio(reference, candidate)
-    return PairedOutputs(first, second, missing, told, ratio)
+    return PairedOutputs(first, second, missing, certified, ratio)
 
 
 def _joined(found: list[dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
@@ -121,18 +121,18 @@ def _check_shapes(
     candidate: EmbeddingSession,
 ) -> None:
     for name, values in expected.items():
-        came = found[name].shape
-        if came != values.shape:
+        shape = found[name].shape
+        if shape != values.shape:
             raise UsageError(
                 f"output {name} is {values.shape[1:]} in the reference {reference.info.path} and "
-                f"{came[1:]} in the candidate {candidate.info.path}; they are not two forms of one "
-                "model"
+                f"{shape[1:]} in the candidate {candidate.info.path}; they are not two forms of "
+                "one model"
             )
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put a model's file before a refusal that does not name it: of two, which one refused?"""
+    """Add the model's file to an error that does not name it, because two models run here."""
     try:
         yield
     except UsageError as error:
@@ -157,7 +157,7 @@ def _missing(reference: EmbeddingSession, candidate: EmbeddingSession) -> Iterat
 
 
 def _transport_ratio(*sessions: EmbeddingSession) -> float:
-    """Return mu of the first head that is known to have one, 1 without any."""
+    """Return mu of the first head that is known to have one, 1 if none is known."""
     manifests = (session.info.manifest for session in sessions)
     heads = (manifest.model.head for manifest in manifests if manifest is not None)
     return next((head.transport_ratio for head in heads if isinstance(head, GSPConfig)), 1.0)

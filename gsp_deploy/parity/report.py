@@ -1,4 +1,4 @@
-"""Comparing two sessions on the same images: their figures, held against gates, as one report."""
+"""Compare two sessions on the same images, and report figures and gates."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ParityReport:
     """A comparison with its verdict.
 
     Attributes:
-        reference, candidate: what ran.
+        reference, candidate: the two sessions.
         ids: names of the images, in order.
-        figures: what was measured.
-        tolerances: what it was held against.
-        gates: the verdict, one by one.
+        figures: the measured figures.
+        tolerances: the limits.
+        gates: each figure with its limit.
         skipped: images that could not be read, with the reason.
     """
 
@@ -57,7 +57,7 @@ class ParityReport:
         return all(gate.passed for gate in self.gates)
 
     def raise_on_failure(self) -> None:
-        """Raise `GateError` naming each gate that does not hold: what was expected, what came."""
+        """Raise `GateError` with each gate that does not hold, its value and its limit."""
         failed = [gate for gate in self.gates if not gate.passed]
         if failed:
             raise GateError(
@@ -81,7 +81,9 @@ class ParityReport:
             "outputs": {errors.name: errors.to_dict() for errors in figures.outputs},
             "cosine_distance": figures.cosine.to_dict(),
             "weights": figures.weights and figures.weights.to_dict(),
-            "certificates": {name: told.to_dict() for name, told in figures.certificates.items()},
+            "certificates": {
+                name: errors.to_dict() for name, errors in figures.certificates.items()
+            },
             "retrieval": figures.retrieval and figures.retrieval.to_dict(),
             "batch_invariance": figures.invariance.to_dict(),
             "notes": list(figures.notes),
@@ -96,12 +98,12 @@ def compare_sessions(
     tolerances: Tolerances | None = None,
     ids: Sequence[str] | None = None,
 ) -> ParityReport:
-    """Run the same images through two models and hold their differences against tolerances.
+    """Run the same images through two models and compare their differences with tolerances.
 
     Args:
-        reference: the model that is right.
-        candidate: the model that is to be as good.
-        images: uint8 `(n, H, W, 3)`, or what the sessions take as float; at least one.
+        reference: the model to compare with.
+        candidate: the model to check.
+        images: uint8 `(n, H, W, 3)`, or float images as the sessions take them; at least one.
         labels: a class for each image, of any kind; without them R@1 and MAP@R are left out.
         tolerances: limits; None takes those of the candidate's precision.
         ids: names of the images; None numbers them.
@@ -113,14 +115,14 @@ def compare_sessions(
     paired = run_both(reference, candidate, _chunks(images))
     names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(paired)))
     if len(names) != len(paired):
-        raise UsageError(f"expected an id an image, got {len(names)} for {len(paired)}")
+        raise UsageError(f"expected one id per image, got {len(names)} for {len(paired)}")
     tested = TestedImages(names, images[:CHUNK])
     return judge(reference, candidate, paired, tested, labels, tolerances)
 
 
 @dataclass(frozen=True, eq=False)
 class TestedImages:
-    """The images of a comparison: their names, a few to test batching with, those left out."""
+    """The images of a comparison: their names, a few to test batching with, and those skipped."""
 
     ids: tuple[str, ...]
     sample: np.ndarray
@@ -135,7 +137,7 @@ def judge(
     labels: Sequence[Any] | np.ndarray | None,
     tolerances: Tolerances | None,
 ) -> ParityReport:
-    """Measure outputs that are there already, and the candidate's batching, and hold the gates."""
+    """Measure given outputs and the candidate's batching, and return the report with its gates."""
     spec = shared_preprocessing(reference, candidate)
     invariance = batch_invariance(candidate, prepared(candidate, images.sample, spec))
     figures = measure(paired, labels, invariance)

@@ -1,4 +1,4 @@
-"""Whether the candidate finds the same neighbours as the reference, each in its own gallery."""
+"""Check that the candidate finds the same neighbours as the reference, each in its own gallery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gsp_deploy.metrics import RetrievalMetrics, neighbour_overlap, neighbours, 
 from gsp_deploy.parity.distribution import finite
 
 RANKS = (1, 10)
-# Two gallery images this close to equally far (copies of one file, say) are no choice at all.
+# Two gallery images with distances this close (copies of one file, say) count as a tie.
 TIE = 1e-6
 
 
@@ -22,10 +22,10 @@ class RetrievalAgreement:
 
     Attributes:
         overlap_at: for each k, the mean share of the k nearest that both have.
-        flips: images whose nearest neighbour is another one, ties left out.
+        flips: images with another nearest neighbour, except for ties.
         queries: how many images were searched with.
-        worst_regret: how much farther, relatively and by the reference's distances, the
-            candidate's nearest neighbour is at worst.
+        worst_regret: largest relative excess distance of the candidate's nearest neighbour over
+            the reference's, by the reference's distances.
         reference, candidate: retrieval quality of each; None without labels.
     """
 
@@ -38,7 +38,7 @@ class RetrievalAgreement:
 
     @property
     def flip_share(self) -> float:
-        """Share of the images whose nearest neighbour changed."""
+        """Share of images with another nearest neighbour."""
         return self.flips / self.queries
 
     @property
@@ -86,15 +86,15 @@ def retrieval_agreement(
     """
     ranks = sorted({min(rank, len(reference) - 1) for rank in RANKS})
     _, expected = neighbours(reference, k=ranks[-1])
-    _, came = neighbours(candidate, k=ranks[-1])
-    regret = _regret(reference, expected[:, 0], came[:, 0])
+    _, found = neighbours(candidate, k=ranks[-1])
+    regret = _regret(reference, expected[:, 0], found[:, 0])
     metrics = (
         [None, None]
         if labels is None
         else [retrieval_metrics(side, labels, ranks=(1,)) for side in (reference, candidate)]
     )
     return RetrievalAgreement(
-        overlap_at={k: neighbour_overlap(expected[:, :k], came[:, :k]) for k in ranks},
+        overlap_at={k: neighbour_overlap(expected[:, :k], found[:, :k]) for k in ranks},
         flips=int((regret > TIE).sum()),
         queries=len(reference),
         worst_regret=float(regret.max()),
@@ -103,13 +103,13 @@ def retrieval_agreement(
     )
 
 
-def _regret(embeddings: np.ndarray, expected: np.ndarray, came: np.ndarray) -> np.ndarray:
-    """Return how much farther `came` is than `expected`, relative to the larger, `(n,)`."""
+def _regret(embeddings: np.ndarray, expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return how much farther `found` is than `expected`, relative to the larger, `(n,)`."""
     points = embeddings.astype(np.float64)
-    distances = [np.linalg.norm(points - points[chosen], axis=1) for chosen in (expected, came)]
+    distances = [np.linalg.norm(points - points[chosen], axis=1) for chosen in (expected, found)]
     farthest = np.maximum(*distances)
     change = distances[1] - distances[0]
-    return np.where(expected == came, 0.0, change / np.maximum(farthest, 1e-30)).clip(min=0)
+    return np.where(expected == found, 0.0, change / np.maximum(farthest, 1e-30)).clip(min=0)
 
 
 def _figures(metrics: RetrievalMetrics) -> dict[str, float | None]:

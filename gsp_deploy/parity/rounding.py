@@ -1,4 +1,4 @@
-"""Opening a model so that its numbers are those of the hardware it is meant for."""
+"""Open a model so that float16 rounds on the CPU as it does on a GPU."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def open_rounding(
     """Open a model as `open_with` does, but with float16 rounded on the CPU as well.
 
     ONNX Runtime's CPU provider computes a float16 graph in float32 and rounds only the weights:
-    faster, but what is measured there says little about a GPU, where every result is rounded and
-    one beyond 65504 is infinite. Such a graph is opened with the rounding written out.
+    faster, but its errors differ from a GPU's, where every result is rounded and becomes infinite
+    beyond 65504. Such a graph is opened with explicit Cast nodes that round.
     """
     source = Path(path)
     options = options or SessionOptions(implied_device([source]))
@@ -46,7 +46,7 @@ def open_rounding(
 
 
 def _with_rounding(path: Path) -> bytes | None:
-    """Return the model with its rounding written out, or None if it has nothing to round."""
+    """Return the model with explicit rounding, or None if it has nothing to round."""
     import onnx  # here, so that checkpoints can be compared where onnx is not installed
 
     from gsp_deploy.artifact.half_precision import widen

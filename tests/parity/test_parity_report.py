@@ -184,7 +184,7 @@ def test_models_of_different_size_are_refused(fake: Session, pixels: np.ndarray)
 
 @pytest.mark.parametrize("what", ["labels", "ids"])
 def test_labels_and_ids_are_one_an_image(fake: Session, pixels: np.ndarray, what: str) -> None:
-    with pytest.raises(UsageError, match="an image, got"):
+    with pytest.raises(UsageError, match="per image, got"):
         compare_sessions(fake(honest), fake(honest), pixels, **{what: ["a", "b"]})
 
 

@@ -1,4 +1,4 @@
-"""Where in the graph two forms of one model part: node by node, named in ONNX and in PyTorch."""
+"""Find the node where two forms of one model begin to differ, with its PyTorch module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparing two forms of one model value by value along the graph."""
+"""Compare two forms of one model value by value along the graph."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CHUNK = 2
 _DEFAULT_OPTIONS = SessionOptions()
 _SOLVER_STEP = re.compile(r"gsp/((?P<solver>newton|fixed_point|certified)_\d+|sweep)/(?P<value>.+)")
 _SOLVER_START = "gsp/beta"
-# Of two prototypes that are equally near either may be taken; what is said of the one that was is
-# no error, nor are certificates, which are noise around zero. What follows from them is compared.
+# Not compared: values of the chosen prototype, because of two equally near ones either may be
+# chosen, and certificates, which are noise around zero. The values computed from them are compared.
 _UNSETTLED = frozenset(
     f"gsp/{name}"
     for name in (
@@ -40,8 +40,8 @@ _UNSETTLED = frozenset(
 # the unknown itself comes.
 _LOGIT = re.compile(r"gsp/(.+/)?(beta|high)$")
 _LOGIT_SCALE = 1.0
-# The mean of these is set by the transport ratio, whatever the image: what they say is how far
-# from it each location is.
+# The transport ratio fixes the mean of these for every image; the signal is how far each location
+# is from that mean.
 _CENTERED = frozenset({"gsp/logit", "gsp/kept", "gsp/weights", "weights"})
 
 
@@ -57,9 +57,9 @@ def compare_layers(
     """Run both models on the same images and compare every value that both have by name.
 
     Args:
-        reference: an `.onnx`, or a checkpoint, whose modules' outputs are compared instead.
+        reference: an `.onnx`, or a checkpoint; then the outputs of its modules are compared.
         candidate: an `.onnx` made from the same model.
-        images: uint8 `(n, H, W, 3)`, or what both take as float; a handful is enough.
+        images: uint8 `(n, H, W, 3)`, or float images as both take them; a few are enough.
         threshold: relative error beyond which a node counts as divergent; None takes the limit
             of the candidate's precision.
         reference_options, candidate_options: devices and providers.
@@ -99,8 +99,8 @@ class _RunningError:
     """Sums over batches of one value's squared error and squared size.
 
     Args:
-        centered: a number's size is its distance from the reference's mean.
-        floor: a number's size is at least this.
+        centered: measure sizes as distances from the reference's mean.
+        floor: smallest size of a number.
     """
 
     centered: bool = False
@@ -110,20 +110,20 @@ class _RunningError:
     max_absolute: float = 0.0
     non_finite: int = 0
 
-    def add(self, expected: np.ndarray, came: np.ndarray) -> None:
+    def add(self, expected: np.ndarray, found: np.ndarray) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
-            difference = np.abs(came.astype(np.float64) - expected)
+            difference = np.abs(found.astype(np.float64) - expected)
         difference[np.isnan(difference)] = np.inf
         self.squared_error += float(np.square(difference).sum())
         center = expected.mean(dtype=np.float64) if self.centered else 0.0
         size = float(np.square(expected.astype(np.float64) - center).sum())
         self.squared_size += max(size, self.floor**2 * expected.size)
         self.max_absolute = max(self.max_absolute, float(difference.max(initial=0)))
-        self.non_finite += int((~np.isfinite(came)).sum())
+        self.non_finite += int((~np.isfinite(found)).sum())
 
     @property
     def relative(self) -> float:
-        """RMS of the error over RMS of the reference; infinite where only the latter is 0."""
+        """RMS of the error over RMS of the reference; infinite if only the latter is 0."""
         if self.squared_error == 0:
             return 0.0
         return (
@@ -152,7 +152,7 @@ def _reference_probe(
     options: SessionOptions,
     emulate_fp16: bool,
 ) -> Probe:
-    """Open the reference so that it gives what it has in common with the candidate's graph."""
+    """Open the reference so that it returns the values that the candidate's graph has too."""
     if kind_of(path) is not ONNX:
         from gsp_deploy.parity.layers.torch_probe import TorchProbe  # needs torch
 
@@ -169,9 +169,9 @@ def _reference_probe(
 def _comparable(graph: TracedGraph) -> list[str]:
     """Return the values worth comparing.
 
-    Inside a solver's step only its result is: once converged, the distance from the root and the
-    side of it are noise around zero, whatever the precision. Nor is anything inside the certified
-    solver: two precisions may sweep into neighbouring cells and still end at the same root.
+    Of a solver's step only the result is: after convergence, the distance from the root and its
+    sign are noise around zero in every precision. No value inside the certified solver is: two
+    precisions may sweep into neighbouring cells and still end at the same root.
     """
     settled = (value.name for value in graph.values if value.name not in _UNSETTLED)
     steps = ((name, _SOLVER_STEP.match(name)) for name in settled)
@@ -190,8 +190,8 @@ def _solvers(graph: TracedGraph) -> set[str]:
 def _accumulate(reference: Probe, candidate: Probe, images: np.ndarray) -> dict[str, _RunningError]:
     errors: dict[str, _RunningError] = {}
     for batch in _batches(images, {reference.batch, candidate.batch} - {None}):
-        expected, came = reference.run(batch), candidate.run(batch)
-        for name, values in came.items():
+        expected, found = reference.run(batch), candidate.run(batch)
+        for name, values in found.items():
             if name in expected and expected[name].shape == values.shape:
                 errors.setdefault(name, _nothing_yet(name)).add(expected[name], values)
     return errors
@@ -204,7 +204,7 @@ def _nothing_yet(name: str) -> _RunningError:
 
 
 def _batches(images: np.ndarray, fixed: set[int | None]) -> Iterator[np.ndarray]:
-    """Yield batches; of a fixed size, where a graph has one, the last filled up from the start."""
+    """Yield batches; if a graph has a fixed size, the last one is filled up from the start."""
     if len(fixed) > 1:
         raise UsageError(
             f"the two graphs have different fixed batch sizes, {sorted(map(str, fixed))}; "
@@ -219,7 +219,7 @@ def _batches(images: np.ndarray, fixed: set[int | None]) -> Iterator[np.ndarray]
 
 
 def _node_errors(graph: TracedGraph, errors: dict[str, _RunningError]) -> tuple[NodeError, ...]:
-    """Return the errors in the graph's order, each with its growth over what the node read."""
+    """Return the errors in the graph's order, each with its growth over the node's inputs."""
     sources = graph.nearest(set(errors))
     return tuple(
         _node_error(value, errors[value.name], [errors[name] for name in sources[value.name]])
@@ -230,7 +230,7 @@ def _node_errors(graph: TracedGraph, errors: dict[str, _RunningError]) -> tuple[
 
 def _node_error(value: TracedValue, error: _RunningError, inputs: list[_RunningError]) -> NodeError:
     before = max((source.relative for source in inputs), default=0.0)
-    # Where the error is infinite already, nothing can add to it.
+    # An infinite error cannot grow.
     growth = 0.0 if np.isinf(before) else max(0.0, error.relative - before)
     return NodeError(
         value=value.name,

@@ -1,4 +1,4 @@
-"""Reading a graph for comparison: its floating values, and the PyTorch module behind each."""
+"""Read a graph for comparison: its floating values, and the PyTorch module of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NARROW = tuple(
 )
 _FLOATING = (TensorProto.FLOAT, TensorProto.DOUBLE, *NARROW)
 _SCOPES = "pkg.torch.onnx.name_scopes"
-# `a.conv1.weight`, and what precision passes and quantisers make of it: `.../float16`, `..._scale`.
+# `a.conv1.weight`, and its names after precision passes and quantisers: `.../float16`, `..._scale`.
 _WEIGHT = re.compile(r"(?P<module>.+)\.(weight|bias|running_mean|running_var)(?![a-z])")
 _PREPROCESSING = "preprocessing/"
 _EMBEDDING_NODES = ("gsp/embed", "gsp/embed_pooled", "gsp/embed_residual")
@@ -73,15 +73,15 @@ def load_graph(path: Path) -> onnx.ModelProto:
     """Load a model with its weights, its pooling unrolled, the type of every value inferred.
 
     Raises:
-        ModelFileError: it is missing or no ONNX file.
+        ModelFileError: the file is missing or not an ONNX file.
     """
     try:
         with without_links(path) as plain:
             model = expand_pooling(onnx.load(plain))
-        # Beyond what inference takes in memory, the types that the exporter wrote have to do.
+        # A model too large for type inference keeps the types that the exporter wrote.
         large = model.ByteSize() > LARGEST_PROTO
         return model if large else onnx.shape_inference.infer_shapes(model)
-    except Exception as error:  # protobuf, onnx and the file system each have their own
+    except Exception as error:  # protobuf, onnx and the file system raise different types
         raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
 
 
@@ -118,7 +118,7 @@ def _scope(node: onnx.NodeProto) -> str:
 
 
 def _module(node: onnx.NodeProto, scope: str) -> str:
-    """Name the module: by the weights that the node reads, and by the exporter's record.
+    """Return the module's name, by the weights that the node reads and by the exporter's record.
 
     A convolution with a folded batch norm reads the weights of the one and is recorded as the
     other; both are named, `a.conv1 + bn1`.

@@ -1,4 +1,4 @@
-"""Running a model so that its inner values come out: an ONNX graph, or a PyTorch checkpoint."""
+"""Run a model and return its inner values: an ONNX graph, or a PyTorch checkpoint."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from gsp_deploy.runtime.session import SessionOptions
 
 
 class Probe(ABC):
-    """A model that gives its inner values by name; use it as a context manager.
+    """A model that returns its inner values by name; use it as a context manager.
 
     Attributes:
-        names: the values that it may give.
-        batch: the only batch size that it takes; None where it takes any.
+        names: the values that it may return.
+        batch: the only batch size that it takes; None if it takes any.
     """
 
     names: frozenset[str]
@@ -55,7 +55,7 @@ class OnnxProbe(Probe):
     Args:
         model: the graph, typed by `load_graph`; it is changed.
         names: the values to expose.
-        spec: how uint8 images become its input, where it does not do that itself.
+        spec: how uint8 images become its input, if the graph does not do it.
         options: device and provider.
         emulate_fp16: on the CPU, round float16 as hardware does.
     """
@@ -99,8 +99,8 @@ class OnnxProbe(Probe):
 def _expose(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, str]:
     """Make values outputs of the graph; return the output's name for each.
 
-    A quantised value is shown as its consumers read it: after QuantizeLinear, DequantizeLinear.
-    A quantiser drops a ReLU that its range cuts off anyway, so what is before would not compare.
+    A quantised value is exposed after QuantizeLinear and DequantizeLinear, as the next node reads
+    it. A quantiser drops a ReLU if its range clips as well, so the value before would not compare.
     """
     graph = model.graph
     read_as = _dequantised(graph)

@@ -1,4 +1,4 @@
-"""What a comparison along the graph found."""
+"""The result of a comparison along the graph."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class NodeError:
     Attributes:
         value: name of the value, the same in both graphs.
         node, op: the candidate's node and its operator.
-        module: the PyTorch module it came from; empty if unknown.
+        module: the node's PyTorch module; empty if unknown.
         error: RMS of the difference over RMS of the reference, over all images.
-        growth: how much larger that is than the largest error among what the node reads.
+        growth: how much larger that is than the largest error of the node's inputs.
         max_absolute: largest difference of a single number.
         non_finite: how many of the candidate's numbers are NaN or infinite.
     """
@@ -53,7 +53,7 @@ class LayerReport:
 
     Attributes:
         reference, candidate: the files.
-        images: how many images they are over.
+        images: number of images.
         threshold: the error beyond which a node counts as divergent.
         nodes: every node that could be compared.
     """
@@ -66,11 +66,11 @@ class LayerReport:
 
     @property
     def first(self) -> NodeError | None:
-        """The first node whose error is beyond the threshold."""
+        """The first node with an error above the threshold."""
         return next((node for node in self.nodes if not node.error <= self.threshold), None)
 
     def largest_growth(self, count: int = 5) -> tuple[NodeError, ...]:
-        """Return the nodes that add most to the error, largest first."""
+        """Return the nodes by how much they add to the error, largest first."""
         return tuple(sorted(self.nodes, key=lambda node: node.growth, reverse=True)[:count])
 
     def raise_on_failure(self) -> None:

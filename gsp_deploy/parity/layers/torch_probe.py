@@ -1,4 +1,4 @@
-"""A checkpoint's inner values, taken by forward hooks, under the names of the exported graph."""
+"""Read a checkpoint's inner values with forward hooks, under the exported graph's names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gsp_deploy.runtime.torch_session import TorchSession
 
 
 class TorchProbe(Probe):
-    """A checkpoint whose modules' outputs stand for the values of a graph exported from it.
+    """A checkpoint that returns its modules' outputs as the values of a graph exported from it.
 
-    A module without children pairs with the graph's node of that module: with the last, if it was
-    called once, or call by call. What the exporter fused differently is left out.
+    A module without children pairs with its node in the graph: with the last node if the module
+    ran once, else call by call. A module that the exporter fused differently is left out.
 
     Args:
         path: the checkpoint.
-        graph: a graph exported from it, whose names the values get.
+        graph: a graph exported from it, which names the values.
         options: device and threads.
     """
 
@@ -58,7 +58,7 @@ class TorchProbe(Probe):
         return found
 
     def close(self) -> None:
-        """Take the hooks off and let go of the model."""
+        """Remove the hooks and release the model."""
         for hook in self._hooks:
             hook.remove()
         self._session.close()
@@ -66,7 +66,7 @@ class TorchProbe(Probe):
     def _recorder(self, name: str) -> Any:
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                # A copy: the next module may well work in place.
+                # A copy, because the next module may work in place.
                 values = output.detach().to("cpu", torch.float32, copy=True).numpy()
                 self._calls.setdefault(name, []).append(values)
 
