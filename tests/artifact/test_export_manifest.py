@@ -190,6 +190,6 @@ def test_a_guarantee_reads_back_and_an_older_manifest_has_none() -> None:
 def test_a_damaged_guarantee_is_refused_in_one_line() -> None:
     data = json.loads(FULL.to_json())
     data["certificate"]["guarantee"] = {"weight_error": "small"}
-    with pytest.raises(ModelFileError, match="WeightGuarantee needs the setting") as caught:
+    with pytest.raises(ModelFileError, match="WeightGuarantee needs 'solver_error'") as caught:
         ExportManifest.from_json(json.dumps(data), "m.onnx")
     assert "\n" not in str(caught.value)

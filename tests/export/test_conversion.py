@@ -101,7 +101,7 @@ def test_a_baseline_is_converted_without_a_certificate(
     ("settings", "precision", "words"),
     [
         ({}, "int8", "--calibrate"),
-        ({"precision": "fp16"}, "bf16", "no way to bf16"),
+        ({"precision": "fp16"}, "bf16", "cannot be converted to bf16"),
         ({}, "bf16", "opset 18, where Conv takes no bf16"),
         ({"pooling_form": "plugin"}, "fp16", "as one node already"),
     ],

@@ -1,4 +1,4 @@
-"""Half precision: which nodes compute in it, where the casts are, and how many there are."""
+"""Half precision: which nodes compute in it, where the casts are, and how far results move."""
 
 from __future__ import annotations
 
