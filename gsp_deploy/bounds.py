@@ -88,6 +88,9 @@ def sweep_for(log_mass_range: float, tolerance: float, steps: int = STEPS) -> Sw
     """Return the fewest points so that `steps` steps end within a quarter of `tolerance`.
 
     The result depends on the range of l and the tolerance, and never on images.
+
+    >>> sweep_for(log_mass_range=40.0, tolerance=1e-4)
+    Sweep(points=29, steps=2)
     """
     low, high = 0, 1
     while Sweep(high, steps).method_error(log_mass_range) > METHOD_SHARE * tolerance:

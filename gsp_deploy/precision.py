@@ -127,6 +127,9 @@ def precision_named(word: str) -> Precision:
 
     Raises:
         UsageError: there is no such precision.
+
+    >>> precision_named("fp16").quantised
+    False
     """
     if word not in PRECISIONS:
         raise UsageError(f"precision must be one of {', '.join(WORDS)}, got {brief(word)}")

@@ -19,6 +19,9 @@ def exact_weights(log_mass: np.ndarray, ratio: float) -> np.ndarray:
     """Return the mixing weights w `(B, N)` of log-masses l `(B, N)`, mean 1.
 
     `w_i = sigmoid(beta + l_i) / ratio` with beta the root of `mean_i sigmoid(beta + l_i) = ratio`.
+
+    >>> exact_weights(np.array([[0.0, 0.0, 2.0]]), ratio=0.5).round(3)
+    array([[0.701, 0.701, 1.599]])
     """
     log_mass = np.asarray(log_mass, dtype=np.float64)
     if ratio == 1:

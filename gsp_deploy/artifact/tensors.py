@@ -29,6 +29,10 @@ class TensorSpec:
 
 
 def shape_in_words(shape: Sequence[int | str]) -> str:
-    """Return a shape as `(batch, 3, ceil(height/8))`, with the exporter's formulas shortened."""
+    """Return a shape as text, with the exporter's formulas shortened.
+
+    >>> shape_in_words(("batch", 3, "(height - 1)//8 + 1"))
+    '(batch, 3, ceil(height/8))'
+    """
     sizes = [_ROUNDED_UP.sub(r"ceil(\1/\2)", str(size)) for size in shape]
     return f"({', '.join(sizes)})"

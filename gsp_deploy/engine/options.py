@@ -124,6 +124,9 @@ def parse_bytes(text: str) -> int:
 
     Raises:
         UsageError: the text is not an amount of memory.
+
+    >>> parse_bytes("512M")
+    536870912
     """
     found = _BYTES.fullmatch(text.strip())
     if found is None:

@@ -56,6 +56,9 @@ def parse_batch(text: str) -> SizeRange:
 
     Raises:
         UsageError: the text is neither.
+
+    >>> parse_batch("1:8:64")
+    SizeRange(min=1, opt=8, max=64)
     """
     return _range("--batch", text, text.split(":"))
 

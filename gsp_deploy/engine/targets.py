@@ -20,6 +20,9 @@ def parse_targets(texts: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         UsageError: a target is not a compute capability, or `all` is combined with others.
+
+    >>> parse_targets(["sm_86,8.9"])
+    ('8.6', '8.9')
     """
     words = [word.strip() for text in texts for word in text.split(",")]
     if ALL in words:
