@@ -46,7 +46,7 @@ def convert(
     refuse_inputs_inside(output, [source])
     refuse_overwrite(output, force)
     if read_metadata(source) is not None:
-        raise UsageError(f"{source}: a checkpoint of ours already, which every command reads")
+        raise UsageError(f"{source}: already a gsp-deploy checkpoint, which every command reads")
     model = reference.load(source)
     check_runs(model, source)
     notes = f"converted from {source.name}, SHA-256 {sha256_of(source)}"

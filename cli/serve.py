@@ -194,7 +194,7 @@ def _checked_name(name: str) -> str:
 
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise UsageError(
-            f"a model's name stands in URLs and takes letters, digits, _ . -, got {name!r}; "
+            f"a model's name is part of URLs and takes letters, digits, _ . -, got {name!r}; "
             "pass --name"
         )
     return name

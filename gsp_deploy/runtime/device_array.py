@@ -29,7 +29,7 @@ class DeviceView:
 
     Attributes:
         address: of the first element.
-        shape: sizes; the elements lie densely in C order.
+        shape: sizes; the elements are dense, in C order.
         dtype: `float32`, `float16`, `bfloat16` or `uint8`.
         stream: handle of the stream that may still be writing it; None if it is ready, or
             ordered already.

@@ -70,7 +70,7 @@ class Admission:
 
         Raises:
             RequestError: 413 when it is too long, 503 when too much is held already, 415 when it
-                is compressed: a few bytes could stand for gigabytes.
+                is compressed: a few bytes could expand to gigabytes.
         """
         self._refuse_while_draining()
         self._check_headers(request)

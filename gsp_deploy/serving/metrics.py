@@ -83,7 +83,7 @@ class Metrics:
         )
         self.badly_solved = Counter(
             "gsp_badly_solved_images",
-            "Images whose residual was above the server's limit, or not a number.",
+            "Images with a residual above the server's limit, or not a number.",
             registry=home,
         )
         self.model = Gauge(

@@ -71,8 +71,8 @@ def test_what_was_converted_is_exported_and_checked(run_here, authors, tmp_path)
 def test_preprocessing_and_provenance_are_in_the_checkpoint(run_here, authors, tmp_path) -> None:
     output = tmp_path / "model.safetensors"
     prepared = ("--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25, "--crop-ratio", 0.875)
-    told = ("--license", "MIT", "--dataset", "cub")
-    assert run_here("convert", authors, *SETTINGS, *prepared, *told, "-o", output)[0] == 0
+    described = ("--license", "MIT", "--dataset", "cub")
+    assert run_here("convert", authors, *SETTINGS, *prepared, *described, "-o", output)[0] == 0
     metadata = read_checkpoint(output).metadata
     assert metadata is not None
     spec = PreprocessingSpec(64, 64, mean=(0.5,) * 3, std=(0.25,) * 3, crop_ratio=0.875)
@@ -99,7 +99,7 @@ def test_the_document_holds_the_model(run_here, authors, tmp_path) -> None:
         ((*SETTINGS, "--mean", 0.5), "m.safetensors", "mean"),
     ],
 )
-def test_what_does_not_fit_is_told_and_nothing_is_written(
+def test_a_mismatch_is_reported_and_nothing_is_written(
     run_here, authors, tmp_path, options, output, said
 ) -> None:
     code, _, err = run_here("convert", authors, *options, "-o", tmp_path / output)
@@ -108,12 +108,12 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_of_ours_is_not_converted(run_here, tiny_checkpoint, tmp_path) -> None:
+def test_a_gsp_deploy_checkpoint_is_not_converted(run_here, tiny_checkpoint, tmp_path) -> None:
     code, _, err = run_here("convert", tiny_checkpoint, "-o", tmp_path / "again.safetensors")
-    assert (code, "a checkpoint of ours already" in err) == (2, True)
+    assert (code, "already a gsp-deploy checkpoint" in err) == (2, True)
 
 
-def test_an_output_is_replaced_only_when_told(run_here, authors, tmp_path) -> None:
+def test_an_output_is_replaced_only_with_force(run_here, authors, tmp_path) -> None:
     output = tmp_path / "model.safetensors"
     output.write_bytes(b"mine")
     code, _, err = run_here("convert", authors, *SETTINGS, "-o", output, "--force")

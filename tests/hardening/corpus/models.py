@@ -78,7 +78,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             f"embed|{IMAGE}|{IMAGE}|-o|>t.npy": (2, "expected a model ending in"),
             f"inspect|{IMAGE}": (2, "expected a model ending in"),
             "export|@model.onnx|-o|>m.onnx": (1, "expected a checkpoint, got an exported model"),
-            "convert|@model.safetensors|-o|>c.safetensors": (2, "a checkpoint of ours already"),
+            "convert|@model.safetensors|-o|>c.safetensors": (2, "already a gsp-deploy checkpoint"),
             "build|@orphan.engine|-o|>m.engine": (2, "expected a model ending in"),
             "package|@model.safetensors|-o|>bundle": (2, "export a checkpoint first"),
             "package|@orphan.engine|-o|>bundle": (1, "has no manifest"),

@@ -34,7 +34,7 @@ ATTEMPTS: tuple[Attempt, ...] = each(
         "verify|@bundle|--device|tpu": (2, "device must be"),
         "verify|@bundle|--threads|0": (2, "threads must be"),
         "serve|@model.onnx|--port|99999999": (2, "--port"),
-        "serve|@model.onnx|--name|a b": (2, "a model's name stands in URLs"),
+        "serve|@model.onnx|--name|a b": (2, "a model's name is part of URLs"),
         "serve|@model.onnx|--host|nowhere.invalid": (1, "cannot listen on nowhere.invalid"),
         "demo|-o|>demo|--classes|1": (2, "--classes"),
         "demo|-o|>demo|--images-per-class|1": (2, "--images-per-class"),
