@@ -28,12 +28,20 @@ _DEFAULT_OPTIONS = SessionOptions()
 _SOLVER_STEP = re.compile(r"gsp/((?P<solver>newton|fixed_point|certified)_\d+|sweep)/(?P<value>.+)")
 _SOLVER_START = "gsp/beta"
 # Not compared: values of the chosen prototype, because of two equally near ones either may be
-# chosen, and certificates, which are noise around zero. The values computed from them are compared.
+# chosen; the least product, which cancels from the costs; and certificates, which are noise around
+# zero. The values computed from them are compared.
 _UNSETTLED = frozenset(
     f"gsp/{name}"
     for name in (
         *("nearest", "nearest_rows", "nearest_prototype", "offset", "nearest_square"),
-        *("beyond_nearest", "weight_excess", "pooled_error", "pooled_error_share", *CERTIFICATES),
+        *(
+            "least_product",
+            "beyond_nearest",
+            "weight_excess",
+            "pooled_error",
+            "pooled_error_share",
+            *CERTIFICATES,
+        ),
     )
 ) | frozenset(CERTIFICATES)
 # The solver's unknown is a logit: an error of 0.01 in it is 1 % of a weight, however close to 0
