@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.base.moves import move_together
 from gsp_deploy.base.origin import made_here
 from gsp_deploy.base.scratch import scratch_beside, settle
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import OutputError, UsageError
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
@@ -70,6 +71,9 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
         OutputError: a file cannot be written.
     """
     targets = [Path(path) for path in paths]
+    for target in targets:
+        if target.is_dir():
+            raise OutputError(target, os.strerror(errno.EISDIR))
     main = targets[-1]
     with scratch_beside(main) as folder:
         fresh = tuple(folder / target.name for target in targets)

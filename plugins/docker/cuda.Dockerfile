@@ -22,7 +22,7 @@ RUN cmake -S plugins -B /build -DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc -D
 
 FROM ${BASE} AS wheel
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY gsp_deploy gsp_deploy
 COPY cli cli
 COPY models models

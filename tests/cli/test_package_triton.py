@@ -35,7 +35,7 @@ def test_it_writes_a_model_repository(package, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--format", "tar"), "bundle or triton"),
+        (("--format", "tar"), "bundle, triton"),
         (("--max-batch", "8"), "--max-batch belongs to --format triton"),
         (("--format", "triton", "--license", __file__), "--license belongs to --format bundle"),
         (("--format", "triton", "--placement", "tpu"), "auto, cpu, gpu"),

@@ -72,5 +72,5 @@ def test_a_damaged_export_is_told_by_the_hash_beside_it(
     sidecar_path(path).write_bytes(sidecar_path(sound).read_bytes())
     for number in range(2 * len(FORMS)):
         path.write_bytes(mutate(sound.read_bytes(), number))
-        with pytest.raises(ModelFileError, match="SHA-256 differs"):
+        with pytest.raises(ModelFileError, match=r"SHA-256 of model\.onnx differs"):
             open_session(path)

@@ -51,7 +51,7 @@ def full_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("needs root and the right to mount a small file system")
     try:
         for name in ("t.npy", "m.onnx"):
-            (folder / name).write_text("old")
+            (folder / name).write_text("")
         with contextlib.suppress(OSError), open(folder / "filler", "wb", buffering=0) as stream:
             while stream.write(bytes(512)):
                 pass

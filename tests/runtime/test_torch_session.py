@@ -19,7 +19,8 @@ def test_it_computes_what_the_model_computes(head_checkpoint, features) -> None:
         expected = load_checkpoint(head_checkpoint)(torch.from_numpy(features))
     with open_session(head_checkpoint) as session:
         found = session.run(features)
-        assert session.info.outputs == ("embedding", "attributes", "weights")
+        names = ("embedding", "attributes", "weights", "residual", "embedding_bound")
+        assert session.info.outputs == names
     for name, array in found.items():
         assert np.array_equal(array, getattr(expected, name).numpy())
         assert array.dtype == np.float32
