@@ -19,7 +19,7 @@ from gsp_deploy.errors import ConfigError, brief
 FORMAT = DocumentFormat(
     "format", 1, "a manifest", "the manifest", "export the model again with this version"
 )
-METADATA_KEY = "gsp_deploy.artifact"
+METADATA_KEY = "gsp_deploy.manifest"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def _has_manifest(path: Path) -> bool:
 
 
 def _is_model(path: Path) -> bool:
-    return _has_manifest(path) or _mentions(path, _ONNX_MAGIC, b"gsp_deploy.artifact")
+    return _has_manifest(path) or _mentions(path, _ONNX_MAGIC, b"gsp_deploy.manifest")
 
 
 def _are_weights_beside(path: Path) -> bool:

@@ -87,7 +87,7 @@ def test_models_and_their_parts_are_known_by_the_manifest(tmp_path: Path) -> Non
         (tmp_path / f"{name}.json").write_text(json.dumps({"pooling_form": "unrolled"}))
     for name in ("m.onnx", "m.onnx.data", "m.engine", "m.onnx.json"):
         assert made_here(tmp_path / name)
-    (tmp_path / "n.onnx").write_bytes(b"\x08\x01 gsp_deploy.artifact")
+    (tmp_path / "n.onnx").write_bytes(b"\x08\x01 gsp_deploy.manifest")
     assert made_here(tmp_path / "n.onnx")
 
 

@@ -187,5 +187,5 @@ def test_tolerances_outside_their_domain(value: float) -> None:
 def test_the_manifest_inside_the_file_carries_it_too(build_head, export_head) -> None:
     path = export_head(build_head())
     props = {p.key: p.value for p in onnx.load(path).metadata_props}
-    inside = ExportManifest.from_json(props["gsp_deploy.artifact"], path)
+    inside = ExportManifest.from_json(props["gsp_deploy.manifest"], path)
     assert inside.certificate == certificate_of(path)

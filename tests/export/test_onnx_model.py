@@ -53,7 +53,7 @@ def test_metadata_says_what_the_file_is(conv_model, photographs, tmp_path) -> No
     assert found["gsp_deploy.version"] == gsp_deploy.__version__
     assert found["gsp_deploy.model_name"] == "small_cnn_s8"
     assert found["gsp_deploy.license"] == "Apache-2.0"
-    manifest = ExportManifest.from_json(found["gsp_deploy.artifact"], path)
+    manifest = ExportManifest.from_json(found["gsp_deploy.manifest"], path)
     assert manifest.model == conv_model.config
     assert manifest.source_sha256 == sha256_of(checkpoint)
     assert manifest.provenance["dataset"] == "folder:birds"
