@@ -71,12 +71,11 @@ def tiny_export(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def make_engine() -> Callable[..., Path]:
     """Return a function that writes a plan, which nothing can load, and a manifest that fits it."""
-    from gsp_deploy.artifact import read_sidecar
+    from gsp_deploy.artifact import read_sidecar, write_sidecar
     from gsp_deploy.artifact.engine_manifest import (
         EngineManifest,
         PrecisionSummary,
         ShapeRange,
-        write_engine_sidecar,
     )
     from gsp_deploy.base.files import sha256_of
 
@@ -106,7 +105,7 @@ def make_engine() -> Callable[..., Path]:
             "plugin": None,
             "export": export,
         }
-        write_engine_sidecar(EngineManifest(**{**fields, **changes}), engine)
+        write_sidecar(EngineManifest(**{**fields, **changes}), engine)
         return engine
 
     return make

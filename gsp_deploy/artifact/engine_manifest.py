@@ -22,7 +22,7 @@ from gsp_deploy.artifact import (
     sidecar_text,
 )
 from gsp_deploy.base.choices import Flavour, HardwareCompatibility
-from gsp_deploy.base.files import sha256_of, write_text
+from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.schema import DocumentFormat, from_fields
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ConfigError, ModelFileError, brief
@@ -199,13 +199,6 @@ class EngineManifest:
         return FORMAT.from_text(
             text, source, lambda data: from_fields(cls, _with_export(data, source))
         )
-
-
-def write_engine_sidecar(manifest: EngineManifest, engine: str | os.PathLike[str]) -> Path:
-    """Write the manifest beside the plan and return its path, `<engine>.json`."""
-    path = sidecar_path(engine)
-    write_text(path, manifest.to_json() + "\n")
-    return path
 
 
 def read_engine_sidecar(engine: str | os.PathLike[str]) -> EngineManifest | None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 from gsp_deploy.artifact.export_manifest import ExportManifest
 from gsp_deploy.artifact.identity import identity, weight_files
 from gsp_deploy.base.files import refuse_overwrite, sha256_of, write_text
 from gsp_deploy.errors import ModelFileError, reason_of
+
+
+class Manifest(Protocol):
+    """A manifest that is kept beside its model: of an ONNX file, or of an engine."""
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON."""
 
 
 def sidecar_path(model: str | os.PathLike[str]) -> Path:
@@ -23,8 +31,8 @@ def refuse_model_overwrite(model: Path, force: bool) -> None:
         refuse_overwrite(file, force)
 
 
-def write_sidecar(manifest: ExportManifest, model: str | os.PathLike[str]) -> Path:
-    """Write the manifest beside the model and return its path."""
+def write_sidecar(manifest: Manifest, model: str | os.PathLike[str]) -> Path:
+    """Write the manifest of an ONNX file or an engine beside it, and return its path."""
     path = sidecar_path(model)
     write_text(path, manifest.to_json() + "\n")
     return path

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.artifact import ExportManifest, TensorSpec, sidecar_path
+from gsp_deploy.artifact import ExportManifest, TensorSpec, sidecar_path, write_sidecar
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.engine_manifest import (
     FLAVOURS,
@@ -16,7 +16,6 @@ from gsp_deploy.artifact.engine_manifest import (
     PluginRecord,
     PrecisionSummary,
     ShapeRange,
-    write_engine_sidecar,
 )
 from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import ENGINE
@@ -96,7 +95,7 @@ def build_engine(
             peak_memory_bytes=peak.bytes,
             notes=tuple(notes),
         )
-        write_engine_sidecar(manifest, draft)
+        write_sidecar(manifest, draft)
     return Artifact(path, ENGINE, manifest)
 
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.artifact import sidecar_path
+from gsp_deploy.artifact import sidecar_path, write_sidecar
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     check_plan,
     read_engine_sidecar,
-    write_engine_sidecar,
 )
 from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import ENGINE
@@ -58,7 +57,7 @@ def refit_engine(
             options={**manifest.options, "strip_weights": False},
             notes=(*manifest.notes, f"refitted from {engine.name}"),
         )
-        write_engine_sidecar(described, draft)
+        write_sidecar(described, draft)
     return Artifact(path, ENGINE, described)
 
 

@@ -71,11 +71,6 @@ def mixing_weights(log_mass: Tensor, problem: TransportProblem) -> Tensor:
     return weights
 
 
-def marginal_error(weights: Tensor) -> Tensor:
-    """Return |mean_i w_i - 1| per image, `(B,)`: how far a result is from convergence."""
-    return (weights.flatten(1).mean(dim=1) - 1).abs()
-
-
 def solve_log_scale(log_mass: Tensor, problem: TransportProblem) -> Tensor:
     """Return beta `(B, 1)` for log-masses `(B, N)`, in the precision of the log-masses."""
     if problem.solver == "certified":

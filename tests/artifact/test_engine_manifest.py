@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gsp_deploy.artifact import ExportManifest, SolverCertificate, TensorSpec
+from gsp_deploy.artifact import ExportManifest, SolverCertificate, TensorSpec, write_sidecar
 from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     PluginRecord,
@@ -19,7 +19,6 @@ from gsp_deploy.artifact.engine_manifest import (
     ShapeRange,
     check_plan,
     read_engine_sidecar,
-    write_engine_sidecar,
 )
 from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.engine.machine import Machine, check_fits, misfits
@@ -81,7 +80,7 @@ RTX = dataclasses.replace(
 def test_round_trip(manifest: EngineManifest, tmp_path: Path) -> None:
     engine = tmp_path / "model.engine"
     assert read_engine_sidecar(engine) is None
-    assert write_engine_sidecar(manifest, engine) == tmp_path / "model.engine.json"
+    assert write_sidecar(manifest, engine) == tmp_path / "model.engine.json"
     assert read_engine_sidecar(engine) == manifest
 
 

@@ -16,12 +16,11 @@ import pytest
 from engine_double import USER_MANAGED, EngineDouble
 from host_device import HostDevice
 
-from gsp_deploy.artifact import ExportManifest, TensorSpec
+from gsp_deploy.artifact import ExportManifest, TensorSpec, write_sidecar
 from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     PrecisionSummary,
     ShapeRange,
-    write_engine_sidecar,
 )
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.engine.api import TensorRT
@@ -94,7 +93,7 @@ def write_engine(
     assert export is not None
     ranges = {export.inputs[0].name: _range(export.inputs[0], batch)}
     plan = _write_plan(device, onnx, path, next(iter(ranges.values())))
-    write_engine_sidecar(_manifest(plan, export, onnx, ranges, changes), path)
+    write_sidecar(_manifest(plan, export, onnx, ranges, changes), path)
     return path
 
 

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from builder_double import tensorrt_double
 
-from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact import TensorSpec, write_sidecar
 from gsp_deploy.artifact.engine_manifest import (
     EngineManifest,
     PrecisionSummary,
     ShapeRange,
     read_engine_sidecar,
-    write_engine_sidecar,
 )
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.engine import refit
@@ -105,7 +104,7 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
     """A stripped plan with its manifest, an ONNX file, and where the new plan goes."""
     engine, onnx = tmp_path / "stripped.engine", tmp_path / "new.onnx"
     engine.write_bytes(PLAN)
-    write_engine_sidecar(MANIFEST, engine)
+    write_sidecar(MANIFEST, engine)
     onnx.write_bytes(b" with these")
     return engine, onnx, tmp_path / "full.engine"
 
@@ -136,7 +135,7 @@ def test_a_refused_refit_leaves_no_file(module, files) -> None:
 
 def test_a_plan_that_takes_no_weights_is_refused(module, files) -> None:
     engine, onnx, path = files
-    write_engine_sidecar(dataclasses.replace(MANIFEST, options={}), engine)
+    write_sidecar(dataclasses.replace(MANIFEST, options={}), engine)
     with pytest.raises(UsageError, match="--refit"):
         refit_engine(engine, onnx, path)
     engine.write_bytes(b"another")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gsp_deploy import GeneralizedSumPooling, GSPConfig
 from gsp_deploy.errors import ConfigError
-from gsp_deploy.layers.transport import TransportProblem, marginal_error, mixing_weights
+from gsp_deploy.layers.residual import weight_residual
+from gsp_deploy.layers.transport import TransportProblem, mixing_weights
 from gsp_deploy.reference import exact_weights
 from gsp_deploy.training.sections import GspSection, HeadSection, head_config
 
@@ -37,7 +38,7 @@ def test_the_layer_finds_the_exact_weights(gamma, ratio, locations, seed) -> Non
     # A mean in float64 determines the share of a location among N to some N 1e-16.
     tolerance = (1e-10 + 1e-15 * locations * gamma) / ratio
     np.testing.assert_allclose(found.numpy(), exact, atol=tolerance, rtol=0)
-    assert marginal_error(found).max() < 1e-12 * locations / ratio + 1e-12
+    assert weight_residual(found).max() < 1e-12 * locations / ratio + 1e-12
 
 
 def test_float32_solving_stays_within_rounding() -> None:

@@ -23,7 +23,6 @@ from gsp_deploy.artifact.engine_manifest import (
     PluginRecord,
     PrecisionSummary,
     ShapeRange,
-    write_engine_sidecar,
 )
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.errors import ModelFileError, UsageError
@@ -246,7 +245,7 @@ def plan(folder: Path, tiny_export: str, **changes: object) -> Path:
         "plugin": None,
         "export": export,
     }
-    write_engine_sidecar(EngineManifest(**{**settings, **changes}), path)
+    write_sidecar(EngineManifest(**{**settings, **changes}), path)
     return path
 
 
