@@ -47,6 +47,10 @@ def read_reference_model(
     head = _head_config(head_tensors, settings, path)
     skipped = {place + name for name in (*head_tensors, *_TRAINING_ONLY)}
     rest = {name: tensor for name, tensor in tensors.items() if name not in skipped}
+    if backbone is None and backbone_options:
+        raise ConfigError(
+            f"{path}: expected the backbone's timm architecture with its options {backbone_options}"
+        )
     if backbone is None and rest:
         raise ConfigError(
             f"{path} contains {len(rest)} tensors beside the GSP head, the first {min(rest)!r}: "
