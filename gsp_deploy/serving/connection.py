@@ -51,7 +51,9 @@ class BoundedConnection(H11Protocol):
             self._refuse(transport)
             return
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # pause_writing comes with the first byte
+        # pause_writing comes with the first byte. Under TLS a limit of 0 pauses an empty buffer.
+        is_tls = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if is_tls else 0)
         self._watch()
 
     def data_received(self, data: bytes) -> None:

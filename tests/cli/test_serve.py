@@ -115,8 +115,9 @@ def test_it_serves_over_tls(tiny_export: str, certificate) -> None:
     with serving(tiny_export, "--tls-cert", cert, "--tls-key", key) as (process, url):
         assert url.startswith("https://")
         trusted = ssl.create_default_context(cafile=cert)
-        reply = urllib.request.urlopen(f"{url}/v2/health/ready", timeout=60, context=trusted)
-        assert reply.status == 200
+        for path in ("/health/ready", "", "/health/live"):
+            reply = urllib.request.urlopen(f"{url}/v2{path}", timeout=60, context=trusted)
+            assert reply.status == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
 
