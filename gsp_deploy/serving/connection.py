@@ -29,7 +29,8 @@ class BoundedConnection(H11Protocol):
     body, the request's own time limit counts, and between two requests uvicorn's keep-alive.
 
     A client must also read its answer: from the first byte that the system cannot buffer, it has
-    `write_s` seconds, and one more for every `SLOWEST_READ` bytes.
+    `write_s` seconds, and one more for every `SLOWEST_READ` bytes. When the server closes the
+    connection, the client has as long to agree, as TLS asks it to.
 
     With `most` connections open, a new one gets 503 and is closed.
     """
@@ -72,12 +73,15 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def shutdown(self) -> None:
+        """Close the connection, or let it close after its answer."""
+        super().shutdown()
+        self._watch()
+
     def pause_writing(self) -> None:
         """Start the clock for an answer that the client is not reading."""
         super().pause_writing()
-        if self._write_deadline is None:
-            seconds = self._write_s + self.transport.get_write_buffer_size() / SLOWEST_READ
-            self._write_deadline = self.loop.call_later(seconds, self.transport.abort)
+        self._start_writing_clock()
 
     def resume_writing(self) -> None:
         """Stop that clock, because the client has read everything."""
@@ -99,6 +103,8 @@ class BoundedConnection(H11Protocol):
         self._write_deadline = self.loop.call_later(self._write_s, transport.abort)
 
     def _watch(self) -> None:
+        if self.transport.is_closing():
+            self._start_writing_clock()
         if not self._is_clients_turn():
             self._stop()
         elif self._deadline is None:
@@ -113,6 +119,11 @@ class BoundedConnection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _start_writing_clock(self) -> None:
+        if self._write_deadline is None:
+            seconds = self._write_s + self.transport.get_write_buffer_size() / SLOWEST_READ
+            self._write_deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _stop_writing_clock(self) -> None:
         if self._write_deadline is not None:

@@ -116,8 +116,8 @@ def test_it_serves_over_tls(tiny_export: str, certificate) -> None:
         assert url.startswith("https://")
         trusted = ssl.create_default_context(cafile=cert)
         for path in ("/health/ready", "", "/health/live"):
-            reply = urllib.request.urlopen(f"{url}/v2{path}", timeout=60, context=trusted)
-            assert reply.status == 200
+            with urllib.request.urlopen(f"{url}/v2{path}", timeout=60, context=trusted) as reply:
+                assert reply.status == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
 
