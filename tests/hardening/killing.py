@@ -6,9 +6,11 @@ output, and kills the process at the one that was asked for: no moment is left t
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,27 @@ from gsp_deploy_cli import main as frame
 
 _CHANGES = frozenset(
     {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
+)
+# What the commands import, once, in a process of its own that then forks for each run. A fork of this
+# process would not do: a test before may have started autograd's threads, which no fork has.
+sys.path.append(str(Path(__file__).parents[1]))  # where that process finds this module
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    [
+        "onnxruntime",
+        "faiss",
+        "torch.onnx",
+        "gsp_deploy_cli.main",
+        "gsp_deploy.bundle.packaging",
+        "gsp_deploy.engine.build",
+        "gsp_deploy.explain",
+        "gsp_deploy.export",
+        "gsp_deploy.report",
+        "gsp_deploy.retrieval.gallery",
+        "gsp_deploy.training.loop",
+        "gsp_deploy.tuning.run",
+        __name__,
+    ]
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -59,35 +82,44 @@ def _path_of(argument: object) -> str:
 def run_and_kill(
     arguments: list[str], root: Path, log: Path, at: int | None, prepare: Callable[[], None]
 ) -> int:
-    """Run a command in a fork of this process, and end it before change number `at`.
+    """Run a command in a process of its own, and end it before change number `at`.
 
     Args:
         arguments: of `gsp-deploy`.
         root: the folder of the outputs.
         log: receives a line a change.
         at: which change, from 0; None lets the command end.
-        prepare: is called in the fork first.
+        prepare: is called in that process first.
 
     Returns:
         The exit status, or the number of the signal below 0.
     """
     log.unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            prepare()
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)
-            errors = os.open(log.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(errors, 2)
-            sys.argv = ["gsp-deploy", *arguments]
-            written = os.open(log, os.O_WRONLY | os.O_CREAT)
-            sys.addaudithook(_Kill(str(root), at, written))
-            frame.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    child = _SERVER.Process(target=_run, args=(arguments, root, log, at, prepare))
+    child.start()
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def _run(
+    arguments: list[str], root: Path, log: Path, at: int | None, prepare: Callable[[], None]
+) -> None:
+    code = 70
+    try:
+        prepare()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        errors = os.open(log.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(errors, 2)
+        sys.argv = ["gsp-deploy", *arguments]
+        written = os.open(log, os.O_WRONLY | os.O_CREAT)
+        sys.addaudithook(_Kill(str(root), at, written))
+        frame.main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)

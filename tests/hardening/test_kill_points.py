@@ -17,12 +17,9 @@ from builder_double import tensorrt_double
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import PrecisionSummary
 from gsp_deploy.base.scratch import settle
-from gsp_deploy.engine import build as _build  # noqa: F401, here so that forks need not
-from gsp_deploy.training import loop as _loop  # noqa: F401, likewise
-from gsp_deploy.tuning import run as _run  # noqa: F401, likewise
 
 from .killing import run_and_kill
-from .workshop import contents, run_here
+from .workshop import contents
 
 KILLED = -9
 
@@ -187,9 +184,6 @@ def test_killed_before_every_change(name: str, workshop: Path, tmp_path: Path, t
     def run(command: str, at: int | None = None) -> int:
         return run_and_kill(words(command), root, log, at, case.prepare)
 
-    if case.prepare is as_they_are and not case.grows:  # no fork goes on with autograd's threads
-        assert run_here(*words(case.first)).code == 0  # imports what the forks then need not
-        shutil.rmtree(root)
     root.mkdir()
     assert run(case.first) == 0, log.with_suffix(".err").read_text()
     before = Path(shutil.copytree(root, tmp_path / "before"))
