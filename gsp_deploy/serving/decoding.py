@@ -14,11 +14,15 @@ from multiprocessing.connection import Connection
 import msgspec
 import numpy as np
 
+from gsp_deploy.base.memory import limit_memory
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import RequestError
 from gsp_deploy.serving.uploads import announced_pixels, decode_uploads, uploads_in
 
 READY = b"ready"
+# Memory of a decoder: the largest image in its file's format, in RGB and in float32, and the rest.
+BYTES_PER_PIXEL = 24
+OTHER_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def decode_in_process(pipe: Connection, spec: PreprocessingSpec, limits: Decodin
     # A parser's warnings go to the client and not to the log, which would grow with every request.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
+    limit_memory(BYTES_PER_PIXEL * limits.max_pixels + OTHER_BYTES)
     read, write = msgspec.msgpack.Decoder(Job).decode, msgspec.msgpack.Encoder().encode
     try:
         pipe.send_bytes(READY)
@@ -110,5 +115,7 @@ def answer(
         images = decode_uploads(uploads, spec, limits.max_pixels)
     except RequestError as error:
         return Refused(error.status, str(error))
+    except MemoryError:
+        return Refused(413, "decoding takes more memory than a request may; send smaller images")
     shape = tuple(int(size) for size in images.shape)
     return Decoded([u.name for u in uploads], shape, images.tobytes())  # type: ignore[arg-type]
