@@ -1,7 +1,7 @@
 """Fuzz one parser with atheris. From `tests/`, with libFuzzer's own options:
 
 python -m fuzzing recipe -max_total_time=600 FOUND fuzzing/corpus/recipe   # new inputs into FOUND
-python -m fuzzing recipe -merge=1 fuzzing/corpus/recipe FOUND              # keep those that reach new code
+python -m fuzzing recipe -merge=1 fuzzing/corpus/recipe FOUND              # keep what is new
 
 A failure ends it with a traceback and the path of the input.
 """

@@ -20,7 +20,7 @@ from gsp_deploy_cli import main as frame
 _CHANGES = frozenset(
     {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 )
-# What the commands import, once, in a process of its own that then forks for each run. A fork of this
+# A process of its own imports what the commands need, and forks for each run. A fork of this
 # process would not do: a test before may have started autograd's threads, which no fork has.
 sys.path.append(str(Path(__file__).parents[1]))  # where that process finds this module
 _SERVER = multiprocessing.get_context("forkserver")
