@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import gsp_deploy.backbones  # noqa: F401 - registers them with timm
 from gsp_deploy.backbones.features import FeatureLayout, feature_map
 from gsp_deploy.backbones.image_sizes import size_error
+from gsp_deploy.backbones.last_stride import OPTION as LAST_STRIDE
+from gsp_deploy.backbones.last_stride import set_last_stride
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import ConfigError, GspDeployError, brief, reason_of
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput
@@ -91,7 +93,11 @@ def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
 
 def _from_timm(config: ModelConfig, pretrained: bool, **options: Any) -> Any:
     options |= config.backbone_options
-    return timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **options)
+    stride = options.pop(LAST_STRIDE, None)
+    backbone = timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **options)
+    if stride is not None:
+        set_last_stride(backbone, stride)
+    return backbone
 
 
 def run_backbone(name: str, backbone: Any, images: Tensor) -> Tensor:

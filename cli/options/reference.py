@@ -27,8 +27,8 @@ class ReferenceOptions:
         list[str] | None,
         reference_option(
             metavar="NAME=VALUE",
-            help="Argument of timm's constructor, as img_size=224 or dynamic_img_size=true; "
-            "repeatable.",
+            help="Argument of timm's constructor, as img_size=224 or dynamic_img_size=true, or "
+            "last_stride=1 for a ResNet; repeatable.",
         ),
     ] = None
     weights_key: Annotated[
