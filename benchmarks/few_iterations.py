@@ -1,7 +1,7 @@
 """Compare the gradient after few iterations with the authors' one. Prints a Markdown table.
 
 Both take the implicit-function theorem at the scale beta that K iterations reach. With
-s = sigmoid(beta + l), the derivative of mean(s) divides by sum s (1 - s). The authors write that sum as
+s = sigmoid(beta + l), the derivative of mean(s) divides by sum s (1 - s). The authors write it as
 N (1 - mu) - sum (1 - s)^2, which is the same at the solution only. The reference is the derivative
 of the K iterations themselves (autograd through the loop).
 
