@@ -15,6 +15,7 @@ from gsp_deploy.base.words import counted
 from gsp_deploy_cli.options.common import Json
 from gsp_deploy_cli.options.inputs import existing_data
 from gsp_deploy_cli.tables import show
+from gsp_deploy_cli.tables.train import report, report_seeds
 
 if TYPE_CHECKING:
     from gsp_deploy.training import RunPlan, StepRecord, TrainingResult
@@ -58,6 +59,13 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Random seed, short for --set run.seed=.")
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Train once with each of these seeds, into OUTPUT/seed-N, and show one table.",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Device, short for --set run.device=.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start over, replacing the run in the folder.")
@@ -66,14 +74,37 @@ def train(
 ) -> None:
     """Train an embedding model; validate on held-out classes; keep the best and the last."""
     from gsp_deploy.errors import UsageError
-    from gsp_deploy.training import load_recipe
-    from gsp_deploy.training import train as run
 
     if resume and force:
         raise UsageError("--resume continues a run and --force replaces it; give one of them")
+    if seed is not None and seeds is not None:
+        raise UsageError("--seed is for one run and --seeds for several; give one of them")
     shortcuts = {"data.spec": data, "data.fold": fold, "run.seed": seed, "run.device": device}
     overrides = [*(settings or ()), *(f"{k}={v}" for k, v in shortcuts.items() if v is not None)]
     folder = output or _folder(recipe, data, fold)
+    if seeds is None:
+        result = _run(recipe, overrides, folder, resume, force)
+        if result.leads:  # only one of several processes prints
+            report(result, json)
+        _exit_if_interrupted(result)
+        return
+    results = {}
+    for number in _numbers(seeds):
+        one, place = [*overrides, f"run.seed={number}"], folder / f"seed-{number}"
+        results[number] = _run(recipe, one, place, resume, force)
+        _exit_if_interrupted(results[number])
+    if all(result.leads for result in results.values()):
+        report_seeds(folder, results, json)
+
+
+def _run(
+    recipe: Path, overrides: list[str], folder: Path, resume: bool, force: bool
+) -> TrainingResult:
+    """Train once; if a signal ends the run, say how to continue it."""
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.training import load_recipe
+    from gsp_deploy.training import train as run
+
     planned = load_recipe(recipe, overrides)
     if force and recipe.is_file() and folder.resolve() == recipe.resolve().parent:
         raise UsageError(
@@ -81,26 +112,32 @@ def train(
             "folder"
         )
     existing_data(planned.data.spec)
+    command = _command(recipe, overrides)
     with _Screen() as screen:
-        result = run(
-            planned,
-            folder,
-            resume=resume,
-            force=force,
-            command=_command(recipe, overrides),
-            observer=screen,
-        )
-    if not result.leads:  # only one of several processes prints
-        return
-    _report(result, json)
-    if result.interrupted:
-        again = [*shlex.split(_command(recipe, overrides)), "-o", str(folder), "--resume"]
+        result = run(planned, folder, resume=resume, force=force, command=command, observer=screen)
+    if result.interrupted and result.leads:
+        again = [*shlex.split(command), "-o", str(folder), "--resume"]
         show.err.print(
             f"interrupted at step {result.steps} of {result.total_steps}; the state is saved, "
             f"continue with: {shlex.join(again)}",
             soft_wrap=True,  # to be copied as one line
         )
+    return result
+
+
+def _exit_if_interrupted(result: TrainingResult) -> None:
+    if result.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _numbers(seeds: str) -> list[int]:
+    """Return the seeds of `0,1,2`, each once."""
+    from gsp_deploy.errors import UsageError
+
+    parts = [part.strip() for part in seeds.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise UsageError(f"--seeds: expected different whole numbers such as 0,1,2, got {seeds!r}")
+    return [int(part) for part in parts]
 
 
 def _folder(recipe: Path, data: str | None, fold: str | None) -> Path:
@@ -168,33 +205,3 @@ class _Screen:
         clock = time.strftime("%H:%M:%S")
         best = "  best so far" if is_best else ""
         show.note(f"{clock}  step {step:,} of {self._total:,}  {figures}{best}")
-
-
-def _report(result: TrainingResult, json: bool) -> None:
-    best, last = result.folder / "best.safetensors", result.folder / "last.safetensors"
-    if json:
-        show.document(
-            "train",
-            {
-                "folder": str(result.folder),
-                "best": str(best) if result.best_step else None,
-                "last": str(last),
-                "steps": result.steps,
-                "total_steps": result.total_steps,
-                "best_step": result.best_step,
-                "best_metrics": result.best_metrics,
-                "last_metrics": result.last_metrics,
-                "interrupted": result.interrupted,
-                "stopped_early": result.stopped_early,
-            },
-        )
-        return
-    early = ", stopped early" if result.stopped_early else ""
-    rows = [("steps", f"{result.steps:,} of {result.total_steps:,}{early}"), ("last", str(last))]
-    if result.best_step:
-        figures = result.best_metrics
-        rows += [
-            ("best", f"{best}, step {result.best_step:,}"),
-            ("validation", f"R@1 {figures['recall_at_1']:.3f}, MAP@R {figures['map_at_r']:.3f}"),
-        ]
-    show.facts(str(result.folder), rows)

@@ -23,6 +23,14 @@ class ReferenceOptions:
     """Settings that the authors' state dict does not store."""
 
     backbone: Annotated[str | None, reference_option(help="Name of the timm architecture.")] = None
+    backbone_option: Annotated[
+        list[str] | None,
+        reference_option(
+            metavar="NAME=VALUE",
+            help="Argument of timm's constructor, as img_size=224 or dynamic_img_size=true, or "
+            "last_stride=1 for a ResNet; repeatable.",
+        ),
+    ] = None
     weights_key: Annotated[
         str | None,
         reference_option(
@@ -83,11 +91,14 @@ class ReferenceOptions:
 
     def load(self, checkpoint: Path) -> EmbeddingModel:
         """Load a checkpoint; a gsp-deploy checkpoint brings its own settings."""
+        from gsp_deploy.base.settings import setting_of
         from gsp_deploy.checkpoint import load_checkpoint
 
+        options = dict(map(setting_of, self.backbone_option or ())) or None
         return load_checkpoint(
             checkpoint,
             backbone=self.backbone,
+            backbone_options=options,
             preprocessing=self._preprocessing(),
             transport_ratio=self.transport_ratio,
             entropy_weight=self.entropy_weight,

@@ -9,10 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gsp_deploy.backbones.last_stride import OPTION as LAST_STRIDE
+from gsp_deploy.backbones.last_stride import may_differ
 from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint.candidates import in_short, preferred
 from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError, flattened
+from gsp_deploy.layers.pooling import k_centre
 from gsp_deploy.model import EmbeddingModel
 
 # The authors' PyTorch layer fixes these in code, so a state dict does not contain them.
@@ -44,9 +47,16 @@ def read_reference_model(
     """
     place = _find_head(tensors, path, prefix, note)
     head_tensors = _head_at(place, tensors)
+    if not tensors.get(f"{place}is_proto_inited", True):
+        head_tensors["prototypes"] = _first_prototypes(place, tensors, path)
+        note("the prototypes were not initialised yet: set from the classifier, as training would")
     head = _head_config(head_tensors, settings, path)
     skipped = {place + name for name in (*head_tensors, *_TRAINING_ONLY)}
     rest = {name: tensor for name, tensor in tensors.items() if name not in skipped}
+    if backbone is None and backbone_options:
+        raise ConfigError(
+            f"{path}: expected the backbone's timm architecture with its options {backbone_options}"
+        )
     if backbone is None and rest:
         raise ConfigError(
             f"{path} contains {len(rest)} tensors beside the GSP head, the first {min(rest)!r}: "
@@ -56,6 +66,11 @@ def read_reference_model(
     _load_head(model.head, head_tensors, path)
     if backbone is not None:
         used = _load_backbone(model.backbone, rest, backbone, path, prefix, _parent(place))
+        if LAST_STRIDE not in backbone_options and may_differ(model.backbone):
+            note(
+                "a state dict does not contain the stride of the last stage, and 2 was taken; if "
+                f"the network was trained with 1, pass --backbone-option {LAST_STRIDE}=1"
+            )
         if unused := [name for name in rest if name not in used]:
             note(f"{counted(len(unused), 'tensor')} not used: {in_short(unused)}")
     return model
@@ -90,6 +105,21 @@ def _find_head(
         f"{path}: expected one GSP head (`prototypes` beside `embed.weight`), found none; "
         f"the file's first names are {', '.join(list(tensors)[:4])}"
     )
+
+
+def _first_prototypes(prefix: str, tensors: Mapping[str, Tensor], path: Path) -> Tensor:
+    """Return the prototypes `(M, D)` that the authors' layer sets before its first step."""
+    wanted = tensors[f"{prefix}prototypes"]
+    classes = tensors.get(f"{prefix}classifier.weight")
+    if classes is None or classes.ndim != 2 or classes.shape[1:] != wanted.shape[1:]:
+        raise CheckpointError(
+            f"{path}: {prefix}is_proto_inited is false, so the prototypes are random, and there "
+            f"is no {prefix}classifier.weight of {wanted.shape[-1]} columns to set them from; save "
+            "the state dict after the first step"
+        )
+    chosen = k_centre(classes, min(len(wanted), len(classes)))
+    chosen += [min(1, len(classes) - 1)] * (len(wanted) - len(chosen))  # theirs repeats the second
+    return classes[chosen].to(wanted)
 
 
 def _head_at(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,8 @@ from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.runtime.session import SessionOptions
 
 CHUNK = 16
+# A location of a map is about square. One column of tokens without a grid is far from it.
+_FLATTEST_LOCATION = 4
 # The exporter's names for the values that are read from inside a graph.
 EMBEDDINGS, SCORES, WEIGHTS = "gsp/embed", "gsp/scores", "gsp/weights"
 
@@ -76,17 +78,28 @@ def pooling_maps(session: EmbeddingSession, images: np.ndarray) -> PoolingMaps:
     """Return the maps of uint8 images `(B, H, W, 3)` of the model's size, B at least 1.
 
     Raises:
-        UsageError: the model does not give its weights, or there is no image.
+        UsageError: the model does not give its weights, its locations have no grid, or there is no
+            image.
     """
     if not len(images):
         raise UsageError("expected at least one image to explain, got none")
     with _reader(session) as (read, ratio):
         found = [read(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
     weights, scores = zip(*found, strict=True)
+    _require_grid(session.info.path, weights[0].shape[1:], images.shape[1:3])
     known = [part for part in scores if part is not None]
     return PoolingMaps(
         images, np.concatenate(weights), np.concatenate(known) if known else None, ratio
     )
+
+
+def _require_grid(path: Path, grid: tuple[int, ...], image: tuple[int, ...]) -> None:
+    rows, columns = grid
+    if columns == 1 and rows * image[1] > _FLATTEST_LOCATION * image[0]:
+        raise UsageError(
+            f"{path}: its backbone yields {rows} tokens without a grid, so it has no map; "
+            "every other command takes it as it is"
+        )
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """A graph pass that makes a backbone compute in fp16 or bf16, by explicit casts.
 
 1. An operator computes in the low precision if its ONNX schema admits that for all its floating
-   inputs. The others stay in float32, and are reported.
+   inputs, and if it computes no statistics (`statistics.py`): softmax and normalisations overflow
+   and lose digits. The others stay in float32, and are reported.
 2. Weights of low-precision operators are stored in it.
-3. Where a value passes from one precision to the other, a Cast is inserted, once per value.
+3. Where a value passes from one precision to the other, a Cast is inserted, once per value. What
+   reads a value's shape alone takes it in either.
 4. Names of values stay, so that two precisions of one model can be compared node by node.
 5. The graph's inputs and outputs keep their types.
 """
@@ -17,6 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from gsp_deploy.errors import GspDeployError
+from gsp_deploy.export.statistics import statistics_of
 from gsp_deploy.precision import PRECISIONS
 
 FLOAT = ir.DataType.FLOAT
@@ -24,6 +27,8 @@ FLOAT = ir.DataType.FLOAT
 LOW_PRECISION: dict[str, ir.DataType] = {
     row.word: ir.DataType[row.element.onnx] for row in PRECISIONS.values() if row.lowered
 }
+
+_SHAPES = frozenset({"Shape", "Size"})
 
 
 def lower_precision(
@@ -64,6 +69,7 @@ class _Lowering:
         self.low = low
         self.kept: dict[str, str] = {}
         self.casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self.statistics = statistics_of(model.graph, low)
 
     def run(self) -> None:
         for node in list(self.graph):
@@ -95,6 +101,8 @@ class _Lowering:
         generic = [i for i in floating if _constraint(schema, i) is not None]
         if not generic:
             return FLOAT
+        if node in self.statistics:
+            return self._keep(node, self.statistics[node])
         for index in generic:
             if _type_name(self.low) not in (_constraint(schema, index) or ()):
                 return self._keep(
@@ -111,6 +119,8 @@ class _Lowering:
         return value.dtype in (FLOAT, self.low)
 
     def _feed(self, node: ir.Node, target: ir.DataType) -> None:
+        if node.op_type in _SHAPES:
+            return
         schema = _schema(node, self.opset)
         for index, value in enumerate(node.inputs):
             if value is None or not self._is_float(value):
@@ -170,7 +180,7 @@ def as_type(array: np.ndarray, dtype: ir.DataType, name: str) -> np.ndarray:
     """
     with np.errstate(over="ignore"):
         converted = array.astype(dtype.numpy())
-    if not np.isfinite(converted.astype(np.float32)).all():
+    if np.any(np.isfinite(array) & ~np.isfinite(converted.astype(np.float32))):
         raise GspDeployError(
             f"weight {name} reaches {np.abs(array).max():.3g}, beyond the range of "
             f"{dtype.name.lower()}; use bf16 or fp32"

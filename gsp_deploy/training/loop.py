@@ -22,6 +22,7 @@ from gsp_deploy.errors import DataError
 from gsp_deploy.training.assembly import choose_device
 from gsp_deploy.training.distributed import World, any_process, from_leader, processes
 from gsp_deploy.training.journal import Journal, check_images, check_recipe
+from gsp_deploy.training.optimisation import is_drop
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.records import Observer, RunPlan, Silence, TrainingResult
 from gsp_deploy.training.run import TrainingRun
@@ -143,9 +144,9 @@ class _Course:
             progress.without_gain = 0
         else:
             progress.without_gain += 1
-            schedule = run.recipe.schedule
-            if schedule.kind == "plateau" and progress.without_gain % schedule.patience == 0:
-                progress.drops += 1
+        schedule = run.recipe.schedule
+        if schedule.kind == "plateau":
+            progress.drops += is_drop(schedule, progress.plateau, metrics[monitor])
         progress.metrics = metrics
         self.observer.evaluated(progress.step, metrics, is_best)
         return metrics

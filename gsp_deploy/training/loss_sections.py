@@ -58,10 +58,14 @@ class ProxyAnchorSection(Section):
 
 
 class ProxyNcaSection(Section):
-    """Proxy-NCA loss, Movshovitz-Attias et al., ICCV 2017, with ProxyNCA++'s temperature."""
+    """Proxy-NCA loss, Movshovitz-Attias et al., ICCV 2017, with ProxyNCA++'s temperature.
+
+    The scale multiplies squared distances. They are 2 - 2 cos, so the default is GSP's authors'
+    1/0.11 for cosines.
+    """
 
     kind: Literal["proxy-nca"]
-    softmax_scale: Positive = 9.0
+    softmax_scale: Positive = 1 / 0.22
 
 
 LossSection = Annotated[

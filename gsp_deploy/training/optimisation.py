@@ -51,11 +51,44 @@ def rate_factor(schedule: ScheduleSection, step: int, total_steps: int, drops: i
     if step < schedule.warmup:
         return (step + 1) / (schedule.warmup + 1)
     if isinstance(schedule, PlateauScheduleSection):
-        return float(schedule.factor**drops)
+        return max(float(schedule.factor**drops), schedule.final)
     if not isinstance(schedule, CosineScheduleSection):
         return 1.0
     progress = (step - schedule.warmup) / max(1, total_steps - schedule.warmup)
     return schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def clip_gradients(settings: OptimiserSection, optimiser: Optimizer) -> float:
+    """Clip the gradients as the settings say; return the norm of all together before that."""
+    trained = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    for group in optimiser.param_groups:
+        for parameter in group["params"] if group["early_decay"] else ():
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach(), alpha=group["early_decay"])
+    norm = nn.utils.clip_grad_norm_(trained, settings.clip_norm or float("inf")).item()
+    if settings.clip_value:
+        nn.utils.clip_grad_value_(trained, settings.clip_value)
+    return norm
+
+
+def is_drop(schedule: PlateauScheduleSection, seen: dict[str, float], score: float) -> bool:
+    """Whether the rate drops after a validation with this score; larger scores are better.
+
+    Args:
+        schedule: the schedule's settings.
+        seen: what the schedule has seen, empty at first; it is updated.
+        score: the monitored metric.
+    """
+    pause = max(seen.get("pause", 0) - 1, 0)
+    waited = 0 if seen.get("pause") else seen.get("waited", 0)
+    best = seen.get("best", -math.inf)
+    if score > best + schedule.min_gain:
+        best, waited = score, 0
+    elif not pause:
+        waited += 1
+    drops = waited >= schedule.patience
+    seen.update(best=best, pause=schedule.pause if drops else pause, waited=0 if drops else waited)
+    return drops
 
 
 def _groups(
@@ -76,4 +109,10 @@ def _groups(
             members = [p for p in trained if (p.ndim > 1) == decays]
             if members:
                 decay = settings.weight_decay if decays else 0.0
-                yield {"params": members, "multiple": multiple, "weight_decay": decay}
+                early = decay if settings.decay_before_clipping else 0.0
+                yield {
+                    "params": members,
+                    "multiple": multiple,
+                    "weight_decay": decay - early,
+                    "early_decay": early,
+                }

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.base.inputs import read_regular_text
+from gsp_deploy.base.settings import setting_of
 from gsp_deploy.data import KINDS, kind_of
 from gsp_deploy.errors import ConfigError, brief, reason_of
 from gsp_deploy.training.recipe import TAGGED, Recipe, parse_recipe
@@ -159,14 +160,10 @@ def _kind_in_use(data: Tables, overrides: list[str]) -> str:
 
 def _apply(data: Tables, override: str) -> None:
     """Set one key in the recipe's tables; create missing tables."""
-    name, equals, text = override.partition("=")
-    *tables, key = name.strip().split(".")
-    if not equals or not tables or not key:
+    *tables, key = override.partition("=")[0].strip().split(".")
+    if "=" not in override or not tables or not key:
         raise ConfigError(f"expected section.key=value, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word, such as head.kind=gap
+    _, value = setting_of(override)
     table: Any = data
     for part in tables:
         table = table.setdefault(part, {})

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.data.images import LabelledImages
@@ -28,7 +28,12 @@ from gsp_deploy.training.distributed import (
     synchronise,
 )
 from gsp_deploy.training.objective import Losses, Objective
-from gsp_deploy.training.optimisation import build_optimiser, rate_factor, set_learning_rate
+from gsp_deploy.training.optimisation import (
+    build_optimiser,
+    clip_gradients,
+    rate_factor,
+    set_learning_rate,
+)
 from gsp_deploy.training.random_streams import Stream, seed_torch
 from gsp_deploy.training.recipe import Recipe
 from gsp_deploy.training.records import DivergenceError, StepRecord
@@ -61,6 +66,7 @@ class TrainingRun:
         seed_torch(seed, Stream.PARAMETERS)
         self.model = build_model(recipe, device, world)
         self.objective = Objective(recipe, training.num_classes).to(device)
+        self._backbone = [p for p in self.model.backbone.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(recipe.optimiser, self.model, self.objective)
         scales = recipe.run.amp == "fp16"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
@@ -118,13 +124,14 @@ class TrainingRun:
         run, optimiser = self.recipe.run, self.recipe.optimiser
         rate = optimiser.lr * rate_factor(self.recipe.schedule, step, self.total_steps, drops)
         set_learning_rate(self.optimiser, rate)
+        self._freeze(step < self.recipe.schedule.frozen)
         seed_torch(run.seed, Stream.NETWORK, step, self.world.rank)
         losses = self._losses(batch, step)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(losses.total).backward()
         sum_gradients(self.model.parameters(), self.world)
         average_gradients(self.objective.parameters(), self.world)
-        norm = self._clip(step, optimiser.clip_norm)
+        norm = self._clip(step)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return StepRecord(
@@ -199,11 +206,20 @@ class TrainingRun:
             raise self._divergence(step, "the loss became", losses.total.item(), output, losses)
         return losses
 
-    def _clip(self, step: int, clip_norm: float) -> float:
-        """Clip all gradients together and return their norm before clipping."""
+    def _freeze(self, is_frozen: bool) -> None:
+        """Leave the backbone and its batch statistics as they are, or train them."""
+        if not self.recipe.schedule.frozen:
+            return
+        for parameter in self._backbone:
+            parameter.requires_grad_(not is_frozen)
+        set_training_mode(self.model, self.recipe.model.freeze_batch_norm)
+        if is_frozen:
+            self.model.backbone.eval()
+
+    def _clip(self, step: int) -> float:
+        """Clip the gradients and return the norm of all together before clipping."""
         self.scaler.unscale_(self.optimiser)
-        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(trained, clip_norm or float("inf")).item()
+        norm = clip_gradients(self.recipe.optimiser, self.optimiser)
         if not np.isfinite(norm) and not self.scaler.is_enabled():
             raise self._divergence(step, "the gradient's norm became", norm, None, None)
         return norm

@@ -210,7 +210,9 @@ class SamplerSection(Section):
 class OptimiserSection(Section):
     """The optimiser; the rates of head, prototypes and proxies are multiples of `lr`.
 
-    Weight decay does not apply to biases and normalisation layers. `clip_norm` 0 means no clipping.
+    Weight decay does not apply to biases and normalisation layers. `clip_norm` limits the norm of
+    all gradients together, then `clip_value` limits each entry; 0 means no limit. With
+    `decay_before_clipping`, weight decay is part of the gradient that is clipped.
     """
 
     kind: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -220,31 +222,45 @@ class OptimiserSection(Section):
     proxy_lr: Positive = 1.0
     weight_decay: NotNegative = 1e-4
     momentum: Share = 0.9
+    decay_before_clipping: bool = False
     clip_norm: NotNegative = 0.0
+    clip_value: NotNegative = 0.0
 
 
-class ConstantScheduleSection(Section):
+class _Stages(Section):
+    """The first steps: `frozen` of them leave the backbone as it is; the rate rises in `warmup`."""
+
+    frozen: CountOrZero = 0
+    warmup: CountOrZero = 0
+
+
+class ConstantScheduleSection(_Stages):
     """`warmup` steps of linear rise, then a constant rate."""
 
     kind: Literal["constant"] = "constant"
-    warmup: CountOrZero = 0
 
 
-class CosineScheduleSection(Section):
+class CosineScheduleSection(_Stages):
     """`warmup` steps of linear rise, then half a cosine down to `final` times `lr`."""
 
     kind: Literal["cosine"]
-    warmup: CountOrZero = 0
     final: Amount = 0.0
 
 
-class PlateauScheduleSection(Section):
-    """Multiply the rate by `factor` after `patience` evaluations without an improvement."""
+class PlateauScheduleSection(_Stages):
+    """Multiply the rate by `factor` after `patience` evaluations without an improvement.
+
+    An improvement is more than `min_gain`. The rate does not fall below `final` times `lr`. After a
+    drop, evaluation number `pause` is the first that counts again. These three are min_delta,
+    min_lr and cooldown of Keras's ReduceLROnPlateau.
+    """
 
     kind: Literal["plateau"]
-    warmup: CountOrZero = 0
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
     patience: Count = 3
+    min_gain: NotNegative = 0.0
+    final: Amount = 0.0
+    pause: CountOrZero = 0
 
 
 ScheduleSection = Annotated[

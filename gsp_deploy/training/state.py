@@ -118,6 +118,7 @@ class RunProgress:
         metrics: metrics of the latest validation.
         without_gain: number of validations since the best one.
         drops: how often a plateau schedule has lowered the rate.
+        plateau: what that schedule has seen since.
         finished: whether the run is complete.
     """
 
@@ -125,6 +126,7 @@ class RunProgress:
     metrics: dict[str, float] = field(default_factory=dict)
     without_gain: int = 0
     drops: int = 0
+    plateau: dict[str, float] = field(default_factory=dict)
     finished: bool = False
 
 

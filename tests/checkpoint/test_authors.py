@@ -14,6 +14,7 @@ from torch import Tensor
 from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError, GspDeployError
+from gsp_deploy.layers.pooling import k_centre
 
 BACKBONE = "test_resnet"
 CHANNELS = 96
@@ -206,3 +207,35 @@ def test_a_pooling_without_its_power_is_refused(
 def test_settings_outside_their_domain(official: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="transport_ratio"):
         load_checkpoint(saved(official, tmp_path / "h.pt"), transport_ratio=7.0)
+
+
+def test_prototypes_that_were_not_initialised_come_from_the_classifier(wide_head, tmp_path) -> None:
+    """Their layer does so at its first step; `k_centre` is held to theirs by the golden vectors."""
+    state = {**wide_head, "is_proto_inited": torch.tensor(False)}
+    lines: list[str] = []
+    model = load_checkpoint(saved(state, tmp_path / "m.pt"), tell=lines.append)
+    classes = wide_head["classifier.weight"]
+    assert torch.equal(model.head.prototypes, classes[k_centre(classes, 4)])
+    assert any("not initialised" in line for line in lines)
+    del state["classifier.weight"]
+    with pytest.raises(CheckpointError, match="is_proto_inited is false"):
+        load_checkpoint(saved(state, tmp_path / "m.pt"))
+
+
+def test_the_stride_of_the_last_stage_is_asked_for(tmp_path: Path) -> None:
+    """A ResNet with last_stride=1, as person re-identification code has it."""
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet18", num_classes=0, global_pool="").eval()
+    head = {"embed.weight": torch.randn(8, 512) / 9, "prototypes": torch.randn(4, 8)}
+    path = saved({**with_prefix("base.", theirs.state_dict()), **head}, tmp_path / "m.pt")
+    theirs.layer4[0].conv1.stride = theirs.layer4[0].downsample[0].stride = (1, 1)
+    image, lines = torch.randn(1, 3, 64, 64), []
+    plain = load_checkpoint(path, backbone="resnet18", preprocessing=SPEC, tell=lines.append)
+    assert plain.features(image).shape[-1] == 2
+    assert any("--backbone-option last_stride=1" in line for line in lines)
+    options = {"last_stride": 1}
+    kept = load_checkpoint(path, backbone="resnet18", backbone_options=options, preprocessing=SPEC)
+    torch.testing.assert_close(kept.features(image), theirs(image))
+    assert kept.config.backbone_options == options
+    with pytest.raises(ConfigError, match="last_stride: expected 1 or 2, got 3"):
+        load_checkpoint(path, backbone="resnet18", backbone_options={"last_stride": 3})

@@ -124,3 +124,49 @@ def test_an_output_is_replaced_only_with_force(run_here, authors, tmp_path) -> N
     assert (code, "--force" in err) == (2, True)
     assert run_here("convert", authors, *SETTINGS, "-o", output, "--force")[0] == 0
     assert read_checkpoint(output).metadata is not None
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision transformer for 96 px, and a head, as plain tensors."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=0, global_pool="", img_size=96)
+    tensors = {f"backbone.{name}": t for name, t in network.state_dict().items()}
+    tensors |= {"pool.prototypes": torch.randn(4, 8), "pool.embed.weight": torch.randn(8, 64)}
+    path = tmp_path_factory.mktemp("transformer") / "trained.pt"
+    torch.save(tensors, path)
+    return path
+
+
+TRANSFORMER = ("--backbone", "test_vit", "--image-size", 96)
+
+
+@pytest.mark.parametrize("command", ["convert", "export"])
+def test_a_transformer_is_built_as_it_was_trained(command, run_here, transformer, tmp_path) -> None:
+    output = tmp_path / ("m.safetensors" if command == "convert" else "m.onnx")
+    asked = (command, transformer, *TRANSFORMER, "--backbone-option", "img_size=96", "-o", output)
+    code, _, err = run_here(*asked)
+    assert code == 0, err
+    assert output.exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "export"])
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (TRANSFORMER, "size mismatch for pos_embed"),
+        ((*TRANSFORMER[:2], "--image-size", 90, "--backbone-option", "img_size=96"),
+         "sides that are multiples of 16; yours are 90 x 90"),
+        ((*TRANSFORMER, "--backbone-option", "image=96"), "unexpected keyword argument 'image'"),
+        ((*TRANSFORMER, "--backbone-option", "img_size"), "expected name=value, got 'img_size'"),
+        (("--backbone-option", "img_size=96"), "expected the backbone's timm architecture"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_a_transformer_is_one_line(
+    command, options, line, run_here, transformer, tmp_path
+) -> None:
+    output = tmp_path / ("m.safetensors" if command == "convert" else "m.onnx")
+    code, out, err = run_here(command, transformer, *options, "-o", output)
+    assert code in (1, 2)
+    assert (line in " ".join(err.split()), "Traceback" in err, out) == (True, False, "")
+    assert not output.exists()

@@ -42,6 +42,29 @@ def test_a_short_run_ends_with_checkpoints_and_one_json_document(run, tmp_path):
     assert "seed = 3" in (tmp_path / "run" / "recipe.toml").read_text()
 
 
+def test_several_seeds_are_one_table(run, tmp_path):
+    words = (QUICK, "-o", tmp_path / "runs", *SHORT, "--seeds", "3,5")
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert "seed 3" in out
+    assert "mean +- deviation" in out
+    code, out, err = run(*words, "--resume", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert list(report["runs"]) == ["3", "5"]
+    one, two = (run["best_metrics"]["map_at_r"] for run in report["runs"].values())
+    assert report["metrics"]["map_at_r"]["mean"] == pytest.approx((one + two) / 2)
+    assert report["metrics"]["map_at_r"]["deviation"] == pytest.approx(abs(one - two) / 2**0.5)
+    assert "seed = 5" in (tmp_path / "runs" / "seed-5" / "recipe.toml").read_text()
+
+
+@pytest.mark.parametrize("seeds", ["1,1", "one", "1,", "-1,2"])
+def test_seeds_are_different_numbers(run, tmp_path, seeds):
+    code, _, err = run(QUICK, "-o", tmp_path / "runs", *SHORT, f"--seeds={seeds}")
+    assert code == 2
+    assert "expected different whole numbers" in err
+
+
 def test_data_and_fold_are_named_on_the_command_line_and_in_the_folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=4,train_classes=24,test_classes=2"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from timm.models import register_model
+from torch import nn
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, open_session
 from gsp_deploy.checkpoint import save_checkpoint
@@ -97,3 +100,38 @@ def test_a_head_without_weights_is_refused(images: np.ndarray, tmp_path: Path) -
 def test_no_image_is_refused(checkpoint: Path, images: np.ndarray) -> None:
     with pytest.raises(UsageError, match="at least one image"):
         maps_of(checkpoint, images[:0])
+
+
+class Tokens(nn.Module):
+    """Yields tokens, and describes no grid."""
+
+    num_features = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.patches(images).flatten(2).transpose(1, 2)
+
+
+@register_model
+def gsp_test_tokens_without_a_grid(**_: Any) -> nn.Module:
+    return Tokens()
+
+
+def test_tokens_without_a_grid_pool_and_have_no_map(tmp_path: Path, images: np.ndarray) -> None:
+    config = ModelConfig("gsp_test_tokens_without_a_grid", GSPConfig(8, 4, 3), SPEC)
+    model = EmbeddingModel(config).eval()
+    save_checkpoint(model, tmp_path / "m.safetensors")
+    export_onnx(model, tmp_path / "m.onnx", ExportOptions(outputs=("weights",)))
+    found = {}
+    for name in ("m.safetensors", "m.onnx"):
+        with open_session(tmp_path / name) as session:
+            found[name] = session.run(images[:3], ("embedding", "weights"))
+            with pytest.raises(UsageError, match=rf"{name}: .* 24 tokens without a grid, so there"):
+                pooling_maps(session, images[:3])
+    assert found["m.onnx"]["weights"].shape == (3, 24, 1)
+    np.testing.assert_allclose(
+        found["m.onnx"]["embedding"], found["m.safetensors"]["embedding"], atol=1e-5
+    )

@@ -190,3 +190,15 @@ def test_prototypes_start_from_a_memory_and_nothing_else_moves():
     vectors = run._memory(20)
     assert len(vectors) == 20
     assert all((vectors == p).all(dim=1).any() for p in run.model.head.prototypes)
+
+
+def test_proxy_nca_is_the_authors():
+    """Their formula: -log softmax of cosines over 0.11, at the image's own proxy."""
+    objective = Objective(recipe_with(loss={"kind": "proxy-nca"}, zsr={"enabled": False}), 4)
+    embeddings = torch.nn.functional.normalize(torch.randn(6, 8), dim=1)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    proxies = torch.nn.functional.normalize(objective.metric.proxies.detach(), dim=1)
+    logits = (embeddings @ proxies.T) / 0.11
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    found = objective(PoolingOutput(embeddings, None, None), labels, 0).total
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

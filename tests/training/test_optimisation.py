@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from gsp_deploy.training.distributed import World
-from gsp_deploy.training.optimisation import rate_factor, set_learning_rate
+from gsp_deploy.training.optimisation import is_drop, rate_factor, set_learning_rate
 from gsp_deploy.training.run import TrainingRun
+from gsp_deploy.training.sections import PlateauScheduleSection
 
 from .tiny import patches, recipe_with
 
@@ -73,6 +74,53 @@ def test_clipping_bounds_the_gradient():
     assert record.gradient_norm > 0.1
     gradients = [p.grad.norm() for group in run.optimiser.param_groups for p in group["params"]]
     assert torch.stack(gradients).norm() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_decay_then_norm_then_value():
+    """The authors' order: decay is clipped with the gradient, then each entry is."""
+    settings = {"lr": 0.1, "kind": "sgd", "weight_decay": 1e3, "clip_norm": 1.0, "clip_value": 1e-3}
+    run = run_of(optimiser={**settings, "decay_before_clipping": True})
+    weight = run.model.head.embed.weight
+    before = weight.detach().clone()
+    run.step(0, next(run.batches(0)), 0)
+    assert group_of(run, weight)["weight_decay"] == 0
+    gradients = [p.grad for group in run.optimiser.param_groups for p in group["params"]]
+    assert max(float(g.abs().max()) for g in gradients) == pytest.approx(1e-3)
+    large = before.abs() > before.abs().median()  # decay of 1e3 decides these signs
+    assert (weight.grad.sign() == before.sign())[large].all()
+
+
+def test_a_frozen_stage_leaves_the_backbone_and_then_trains_it():
+    run = run_of(schedule={"kind": "constant", "frozen": 2}, run__steps=4)
+    before = {name: t.clone() for name, t in run.model.state_dict().items()}
+    changed = []
+    for step, batch in enumerate(run.batches(0)):
+        run.step(step, batch, 0)
+        after = run.model.state_dict()
+        names = [name for name in before if not torch.equal(before[name], after[name])]
+        changed.append({name.partition(".")[0] for name in names})
+    assert changed == [{"head"}, {"head"}, {"head", "backbone"}, {"head", "backbone"}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "scores", "drops"),
+    [
+        ({"patience": 2}, [5, 4, 4, 4, 4, 6, 5], [3, 5]),
+        ({"patience": 2, "min_gain": 0.5}, [5, 5.4, 5.4, 6, 6.2, 6.4], [3, 6]),
+        ({"patience": 1, "pause": 2}, [5, 4, 4, 4, 4, 4], [2, 4, 6]),
+        ({"patience": 2, "pause": 3}, [5, 4, 4, 4, 4, 4, 4, 4], [3, 7]),
+    ],
+)
+def test_the_plateau_is_keras(settings, scores, drops):
+    """When Keras 2's ReduceLROnPlateau lowers the rate, worked out from its source."""
+    schedule, seen = PlateauScheduleSection(kind="plateau", **settings), {}
+    found = [n for n, score in enumerate(scores, 1) if is_drop(schedule, seen, score)]
+    assert found == drops
+
+
+def test_the_rate_of_a_plateau_has_a_floor():
+    schedule = PlateauScheduleSection(kind="plateau", factor=0.5, final=0.1)
+    assert [rate_factor(schedule, 0, 9, drops) for drops in (0, 3, 4)] == [1.0, 0.125, 0.1]
 
 
 def test_frozen_batch_norm_keeps_statistics_scale_and_shift():
