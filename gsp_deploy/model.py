@@ -34,12 +34,12 @@ class EmbeddingModel(nn.Module):
         super().__init__()
         self.config = config
         self.backbone: Any = create_backbone(config, pretrained)
-        self.head = create_head(config.head)
+        self.head = create_head(config.trained_head)
         channels = getattr(self.backbone, "num_features", None)
-        if channels != config.head.in_channels:
+        if channels != config.trained_head.in_channels:
             raise ConfigError(
                 f"backbone {config.backbone} yields {channels} channels, "
-                f"but the head expects in_channels={brief(config.head.in_channels)}"
+                f"but the head expects in_channels={brief(config.trained_head.in_channels)}"
             )
 
     def forward(self, images: Tensor) -> PoolingOutput:
@@ -72,7 +72,7 @@ def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
         ConfigError: timm does not know the name, or cannot build it with these options.
     """
     if config.is_head_only:
-        return FeatureInput(config.head.in_channels)
+        return FeatureInput(config.trained_head.in_channels)
     try:
         backbone = timm.create_model(
             config.backbone,
