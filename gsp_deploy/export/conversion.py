@@ -51,7 +51,7 @@ def convert_precision(
         GspDeployError: a weight or an embedding does not fit the precision's range.
     """
     network, manifest = read_model(
-        Path(source), "leave --precision out, or bring the file in that precision"
+        Path(source), "leave --precision out, or adopt it first: gsp-deploy adopt"
     )
     again = f"export the checkpoint with --precision {precision}"
     if precision_named(precision).quantised:

@@ -9,5 +9,6 @@ from __future__ import annotations
 from gsp_deploy.export.adoption.adopting import adopt_onnx, image_input_of
 from gsp_deploy.export.adoption.ends import ImageInput
 from gsp_deploy.export.adoption.quantising import quantise_adopted
+from gsp_deploy.export.adoption.resizing import copy_at_size
 
-__all__ = ["ImageInput", "adopt_onnx", "image_input_of", "quantise_adopted"]
+__all__ = ["ImageInput", "adopt_onnx", "copy_at_size", "image_input_of", "quantise_adopted"]

@@ -81,7 +81,7 @@ def adopt_onnx(
             rehearsal = Rehearsal(graph, spec)
             rehearsal.compare(expected, normalize, precision)
             sizes = rehearsal.settle(images)
-        _set_sizes(network, sizes)
+        set_sizes(network, sizes)
     if expected.ndim > 2:
         tell(f"output {called} is {expected.shape[1:]} per image; its sizes of 1 are left out")
     for note in rehearsal.notes:
@@ -136,7 +136,8 @@ def _finish(network: ir.Model) -> None:
     passes.ShapeInferencePass()(network)
 
 
-def _set_sizes(network: ir.Model, sizes: tuple[int | str, int | str, int | str]) -> None:
+def set_sizes(network: ir.Model, sizes: tuple[int | str, int | str, int | str]) -> None:
+    """Set batch, height and width of the input; a word leaves a size open."""
     batch, height, width = sizes
     source, result = network.graph.inputs[0], network.graph.outputs[0]
     assert source.shape is not None
