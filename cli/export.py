@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.base.choices import CalibrationMethod
 from gsp_deploy.config import Solver
 from gsp_deploy.precision import PRECISIONS, FloatPrecisionWord, PrecisionWord
-from gsp_deploy_cli.export_rewrite import pooling_form, rewrite
+from gsp_deploy_cli.export_rewrite import Rewriting, pooling_form, rewrite
 from gsp_deploy_cli.options.common import Force, Json
-from gsp_deploy_cli.options.groups import panel
-from gsp_deploy_cli.options.inputs import existing_data, existing_file, existing_path
+from gsp_deploy_cli.options.inputs import existing_file, existing_path
+from gsp_deploy_cli.options.int8 import Int8Options
 from gsp_deploy_cli.options.reference import ReferenceOptions
 from gsp_deploy_cli.tables import show
 from gsp_deploy_cli.tables.export import check_drop, report
@@ -22,45 +20,6 @@ from gsp_deploy_cli.tables.export import check_drop, report
 if TYPE_CHECKING:
     from gsp_deploy.config import ModelConfig
     from gsp_deploy.export import Calibration, QuantisationImages
-
-int8_option = panel("For int8")
-
-
-@dataclass(frozen=True)
-class Int8Options:
-    """How to calibrate int8, and how much accuracy it may lose."""
-
-    calibration_method: Annotated[
-        CalibrationMethod | None,
-        int8_option(help="How to choose the range of each activation. (default: min-max)"),
-    ] = None
-    max_drop: Annotated[
-        float | None,
-        int8_option(
-            help="Largest loss of MAP@R, in points; sensitive layers stay in fp32 until the loss "
-            "is below it. (default: 0.5)"
-        ),
-    ] = None
-    validate: Annotated[
-        str | None,
-        int8_option(
-            help="Where to measure the loss: a folder of images, one folder a class, or a data "
-            "set (see `data list`). (default: the calibration images)",
-            callback=existing_data,
-        ),
-    ] = None
-
-    def check(self, precision: str, calibrate: Path | None) -> None:
-        """Raise `UsageError` if these options and the precision contradict each other."""
-        from gsp_deploy.errors import UsageError
-
-        given = [name for name, value in asdict(self).items() if value is not None]
-        quantised = PRECISIONS[precision].quantised
-        if given and not quantised:
-            option = given[0].replace("_", "-")
-            raise UsageError(f"--{option} belongs to --precision int8, got --precision {precision}")
-        if quantised and calibrate is None:
-            raise UsageError(f"{precision} needs images to calibrate on; pass --calibrate FOLDER")
 
 
 def export(
@@ -77,7 +36,8 @@ def export(
         Path | None,
         typer.Option(
             "--from",
-            help="Rewrite this ONNX export with --pooling plugin; you give no checkpoint then.",
+            help="Rewrite this ONNX model with --pooling plugin or --precision; you give no "
+            "checkpoint then.",
             callback=existing_file,
         ),
     ] = None,
@@ -161,7 +121,8 @@ def export(
 
     form = pooling_form(pooling, bare)
     if source is not None:
-        rewrite(context, source, output, form, external_data, force, json)
+        asked = Rewriting(source, output, form, precision, external_data, calibrate, int8)
+        rewrite(context, asked, force, json)
         return
     if checkpoint is None:
         raise UsageError(
@@ -185,8 +146,7 @@ def export(
         tolerance=tolerance,
         external_data=external_data,
         pooling_form=form,
-        calibration_method=int8.calibration_method or ExportOptions.calibration_method,
-        max_drop=ExportOptions.max_drop if int8.max_drop is None else int8.max_drop,
+        **int8.given,
     )
     require_kind(output, ONNX, what="an output")
     refuse_model_overwrite(output, force)

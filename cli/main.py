@@ -11,6 +11,7 @@ import typer
 from gsp_deploy import __version__
 from gsp_deploy.base.interrupts import remembered_interrupts
 from gsp_deploy.errors import GspDeployError
+from gsp_deploy_cli.adopt import adopt
 from gsp_deploy_cli.bench import bench
 from gsp_deploy_cli.build import build
 from gsp_deploy_cli.check import check
@@ -48,6 +49,7 @@ COMMANDS = (
     demo,
     train,
     convert,
+    adopt,
     evaluate,
     export,
     build,

@@ -120,7 +120,11 @@ class Measuring:
 
 def tune(
     model: Annotated[
-        Path, typer.Argument(help="A gsp-deploy checkpoint (.safetensors).", callback=existing_file)
+        Path,
+        typer.Argument(
+            help="A gsp-deploy checkpoint (.safetensors), or an adopted network (.onnx).",
+            callback=existing_file,
+        ),
     ],
     *,
     data: Annotated[

@@ -6,13 +6,14 @@ from json import loads
 from typing import TYPE_CHECKING
 
 from gsp_deploy.base.words import counted, drop_in_words
-from gsp_deploy.config import GSPConfig
+from gsp_deploy.config import AdoptedHead, GSPConfig
 from gsp_deploy_cli.options.reference import settings_in_words
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.artifact import ExportManifest, QuantisationRecord, SolverCertificate
     from gsp_deploy.artifact.artifact import Artifact
+    from gsp_deploy.config import PreprocessingSpec
 
 
 _POOLING = {
@@ -21,14 +22,14 @@ _POOLING = {
 }
 
 
-def report(exported: Artifact[ExportManifest], json: bool) -> None:
+def report(exported: Artifact[ExportManifest], json: bool, document: str = "export") -> None:
     """Print the manifest as a JSON document, or its most important entries as tables."""
     manifest = exported.manifest
     if manifest.certificate is not None and not manifest.certificate.is_converged:
         show.note(_not_converged(manifest.certificate))
     if json:
         show.document(
-            "export",
+            document,
             {"path": str(exported.path), "manifest": loads(manifest.to_json())},
         )
         return
@@ -37,8 +38,11 @@ def report(exported: Artifact[ExportManifest], json: bool) -> None:
         *(("input", str(tensor)) for tensor in manifest.inputs),
         *(("output", str(tensor)) for tensor in manifest.outputs),
     ]
-    if isinstance(manifest.model.head, GSPConfig):
-        rows.append(("head", settings_in_words(manifest.model.head)))
+    head, spec = manifest.model.head, manifest.preprocessing
+    if isinstance(head, GSPConfig):
+        rows.append(("head", settings_in_words(head)))
+    if isinstance(head, AdoptedHead) and spec is not None:
+        rows += [("images", _prepared(spec)), ("mean, std", _normalised(manifest, spec))]
     if manifest.pooling_form != "unrolled":
         rows.append(("pooling", _POOLING[manifest.pooling_form]))
     if certificate := manifest.certificate:
@@ -52,6 +56,21 @@ def report(exported: Artifact[ExportManifest], json: bool) -> None:
     show.facts(f"{exported.path}", rows)
     if manifest.quantisation is not None:
         _report_quantisation(manifest.quantisation)
+
+
+def _prepared(spec: PreprocessingSpec) -> str:
+    crop = f"cropped at {spec.crop_ratio:g}" if spec.resize == "crop" else "stretched"
+    return f"{spec.height}x{spec.width}, {spec.interpolation}, {crop}, as {spec.pipeline} does"
+
+
+def _normalised(manifest: ExportManifest, spec: PreprocessingSpec) -> str:
+    if manifest.includes_preprocessing:
+        return "the network takes pixels and normalises them itself"
+    return f"{_three(spec.mean)}, {_three(spec.std)}"
+
+
+def _three(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def _not_converged(certificate: SolverCertificate) -> str:

@@ -101,7 +101,8 @@ def prepare_model(path: Path, options: PackageOptions) -> ModelToPackage:
         export = session.info.manifest
         if export is None:
             raise UsageError(
-                f"{onnx} was not exported by gsp-deploy; export the model with `gsp-deploy export`"
+                f"{onnx} was not exported by gsp-deploy; take it with `gsp-deploy adopt`, or "
+                "export the model with `gsp-deploy export`"
             )
         spec = export.preprocessing
         if spec is None:

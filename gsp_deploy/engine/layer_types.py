@@ -18,6 +18,8 @@ _OPERATORS = {
     "DECONVOLUTION": ("ConvTranspose",),
     "MATRIX_MULTIPLY": ("MatMul", "Gemm"),
 }
+# Layers that pass values on: an unsqueezed weight is still that weight.
+_PASSING = ("SHUFFLE", "CAST", "IDENTITY", "QUANTIZE", "DEQUANTIZE")
 _NAMED = 8
 
 
@@ -29,11 +31,14 @@ class ComputeLayer:
         name: the ONNX node's.
         kind: TensorRT's type of layer.
         dtype: element type of its result; `int8` if all its inputs were dequantised.
+        has_weights: whether it multiplies by weights. The product of two activations, as in
+            attention, does not, and is never quantised.
     """
 
     name: str
     kind: str
     dtype: str
+    has_weights: bool = True
 
     @property
     def in_head(self) -> bool:
@@ -44,17 +49,22 @@ class ComputeLayer:
 def compute_layers(parsed: ParsedNetwork) -> tuple[ComputeLayer, ...]:
     """Return the convolutions and matrix products of a network, in order."""
     dequantised: set[str] = set()
+    constant: set[str] = set()
     found = []
     for layer in parsed.layers:
         kind = layer.type.name
-        if kind == "DEQUANTIZE":
+        taken = [layer.get_input(index) for index in range(layer.num_inputs)]
+        names = [None if tensor is None else tensor.name for tensor in taken]
+        if kind == "CONSTANT" or (kind in _PASSING and names[0] in constant):
+            constant.add(layer.get_output(0).name)
+        if kind == "DEQUANTIZE" or (kind == "SHUFFLE" and names[0] in dequantised):
             dequantised.add(layer.get_output(0).name)
         if kind not in _OPERATORS:
             continue
-        taken = [layer.get_input(index) for index in range(layer.num_inputs)]
-        is_int8 = len(taken) > 1 and all(t is not None and t.name in dequantised for t in taken[:2])
+        is_int8 = len(names) > 1 and dequantised.issuperset(names[:2])  # type: ignore[arg-type]
         dtype = "int8" if is_int8 else element_type(layer.get_output(0))
-        found.append(ComputeLayer(layer.name, kind, dtype))
+        has_weights = kind != "MATRIX_MULTIPLY" or not constant.isdisjoint(names)
+        found.append(ComputeLayer(layer.name, kind, dtype, has_weights))
     return tuple(found)
 
 
@@ -75,7 +85,10 @@ def check_precision(
     asked = asked or (_most_common(layers) if export is None else export.precision)
     wanted = precision_named(asked).element.name
     excused = _excused(export)
-    backbone = [layer for layer in layers if not layer.in_head]
+    quantised = precision_named(asked).quantised
+    backbone = [
+        layer for layer in layers if not layer.in_head and (layer.has_weights or not quantised)
+    ]
     wrong = [
         layer for layer in backbone if layer.dtype != wanted and not _is_excused(layer, excused)
     ]

@@ -17,6 +17,7 @@ from gsp_deploy.export.calibration import (
 from gsp_deploy.export.options import ExportOptions
 
 if TYPE_CHECKING:
+    from gsp_deploy.export.adoption import adopt_onnx, quantise_adopted
     from gsp_deploy.export.onnx_model import Source, export_onnx
     from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
     from gsp_deploy.export.rewriting import rewrite_pooling
@@ -26,18 +27,22 @@ __all__ = [
     "ExportOptions",
     "QuantisationImages",
     "Source",
+    "adopt_onnx",
     "calibration_from_files",
     "default_calibration",
     "export_onnx",
     "quantisation_images",
+    "quantise_adopted",
     "rewrite_pooling",
 ]
 
 _HOMES = {
     "QuantisationImages": "gsp_deploy.export.quantisation",
     "Source": "gsp_deploy.export.onnx_model",
+    "adopt_onnx": "gsp_deploy.export.adoption",
     "export_onnx": "gsp_deploy.export.onnx_model",
     "quantisation_images": "gsp_deploy.export.quantisation",
+    "quantise_adopted": "gsp_deploy.export.adoption",
     "rewrite_pooling": "gsp_deploy.export.rewriting",
 }
 

@@ -9,7 +9,13 @@ import onnx
 import onnx_ir as ir
 
 import gsp_deploy
-from gsp_deploy.artifact import METADATA_KEY, ExportManifest, sidecar_path, write_sidecar
+from gsp_deploy.artifact import (
+    METADATA_KEY,
+    ExportManifest,
+    TensorSpec,
+    sidecar_path,
+    write_sidecar,
+)
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.external_data import without_links
 from gsp_deploy.artifact.identity import identity
@@ -31,6 +37,19 @@ def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
     Raises:
         ModelFileError: the file is missing or damaged, or gsp-deploy did not export it.
     """
+    network = load_network(path)
+    text = network.metadata_props.get(METADATA_KEY)
+    if text is None:
+        raise ModelFileError(f"{path}: not an export of gsp-deploy, it carries no manifest; {hint}")
+    return network, ExportManifest.from_json(text, path)
+
+
+def load_network(path: Path) -> ir.Model:
+    """Read the graph of any ONNX file, with its weights.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
     with without_links(path) as plain:
@@ -40,10 +59,7 @@ def read_model(path: Path, hint: str) -> tuple[ir.Model, ExportManifest]:
                 ir.external_data.load_to_model(network)
         except Exception as error:  # protobuf and onnx_ir raise a dozen types of their own
             raise ModelFileError(f"{path}: not a whole ONNX file ({reason_of(error)})") from error
-    text = network.metadata_props.get(METADATA_KEY)
-    if text is None:
-        raise ModelFileError(f"{path}: not an export of gsp-deploy, it carries no manifest; {hint}")
-    return network, ExportManifest.from_json(text, path)
+    return network
 
 
 def write_model(
@@ -57,6 +73,8 @@ def write_model(
         GspDeployError: the graph is invalid, or the file cannot be written.
     """
     is_large = external_data or weight_bytes(network) > EXTERNAL_DATA_BYTES
+    if not is_large:
+        ir.external_data.load_to_model(network)  # the source may keep them beside it
     manifest = replace(manifest, external_data=f"{path.name}.data" if is_large else None)
     _describe(network, replace(manifest, sha256=None))
     data = [] if manifest.external_data is None else [path.with_name(manifest.external_data)]
@@ -69,6 +87,15 @@ def write_model(
         manifest = replace(manifest, sha256=identity(draft))
         write_sidecar(manifest, draft)
     return Artifact(path, ONNX, manifest)
+
+
+def spec_of(value: ir.Value) -> TensorSpec:
+    """Return an input or output of a graph for its manifest."""
+    assert value.shape is not None
+    assert value.dtype is not None
+    assert value.name is not None
+    shape = tuple(size if isinstance(size, int) else str(size) for size in value.shape)
+    return TensorSpec(value.name, value.dtype.numpy().name, shape)
 
 
 def weight_bytes(network: ir.Model) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from gsp_deploy.artifact import ExportManifest, SolverCertificate, TensorSpec
+from gsp_deploy.artifact import ExportManifest, SolverCertificate
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import package_versions
 from gsp_deploy.base.files import sha256_of
@@ -20,7 +20,7 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
-from gsp_deploy.export.model_file import write_model
+from gsp_deploy.export.model_file import spec_of, write_model
 from gsp_deploy.export.open_sizes import check_open_sizes
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.plan import NOTHING_TO_SOLVE, certified_plan, guarantee_of, locations_of
@@ -147,8 +147,8 @@ def _manifest(
         model=draft.config,
         precision=draft.options.precision,
         opset=network.opset_imports[""],
-        inputs=tuple(_tensor_spec(value) for value in network.graph.inputs),
-        outputs=tuple(_tensor_spec(value) for value in network.graph.outputs),
+        inputs=tuple(spec_of(value) for value in network.graph.inputs),
+        outputs=tuple(spec_of(value) for value in network.graph.outputs),
         includes_preprocessing=draft.options.include_preprocessing,
         certificate=certificate,
         pooling_form=draft.options.pooling_form,
@@ -157,11 +157,3 @@ def _manifest(
         source_sha256=source.sha256,
         provenance=source.provenance or {},
     )
-
-
-def _tensor_spec(value: ir.Value) -> TensorSpec:
-    assert value.shape is not None
-    assert value.dtype is not None
-    assert value.name is not None
-    shape = tuple(d if isinstance(d, int) else str(d) for d in value.shape)
-    return TensorSpec(value.name, value.dtype.numpy().name, shape)

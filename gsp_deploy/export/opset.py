@@ -1,10 +1,15 @@
-"""Convert a graph from opset 18 to 17, for runtimes that do not support 18."""
+"""Convert a graph to another opset: from 18 to 17 for old runtimes, or to a later one."""
 
 from __future__ import annotations
 
-import onnx_ir as ir
+import os
 
-from gsp_deploy.errors import GspDeployError
+import onnx
+import onnx_ir as ir
+from onnx import version_converter
+from onnx_ir.passes.common import NameFixPass
+
+from gsp_deploy.errors import GspDeployError, UsageError, flattened
 
 # Opset 18 moved the axes of these operators from an attribute to an input.
 _REDUCTIONS = frozenset(
@@ -34,6 +39,30 @@ def downgrade_to_17(model: ir.Model) -> None:
         elif node.op_type == "Split":
             node.attributes.pop("num_outputs", None)
     model.opset_imports[""] = 17
+
+
+def raise_opset(network: ir.Model, least: int, source: str | os.PathLike[str]) -> ir.Model:
+    """Return a graph of opset `least`, or the graph itself if its opset is not older.
+
+    Raises:
+        UsageError: an operator cannot be converted; the message names `source`.
+    """
+    own = network.opset_imports[""]
+    if own >= least:
+        return network
+    try:
+        ir.external_data.load_to_model(network)
+        proto: onnx.ModelProto = ir.serde.serialize_model(network)
+        converted = version_converter.convert_version(proto, least)
+    except Exception as error:  # it raises RuntimeError, and protobuf's errors for large graphs
+        raise UsageError(
+            f"{source} is of opset {own} and cannot be converted to opset {least}, which this "
+            f"precision needs ({flattened(error, 160)}); adopt the network from a file of that "
+            "opset"
+        ) from error
+    raised = ir.serde.deserialize_model(converted)
+    NameFixPass()(raised)  # the converter leaves its own nodes without names
+    return raised
 
 
 def _axes_to_attribute(node: ir.Node) -> None:

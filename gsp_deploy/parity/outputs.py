@@ -60,7 +60,7 @@ def shared_preprocessing(
     if differences:
         raise UsageError(
             f"{reference.info.path} and {candidate.info.path} prepare images differently: "
-            f"{', '.join(differences)}; export both from the same checkpoint"
+            f"{', '.join(differences)}; make both from the same model, with the same settings"
         )
     return first
 

@@ -74,6 +74,7 @@ def certificates_of(session: EmbeddingSession) -> tuple[str, ...]:
     """
     names = tuple(name for name in CERTIFICATES if name in session.info.outputs)
     if not names:
+        session.info.refuse_without_transport("residual")
         raise UsageError(
             f"{session.info.path} has no output residual; export it with --also residual, or "
             "embed without --also"

@@ -98,7 +98,10 @@ def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> Se
     shape = graph.output_shape("embedding") if "embedding" in graph.outputs else ()
     if len(shape) != 2 or not isinstance(shape[1], int):
         found = ", ".join(f"{name} {list(graph.output_shape(name))}" for name in graph.outputs)
-        raise ModelFileError(f"{path}: expected an output embedding [batch, D], found {found}")
+        raise ModelFileError(
+            f"{path}: expected an output embedding [batch, D], found {found}; `gsp-deploy adopt` "
+            "takes networks of other exporters"
+        )
     emulated = ", bfloat16 emulated" if graph.emulates_bfloat16 else ""
     return SessionInfo(
         path=path,

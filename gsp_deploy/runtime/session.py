@@ -13,7 +13,7 @@ import numpy as np
 
 from gsp_deploy.artifact import ExportManifest, TensorSpec, shape_in_words
 from gsp_deploy.base.choices import CudaApi, Wait
-from gsp_deploy.config import ModelConfig, PreprocessingSpec
+from gsp_deploy.config import AdoptedHead, BaselineConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import UsageError, reason_of
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
 
@@ -117,9 +117,15 @@ class SessionInfo:
         if self.preprocessing is None:
             raise UsageError(
                 f"{self.path} does not say how images are prepared: it is a head alone, or was "
-                "not exported by gsp-deploy"
+                "not exported by gsp-deploy; `gsp-deploy adopt` takes networks of other exporters"
             )
         return self.preprocessing
+
+    def refuse_without_transport(self, output: str) -> None:
+        """Raise `UsageError` if no model with this head has an output that only GSP gives."""
+        head = None if self.config is None else self.config.head
+        if isinstance(head, (BaselineConfig, AdoptedHead)):
+            raise UsageError(f"{self.path} has {head.in_words}, and so no output {output}")
 
 
 def _export_name(output: str) -> str:
@@ -162,6 +168,7 @@ class EmbeddingSession(ABC):
             raise UsageError(f"{self.info.path}: the session is closed; open the model again")
         names = self.info.outputs if outputs is None else tuple(outputs)
         if missing := [name for name in names if name not in self.info.outputs]:
+            self.info.refuse_without_transport(missing[0])
             raise UsageError(
                 f"{self.info.path} has no output {missing[0]!r}, only "
                 f"{', '.join(self.info.outputs)}; export it with --also {_export_name(missing[0])}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gsp_deploy.artifact.identity import identity
 from gsp_deploy.base.environment import Environment, package_versions
-from gsp_deploy.base.files import sha256_of
 from gsp_deploy.tuning.engines import check_machine
 from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.settings import TuningSettings
@@ -19,7 +19,7 @@ def conditions_of(workshop: Workshop, settings: TuningSettings) -> dict[str, str
     """
     here, bench = Environment.here(), settings.benchmark
     return {
-        "model": sha256_of(workshop.checkpoint),
+        "model": identity(workshop.forms.path),
         "data": workshop.dataset.test.fingerprint(),
         "calibration": workshop.calibration.fingerprint(),
         "int8 drop": f"{settings.int8_drop:g}",

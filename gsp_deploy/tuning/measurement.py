@@ -14,17 +14,14 @@ from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.run import OUTPUTS
 from gsp_deploy.benchmark.timing import Latency, Rounds, interleave, ratio_quartiles
-from gsp_deploy.checkpoint import load_checkpoint
-from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
-from gsp_deploy.export import ExportOptions, Source, export_onnx
 from gsp_deploy.export.quantisation import cache_path
-from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.parity import open_rounding
 from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.retrieval.evaluation import evaluate
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
 from gsp_deploy.tuning.engines import engine_of
+from gsp_deploy.tuning.forms import Forms
 from gsp_deploy.tuning.images import CalibrationImages
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Quality, Speed
@@ -35,8 +32,7 @@ class Workshop:
     """Everything needed to make and measure candidates.
 
     Attributes:
-        checkpoint: the model's file.
-        config: configuration of the model.
+        forms: the forms of the model.
         dataset: data set to score on.
         calibration: images that calibrate int8.
         int8_drop: points of MAP@R that int8 may lose before layers stay in float32.
@@ -44,8 +40,7 @@ class Workshop:
         engines: measure TensorRT engines built from the exports, instead of ONNX Runtime.
     """
 
-    checkpoint: Path
-    config: ModelConfig
+    forms: Forms
     dataset: Dataset
     calibration: CalibrationImages
     int8_drop: float
@@ -62,19 +57,14 @@ class Workshop:
         Raises:
             GspDeployError: the candidate cannot be exported.
         """
-        model = self._model(candidate)
-        spec = model.config.preprocessing
-        assert spec is not None  # `reference_of` refused a head alone
-        options = ExportOptions(
-            precision=candidate.precision, iterations=candidate.steps, max_drop=self.int8_drop
-        )
-        source = Source.of(self.checkpoint)
+        own = self.forms.config.preprocessing
+        assert own is not None  # `reference_of` refused a head alone
         quantised = PRECISIONS[candidate.precision].quantised
-        images = self.calibration.at(spec) if quantised else None
+        images = self.calibration.at(candidate.preprocessing(own)) if quantised else None
         if images is not None and sibling is not None and cache_path(sibling).exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(cache_path(sibling), cache_path(path))
-        return export_onnx(model, path, options, source=source, quantisation=images)
+        return self.forms.make(candidate, path, images, self.int8_drop)
 
     def score(self, exported: Artifact[ExportManifest]) -> Quality:
         """Return retrieval metrics on the test images, by the data set's protocol if it has one."""
@@ -124,13 +114,6 @@ class Workshop:
         baseline, times = interleave(tasks, Rounds.of(self.settings)).T
         low, ratio, high = ratio_quartiles(times, baseline)
         return Speed(ratio, low, high, reference_p50=Latency.of(baseline).p50)
-
-    def _model(self, candidate: Candidate) -> EmbeddingModel:
-        model = load_checkpoint(self.checkpoint)
-        assert model.config.preprocessing is not None
-        spec = candidate.preprocessing(model.config.preprocessing)
-        model.config = replace(model.config, preprocessing=spec)
-        return model
 
 
 def _notes(manifest: ExportManifest) -> list[str]:

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gsp_deploy.artifact.kind import ONNX, kind_of
 from gsp_deploy.base.progress import Progress
-from gsp_deploy.checkpoint import read_checkpoint
-from gsp_deploy.config import ModelConfig
 from gsp_deploy.data import Dataset
-from gsp_deploy.errors import CheckpointError, UsageError
+from gsp_deploy.errors import UsageError
 from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.tuning.conditions import conditions_of, given_by
+from gsp_deploy.tuning.forms import forms_of
 from gsp_deploy.tuning.front import Point, front_of, points_of
 from gsp_deploy.tuning.images import CalibrationImages, parts_for_tuning, scoring_images
 from gsp_deploy.tuning.measurement import Workshop
@@ -83,7 +81,7 @@ def tune(
     the study.
 
     Args:
-        checkpoint: the model, a checkpoint with its backbone.
+        checkpoint: the model, a checkpoint with its backbone or an adopted network in float32.
         dataset: images to score on, and to calibrate int8 on.
         folder: folder of the study.
         space: the combinations to try.
@@ -101,7 +99,7 @@ def tune(
     space, settings = space or TuningSpace(), settings or TuningSettings()
     dataset = parts_for_tuning(dataset, calibrates=settings.calibrate is None)
     workshop = _workshop(Path(checkpoint), dataset, settings)
-    candidates = tuple(space.candidates(workshop.config))
+    candidates = tuple(space.candidates(workshop.forms.config, workshop.forms.has_one_size))
     wants_int8 = any(PRECISIONS[candidate.precision].quantised for candidate in candidates)
     if wants_int8 and not workshop.calibration.are_there:
         raise UsageError(
@@ -121,31 +119,15 @@ def tune(
     return Tuning(Path(checkpoint), study, candidates, points, front_of(points), notes)
 
 
-def _workshop(checkpoint: Path, dataset: Dataset, settings: TuningSettings) -> Workshop:
+def _workshop(model: Path, dataset: Dataset, settings: TuningSettings) -> Workshop:
     return Workshop(
-        checkpoint=checkpoint,
-        config=_config(checkpoint),
+        forms=forms_of(model),
         dataset=scoring_images(dataset, settings.images),
         calibration=CalibrationImages(dataset, settings.calibrate),
         int8_drop=settings.int8_drop,
         settings=settings.benchmark,
         engines=settings.engines,
     )
-
-
-def _config(checkpoint: Path) -> ModelConfig:
-    if kind_of(checkpoint) is ONNX:
-        raise UsageError(
-            f"{checkpoint}: tuning exports the model in many forms and starts from a checkpoint; "
-            "pass the model's .safetensors"
-        )
-    metadata = read_checkpoint(checkpoint).metadata
-    if metadata is None:
-        raise CheckpointError(
-            f"{checkpoint}: expected a checkpoint with its settings, got a bare state dict; load "
-            "it with gsp_deploy.load_checkpoint(..., backbone=...) and save it with save_checkpoint"
-        )
-    return metadata.model
 
 
 def _emulation_note(study: Study, candidates: Sequence[Candidate]) -> list[str]:

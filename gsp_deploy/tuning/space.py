@@ -69,13 +69,22 @@ class TuningSpace:
             if len(set(tried)) < len(tried):
                 raise UsageError(f"expected different values, got {tried}")
 
-    def candidates(self, config: ModelConfig) -> Iterator[Candidate]:
-        """Yield the reference first, then every other combination, certified steps first."""
+    def candidates(self, config: ModelConfig, has_one_size: bool = False) -> Iterator[Candidate]:
+        """Yield the reference first, then every other combination, certified steps first.
+
+        Raises:
+            UsageError: the model is a head alone, or has one size and others are asked for.
+        """
         reference = reference_of(config)
+        if has_one_size and any(size != reference.size for size in self.sizes):
+            raise UsageError(
+                f"{config.backbone} takes images of {reference.size} pixels only; leave --size out"
+            )
         yield reference
         has_solver = isinstance(config.head, GSPConfig) and config.head.transport_ratio < 1
         steps = sorted(self.steps, key=lambda s: s or 0) if has_solver else [None]
-        for size in self.sizes or _usual_sizes(reference.size):
+        usual = [reference.size] if has_one_size else _usual_sizes(reference.size)
+        for size in self.sizes or usual:
             for precision in self.precisions:
                 for count in steps:
                     candidate = Candidate(precision, count, size)

@@ -211,12 +211,12 @@ def test_engines_need_a_gpu(monkeypatch, checkpoint, dataset, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_inputs_that_cannot_be_tuned_are_refused(checkpoint, dataset, tmp_path):
+def test_inputs_that_cannot_be_tuned_are_refused(checkpoint, tiny_export, dataset, tmp_path):
     without_training = dataclasses.replace(dataset, train=dataset.train.subset([]))
     with pytest.raises(UsageError, match="int8 needs images to calibrate on"):
         tune(checkpoint, without_training, tmp_path / "a", SPACE, SETTINGS)
     with pytest.raises(UsageError, match="starts from a checkpoint"):
-        tune(tmp_path / "model.onnx", dataset, tmp_path / "b", SPACE, SETTINGS)
+        tune(tiny_export, dataset, tmp_path / "b", SPACE, SETTINGS)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         tune(tmp_path / "gone.safetensors", dataset, tmp_path / "c", SPACE, SETTINGS)
     assert not list(tmp_path.iterdir())

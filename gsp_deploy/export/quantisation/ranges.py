@@ -57,10 +57,11 @@ def calibrate_ranges(backbone: ir.Model, calibration: Calibration, method: str) 
             _METHODS[method],
             extra_options=dict(SETTINGS[method]),
         )
-        chunk = _chunk(backbone)
-        for start in range(0, len(calibration.inputs), chunk):
-            images = calibration.prepare(calibration.inputs[start : start + chunk], "float32")
-            calibrator.collect_data(_Feed(str(backbone.graph.inputs[0].name), images))
+        source = backbone.graph.inputs[0]
+        assert source.dtype is not None
+        for batch in _batches(backbone, calibration):
+            images = calibration.prepare(batch, source.dtype.numpy().name)
+            calibrator.collect_data(_Feed(str(source.name), images))
         found = calibrator.compute_data()
     return {name: _finite(name, *found[name].range_value) for name in sorted(found.keys())}
 
@@ -75,11 +76,19 @@ class _Feed(CalibrationDataReader):
         return next(self._chunks, None)
 
 
-def _chunk(backbone: ir.Model) -> int:
-    """Return how many images may run in one chunk."""
+def _batches(backbone: ir.Model, calibration: Calibration) -> Iterator[np.ndarray]:
+    """Yield the images in chunks; whole ones if the batch size is fixed."""
     batch = backbone.graph.inputs[0].shape
     if batch is not None and isinstance(batch[0], int):
-        return batch[0]
+        yield from calibration.batches(batch[0])
+        return
+    chunk = _chunk(backbone)
+    for start in range(0, len(calibration.inputs), chunk):
+        yield calibration.inputs[start : start + chunk]
+
+
+def _chunk(backbone: ir.Model) -> int:
+    """Return how many images may run in one chunk."""
     values = (value for node in backbone.graph for value in node.outputs)
     per_image = sum(_bytes_per_image(value) for value in values)
     return max(1, min(_LARGEST_CHUNK, _CHUNK_BYTES // max(per_image, 1)))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.quantisation.images import QuantisationImages
+from gsp_deploy.export.quantisation.quantisable import Quantisable
 from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.export.trial_run import running
 from gsp_deploy.metrics import neighbour_overlap, neighbours, retrieval_metrics
@@ -40,7 +40,7 @@ class Judge:
         float32: the score of the float32 backbone.
     """
 
-    def __init__(self, draft: Draft, plan: SolverPlan, images: QuantisationImages) -> None:
+    def __init__(self, draft: Quantisable, plan: SolverPlan, images: QuantisationImages) -> None:
         plain = replace(draft.options, io_precision="fp32", include_preprocessing=False)
         self._draft = draft.variant(draft.backbone, plain)
         self._plan = plan
@@ -100,7 +100,7 @@ class Judge:
         with running(network) as graph:
             size = graph.input.shape[0] if isinstance(graph.input.shape[0], int) else _BATCH
             found = [
-                graph.run(images.prepare(batch, "float32"), ("embedding",))["embedding"]
+                graph.run(images.prepare(batch, graph.input.dtype), ("embedding",))["embedding"]
                 for batch in images.batches(size)
             ]
         return np.concatenate(found)[: len(images.inputs)].astype(np.float64)

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import onnx_ir as ir
 
 from gsp_deploy.artifact import FloatLayer, QuantisationRecord, QuantisationTrial
 from gsp_deploy.errors import GspDeployError
-from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.quantisation.graph import quantise_graph
 from gsp_deploy.export.quantisation.images import QuantisationImages
 from gsp_deploy.export.quantisation.layers import Layer, find_layers
+from gsp_deploy.export.quantisation.quantisable import Quantisable
 from gsp_deploy.export.quantisation.range_cache import cached_ranges
 from gsp_deploy.export.quantisation.ranges import Ranges
 from gsp_deploy.export.quantisation.retrieval_score import Judge, Score
 from gsp_deploy.export.transport import SolverPlan
 
 Tell = Callable[[str], None]
+Q = TypeVar("Q", bound=Quantisable)
 
 
 def quantise_draft(
-    draft: Draft,
+    draft: Q,
     plan: SolverPlan,
     images: QuantisationImages,
     cache: Path | None = None,
     tell: Tell = lambda line: None,
-) -> tuple[Draft, QuantisationRecord]:
+) -> tuple[Q, QuantisationRecord]:
     """Return the draft with an int8 backbone, and the record of the search.
 
     The first attempt has all layers in int8. If the score drops by more than `options.max_drop`,
@@ -36,7 +38,7 @@ def quantise_draft(
     attempt is returned, and the record says so.
 
     Args:
-        draft: a float32 backbone and the options.
+        draft: a float32 backbone and the options; an adopted network is all backbone.
         plan: the solver that the attempts use.
         images: the images to calibrate on and to judge with.
         cache: the file of activation ranges, or None to keep none.
@@ -114,7 +116,9 @@ class _Attempts:
         """Return the backbone with the first `count` layers in float32 and the others in int8."""
         return self._quantise(self._layers[count:])
 
-    def record(self, count: int, draft: Draft, images: QuantisationImages) -> QuantisationRecord:
+    def record(
+        self, count: int, draft: Quantisable, images: QuantisationImages
+    ) -> QuantisationRecord:
         """Describe the chosen attempt and all other attempts."""
         score = self._score(count)
         return QuantisationRecord(

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from foreign_onnx import MEAN, SIDE, STD, foreign_onnx
 
+from gsp_deploy import PreprocessingSpec
 from gsp_deploy.bundle import open_bundle
+from gsp_deploy.bundle.packaging import PackageOptions, package_model
+from gsp_deploy.export import adopt_onnx
 from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.metrics import cosine_distances
 
@@ -47,6 +51,22 @@ def test_python_and_cpp_agree(
     assert cosine_distances(found, expected).max() <= allowed
     lines = library.lines("embed_images", bundle, "--selftest")
     assert re.search(r"8 golden images: worst cosine distance \S+ .*pixels off by [01]", lines[1])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_an_adopted_network_gives_the_same_in_cpp(
+    dtype: str, channels_last: bool, library: Build, photographs, tmp_path: Path
+) -> None:
+    source = foreign_onnx(tmp_path / "any.onnx", dtype=dtype, channels_last=channels_last)
+    spec = PreprocessingSpec(SIDE, SIDE, MEAN, STD, interpolation="bicubic", pipeline="timm")
+    adopted = adopt_onnx(source, tmp_path / "m.onnx", spec, normalize=True).path
+    packing = PackageOptions(images=[str(photographs[0].parent)])
+    bundle = package_model(adopted, tmp_path / "bundle", packing).folder
+    library.lines("embed_images", bundle, "-o", tmp_path / "e.npy", "--threads", 1, *photographs)
+    expected = in_python(bundle, photographs)
+    assert cosine_distances(np.load(tmp_path / "e.npy"), expected).max() <= ALLOWED
+    assert len(library.lines("embed_images", bundle, "--selftest")) > 1
 
 
 def test_search_ranks_as_numpy_does(library: Build, bundle: Path, photographs, tmp_path) -> None:
