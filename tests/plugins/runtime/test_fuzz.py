@@ -11,7 +11,7 @@ import pytest
 
 from .native import SOURCE, Build, build
 
-PARSERS = ("decode", "orientation", "json", "npy", "bundle")
+PARSERS = ("decode", "orientation", "json", "npy", "bundle", "unsigned")
 RUNS = 3000
 
 
