@@ -69,3 +69,13 @@ def test_onnx_scripts_run(script: str, arguments: tuple[str, ...], rows: int) ->
     results = run(script, *arguments, *ONCE, "--batch", "1")["results"]
     assert len(results) == rows
     assert all(result["batch"] == 1 for result in results)
+
+
+def test_int8_is_profiled_by_operator_in_every_form() -> None:
+    small = ("--backbone", "test_resnet", "--size", "32", "--batch", "1", "--operators")
+    data = run("int8.py", *ONCE, *small)
+    forms = ["fp32", "int8 as stored", "int8 as run"]
+    assert [result["form"] for result in data["results"]] == forms
+    plain, _, fast = (profile["by_operator_ms"] for profile in data["operators"])
+    assert "QLinearConv" not in plain
+    assert "QLinearConv" in fast

@@ -17,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "doubles"))
 
 from image_corpus import jpeg, metadata, png
+from int8_network import int8_network
 
 EVERY = 12  # of the images of each container, one in so many
 
@@ -76,8 +77,14 @@ def manifest() -> dict[str, object]:
     }  # fmt: skip
 
 
+def unsigned() -> Iterator[bytes]:
+    """Yield an int8 graph."""
+    yield int8_network().SerializeToString()
+
+
 SEEDS = {
     "decode": decode, "orientation": orientation, "json": json_texts, "npy": npy, "bundle": bundle,
+    "unsigned": unsigned,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@
 //   probe npy FILE...         shape and sum of a float32 or uint8 array, or the error of the second
 //   probe open BUNDLE...      the model's name or the error, a line for each; no hashes are checked
 //   probe sha256 FILE         hash
+//   probe unsigned FOLDER FILE...  "rewritten" or "left alone"; FOLDER/0, ... become the former
 //   probe half                all 65536 values there and back
 //   probe residual BUNDLE FILE...   each image's residual, a line for each, or the error
 //   probe threads BUNDLE N    N threads on one Embedder against one thread, then moves it
@@ -28,6 +29,7 @@
 #include "half.hpp"
 #include "json.hpp"
 #include "sha256.hpp"
+#include "unsigned.hpp"
 
 namespace {
 
@@ -91,6 +93,16 @@ void pixels(const Words& words) {
   int index = 0;
   tell_each({words.begin() + 1, words.end()}, [&](const std::string& file) {
     return decode(file, words.at(0) + "/" + std::to_string(index++));
+  });
+}
+
+void rewrite(const Words& words) {
+  int index = 0;
+  tell_each({words.begin() + 1, words.end()}, [&](const std::string& file) {
+    const std::string out = words.at(0) + "/" + std::to_string(index++);
+    const auto found = gsp::unsign(read(file));
+    if (found) std::ofstream(out, std::ios::binary) << *found;
+    return std::string(found ? "rewritten" : "left alone");
   });
 }
 
@@ -210,6 +222,8 @@ int main(int argc, char** argv) {
       tell_each(words, open);
     else if (what == "sha256")
       std::puts(gsp::sha256_of(words.at(0)).c_str());
+    else if (what == "unsigned")
+      rewrite(words);
     else if (what == "half")
       half(words);
     else if (what == "residual")

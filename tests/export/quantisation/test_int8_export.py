@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
@@ -119,3 +121,19 @@ def test_int8_wants_images_and_a_backbone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="head alone"):
         export_onnx(head, tmp_path / "model.onnx", options)
     assert os.listdir(tmp_path) == []
+
+
+def test_sessions_run_unsigned_integers_and_get_the_same_embeddings(int8_export: Path) -> None:
+    path, images = int8_export / "int8.onnx", gratings()
+    with open_session(path, threads=1) as session:
+        found = session.embed(images)
+    raw = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = raw.run(["embedding"], {raw.get_inputs()[0].name: images})[0]
+    spread = np.linalg.norm(expected - expected.mean(axis=0), axis=1).mean()
+    assert np.linalg.norm(found - expected, axis=1).max() <= 1e-4 * spread
+
+
+def test_without_the_onnx_package_the_file_runs_as_it_is(int8_export: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "gsp_deploy.artifact.unsigned", None)
+    with open_session(int8_export / "int8.onnx") as session:
+        assert session.embed(gratings()[:2]).shape[0] == 2

@@ -70,12 +70,16 @@ def bundle_of(
 ) -> Callable[..., Path]:
     """Return a function that exports the tiny checkpoint with options, and packages it."""
     from gsp_deploy import load_checkpoint
-    from gsp_deploy.export import ExportOptions, export_onnx
+    from gsp_deploy.export import ExportOptions, export_onnx, quantisation_images
 
     def make(**options: object) -> Path:
         folder = tmp_path_factory.mktemp("bundle")
         asked = ExportOptions(**{"iterations": 3, **options})
-        onnx = export_onnx(load_checkpoint(tiny_checkpoint), folder / "m.onnx", asked).path
+        model, path = load_checkpoint(tiny_checkpoint), folder / "m.onnx"
+        images = None
+        if asked.precision == "int8":
+            images = quantisation_images(photographs[0].parent, model.config.preprocessing)
+        onnx = export_onnx(model, path, asked, quantisation=images).path
         packing = PackageOptions(images=[str(photographs[0].parent)])
         return package_model(onnx, folder / "bundle", packing).folder
 

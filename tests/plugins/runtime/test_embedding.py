@@ -36,6 +36,8 @@ def in_python(bundle: Path, files: list[Path]) -> np.ndarray:
         ({"dynamic_batch": False}, ALLOWED),
         ({"external_data": True}, ALLOWED),
         ({"precision": "fp16", "io_precision": "fp16"}, ALLOWED),
+        ({"precision": "int8", "max_drop": 99}, ALLOWED),
+        ({"precision": "int8", "max_drop": 99, "external_data": True}, ALLOWED),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

@@ -11,7 +11,7 @@ import pytest
 
 from .native import SOURCE, Build, build
 
-PARSERS = ("decode", "orientation", "json", "npy", "bundle")
+PARSERS = ("decode", "orientation", "json", "npy", "bundle", "unsigned")
 RUNS = 3000
 # libFuzzer's own limit takes the peak of the process that started it for this one's.
 MEMORY = {"ASAN_OPTIONS": "hard_rss_limit_mb=2048"}
