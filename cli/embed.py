@@ -37,16 +37,11 @@ def embed(
     """Embed images in order; broken images are skipped and listed at the end."""
     from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.images.files import ImageReader, find_images
-    from gsp_deploy.retrieval.embedding import (
-        certificates_of,
-        check_table_path,
-        embed_files,
-        ids_path,
-        write_table,
-    )
+    from gsp_deploy.retrieval.embedding import certificates_of, embed_files, write_table
+    from gsp_deploy.retrieval.tables import check_table_path, table_files
 
     check_table_path(output, with_columns=also is not None)
-    for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):
+    for file in table_files(output):
         refuse_overwrite(file, force)
     files = find_images(images, show.note)
     with runtime.open(model) as session:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gsp_deploy.artifact.tensors import CERTIFICATES
-from gsp_deploy.base.files import replacing, replacing_together
-from gsp_deploy.base.origin import MARK
 from gsp_deploy.base.progress import Advance
-from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
+from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageFailure, ImageReader
+from gsp_deploy.retrieval.tables import table_files, writing_table
 from gsp_deploy.runtime import EmbeddingSession
-
-TABLE_SUFFIXES = (".npy", ".npz", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -81,88 +76,13 @@ def certificates_of(session: EmbeddingSession) -> tuple[str, ...]:
     return names
 
 
-def check_table_path(path: Path, with_columns: bool = False) -> None:
-    """Raise `UsageError` for an unknown table format, so that a command can check before it works.
-
-    `.npy` contains only embeddings, so it cannot have further columns.
-    """
-    if path.suffix not in TABLE_SUFFIXES:
-        raise UsageError(
-            f"{path}: expected an output ending in {', '.join(TABLE_SUFFIXES)}, "
-            f"got {path.suffix or 'no suffix'}"
-        )
-    if with_columns and path.suffix == ".npy":
-        raise UsageError(
-            f"{path}: a .npy contains only the embeddings; write .npz or .parquet, which have a "
-            "column for the residual"
-        )
-    if path.suffix == ".parquet":
-        _parquet()
-
-
 def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
-    """Write the table and return the files written.
+    """Write the table and return the files written; see `gsp_deploy.retrieval.tables`.
 
-    `.npy` contains the embeddings, with the ids beside it in `<name>.ids.txt`, one per line;
-    `.npz` contains both as `ids` and `embeddings`; `.parquet` has the columns `id` and
-    `embedding`. The last two also contain the table's further columns under their names.
+    Raises:
+        UsageError: the format is unknown, or cannot contain the table's ids or columns.
+        OutputError: the table cannot be written.
     """
-    check_table_path(path, bool(table.columns))
-    if path.suffix == ".parquet":
-        _write_parquet(table, path)
-        return (path,)
-    if path.suffix == ".npz":
-        with replacing(path) as temporary, open(temporary, "wb") as stream:
-            arrays: dict[str, Any] = {**table.columns, "embeddings": table.embeddings}
-            np.savez(stream, ids=np.asarray(table.ids, dtype=str), **arrays)
-        return (path,)
-    beside = ids_path(path)
-    with replacing_together(beside, path) as (fresh_ids, fresh):
-        _write_ids(table.ids, fresh_ids)
-        with open(fresh, "wb") as stream:
-            np.save(stream, table.embeddings)
-    return path, beside
-
-
-def ids_path(path: Path) -> Path:
-    """Return the path of a `.npy` table's ids.
-
-    >>> ids_path(Path("table.npy")).name
-    'table.ids.txt'
-    """
-    return path.with_suffix(".ids.txt")
-
-
-def _write_ids(ids: tuple[str, ...], path: Path) -> None:
-    """Write one id per line; a name that is not UTF-8 keeps its bytes."""
-    if broken := next((name for name in ids if len(name.splitlines()) > 1), None):
-        raise UsageError(
-            f"{brief(broken)} has a line break, so a list with one id per line cannot contain it; "
-            "write .npz or .parquet"
-        )
-    text = "".join(f"{name}\n" for name in ids)
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
-def _write_parquet(table: EmbeddingTable, path: Path) -> None:
-    arrow, parquet = _parquet()
-    # Parquet needs UTF-8; a file name may contain other bytes.
-    names = [os.fsencode(name).decode(errors="replace") for name in table.ids]
-    flat = arrow.array(table.embeddings.ravel())
-    vectors = arrow.FixedSizeListArray.from_arrays(flat, table.embeddings.shape[1])
-    columns = {"id": arrow.array(names, arrow.string()), "embedding": vectors}
-    columns |= {name: arrow.array(values) for name, values in table.columns.items()}
-    with replacing(path) as temporary:
-        made = arrow.table(columns, metadata={"gsp_deploy": MARK})
-        parquet.write_table(made, temporary)
-
-
-def _parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingCapabilityError(
-            "writing .parquet needs pyarrow: pip install pyarrow, or write .npy"
-        ) from error
-    return pyarrow, pyarrow.parquet
+    with writing_table(path, table.embeddings.shape[1], tuple(table.columns)) as rows:
+        rows.add(table.ids, {"embedding": table.embeddings, **table.columns})
+    return table_files(path)
