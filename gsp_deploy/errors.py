@@ -41,6 +41,10 @@ class DataError(GspDeployError):
     """A data set or an image is missing or damaged, or does not follow its layout."""
 
 
+class SourceError(GspDeployError):
+    """A source of many images cannot be read: no access, no connection, damaged, or changed."""
+
+
 class ImageSizeError(DataError):
     """An image's header declares more pixels than the limit; nothing was decoded."""
 
