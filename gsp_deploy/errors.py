@@ -63,6 +63,10 @@ class OutputError(GspDeployError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[OutputError], tuple[Path, str]]:
+        """Return how to make the error again in another process."""
+        return OutputError, (self.path, self.reason)
+
 
 class GateError(GspDeployError):
     """A check finished, and its result is outside the tolerance."""

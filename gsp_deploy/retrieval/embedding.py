@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,13 @@ import numpy as np
 
 from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.base.progress import Advance
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.images.ahead import decoding_threads
 from gsp_deploy.images.files import ImageFailure, ImageReader
+from gsp_deploy.retrieval.pipeline import decoded, embedded
 from gsp_deploy.retrieval.tables import table_files, writing_table
 from gsp_deploy.runtime import EmbeddingSession
+from gsp_deploy.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,68 @@ def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
     with writing_table(path, table.embeddings.shape[1], tuple(table.columns)) as rows:
         rows.add(table.ids, {"embedding": table.embeddings, **table.columns})
     return table_files(path)
+
+
+@dataclass(frozen=True)
+class WrittenTable:
+    """A table on disk: its files, the number of images, and the images that were left out.
+
+    `largest` holds the largest value of each further column, NaN if one of its values is NaN.
+    """
+
+    files: tuple[Path, ...]
+    images: int
+    failures: tuple[ImageFailure, ...]
+    largest: Mapping[str, float]
+
+
+def embed_sources(
+    session: EmbeddingSession,
+    sources: Sources,
+    path: Path,
+    *,
+    batch: int = 32,
+    strict: bool = False,
+    columns: Sequence[str] = (),
+    progress: Advance | None = None,
+) -> WrittenTable:
+    """Embed every readable image of some sources into one table, in order, in constant memory.
+
+    Args:
+        session: the model.
+        sources: the images.
+        path: the .npy, .npz or .parquet file; see `gsp_deploy.retrieval.tables`.
+        batch: images per batch.
+        strict: fail at the first image that cannot be read.
+        columns: outputs with one number per image to keep beside the embedding.
+        progress: called with the number of images processed since the last call.
+
+    Raises:
+        DataError: no image can be read; or, with `strict`, one cannot.
+        SourceError: a source cannot be read.
+        OutputError: the table cannot be written.
+    """
+    images, failures = 0, list[ImageFailure]()
+    largest: dict[str, float] = {}
+    records = (record for piece in sources for record in piece.records())
+    pixels = decoded(records, session.info.require_preprocessing(), batch, decoding_threads())
+    with writing_table(path, session.info.embedding_dim, columns) as rows:
+        for found in embedded(session, pixels, batch, ("embedding", *columns), strict):
+            failures += [ImageFailure(Path(r.id), str(error)) for r, error in found.failures]
+            if found.records:
+                rows.add([record.id for record in found.records], found.outputs)
+            for name in columns if found.records else ():
+                here = float(found.outputs[name].max())
+                largest[name] = max(here, largest.get(name, here), key=_nan_first)
+            images += len(found.records)
+            if progress is not None:
+                progress(found.seen)
+        if not images and failures:
+            raise DataError(
+                f"none of the {len(failures)} images can be read; the first: {failures[0].reason}"
+            )
+    return WrittenTable(table_files(path), images, tuple(failures), largest)
+
+
+def _nan_first(value: float) -> float:
+    return math.inf if math.isnan(value) else value

@@ -85,6 +85,7 @@ class Sources:
         columns: the columns of tables.
 
     Attributes:
+        arguments, columns: as given.
         listing: the files behind the slices; it counts what was passed over.
     """
 
@@ -92,7 +93,8 @@ class Sources:
         self, arguments: Iterable[str], size: int, columns: Columns = FOUND_BY_TYPE
     ) -> None:
         self.arguments = tuple(arguments)
-        self._size, self._columns = size, columns
+        self.columns = columns
+        self._size = size
         self.listing = Listing(list(self.arguments), columns)
 
     def __iter__(self) -> Iterator[Slice]:
@@ -108,16 +110,16 @@ class Sources:
         for file in self._each_once():
             is_container = container_kind(file.location) is not None
             if gathered and (is_container or len(gathered) == self._size):
-                yield Slice(number, tuple(gathered), self._columns)
+                yield Slice(number, tuple(gathered), self.columns)
                 number += 1
                 gathered.clear()
             if is_container:
-                yield Slice(number, (file,), self._columns)
+                yield Slice(number, (file,), self.columns)
                 number += 1
             else:
                 gathered.append(file)
         if gathered:
-            yield Slice(number, tuple(gathered), self._columns)
+            yield Slice(number, tuple(gathered), self.columns)
         elif not number:
             raise self._nothing_found()
 

@@ -16,7 +16,6 @@ import pyarrow.parquet as parquet
 from gsp_deploy.base.files import replacing, replacing_together
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.errors import ConfigError, DataError, reason_of
-from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.retrieval.dataset.layout import FOOTER, EmbeddingSettings, Part, Storage
 
 # A row group is what a reader holds in memory at once.
@@ -45,11 +44,11 @@ def part_table(
     return arrow.table({**columns, "source": _text(sources)})
 
 
-def failures_table(failures: Sequence[ImageFailure], sources: Sequence[str]) -> arrow.Table:
+def failures_table(
+    ids: Sequence[str], sources: Sequence[str], errors: Sequence[str]
+) -> arrow.Table:
     """Return the rows of the images that could not be read: `id`, `source`, `error`."""
-    names = [os.fspath(failure.file) for failure in failures]
-    reasons = [failure.reason for failure in failures]
-    return arrow.table({"id": _text(names), "source": _text(sources), "error": _text(reasons)})
+    return arrow.table({"id": _text(ids), "source": _text(sources), "error": _text(errors)})
 
 
 def write_part(

@@ -12,7 +12,6 @@ import pytest
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, GspDeployError, UsageError
-from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.retrieval.dataset import (
     MANIFEST,
     DatasetManifest,
@@ -55,11 +54,9 @@ def dataset(folder: Path, storage: str = "float32") -> np.ndarray:
         values = vectors(count, number)
         part = Part(number, 0, f"key {number}", count, number, True)
         names = [f"{number}/{k}.png" for k in range(count)]
-        failed = [ImageFailure(Path("x.png"), "x.png: damaged")] * number
         rows = part_table(names, names, {"embedding": values}, storage)
-        write_part(
-            folder, part, settings(storage), rows, failures_table(failed, ["x.png"] * number)
-        )
+        failures = failures_table(*[["x.png"] * number] * 3)
+        write_part(folder, part, settings(storage), rows, failures)
         parts.append(part)
         found.append(values)
     manifest = DatasetManifest(settings(storage), ("photos/",), 13, 1, tuple(parts))
