@@ -42,8 +42,8 @@ def check_table_path(path: Path, with_columns: bool = False) -> None:
     """
     if path.suffix not in TABLE_SUFFIXES:
         raise UsageError(
-            f"{path}: expected an output ending in {', '.join(TABLE_SUFFIXES)}, "
-            f"got {path.suffix or 'no suffix'}"
+            f"{path}: expected an output ending in {', '.join(TABLE_SUFFIXES)}, or a folder's name "
+            f"without a suffix, got {path.suffix or 'no suffix'}"
         )
     if with_columns and path.suffix == ".npy":
         raise UsageError(

@@ -70,8 +70,7 @@ class Listing:
         elif is_folder(argument):
             yield from self._folder(argument)
             return
-        elif is_web_page(argument) or (stamp := stamp_of(argument)):
-            stamp = stamp_of(argument) if is_web_page(argument) else stamp
+        elif stamp := stamp_of(argument):
             yield FileEntry(_id(argument), argument, stamp)
             return
         if not glob.has_magic(argument):

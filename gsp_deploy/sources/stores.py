@@ -67,8 +67,13 @@ def refusals(name: str) -> Iterator[None]:
     shown = shown_name(name)
     try:
         yield
-    except (GspDeployError, FileNotFoundError):
+    except GspDeployError:
         raise
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if not is_web_page(name) or cause is None or _is_absence(cause):
+            raise
+        raise SourceError(f"{shown}: cannot be read ({flattened(cause)})") from error
     except PermissionError as error:
         raise SourceError(
             f"{shown}: access denied ({flattened(error)}); check the credentials and the "
@@ -170,6 +175,11 @@ def text_of(stream: BinaryIO, name: str) -> io.TextIOWrapper:
     A file name that is not UTF-8 keeps its bytes.
     """
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _is_absence(cause: BaseException) -> bool:
+    """Whether a web page is really absent: fsspec calls every refusal and silence an absence."""
+    return isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == 404
 
 
 def _store(url: str) -> tuple[Any, str]:

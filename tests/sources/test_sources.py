@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -268,3 +271,50 @@ def test_memory_does_not_grow_with_a_tar(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 200_000
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    """A server on loopback that has the pictures, and forbids everything below `secret`."""
+
+    class Pages(SimpleHTTPRequestHandler):
+        def send_head(self):
+            if self.path.startswith("/secret"):
+                self.send_error(403)
+                return None
+            return super().send_head()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    pages = partial(Pages, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["shard.tar", "shard.tar.gz", "list.txt", "list.csv"])
+def test_a_website(name: str, website: str, tmp_path: Path) -> None:
+    for make in (tar, tar_gz, text_list, csv_list):
+        make(tmp_path)
+    found = records(f"{website}/{name}")
+    assert len(found) == COUNT
+    assert found[0].id.startswith(website)
+    assert found[3].pixels(SPEC).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("page", "error", "said"),
+    [
+        ("no.tar", UsageError, "no such file"),
+        ("secret/a.tar", SourceError, "403"),
+        ("secret/list.txt", SourceError, "403"),
+        ("no.txt", UsageError, "no such file"),
+    ],
+)
+def test_a_website_that_refuses(
+    page: str, error: type[GspDeployError], said: str, website: str
+) -> None:
+    with pytest.raises(error, match=said):
+        records(f"{website}/{page}")

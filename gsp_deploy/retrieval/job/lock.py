@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -34,7 +34,10 @@ def sole_run(folder: Path, shard: str | None) -> Iterator[None]:
     Raises:
         UsageError: another run holds the folder.
         OutputError: the folder cannot be written.
+
+    A folder that this run created is removed if nothing but locks is in it at the end.
     """
+    created = not folder.exists()
     names = [(".lock", shard is not None)]
     names += [] if shard is None else [(f".lock-{shard}", False)]
     streams = []
@@ -48,6 +51,8 @@ def sole_run(folder: Path, shard: str | None) -> Iterator[None]:
     finally:
         for stream in streams:
             stream.close()
+        if created:
+            _remove_if_empty(folder)
 
 
 def _take(stream: TextIO, folder: Path, shared: bool) -> None:
@@ -59,3 +64,12 @@ def _take(stream: TextIO, folder: Path, shared: bool) -> None:
         ) from error
     except OSError:
         pass  # a file system without locks
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        found = list(folder.iterdir())
+        if all(path.name.startswith(".lock") for path in found):
+            for path in found:
+                path.unlink()
+            folder.rmdir()
