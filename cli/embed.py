@@ -1,91 +1,142 @@
-"""`gsp-deploy embed`: embed image files into a table."""
+"""`gsp-deploy embed`: embed images into one table, or into a data set of any size."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.base.words import counted
-from gsp_deploy_cli.options.common import BatchSize, Force, Images, Json, ModelFile, Strict
+from gsp_deploy_cli.options.common import BatchSize, Force, Json, ModelFile, Strict
 from gsp_deploy_cli.options.runtime import RuntimeOptions
+from gsp_deploy_cli.options.sources import (
+    ColumnOptions,
+    DatasetOptions,
+    SourceArguments,
+    known_columns,
+)
 from gsp_deploy_cli.tables import show
+from gsp_deploy_cli.tables.embed import show_dataset, show_table
 
 if TYPE_CHECKING:
-    from gsp_deploy.retrieval.embedding import EmbeddingTable
+    from gsp_deploy.sources import Sources
 
 
 def embed(
     model: ModelFile,
-    images: Images,
+    sources: SourceArguments,
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .npy, .npz or .parquet to write.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .npy, .npz or .parquet file; or a folder, for a data set that the same "
+            "command continues after a kill.",
+        ),
     ],
     also: Annotated[
-        Literal["residual"] | None,
-        typer.Option(help="Add a column with the solver's error for each image (.npz, .parquet)."),
+        list[str] | None,
+        typer.Option(
+            help="Add a column: residual, the solver's error (.npz, .parquet, data set); weights "
+            "or attributes (data set). Repeatable.",
+            callback=known_columns,
+        ),
     ] = None,
     batch: BatchSize = 32,
     strict: Strict = False,
+    columns: ColumnOptions,
+    dataset: DatasetOptions,
     runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Embed images in order; broken images are skipped and listed at the end."""
+    """Embed images in order; broken images are skipped and listed.
+
+    An output without a suffix is a folder of Parquet parts with a manifest, for
+    any number of images. The same command again does what is missing.
+    """
+    from gsp_deploy.sources import Sources
+
+    asked = _Asked(model, output, tuple(also or ()), batch, strict, runtime, force, json)
+    is_table = output.suffix != "" and not output.is_dir()
+    size = dataset.shard_size or 8192
+    found = Sources(sources, size, columns.columns())
+    if is_table:
+        dataset.refuse()
+        _embed_table(asked, found)
+    else:
+        _embed_dataset(asked, found, dataset, size)
+    if passed_over := found.listing.passed_over:
+        show.note(str(passed_over))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What both kinds of output have in common."""
+
+    model: Path
+    output: Path
+    also: tuple[str, ...]
+    batch: int
+    strict: bool
+    runtime: RuntimeOptions
+    force: bool
+    json: bool
+
+
+def _embed_table(asked: _Asked, sources: Sources) -> None:
     from gsp_deploy.base.files import refuse_overwrite
-    from gsp_deploy.images.files import ImageReader, find_images
-    from gsp_deploy.retrieval.embedding import (
-        certificates_of,
-        check_table_path,
-        embed_files,
-        ids_path,
-        write_table,
-    )
+    from gsp_deploy.errors import UsageError
+    from gsp_deploy.retrieval.embedding import certificates_of, embed_sources
+    from gsp_deploy.retrieval.tables import check_table_path, table_files
 
-    check_table_path(output, with_columns=also is not None)
-    for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):
-        refuse_overwrite(file, force)
-    files = find_images(images, show.note)
-    with runtime.open(model) as session:
-        columns = certificates_of(session) if also else ()
-        reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
-        with show.counting("embedding", len(files)) as advance:
-            table = embed_files(session, reader, advance, columns)
-        written = write_table(table, output)
-        ran_on = f"{session.info.runtime} {session.info.device}, {session.info.precision}"
-    _report(table, written, ran_on, json)
-
-
-def _largest(table: EmbeddingTable, column: str) -> float | None:
-    """Return the column's largest value; None if it is empty or holds NaN or infinity."""
-    values = table.columns[column]
-    largest = float(values.max()) if len(values) else math.nan
-    return largest if math.isfinite(largest) else None
-
-
-def _report(table: EmbeddingTable, written: tuple[Path, ...], ran_on: str, json: bool) -> None:
-    count, dim = table.embeddings.shape
-    if json:
-        failures = [{"file": str(f.file), "reason": f.reason} for f in table.failures]
-        show.document(
-            "embed",
-            {
-                "files": [str(path) for path in written],
-                "images": count,
-                "embedding_dim": dim,
-                "runtime": ran_on,
-                "skipped": failures,
-                **{f"largest_{name}": _largest(table, name) for name in table.columns},
-            },
+    check_table_path(asked.output, with_columns=bool(asked.also))
+    if lists := set(asked.also) - {"residual"}:
+        raise UsageError(
+            f"--also {min(lists)} needs a data set; give a folder as --output, without a suffix"
         )
-        return
-    rows = [("embedded", f"{counted(count, 'image')}, {dim}-D"), ("runtime", ran_on)]
-    for name in table.columns:
-        largest = _largest(table, name)
-        words = "not a number" if largest is None else f"{largest:.1e}"
-        rows.append((f"largest {name.replace('_', ' ')}", words))
-    show.facts(", ".join(str(path) for path in written), rows)
-    show.skipped([failure.reason for failure in table.failures])
+    for file in table_files(asked.output):
+        refuse_overwrite(file, asked.force)
+    next(iter(sources))  # refuses a source that does not exist before the model opens
+    with asked.runtime.open(asked.model) as session:
+        columns = certificates_of(session) if asked.also else ()
+        with show.counting("embedding", None) as advance:
+            table = embed_sources(
+                session,
+                sources,
+                asked.output,
+                batch=asked.batch,
+                strict=asked.strict,
+                columns=columns,
+                progress=advance,
+            )
+        show_table(table, session.info, asked.json)
+
+
+def _embed_dataset(
+    asked: _Asked, sources: Sources, dataset: DatasetOptions, shard_size: int
+) -> None:
+    from gsp_deploy.retrieval.job import EmbeddingRun, Job, sole_run
+    from gsp_deploy.retrieval.job.settings import Wanted
+
+    next(iter(sources))
+    shard = dataset.share()
+    options = asked.runtime.for_model(asked.model)
+    # One thread: the parts do not depend on the number of cores, and processes use the others.
+    options = replace(options, threads=options.threads or 1)
+    wanted = Wanted(
+        dataset.store or "float32", asked.also, asked.batch, shard_size, sources.columns
+    )
+    place = dataset.place(options.device)
+    model, folder = asked.model.absolute(), asked.output.absolute()
+    with sole_run(folder, shard.name):
+        settings = place.settings_of(model, options, wanted)
+        job = Job(model, options, settings, folder, asked.strict, place.decoders)
+        run = EmbeddingRun(job, sources, shard, asked.force, show.note)
+        with show.counting("embedding", None) as advance:
+            for part in run.parts(place.run):
+                advance(part.images + part.failures)
+        manifest = run.finish()
+    show_dataset(asked.output, run, manifest, asked.json)

@@ -41,6 +41,10 @@ class DataError(GspDeployError):
     """A data set or an image is missing or damaged, or does not follow its layout."""
 
 
+class SourceError(GspDeployError):
+    """A source of many images cannot be read: no access, no connection, damaged, or changed."""
+
+
 class ImageSizeError(DataError):
     """An image's header declares more pixels than the limit; nothing was decoded."""
 
@@ -58,6 +62,10 @@ class OutputError(GspDeployError):
         )
         self.path = path
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[OutputError], tuple[Path, str]]:
+        """Return how to make the error again in another process."""
+        return OutputError, (self.path, self.reason)
 
 
 class GateError(GspDeployError):

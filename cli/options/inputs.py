@@ -48,6 +48,12 @@ def existing_images(given: Given) -> Given:
     return given
 
 
+def existing_sources(given: list[str]) -> list[str]:
+    """Check sources of images on this machine as `existing_images` does; URLs are left alone."""
+    existing_images([source for source in given if "://" not in source])
+    return given
+
+
 def existing_data(given: Given) -> Given:
     """Check the path in the spec of a data set, if it has one."""
     from gsp_deploy.data import path_of

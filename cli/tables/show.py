@@ -76,7 +76,7 @@ def progress(what: str, total: int | None) -> Iterator[Progress]:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[..., None]]:
+def counting(what: str, total: int | None) -> Iterator[Callable[..., None]]:
     """Yield a function that advances a progress bar by one, or by the number it gets."""
     with progress(what, total) as bar:
         yield lambda count=1: bar.advance(bar.task_ids[0], count)

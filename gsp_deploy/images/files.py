@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -16,11 +15,10 @@ import numpy as np
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.images.ahead import decoding_threads, worked_ahead
 from gsp_deploy.images.formats import readable_suffixes
 from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.images.walking import PassedOver, Walk, sort_out, walk_images
-
-MOST_THREADS = 8
 
 T = TypeVar("T")
 
@@ -100,31 +98,15 @@ class ImageReader:
 
     def _decoded(self) -> Iterator[tuple[Path, np.ndarray]]:
         """Yield the readable images in order; the threads decode a little ahead."""
-        threads = self.threads or min(MOST_THREADS, os.cpu_count() or 1)
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        waiting: deque[tuple[Path, Future[np.ndarray]]] = deque()
-        rest = iter(self.files)
-        try:
-            while True:
-                for file in islice(rest, self.batch_size + threads - len(waiting)):
-                    waiting.append((file, pool.submit(load_image, file, self.spec)))
-                if not waiting:
-                    return
-                file, future = waiting.popleft()
-                image = self._result(file, future)
-                if image is not None:
-                    yield file, image
-        finally:  # also if the caller stops early, so that no thread keeps decoding
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _result(self, file: Path, future: Future[np.ndarray]) -> np.ndarray | None:
-        try:
-            return future.result()
-        except DataError as error:
-            if self.strict:
-                raise
-            self.failures.append(ImageFailure(file, str(error)))
-            return None
+        threads = self.threads or decoding_threads()
+        load = partial(load_image, spec=self.spec)
+        for file, found in worked_ahead(self.files, load, self.batch_size, threads):
+            if not isinstance(found, DataError):
+                yield file, found
+            elif self.strict:
+                raise found
+            else:
+                self.failures.append(ImageFailure(file, str(found)))
 
 
 def read_images(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import DataError
@@ -66,8 +66,40 @@ class Walk:
     passed_over: PassedOver
 
 
-def walk_images(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Walk:
-    """Find the image files in a folder and all folders below it.
+@dataclass(frozen=True)
+class Survey:
+    """The folders that a walk enters, counted but not listed.
+
+    Attributes:
+        start: the folder to start from.
+        suffixes: suffixes of images, in lower case with the dot.
+        images: number of images.
+        passed_over: counts of what is skipped.
+        folders: every folder that the walk enters.
+    """
+
+    start: Path
+    suffixes: frozenset[str]
+    images: int
+    passed_over: PassedOver
+    folders: frozenset[str]
+
+    def files(self) -> Iterator[Path]:
+        """Yield the images, sorted; only the entries of the folders on the way are in memory."""
+        open_folders = [iter(_entries(self.start))]
+        while open_folders:
+            entry = next(open_folders[-1], None)
+            if entry is None:
+                open_folders.pop()
+            elif not entry.is_dir():
+                if reason_to_pass(entry.name, self.suffixes) is None and entry.is_file():
+                    yield Path(entry.path)
+            elif str(Path(entry.path)) in self.folders:
+                open_folders.append(iter(_entries(Path(entry.path))))
+
+
+def survey_images(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Survey:
+    """Count the images in a folder and all folders below it.
 
     Files are sorted by the parts of their paths, by code points. Hidden files and folders (their
     names begin with a dot) and folders that systems create (`@eaDir`, `__MACOSX`, `lost+found` and
@@ -83,31 +115,60 @@ def walk_images(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Wa
     """
     walk = _Walker(frozenset(suffixes))
     walk.enter(Path(folder))
-    return Walk(tuple(sorted(walk.found)), walk.passed_over)
+    return Survey(
+        Path(folder), walk.suffixes, walk.images, walk.passed_over, frozenset(walk.folders)
+    )
+
+
+def walk_images(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Walk:
+    """List the image files in a folder and all folders below it; see `survey_images`.
+
+    Raises:
+        DataError: the system denies access to a folder.
+    """
+    survey = survey_images(folder, suffixes)
+    return Walk(tuple(survey.files()), survey.passed_over)
 
 
 def sort_out(paths: Iterable[Path], suffixes: Collection[str]) -> Walk:
     """Apply the same rules to single files, and keep their order."""
     walk = _Walker(frozenset(suffixes))
-    for path in paths:
-        walk.take(path, is_file=path.is_file())
-    return Walk(tuple(walk.found), walk.passed_over)
+    found = [path for path in paths if walk.take(path.name, is_file=path.is_file())]
+    return Walk(tuple(found), walk.passed_over)
+
+
+def reason_to_pass(name: str, suffixes: Collection[str]) -> str | None:
+    """Return the word under which a file that is no image is counted, by its name; None for images.
+
+    >>> reason_to_pass(".a.png", {".png"}), reason_to_pass("b.txt", {".png"})
+    ('hidden', '.txt')
+    """
+    suffix = PurePath(name).suffix.lower()
+    if name.startswith("."):
+        return _HIDDEN
+    return None if suffix in suffixes else suffix or _NO_SUFFIX
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a folder is not the user's, by its name: hidden, or created by a system."""
+    return name.startswith(".") or name.lower() in _NOT_THE_USERS
 
 
 class _Walker:
     """The state of one walk."""
 
     def __init__(self, suffixes: frozenset[str]) -> None:
-        self._suffixes = suffixes
+        self.suffixes = suffixes
         self._entered: set[str] = set()
         self._files: Counter[str] = Counter()
-        self._folders: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
         self._repeated = 0
-        self.found: list[Path] = []
+        self.images = 0
+        self.folders: set[str] = set()
 
     @property
     def passed_over(self) -> PassedOver:
-        return PassedOver(dict(self._files), dict(self._folders), self._repeated)
+        return PassedOver(dict(self._files), dict(self._left_out), self._repeated)
 
     def enter(self, folder: Path) -> None:
         """Walk the real folders, then the linked folders in order, then links inside those."""
@@ -126,12 +187,13 @@ class _Walker:
         while deeper:
             folder = deeper.pop()
             self._entered.add(os.path.realpath(folder))
+            self.folders.add(str(folder))
             for entry in _entries(folder):
                 path = folder / entry.name
                 if not entry.is_dir():
-                    self.take(path, is_file=entry.is_file())
-                elif _is_left_out(entry.name):
-                    self._folders[entry.name] += 1
+                    self.images += self.take(entry.name, is_file=entry.is_file())
+                elif is_left_out(entry.name):
+                    self._left_out[entry.name] += 1
                 elif entry.is_symlink():
                     linked.append(path)
                 elif self._was_entered(path):
@@ -139,17 +201,12 @@ class _Walker:
                 else:
                     deeper.append(path)
 
-    def take(self, path: Path, *, is_file: bool) -> None:
-        """Add a file to the found files, or to the counts of skipped ones."""
-        suffix = path.suffix.lower()
-        if path.name.startswith("."):
-            self._files[_HIDDEN] += 1
-        elif suffix not in self._suffixes:
-            self._files[suffix or _NO_SUFFIX] += 1
-        elif not is_file:
-            self._files[_NOT_REGULAR] += 1
-        else:
-            self.found.append(path)
+    def take(self, name: str, *, is_file: bool) -> bool:
+        """Whether a file is an image; if not, count it among the skipped ones."""
+        reason = reason_to_pass(name, self.suffixes) or (None if is_file else _NOT_REGULAR)
+        if reason is not None:
+            self._files[reason] += 1
+        return reason is None
 
     def _was_entered(self, folder: Path) -> bool:
         return os.path.realpath(folder) in self._entered
@@ -161,10 +218,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder}: cannot be searched for images: {error.strerror}") from error
-
-
-def _is_left_out(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _NOT_THE_USERS
 
 
 def _listed(counts: Mapping[str, int]) -> str:

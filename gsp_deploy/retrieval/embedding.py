@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gsp_deploy.artifact.tensors import CERTIFICATES
-from gsp_deploy.base.files import replacing, replacing_together
-from gsp_deploy.base.origin import MARK
 from gsp_deploy.base.progress import Advance
-from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
+from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.images.ahead import decoding_threads
 from gsp_deploy.images.files import ImageFailure, ImageReader
+from gsp_deploy.retrieval.pipeline import decoded, embedded
+from gsp_deploy.retrieval.tables import table_files, writing_table
 from gsp_deploy.runtime import EmbeddingSession
-
-TABLE_SUFFIXES = (".npy", ".npz", ".parquet")
+from gsp_deploy.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -82,88 +81,78 @@ def certificates_of(session: EmbeddingSession) -> tuple[str, ...]:
     return names
 
 
-def check_table_path(path: Path, with_columns: bool = False) -> None:
-    """Raise `UsageError` for an unknown table format, so that a command can check before it works.
-
-    `.npy` contains only embeddings, so it cannot have further columns.
-    """
-    if path.suffix not in TABLE_SUFFIXES:
-        raise UsageError(
-            f"{path}: expected an output ending in {', '.join(TABLE_SUFFIXES)}, "
-            f"got {path.suffix or 'no suffix'}"
-        )
-    if with_columns and path.suffix == ".npy":
-        raise UsageError(
-            f"{path}: a .npy contains only the embeddings; write .npz or .parquet, which have a "
-            "column for the residual"
-        )
-    if path.suffix == ".parquet":
-        _parquet()
-
-
 def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
-    """Write the table and return the files written.
+    """Write the table and return the files written; see `gsp_deploy.retrieval.tables`.
 
-    `.npy` contains the embeddings, with the ids beside it in `<name>.ids.txt`, one per line;
-    `.npz` contains both as `ids` and `embeddings`; `.parquet` has the columns `id` and
-    `embedding`. The last two also contain the table's further columns under their names.
+    Raises:
+        UsageError: the format is unknown, or cannot contain the table's ids or columns.
+        OutputError: the table cannot be written.
     """
-    check_table_path(path, bool(table.columns))
-    if path.suffix == ".parquet":
-        _write_parquet(table, path)
-        return (path,)
-    if path.suffix == ".npz":
-        with replacing(path) as temporary, open(temporary, "wb") as stream:
-            arrays: dict[str, Any] = {**table.columns, "embeddings": table.embeddings}
-            np.savez(stream, ids=np.asarray(table.ids, dtype=str), **arrays)
-        return (path,)
-    beside = ids_path(path)
-    with replacing_together(beside, path) as (fresh_ids, fresh):
-        _write_ids(table.ids, fresh_ids)
-        with open(fresh, "wb") as stream:
-            np.save(stream, table.embeddings)
-    return path, beside
+    with writing_table(path, table.embeddings.shape[1], tuple(table.columns)) as rows:
+        rows.add(table.ids, {"embedding": table.embeddings, **table.columns})
+    return table_files(path)
 
 
-def ids_path(path: Path) -> Path:
-    """Return the path of a `.npy` table's ids.
+@dataclass(frozen=True)
+class WrittenTable:
+    """A table on disk: its files, the number of images, and the images that were left out.
 
-    >>> ids_path(Path("table.npy")).name
-    'table.ids.txt'
+    `largest` holds the largest value of each further column, NaN if one of its values is NaN.
     """
-    return path.with_suffix(".ids.txt")
+
+    files: tuple[Path, ...]
+    images: int
+    failures: tuple[ImageFailure, ...]
+    largest: Mapping[str, float]
 
 
-def _write_ids(ids: tuple[str, ...], path: Path) -> None:
-    """Write one id per line; a name that is not UTF-8 keeps its bytes."""
-    if broken := next((name for name in ids if len(name.splitlines()) > 1), None):
-        raise UsageError(
-            f"{brief(broken)} has a line break, so a list with one id per line cannot contain it; "
-            "write .npz or .parquet"
-        )
-    text = "".join(f"{name}\n" for name in ids)
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+def embed_sources(
+    session: EmbeddingSession,
+    sources: Sources,
+    path: Path,
+    *,
+    batch: int = 32,
+    strict: bool = False,
+    columns: Sequence[str] = (),
+    progress: Advance | None = None,
+) -> WrittenTable:
+    """Embed every readable image of some sources into one table, in order, in constant memory.
+
+    Args:
+        session: the model.
+        sources: the images.
+        path: the .npy, .npz or .parquet file; see `gsp_deploy.retrieval.tables`.
+        batch: images per batch.
+        strict: fail at the first image that cannot be read.
+        columns: outputs with one number per image to keep beside the embedding.
+        progress: called with the number of images processed since the last call.
+
+    Raises:
+        DataError: no image can be read; or, with `strict`, one cannot.
+        SourceError: a source cannot be read.
+        OutputError: the table cannot be written.
+    """
+    images, failures = 0, list[ImageFailure]()
+    largest: dict[str, float] = {}
+    records = (record for piece in sources for record in piece.records())
+    pixels = decoded(records, session.info.require_preprocessing(), batch, decoding_threads())
+    with writing_table(path, session.info.embedding_dim, columns) as rows:
+        for found in embedded(session, pixels, batch, ("embedding", *columns), strict):
+            failures += [ImageFailure(Path(r.id), str(error)) for r, error in found.failures]
+            if found.records:
+                rows.add([record.id for record in found.records], found.outputs)
+            for name in columns if found.records else ():
+                here = float(found.outputs[name].max())
+                largest[name] = max(here, largest.get(name, here), key=_nan_first)
+            images += len(found.records)
+            if progress is not None:
+                progress(found.seen)
+        if not images and failures:
+            raise DataError(
+                f"none of the {len(failures)} images can be read; the first: {failures[0].reason}"
+            )
+    return WrittenTable(table_files(path), images, tuple(failures), largest)
 
 
-def _write_parquet(table: EmbeddingTable, path: Path) -> None:
-    arrow, parquet = _parquet()
-    # Parquet needs UTF-8; a file name may contain other bytes.
-    names = [os.fsencode(name).decode(errors="replace") for name in table.ids]
-    flat = arrow.array(table.embeddings.ravel())
-    vectors = arrow.FixedSizeListArray.from_arrays(flat, table.embeddings.shape[1])
-    columns = {"id": arrow.array(names, arrow.string()), "embedding": vectors}
-    columns |= {name: arrow.array(values) for name, values in table.columns.items()}
-    with replacing(path) as temporary:
-        made = arrow.table(columns, metadata={"gsp_deploy": MARK})
-        parquet.write_table(made, temporary)
-
-
-def _parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingCapabilityError(
-            "writing .parquet needs pyarrow: pip install pyarrow, or write .npy"
-        ) from error
-    return pyarrow, pyarrow.parquet
+def _nan_first(value: float) -> float:
+    return math.inf if math.isnan(value) else value

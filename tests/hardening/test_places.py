@@ -19,6 +19,7 @@ from .workshop import Ran, contents, run_here
 NOBODY = 65534
 COMMANDS = {
     "embed": "embed|@model.onnx|@images/names|-o|>t.npy|--force",
+    "embed, a data set": "embed|@model.onnx|@images/names|-o|>out|--workers|1",
     "export": "export|@model.safetensors|-o|>m.onnx|--force|--iterations|2",
     "package": "package|@model.onnx|-o|>bundle",
     "explain": "explain|@model.safetensors|@images/names/plain.png|-o|>maps",

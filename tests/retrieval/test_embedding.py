@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from gsp_deploy.errors import GspDeployError, UsageError
-from gsp_deploy.retrieval.embedding import EmbeddingTable, check_table_path, write_table
+from gsp_deploy.retrieval.embedding import EmbeddingTable, write_table
+from gsp_deploy.retrieval.tables import check_table_path
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_parquet_holds_both(table: EmbeddingTable, tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_refused_before_any_work() -> None:
-    with pytest.raises(UsageError, match=r"\.npy, \.npz, \.parquet, got \.csv"):
+    with pytest.raises(UsageError, match=r"\.npy, \.npz, \.parquet, or .*got \.csv"):
         check_table_path(Path("out.csv"))
 
 
@@ -55,7 +57,7 @@ def test_a_failed_write_leaves_the_old_table(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(zipfile, "ZipFile", full)
     with pytest.raises(GspDeployError, match="No space left on device"):
         write_table(table, target)
     assert target.read_bytes() == b"old"

@@ -8,8 +8,8 @@ You need faiss, from the extra `search`.
 """
 
 from gsp_deploy.retrieval.gallery.build import KINDS, build_gallery
-from gsp_deploy.retrieval.gallery.identity import ModelIdentity, identity_of
 from gsp_deploy.retrieval.gallery.index import Gallery, Hit, open_gallery, write_gallery
+from gsp_deploy.retrieval.identity import ModelIdentity, identity_of
 
 __all__ = [
     "KINDS",

@@ -13,8 +13,8 @@ from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader
 from gsp_deploy.retrieval.embedding import embed_files
-from gsp_deploy.retrieval.gallery.identity import identity_of
 from gsp_deploy.retrieval.gallery.index import Gallery, unit_length
+from gsp_deploy.retrieval.identity import identity_of
 from gsp_deploy.runtime import EmbeddingSession
 
 KINDS: tuple[str, ...] = get_args(GalleryKind)

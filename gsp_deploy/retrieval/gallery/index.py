@@ -22,7 +22,7 @@ from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import ModelFileError, UsageError, brief, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
-from gsp_deploy.retrieval.gallery.identity import ModelIdentity
+from gsp_deploy.retrieval.identity import ModelIdentity
 
 FORMAT_VERSION = 1
 MANIFEST = "index.json"

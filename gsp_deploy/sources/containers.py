@@ -1,0 +1,42 @@
+"""The kinds of files that contain many images, and the reader of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from gsp_deploy.sources.records import Columns, FileEntry, Record
+from gsp_deploy.sources.tars import TAR_SUFFIXES, read_tar
+
+ContainerKind = Literal["tar", "parquet", "arrow"]
+ContainerReader = Callable[[FileEntry, Columns, int], Iterator[Record]]
+
+_SUFFIXES: dict[str, ContainerKind] = {
+    **dict.fromkeys(TAR_SUFFIXES, "tar"),
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
+
+
+def container_kind(name: str) -> ContainerKind | None:
+    """Return the kind of container that a file is by its name; None for other files.
+
+    >>> container_kind("shard-000.tar"), container_kind("a.jpg")
+    ('tar', None)
+    """
+    path = name.partition("?")[0].lower()
+    return next((kind for suffix, kind in _SUFFIXES.items() if path.endswith(suffix)), None)
+
+
+def reader_of(kind: ContainerKind) -> ContainerReader:
+    """Return the function that reads a container's images from a given number on.
+
+    Raises:
+        MissingCapabilityError: a table needs pyarrow, which is not installed.
+    """
+    if kind == "tar":
+        return read_tar
+    from gsp_deploy.sources.tables import read_arrow, read_parquet
+
+    return read_parquet if kind == "parquet" else read_arrow
