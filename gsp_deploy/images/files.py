@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.formats import readable_suffixes
@@ -100,7 +101,7 @@ class ImageReader:
 
     def _decoded(self) -> Iterator[tuple[Path, np.ndarray]]:
         """Yield the readable images in order; the threads decode a little ahead."""
-        threads = self.threads or min(MOST_THREADS, os.cpu_count() or 1)
+        threads = self.threads or min(MOST_THREADS, available_cores())
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         waiting: deque[tuple[Path, Future[np.ndarray]]] = deque()
         rest = iter(self.files)
