@@ -49,7 +49,7 @@ def embed(
     for file in (output, ids_path(output)) if output.suffix == ".npy" else (output,):
         refuse_overwrite(file, force)
     files = find_images(images, show.note)
-    with runtime.open(model) as session:
+    with runtime.open(model, many=True) as session:
         columns = certificates_of(session) if also else ()
         reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
         with show.counting("embedding", len(files)) as advance:
