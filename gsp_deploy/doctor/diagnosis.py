@@ -27,7 +27,8 @@ from gsp_deploy.errors import GspDeployError, reason_of
 PACKAGES = (
     "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "onnxscript",
     "torch", "torchvision", "timm", "pytorch-metric-learning", "tensorrt", "tensorrt-cu12",
-    "tensorrt-cu13", "tensorrt-rtx-cu13-bindings", "cuda-python", "cuda-bindings", "pycuda", "nvidia-ml-py",
+    "tensorrt-cu13", "tensorrt-rtx-cu13-bindings", "cuda-python", "cuda-bindings", "pycuda",
+    "nvidia-ml-py",
 )  # fmt: skip
 _MIB = 1 << 20
 
