@@ -140,6 +140,10 @@ def bench(
         sustained=engines.sustained,
         cuda_api=runtime.cuda_api,
         allow_host_code=runtime.allow_host_code,
+        runtime=runtime.runtime,
+        precision=runtime.precision,
+        requests=runtime.requests_for(),
+        model_cache=None if runtime.model_cache is None else str(runtime.model_cache),
     )
     plugins = runtime.plugins
     if engines.trtexec:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from gsp_deploy.base.choices import RuntimeWord
 from gsp_deploy_cli.options.common import Json, ModelFile, Strict
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file, existing_images
@@ -87,6 +88,10 @@ def check(
     ref_provider: Annotated[
         str | None, typer.Option(help="ONNX Runtime's execution provider of the reference.")
     ] = None,
+    ref_runtime: Annotated[
+        RuntimeWord | None,
+        typer.Option(help="What runs an ONNX reference. (default: onnxruntime)"),
+    ] = None,
     runtime: RuntimeOptions,
     emulate_fp16: Annotated[
         bool, typer.Option(help="Round float16 as a GPU does where the CPU would not.")
@@ -105,7 +110,15 @@ def check(
     if labels not in ("folder", "none"):
         raise UsageError(f"--labels expects folder or none, got {labels!r}")
     files = find_images(images, show.note)
-    of_reference = replace(runtime, device=ref_device, provider=ref_provider)
+    of_reference = replace(
+        runtime,
+        device=ref_device,
+        provider=ref_provider,
+        runtime=ref_runtime,
+        precision=None,
+        requests=None,
+        model_cache=None,
+    )
     pair = _Pair(
         reference,
         of_reference.for_model(reference),

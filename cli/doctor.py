@@ -57,7 +57,11 @@ def _report(found: Diagnosis, tested: SelfTest | None) -> None:
     show.facts("GPU", list(found.gpu.items()) or [("none", found.no_gpu or "")])
     show.facts(
         "Runtimes",
-        [*found.tensorrt.items(), ("providers", ", ".join(found.providers) or "no ONNX Runtime")],
+        [
+            *found.tensorrt.items(),
+            ("OpenVINO", found.openvino),
+            ("providers", ", ".join(found.providers) or "no ONNX Runtime"),
+        ],
     )
     if found.plugin is not None:
         show.facts("Plugin", list(found.plugin.items()))

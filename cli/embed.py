@@ -100,7 +100,7 @@ def _embed_table(asked: _Asked, sources: Sources) -> None:
     for file in table_files(asked.output):
         refuse_overwrite(file, asked.force)
     next(iter(sources))  # refuses a source that does not exist before the model opens
-    with asked.runtime.open(asked.model) as session:
+    with asked.runtime.open(asked.model, many=True) as session:
         columns = certificates_of(session) if asked.also else ()
         with show.counting("embedding", None) as advance:
             table = embed_sources(

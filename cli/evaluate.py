@@ -50,7 +50,7 @@ def evaluate(
     chosen = None if ranks is None else whole_numbers("--ranks", ranks)
     dataset = open_dataset(data).for_evaluation()
     with ExitStack() as stack:
-        sessions = [stack.enter_context(runtime.open(model)) for model in models]
+        sessions = [stack.enter_context(runtime.open(model, many=True)) for model in models]
         notes = [note for session in sessions if (note := _other_data(session, data))]
         with show.counting("embedding", len(dataset.test) * len(models)) as advance:
             found = run(sessions, dataset, chosen, advance)

@@ -40,7 +40,7 @@ def index(
 
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
     files = [file.absolute() for file in find_images(images, show.note)]
-    with runtime.open(model) as session:
+    with runtime.open(model, many=True) as session:
         identity_of(session)  # before any image is decoded
         spec = session.info.preprocessing
         assert spec is not None

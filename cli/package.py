@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsp_deploy.base.choices import PackageFormat, Placement
+from gsp_deploy.base.choices import PackageFormat, Placement, RuntimeWord
 from gsp_deploy_cli.options.common import Force, Json
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file, existing_images
+from gsp_deploy_cli.options.runtime import PrecisionOption
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
@@ -79,6 +80,14 @@ def package(
             callback=existing_file,
         ),
     ] = None,
+    runtime: Annotated[
+        RuntimeWord | None,
+        typer.Option(
+            help="What runs the ONNX model first: openvino (ONNX Runtime is then the fallback) or "
+            "onnxruntime. (default: onnxruntime)"
+        ),
+    ] = None,
+    precision: PrecisionOption = None,
     form: Annotated[
         PackageFormat,
         typer.Option(
@@ -93,7 +102,7 @@ def package(
     from gsp_deploy.bundle.packaging import PackageOptions, package_model
     from gsp_deploy.errors import UsageError
 
-    options = PackageOptions(onnx, plugin, images or None, license_file, force)
+    options = PackageOptions(onnx, plugin, images or None, license_file, force, runtime, precision)
     if form == "triton":
         _report_repository(_for_triton(model, output, options, triton), json)
         return
@@ -112,8 +121,9 @@ def _for_triton(
     from gsp_deploy.errors import UsageError
     from gsp_deploy.triton import GoldenVectors, TritonOptions, write_triton_repository
 
-    if options.license is not None:
-        raise UsageError("--license belongs to --format bundle")
+    for option, value in (("--license", options.license), ("--runtime", options.runtime)):
+        if value is not None:
+            raise UsageError(f"{option} belongs to --format bundle")
     settings = triton.given
     name = settings.pop("name", None)
     chosen = TritonOptions(**settings)

@@ -185,6 +185,10 @@ def _opened(
         allow_host_code=runtime.allow_host_code,
         cuda_graphs=runtime.cuda_graphs,
         cuda_api=runtime.cuda_api,
+        runtime=runtime.runtime,
+        precision=runtime.precision,
+        requests=runtime.requests_for(),
+        model_cache=runtime.model_cache,
     )
     return open_bundle(model, bundle)
 

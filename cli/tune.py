@@ -57,8 +57,27 @@ class Space:
         space_option(help="Heights of the input. (default: the model's, and 7/8 and 3/4 of it)"),
     ] = None
     batch: Annotated[str, space_option(help="Batch sizes.")] = "1,8"
+    runtime: Annotated[
+        str | None,
+        space_option(
+            help="onnxruntime, openvino or both, as onnxruntime,openvino. (default: openvino too "
+            "if it is installed and the device is the CPU)"
+        ),
+    ] = None
 
-    def combinations(self, dataset: Dataset, calibrate: Path | None) -> TuningSpace:
+    def runtimes(self, only_onnxruntime: bool) -> tuple[str, ...]:
+        """Return the runtimes to measure, the default filled in."""
+        from gsp_deploy.base.environment import can_import
+
+        if self.runtime is not None:
+            return tuple(self.runtime.split(","))
+        if only_onnxruntime or not can_import("openvino"):
+            return ("onnxruntime",)
+        return "onnxruntime", "openvino"
+
+    def combinations(
+        self, dataset: Dataset, calibrate: Path | None, only_onnxruntime: bool
+    ) -> TuningSpace:
         """Return the forms to try; int8 only if you ask for it or it can be calibrated."""
         from gsp_deploy.precision import PRECISIONS, WORDS
         from gsp_deploy.tuning import TuningSpace
@@ -75,6 +94,7 @@ class Space:
             precisions=precisions,  # type: ignore[arg-type]
             steps=tuple(_steps(word) for word in self.steps.split(",")),
             sizes=() if self.size is None else whole_numbers("--size", self.size),
+            runtimes=self.runtimes(only_onnxruntime),  # type: ignore[arg-type]
         )
 
 
@@ -163,7 +183,9 @@ def tune(
     _check_output(output, limits.are_given, force)
     dataset = open_dataset(data)
     settings = measuring.settings(whole_numbers("--batch", space.batch), runs_on)
-    tried = space.combinations(dataset, measuring.calibrate)
+    bench = settings.benchmark
+    on_cpu = bench.device == "cpu" and bench.provider is None and not settings.engines
+    tried = space.combinations(dataset, measuring.calibrate, only_onnxruntime=not on_cpu)
     folder = folder or (Path("runs") if output is None else output.parent) / f"tune-{model.stem}"
     with _progress() as observe:
         tuning = run(

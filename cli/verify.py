@@ -9,6 +9,7 @@ import typer
 
 from gsp_deploy_cli.options.common import Json
 from gsp_deploy_cli.options.inputs import existing_path
+from gsp_deploy_cli.options.runtime import PrecisionOption, RuntimeOption
 from gsp_deploy_cli.tables import show
 
 
@@ -22,6 +23,8 @@ def verify(
     threads: Annotated[
         int | None, typer.Option(help="Threads of one inference. (default: the runtime's choice)")
     ] = None,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     allow_fallback: Annotated[
         bool,
         typer.Option("--allow-fallback", help="Run the ONNX model if the engine does not fit."),
@@ -40,6 +43,8 @@ def verify(
     options = BundleOptions(
         device=device,
         threads=threads,
+        runtime=runtime,
+        precision=precision,
         allow_fallback=allow_fallback,
         allow_host_code=allow_host_code,
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.artifact import Artifact
-from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.base.files import write_document, write_text
 from gsp_deploy.base.folders import stranger
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark

@@ -136,6 +136,18 @@ def precision_named(word: str) -> Precision:
     return PRECISIONS[word]
 
 
+def lowered_to(of_file: str, computed: str | None) -> str:
+    """Return the precision of a file's embeddings if its floats are computed in another one.
+
+    int8 stays int8, and float32 does not bring back what the file's weights have lost.
+
+    >>> lowered_to("fp32", "bf16"), lowered_to("int8", "bf16"), lowered_to("bf16", "fp32")
+    ('bf16', 'int8', 'bf16')
+    """
+    quantised = of_file in PRECISIONS and PRECISIONS[of_file].quantised
+    return of_file if computed in (None, "fp32") or quantised else str(computed)
+
+
 def tolerances_for(
     precision: str, overrides: Mapping[str, float | None] | None = None
 ) -> Tolerances:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy.base.choices import CudaApi
+from gsp_deploy.base.choices import CudaApi, RuntimeWord
+from gsp_deploy.precision import FloatPrecisionWord
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file
 
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
 engine_option = panel("Engines")
+openvino_option = panel("OpenVINO")
+RuntimeOption = Annotated[
+    RuntimeWord | None,
+    typer.Option("--runtime", help="What runs an ONNX file. (default: onnxruntime)"),
+]
+PrecisionOption = Annotated[
+    FloatPrecisionWord | None,
+    openvino_option(
+        "--precision",
+        help="What it computes floats in. (default: the file's precision if this processor has "
+        "it, else fp32)",
+    ),
+]
+ModelCacheOption = Annotated[
+    Path | None,
+    openvino_option("--model-cache", help="Folder for compiled models. (default: none is kept)"),
+]
 CudaApiOption = Annotated[
     CudaApi, engine_option("--cuda-api", help="Python library that calls CUDA.")
 ]
@@ -38,8 +56,20 @@ class DeviceOptions:
 
 @dataclass(frozen=True)
 class RuntimeOptions(DeviceOptions):
-    """The device options, and those of TensorRT engines."""
+    """The device options, and those of OpenVINO and of TensorRT engines."""
 
+    runtime: RuntimeOption = None
+    precision: PrecisionOption = None
+    requests: Annotated[
+        int | None,
+        openvino_option(
+            "--requests",
+            min=0,
+            help="Batches in flight at once; 0: as many as give most images per second. "
+            "(default: 0 where a command embeds many images, else 1)",
+        ),
+    ] = None
+    model_cache: ModelCacheOption = None
     cuda_api: CudaApiOption = "auto"
     cuda_graphs: Annotated[
         bool,
@@ -67,13 +97,22 @@ class RuntimeOptions(DeviceOptions):
         """The plugin libraries."""
         return tuple(self.plugin or ())
 
-    def open(self, model: Path) -> EmbeddingSession:
-        """Open a model as these options say; see `gsp_deploy.runtime.open_session`."""
+    def open(self, model: Path, *, many: bool = False) -> EmbeddingSession:
+        """Open a model as these options say; see `gsp_deploy.runtime.open_session`.
+
+        With `many` images to embed, it runs for throughput if --requests is left out.
+        """
         from gsp_deploy.runtime import open_with
 
-        return open_with(model, self.for_model(model))
+        return open_with(model, self.for_model(model, many=many))
 
-    def for_model(self, model: Path) -> SessionOptions:
+    def requests_for(self, *, many: bool = False) -> int:
+        """Return the batches in flight, with the default filled in."""
+        if self.requests is not None:
+            return self.requests
+        return 0 if many and self.runtime == "openvino" else 1
+
+    def for_model(self, model: Path, *, many: bool = False) -> SessionOptions:
         """Return the session's options; without --device the model's kind decides."""
         from gsp_deploy.runtime import SessionOptions, implied_device
 
@@ -85,4 +124,8 @@ class RuntimeOptions(DeviceOptions):
             cuda_api=self.cuda_api,
             plugins=self.plugins,
             allow_host_code=self.allow_host_code,
+            runtime=self.runtime,
+            precision=self.precision,
+            requests=self.requests_for(many=many),
+            model_cache=self.model_cache,
         )

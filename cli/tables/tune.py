@@ -33,6 +33,8 @@ def show_tuning(
     rows = [("figure", str(figure)), ("study", str(tuning.study.folder))]
     if chosen is not None:
         rows.insert(0, ("chosen", _in_words(chosen)))
+        if chosen.candidate.runtime == "openvino":
+            rows.insert(1, ("run it with", "--runtime openvino"))
     if output is not None:
         rows.append(("written", f"{output} and {output.name}.json, {output.name}.tune.json"))
     show.facts(str(tuning.checkpoint), rows)

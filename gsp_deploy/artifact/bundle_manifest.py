@@ -18,6 +18,7 @@ from gsp_deploy.base.schema import DocumentFormat, from_fields
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ConfigError, ModelFileError, brief
+from gsp_deploy.precision import FLOAT_WORDS, FloatPrecisionWord
 
 FORMAT = DocumentFormat(
     "format",
@@ -28,7 +29,7 @@ FORMAT = DocumentFormat(
 )
 MANIFEST_NAME = BUNDLE_MARK
 
-BundleRuntime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+BundleRuntime = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class BundledArtifact:
         tensorrt, platform, compute_capabilities, hardware_compatibility, version_compatible: of an
             engine, what built it and what it was built for; None, empty or False for ONNX.
         plugin: the shared object within the bundle that an engine needs, or None.
+        computes: with OpenVINO, the precision that it must compute floats in; None leaves it to
+            the file and the processor.
     """
 
     runtime: BundleRuntime
@@ -59,12 +62,17 @@ class BundledArtifact:
     hardware_compatibility: HardwareCompatibility = "none"
     version_compatible: bool = False
     plugin: str | None = None
+    computes: FloatPrecisionWord | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "compute_capabilities", tuple(self.compute_capabilities))
         if self.runtime not in get_args(BundleRuntime):
             raise ConfigError(
                 f"runtime must be one of {get_args(BundleRuntime)}, got {brief(self.runtime)}"
+            )
+        if self.computes not in (None, *FLOAT_WORDS):
+            raise ConfigError(
+                f"computes must be one of {', '.join(FLOAT_WORDS)}, got {brief(self.computes)}"
             )
         for name in (self.file, self.plugin):
             if name is not None:

@@ -1,13 +1,14 @@
 """The table of model kinds, one row each: ONNX file, engine, checkpoint, bundle.
 
-To add a runtime, add a row to `KINDS` and the module that its opener names. The rows name modules
-by strings, which are imported on first use. So this table needs no torch, onnx or TensorRT.
+To add a runtime, add a `Runtime` to the kind of model that it runs, and the module that its opener
+names. The rows name modules by strings, which are imported on first use. So this table needs no
+torch, onnx or TensorRT.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,23 @@ BUNDLE_MARK = "bundle.json"
 
 
 @dataclass(frozen=True)
+class Runtime:
+    """A runtime that runs one kind of model.
+
+    Attributes:
+        word: its name in options; None if the kind has only this one.
+        title: its name in words.
+        extra: the pip extra that you need to run it: `gsp-deploy[EXTRA]`.
+        opener: `module:function`, from a path and `SessionOptions` to an `EmbeddingSession`.
+    """
+
+    word: str | None
+    title: str
+    extra: str
+    opener: str
+
+
+@dataclass(frozen=True)
 class Kind:
     """The names of one kind of model, and the functions that read and open it.
 
@@ -28,11 +46,9 @@ class Kind:
         name: `onnx`, `engine`, `checkpoint` or `bundle`.
         words: its name in errors, with its article.
         suffixes: the endings of its file names; none for a folder.
-        runtime: the name of the runtime that runs it.
-        extra: the pip extra that you need to run it: `gsp-deploy[EXTRA]`.
+        runtimes: the runtimes that can run it; the first is the default.
         device: its default device: `cpu` or `cuda`.
         reader: `module:function`, from a path to its manifest, or None if it has none.
-        opener: `module:function`, from a path and `SessionOptions` to an `EmbeddingSession`.
         document: `module:class` of the manifest beside it, which `from_json` of the class parses;
             None if the manifest is inside.
         mark: a folder with this file in it is of this kind; None for files.
@@ -41,11 +57,9 @@ class Kind:
     name: str
     words: str
     suffixes: tuple[str, ...]
-    runtime: str
-    extra: str
+    runtimes: tuple[Runtime, ...]
     device: str
     reader: str
-    opener: str
     document: str | None = None
     mark: str | None = None
 
@@ -59,23 +73,41 @@ class Kind:
         """Open a session on a model of this kind.
 
         Raises:
-            UsageError: it runs only on a GPU, and `options.device` is `cpu`.
+            UsageError: it runs only on a GPU, and `options.device` is `cpu`; or it does not run in
+                `options.runtime`.
             MissingCapabilityError: a package that its runtime needs is not installed.
         """
         if self.device == "cuda" and options.device == "cpu":
             raise UsageError(f"{path}: {self.words} runs on a GPU, not on cpu; leave out device")
+        runtime = self.runtime_named(options.runtime, path)
         settle(path)
         try:
-            return _named(self.opener)(path, options)
+            return _named(runtime.opener)(path, options)
         except ModuleNotFoundError as error:
             raise MissingCapabilityError(
                 f"{path}: needs the package {error.name!r}, which is not installed: "
-                f"{install_line(self.extra)}"
+                f"{install_line(runtime.extra)}"
             ) from error
 
-    def prepare(self) -> None:
+    def runtime_named(self, word: str | None, path: str | os.PathLike[str]) -> Runtime:
+        """Return the runtime of this name; None is the default.
+
+        Raises:
+            UsageError: models of this kind do not run in it; the error names `path`.
+        """
+        if word is None:
+            return self.runtimes[0]
+        for runtime in self.runtimes:
+            if runtime.word == word:
+                return runtime
+        raise UsageError(
+            f"{os.fspath(path)}: {self.words} runs in {self.runtimes[0].title}, not in {word}; "
+            "leave out the runtime"
+        )
+
+    def prepare(self, runtime: str | None = None) -> None:
         """Import the modules that open a model of this kind, without opening one."""
-        _named(self.opener)
+        _named(self.runtime_named(runtime, self.name).opener)
 
     def read_manifest(self, path: Path) -> Any:
         """Return the manifest of a model of this kind, or None if it has none.
@@ -96,47 +128,53 @@ class Kind:
         return _named(self.document).from_json(text, source)
 
 
+ONNX_RUNTIME = Runtime(
+    word="onnxruntime",
+    title="ONNX Runtime",
+    extra="cpu",
+    opener="gsp_deploy.runtime.onnx_session:OnnxSession",
+)
+OPENVINO = Runtime(
+    word="openvino",
+    title="OpenVINO",
+    extra="openvino",
+    opener="gsp_deploy.runtime.openvino_session:OpenVinoSession",
+)
 ONNX = Kind(
     name="onnx",
     words="an ONNX model",
     suffixes=(".onnx",),
-    runtime="ONNX Runtime",
-    extra="cpu",
+    runtimes=(ONNX_RUNTIME, OPENVINO),
     device="cpu",
     reader="gsp_deploy.artifact.onnx_manifest:read_onnx_manifest",
-    opener="gsp_deploy.runtime.onnx_session:OnnxSession",
     document="gsp_deploy.artifact.export_manifest:ExportManifest",
 )
 ENGINE = Kind(
     name="engine",
     words="an engine",
     suffixes=(".engine", ".plan", ".trt"),
-    runtime="TensorRT",
-    extra="gpu",
+    runtimes=(Runtime(None, "TensorRT", "gpu", "gsp_deploy.runtime.engine_loading:open_engine"),),
     device="cuda",
     reader="gsp_deploy.artifact.engine_manifest:read_checked_engine",
-    opener="gsp_deploy.runtime.engine_loading:open_engine",
     document="gsp_deploy.artifact.engine_manifest:EngineManifest",
 )
 CHECKPOINT = Kind(
     name="checkpoint",
     words="a checkpoint",
     suffixes=(".safetensors", ".pt", ".pth"),
-    runtime="PyTorch",
-    extra="train",
+    runtimes=(Runtime(None, "PyTorch", "train", "gsp_deploy.runtime.torch_session:TorchSession"),),
     device="cpu",
     reader="gsp_deploy.checkpoint.reading:read_metadata",
-    opener="gsp_deploy.runtime.torch_session:TorchSession",
 )
+# A bundle opens the first model in it that fits this machine, and its ONNX model in these runtimes.
+_OPEN_BUNDLE = "gsp_deploy.bundle.opening:open_bundle_with"
 BUNDLE = Kind(
     name="bundle",
     words="a bundle",
     suffixes=(),
-    runtime="the runtime of the first model in it that fits this machine",
-    extra="cpu",
+    runtimes=tuple(replace(runtime, opener=_OPEN_BUNDLE) for runtime in ONNX.runtimes),
     device="cpu",
     reader="gsp_deploy.artifact.bundle_manifest:read_bundle_manifest",
-    opener="gsp_deploy.bundle.opening:open_bundle_with",
     mark=BUNDLE_MARK,
 )
 KINDS = (ONNX, ENGINE, CHECKPOINT, BUNDLE)

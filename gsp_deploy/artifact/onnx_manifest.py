@@ -35,3 +35,19 @@ def read_onnx_manifest(source: Path) -> ExportManifest | None:
         raise ModelFileError(f"{source}: not a whole ONNX file ({reason_of(error)})") from error
     text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
     return None if text is None else ExportManifest.from_json(text, source)
+
+
+def check_runnable(path: Path, manifest: ExportManifest | None, runtime: str) -> None:
+    """Refuse a file that a runtime without plugins cannot run, or that its manifest misdescribes.
+
+    Raises:
+        ModelFileError: the pooling is a bare node, or the manifest is of another file.
+    """
+    if manifest is None:
+        return
+    if manifest.pooling_form == "plugin-bare":
+        raise ModelFileError(
+            f"{path} has the pooling as a bare node, which only TensorRT with the plugin can run; "
+            f"for {runtime} export it without --bare"
+        )
+    check_described(manifest, path)

@@ -15,6 +15,8 @@ Pooling = Literal["unrolled", "plugin"]
 PoolingForm = Literal["unrolled", "plugin", "plugin-bare"]
 CalibrationMethod = Literal["min-max", "percentile", "entropy"]
 CudaApi = Literal["auto", "cuda-python", "pycuda"]
+# The runtime of an ONNX file.
+RuntimeWord = Literal["onnxruntime", "openvino"]
 # What a thread does while an engine runs.
 Wait = Literal["auto", "spin", "block"]
 # What is in the GPU's cache before a run that is measured.

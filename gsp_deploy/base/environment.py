@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-MEASURED_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "timm")
+from gsp_deploy.base.cores import available_cores
+
+MEASURED_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "torch", "timm")
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,6 @@ class Environment:
             python=platform.python_version(),
             packages=package_versions(MEASURED_PACKAGES),
         )
-
-
-def available_cores() -> int:
-    """Return how many processors this process may use, which may be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     settings = BenchmarkSettings(**asked["settings"])
     model = Path(asked["model"])
-    _import_runtime(model)
+    require_kind(model).prepare(settings.runtime)
     idle = peak_memory_mb()
     peaks = {}
     plugins = [Path(plugin) for plugin in asked["plugins"]]
@@ -33,10 +33,6 @@ def main() -> None:
                 session.infer(inputs, ("embedding",))
             peaks[batch] = peak_memory_mb()
     print(json.dumps({"idle_mb": idle, "peaks_mb": peaks}))
-
-
-def _import_runtime(model: Path) -> None:
-    require_kind(model).prepare()
 
 
 def peak_memory_mb() -> float:

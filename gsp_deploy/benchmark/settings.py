@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from gsp_deploy.base.choices import CudaApi, L2State, Wait
+from gsp_deploy.base.choices import CudaApi, L2State, RuntimeWord, Wait
 from gsp_deploy.errors import UsageError
+from gsp_deploy.precision import FloatPrecisionWord
 from gsp_deploy.runtime.session import WAITS, SessionOptions
 
 # Fewer rounds than this do not give useful percentiles, however long one inference takes.
@@ -39,6 +40,11 @@ class BenchmarkSettings:
         sustained: for engines: run each for this many seconds without pause, and record clocks.
         cuda_api: for engines: the library that accesses the device.
         allow_host_code: for engines: load version-compatible ones, which contain machine code.
+        runtime: what runs ONNX files: `onnxruntime` (None too) or `openvino`.
+        precision: for OpenVINO: what it computes floats in; None takes the file's own if it can.
+        requests: for OpenVINO: batches in flight at once. A round still runs one batch; a batch
+            runs on the threads of one request.
+        model_cache: for OpenVINO: a folder for compiled models.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -60,6 +66,10 @@ class BenchmarkSettings:
     sustained: float | None = None
     cuda_api: CudaApi = "auto"
     allow_host_code: bool = False
+    runtime: RuntimeWord | None = None
+    precision: FloatPrecisionWord | None = None
+    requests: int = 1
+    model_cache: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batches", tuple(self.batches))
@@ -97,4 +107,8 @@ class BenchmarkSettings:
             wait=self.wait,
             plugins=tuple(plugins),
             allow_host_code=self.allow_host_code,
+            runtime=self.runtime,
+            precision=self.precision,
+            requests=self.requests,
+            model_cache=None if self.model_cache is None else Path(self.model_cache),
         )

@@ -16,8 +16,12 @@ from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.images.files import evenly_spaced, find_images
 from gsp_deploy.images.preprocessing import decode_image, fit_image
+from gsp_deploy.precision import tolerances_for
 
 COUNT = 8
+# Cosine distance that another machine's runtime, or the C++ library, may add to a float32
+# embedding by rounding in another order.
+LEAST_TOLERANCE = 1e-5
 # Different from usual input sizes on both axes, so that the check covers resizing.
 _PHOTOGRAPH_SIZE = (301, 199)
 _LONGEST_SIDE = 320
@@ -66,6 +70,11 @@ def images_of(paths: Sequence[str], spec: PreprocessingSpec) -> GoldenImages:
     first.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
     images = [fit_image(first, spec), *(fit_image(decode_image(file), spec) for file in chosen[1:])]
     return GoldenImages(np.stack(images), _as_png(first), f"{len(images)} of the images given")
+
+
+def allowed_distance(precision: str) -> float:
+    """Return the largest cosine distance to a golden embedding that passes in this precision."""
+    return max(LEAST_TOLERANCE, tolerances_for(precision).max_cosine_distance)
 
 
 def write_golden(folder: Path, golden: GoldenImages, embeddings: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from gsp_deploy.artifact.bundle_manifest import (
     BundleManifest,
     read_bundle_manifest,
 )
-from gsp_deploy.base.choices import CudaApi
+from gsp_deploy.base.choices import CudaApi, RuntimeWord
+from gsp_deploy.bundle.artifacts import artifacts_for
 from gsp_deploy.bundle.files import misfit
 from gsp_deploy.errors import GateError, MissingCapabilityError, UsageError
+from gsp_deploy.precision import FloatPrecisionWord
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
 
 
@@ -29,6 +32,9 @@ class BundleOptions:
         allow_host_code: load version-compatible engines, which contain code that runs on the host.
         cuda_graphs: capture an engine's runs as CUDA graphs, one per shape.
         cuda_api: the library for the device: `auto`, `cuda-python` or `pycuda`.
+        runtime: run the bundle's ONNX model in `onnxruntime` or `openvino`; None takes the first
+            artifact, in its own runtime.
+        precision, requests, model_cache: of OpenVINO; see `SessionOptions`.
     """
 
     device: str | None = None
@@ -38,6 +44,10 @@ class BundleOptions:
     allow_host_code: bool = False
     cuda_graphs: bool = True
     cuda_api: CudaApi = "auto"
+    runtime: RuntimeWord | None = None
+    precision: FloatPrecisionWord | None = None
+    requests: int = 1
+    model_cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,10 @@ def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
         allow_host_code=options.allow_host_code,
         cuda_graphs=options.cuda_graphs,
         cuda_api=options.cuda_api,
+        runtime=options.runtime,
+        precision=options.precision,
+        requests=options.requests,
+        model_cache=options.model_cache,
     )
     return open_bundle(folder, chosen)
 
@@ -88,12 +102,13 @@ def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
 def open_artifact(folder: Path, manifest: BundleManifest, options: BundleOptions) -> Opened:
     """Open the first artifact that fits this machine; try later ones only with `allow_fallback`."""
     reasons: list[str] = []
-    for artifact in manifest.artifacts:
+    artifacts = artifacts_for(manifest, options.runtime, options.precision)
+    for artifact in artifacts:
         try:
             return Opened(_open(folder, artifact, options), artifact, "; ".join(reasons) or None)
         except MissingCapabilityError as error:
             if not options.allow_fallback:
-                raise _with_hint(error, manifest, artifact) from error
+                raise _with_hint(error, artifacts, artifact) from error
             reasons.append(str(error))
     raise MissingCapabilityError("; ".join(reasons))
 
@@ -105,6 +120,17 @@ def _open(folder: Path, artifact: BundledArtifact, options: BundleOptions) -> Em
             options.device,
             threads=options.threads,
             max_batch=options.max_batch,
+        )
+    if artifact.runtime == "openvino":
+        return open_session(
+            folder / artifact.file,
+            options.device,
+            threads=options.threads,
+            max_batch=options.max_batch,
+            runtime="openvino",
+            precision=artifact.computes,
+            requests=options.requests,
+            model_cache=options.model_cache,
         )
     return open_session(
         folder / artifact.file,
@@ -119,11 +145,19 @@ def _open(folder: Path, artifact: BundledArtifact, options: BundleOptions) -> Em
 
 
 def _with_hint(
-    error: MissingCapabilityError, manifest: BundleManifest, artifact: BundledArtifact
+    error: MissingCapabilityError,
+    artifacts: Sequence[BundledArtifact],
+    artifact: BundledArtifact,
 ) -> MissingCapabilityError:
-    others = manifest.artifacts[manifest.artifacts.index(artifact) + 1 :]
+    others = artifacts[artifacts.index(artifact) + 1 :]
     if not others:
         return error
+    other = others[0]
+    named = (
+        f"runs {other.file} in ONNX Runtime too"
+        if other.file == artifact.file
+        else (f"contains {other.file}")
+    )
     return MissingCapabilityError(
-        f"{error}; the bundle also contains {others[0].file}, pass --allow-fallback to use it"
+        f"{error}; the bundle also {named}, pass --allow-fallback to use it"
     )

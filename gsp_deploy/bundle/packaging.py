@@ -19,19 +19,24 @@ from gsp_deploy.artifact.engine_manifest import (
 )
 from gsp_deploy.artifact.identity import SUMS_NAME, identity, weight_files
 from gsp_deploy.artifact.kind import ENGINE, ONNX, require_kind
+from gsp_deploy.base.choices import RuntimeWord
 from gsp_deploy.base.files import sha256_of, write_text
 from gsp_deploy.base.folders import new_folder
+from gsp_deploy.bundle.artifacts import in_openvino
 from gsp_deploy.bundle.files import copy_file, foreign_file, write_sums
-from gsp_deploy.bundle.golden import FILES, GoldenImages, built_in_images, images_of, write_golden
+from gsp_deploy.bundle.golden import (
+    FILES,
+    GoldenImages,
+    allowed_distance,
+    built_in_images,
+    images_of,
+    write_golden,
+)
 from gsp_deploy.bundle.readme import licence_text, readme_text
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.precision import tolerances_for
+from gsp_deploy.precision import FloatPrecisionWord
 from gsp_deploy.runtime import open_session
-
-# Cosine distance that another machine's ONNX Runtime, or the C++ library, may add to a float32
-# embedding by rounding in another order.
-LEAST_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class PackageOptions:
         images: folders, files or patterns of golden images; None takes built-in photographs.
         license: a licence file; None writes one from the model's provenance.
         force: replace a bundle of the same name.
+        runtime: what runs an ONNX model first: `openvino`, with ONNX Runtime as the fallback, or
+            `onnxruntime` (None too).
+        precision: what OpenVINO computes floats in; None leaves it to the file and the processor.
     """
 
     onnx: Path | None = None
@@ -52,6 +60,12 @@ class PackageOptions:
     images: Sequence[str] | None = None
     license: Path | None = None
     force: bool = False
+    runtime: RuntimeWord | None = None
+    precision: FloatPrecisionWord | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision is not None and self.runtime != "openvino":
+            raise UsageError("precision is a setting of OpenVINO; pass the runtime openvino")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +142,7 @@ def package_model(
     """
     target, options = Path(folder), options or PackageOptions()
     prepared = prepare_model(Path(model), options)
-    manifest = _manifest(prepared, options.plugin)
+    manifest = _manifest(prepared, options)
     with new_folder(
         target, force=options.force, known_by=MANIFEST_NAME, foreign=foreign_file
     ) as fresh:
@@ -141,11 +155,13 @@ def package_model(
     return PackagedBundle(target, manifest, prepared.golden.source, files)
 
 
-def _manifest(prepared: ModelToPackage, plugin: Path | None) -> BundleManifest:
+def _manifest(prepared: ModelToPackage, options: PackageOptions) -> BundleManifest:
     export = prepared.export
     artifacts = [_onnx_artifact(prepared.onnx, export)]
+    if options.runtime == "openvino":
+        artifacts.insert(0, in_openvino(artifacts[0], options.precision))
     if prepared.engine is not None:
-        artifacts.insert(0, _engine_artifact(prepared.path, prepared.engine, plugin))
+        artifacts.insert(0, _engine_artifact(prepared.path, prepared.engine, options.plugin))
     return BundleManifest(
         model=export.model.backbone,
         embedding_dim=int(prepared.embeddings.shape[1]),
@@ -215,10 +231,6 @@ def _onnx_of(engine: Path, manifest: EngineManifest, options: PackageOptions) ->
     return options.onnx
 
 
-def _tolerance(precision: str) -> float:
-    return max(LEAST_TOLERANCE, tolerances_for(precision).max_cosine_distance)
-
-
 def _fixed_batch(shape: Sequence[int | str]) -> int | None:
     return shape[0] if isinstance(shape[0], int) else None
 
@@ -231,7 +243,7 @@ def _onnx_artifact(path: Path, export: ExportManifest) -> BundledArtifact:
         precision=export.precision,
         input=source,
         fixed_batch=_fixed_batch(source.shape),
-        max_cosine_distance=_tolerance(export.precision),
+        max_cosine_distance=allowed_distance(export.precision),
     )
 
 
@@ -243,7 +255,7 @@ def _engine_artifact(path: Path, engine: EngineManifest, plugin: Path | None) ->
         precision=precision,
         input=source,
         fixed_batch=_fixed_batch(source.shape),
-        max_cosine_distance=_tolerance(precision),
+        max_cosine_distance=allowed_distance(precision),
         tensorrt=engine.tensorrt_version,
         platform=engine.platform,
         compute_capabilities=engine.compute_capabilities,

@@ -8,9 +8,11 @@ from gsp_deploy.artifact.engine_manifest import EngineManifest
 
 _RUNTIMES = {
     "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT for RTX",
 }
+_EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino"}
 
 _PYTHON = """\
 import numpy as np
@@ -143,4 +145,4 @@ def _resize_words(manifest: BundleManifest) -> str:
 
 
 def _extra(manifest: BundleManifest) -> str:
-    return "cpu" if manifest.artifacts[0].runtime == "onnxruntime" else "gpu"
+    return _EXTRAS.get(manifest.artifacts[0].runtime, "gpu")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.data.images import Dataset, LabelledImages
 from gsp_deploy.errors import DataError
 

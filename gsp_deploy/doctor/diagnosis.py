@@ -10,6 +10,7 @@ from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import FLAVOURS
 from gsp_deploy.base.environment import Environment, can_import, package_versions
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.words import counted
 from gsp_deploy.device import Device, choose_api, open_device
 from gsp_deploy.doctor.needs import (
@@ -24,9 +25,10 @@ from gsp_deploy.engine.preflight import read_preflight
 from gsp_deploy.errors import GspDeployError, reason_of
 
 PACKAGES = (
-    "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",
-    "torchvision", "timm", "pytorch-metric-learning", "tensorrt", "tensorrt-cu12", "tensorrt-cu13",
-    "tensorrt-rtx-cu13-bindings", "cuda-python", "cuda-bindings", "pycuda", "nvidia-ml-py",
+    "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "onnxscript",
+    "torch", "torchvision", "timm", "pytorch-metric-learning", "tensorrt", "tensorrt-cu12",
+    "tensorrt-cu13", "tensorrt-rtx-cu13-bindings", "cuda-python", "cuda-bindings", "pycuda",
+    "nvidia-ml-py",
 )  # fmt: skip
 _MIB = 1 << 20
 
@@ -42,6 +44,8 @@ class Diagnosis:
         gpu: properties and current state of the GPU; empty if there is none.
         no_gpu: why there is no GPU; None if there is one.
         providers: execution providers of ONNX Runtime; empty if it is not installed.
+        openvino: its version and the precisions that this processor computes in, or why it cannot
+            be used.
         plugin: properties of the plugin library; None if none was named.
         commands: for each command, whether it can run here.
         warnings: conditions that make results worse or slower.
@@ -53,6 +57,7 @@ class Diagnosis:
     gpu: Mapping[str, str]
     no_gpu: str | None
     providers: tuple[str, ...]
+    openvino: str
     plugin: Mapping[str, str] | None
     commands: tuple[Readiness, ...]
     warnings: tuple[str, ...]
@@ -91,6 +96,7 @@ def diagnose(index: int = 0, plugin: Path | None = None, api: str = "auto") -> D
         gpu=gpu,
         no_gpu=no_gpu,
         providers=providers,
+        openvino=_openvino(),
         plugin=None if plugin is None else _plugin(plugin),
         commands=readiness(absent),
         warnings=tuple(preflight.warnings()),
@@ -129,6 +135,20 @@ def _providers() -> tuple[str, ...]:
         return tuple(onnxruntime.get_available_providers())
     except Exception:  # a broken installation can raise any error
         return ()
+
+
+def _openvino() -> str:
+    if not can_import("openvino"):
+        return f"not installed: {install_line('openvino')}"
+    try:
+        import openvino
+
+        from gsp_deploy.runtime.openvino_model import processor_precisions
+
+        able = ", ".join(processor_precisions())
+        return f"{openvino.__version__.partition('-')[0]}, this processor computes in {able}"
+    except Exception as error:  # a broken installation can raise any error
+        return f"cannot be used: {reason_of(error)}"
 
 
 def _gpu(index: int, api: str) -> tuple[dict[str, str], str | None]:

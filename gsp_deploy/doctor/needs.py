@@ -10,6 +10,7 @@ from gsp_deploy.base.platforms import install_line_on_a_jetson, is_jetson
 
 TRAIN = "pip install 'gsp-deploy[train]'"
 CPU = "pip install 'gsp-deploy[cpu]'"
+OPENVINO = "pip install 'gsp-deploy[openvino]'"
 GPU = "pip install 'gsp-deploy[gpu]'"
 RTX = "pip install 'gsp-deploy[rtx]'"
 DRIVER = "install NVIDIA's driver: apt install nvidia-driver"
@@ -89,6 +90,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "export, demo, tune": _EXPORT,
     "check against a checkpoint": _EXPORT,
     "embed, bench with .onnx": (_package("onnxruntime", CPU), _package("onnx", CPU)),
+    "embed, bench with --runtime openvino": (_package("openvino", OPENVINO),
+                                             _package("onnx", OPENVINO)),
     "embed, bench with .onnx on a GPU": (_package("onnxruntime", GPU), CUDA_PROVIDER, _GPU),
     "embed to .parquet": (_package("pyarrow", "pip install pyarrow"),),
     "build for this GPU": (_TENSORRT, _package("onnx", GPU), _CUDA_PYTHON, _GPU),

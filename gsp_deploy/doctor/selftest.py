@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gsp_deploy.base.choices import RuntimeWord
 from gsp_deploy.base.environment import can_import
 from gsp_deploy.base.progress import Announce
 from gsp_deploy.doctor.diagnosis import Diagnosis
@@ -70,7 +71,7 @@ class SelfTest:
                 raise error(f"self-test: {found[0].name}: {found[0].detail}")
         if not any(step.state == "passed" for step in self.steps):
             raise MissingCapabilityError(
-                "self-test: expected ONNX Runtime or TensorRT, found neither; "
+                "self-test: expected ONNX Runtime, OpenVINO or TensorRT, found none; "
                 "pip install 'gsp-deploy[cpu]'"
             )
 
@@ -94,6 +95,11 @@ def _steps(diagnosis: Diagnosis, folder: Path, observe: Announce) -> Iterator[St
     if "CUDAExecutionProvider" in diagnosis.providers and diagnosis.no_gpu is None:
         observe("ONNX Runtime on the GPU")
         yield _tried("ONNX Runtime on the GPU", lambda: _embed_onnx("cuda"))
+    if can_import("openvino"):
+        observe("OpenVINO on the CPU")
+        yield _tried("OpenVINO on the CPU", lambda: _embed_onnx("cpu", "openvino"))
+    else:
+        yield Step("OpenVINO", "skipped", "not installed")
     installed = installed_flavours()
     if not installed:
         yield Step("engine", "skipped", "neither TensorRT nor TensorRT-RTX is installed")
@@ -149,8 +155,8 @@ def _has_gpu() -> bool:
     return Machine.here().device is not None
 
 
-def _embed_onnx(device: str) -> str:
-    with open_session(ASSETS / "selftest.onnx", device) as session:
+def _embed_onnx(device: str, runtime: RuntimeWord = "onnxruntime") -> str:
+    with open_session(ASSETS / "selftest.onnx", device, runtime=runtime) as session:
         worst = _worst(session, golden(), TOLERANCE["onnx"])
         return f"at most {worst:.1e} from the authors'; {_timed(session):.3g} ms per batch of 2"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.base.progress import Advance
 from gsp_deploy.data import Dataset, LabelledImages
 from gsp_deploy.errors import DataError, UsageError

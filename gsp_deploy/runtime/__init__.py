@@ -1,4 +1,4 @@
-"""Run a model with PyTorch, ONNX Runtime or TensorRT, through one interface.
+"""Run a model with PyTorch, ONNX Runtime, OpenVINO or TensorRT, through one interface.
 
 Importing this package needs only numpy; a session imports its runtime when you open it.
 
@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gsp_deploy.artifact.kind import kind_of, require_kind
-from gsp_deploy.base.choices import CudaApi, Wait
+from gsp_deploy.base.choices import CudaApi, RuntimeWord, Wait
+from gsp_deploy.precision import FloatPrecisionWord
 from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
 
 __all__ = [
@@ -43,12 +44,16 @@ def open_session(
     wait: Wait = "auto",
     plugins: Sequence[str | os.PathLike[str]] = (),
     allow_host_code: bool = False,
+    runtime: RuntimeWord | None = None,
+    precision: FloatPrecisionWord | None = None,
+    requests: int = 1,
+    model_cache: str | os.PathLike[str] | None = None,
 ) -> EmbeddingSession:
-    """Open a model for embedding; the kind of file decides the runtime.
+    """Open a model for embedding; the kind of file decides the runtime, if you name none.
 
     Args:
-        path: `.safetensors`, `.pt` (PyTorch), `.onnx` (ONNX Runtime), `.engine` (TensorRT), or the
-            folder of a bundle.
+        path: `.safetensors`, `.pt` (PyTorch), `.onnx` (ONNX Runtime or OpenVINO), `.engine`
+            (TensorRT), or the folder of a bundle.
         device: `cpu`, `cuda` or `cuda:N`; None is `cuda` for engines, `cpu` for the others.
         threads: threads of one inference on the CPU; None leaves it to the runtime.
         provider: ONNX Runtime's execution provider, such as `TensorrtExecutionProvider` or
@@ -60,6 +65,12 @@ def open_session(
         wait: for engines: how the thread waits for the GPU, `spin`, `block` or `auto`.
         plugins: for engines: shared objects that they need.
         allow_host_code: for engines: load version-compatible ones, which carry host code.
+        runtime: for ONNX files: `onnxruntime` (the default) or `openvino`.
+        precision: for OpenVINO: `fp32`, `bf16` or `fp16`; None takes the file's own precision if
+            the processor computes in it, else `fp32`.
+        requests: for OpenVINO: inferences in flight at once, which share the threads; 0 leaves the
+            number to OpenVINO, for the most images per second.
+        model_cache: for OpenVINO: a folder for compiled models; None keeps none.
 
     Raises:
         UsageError: the kind or an option is unknown.
@@ -77,6 +88,10 @@ def open_session(
         wait=wait,
         plugins=tuple(Path(plugin) for plugin in plugins),
         allow_host_code=allow_host_code,
+        runtime=runtime,
+        precision=precision,
+        requests=requests,
+        model_cache=None if model_cache is None else Path(model_cache),
     )
     return open_with(path, options)
 

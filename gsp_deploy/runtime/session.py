@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from gsp_deploy.artifact import ExportManifest, TensorSpec, shape_in_words
-from gsp_deploy.base.choices import CudaApi, Wait
+from gsp_deploy.base.choices import CudaApi, RuntimeWord, Wait
 from gsp_deploy.config import AdoptedHead, BaselineConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import UsageError, reason_of
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
+from gsp_deploy.precision import FLOAT_WORDS, FloatPrecisionWord
 
 if TYPE_CHECKING:
     from gsp_deploy.artifact.engine_manifest import EngineManifest
@@ -27,6 +28,9 @@ Capability = Literal[
     "another", "embed_device", "embed_dlpack", "profile", "prototype_scores", "timeline"
 ]
 WAITS: tuple[str, ...] = get_args(Wait)
+RUNTIME_WORDS: tuple[str, ...] = get_args(RuntimeWord)
+# `requests` with this value leaves the number to the runtime, for the most images per second.
+FOR_THROUGHPUT = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,13 @@ class SessionOptions:
         plugins: shared objects with plugins that an engine needs.
         allow_host_code: load engines that carry code for the host (version compatible ones);
             only if you trust whoever built them.
+        runtime: what runs an ONNX file: `onnxruntime` or `openvino`; None is the default of the
+            model's kind.
+        precision: for OpenVINO: what it computes floats in, `fp32`, `bf16` or `fp16`; None takes
+            the file's own precision if the processor has it, else `fp32`.
+        requests: for OpenVINO: inferences in flight at once, which share the threads; 0 leaves the
+            number to OpenVINO, for the most images per second.
+        model_cache: for OpenVINO: a folder for compiled models; None keeps none.
     """
 
     device: str = "cpu"
@@ -58,6 +69,10 @@ class SessionOptions:
     wait: Wait = "auto"
     plugins: tuple[Path, ...] = ()
     allow_host_code: bool = False
+    runtime: RuntimeWord | None = None
+    precision: FloatPrecisionWord | None = None
+    requests: int = 1
+    model_cache: Path | None = None
 
     @property
     def device_index(self) -> int:
@@ -74,6 +89,24 @@ class SessionOptions:
             raise UsageError(f"threads must be at least 1, got {self.threads}")
         if self.max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, got {self.max_batch}")
+        self._check_runtime()
+
+    def _check_runtime(self) -> None:
+        for name, word, known in (
+            ("runtime", self.runtime, RUNTIME_WORDS),
+            ("precision", self.precision, FLOAT_WORDS),
+        ):
+            if word is not None and word not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, got {word!r}")
+        if self.requests < FOR_THROUGHPUT:
+            raise UsageError(f"requests must be at least {FOR_THROUGHPUT}, got {self.requests}")
+        if self.runtime == "openvino":
+            return
+        for name, default in (("precision", None), ("requests", 1), ("model_cache", None)):
+            if getattr(self, name) != default:
+                raise UsageError(
+                    f"{name} is a setting of OpenVINO; pass the runtime openvino, or leave it out"
+                )
 
 
 @dataclass(frozen=True)
@@ -82,7 +115,7 @@ class SessionInfo:
 
     Attributes:
         path: the model file.
-        runtime: `torch` or `onnxruntime`, with its version.
+        runtime: `torch`, `onnxruntime`, `openvino` or TensorRT's name, with its version.
         device: where it computes, with the provider if there are several.
         precision: `fp32`, `fp16`, `bf16` or `int8`.
         input: name, element type and shape of the input; open sizes are words.
@@ -92,6 +125,8 @@ class SessionInfo:
         manifest: the export's manifest, if the file carries one.
         engine: the engine's manifest; None for other models, and if it has no manifest.
         emulated: whether the device only imitates the precision; its speed then means nothing.
+        pinned: the element type that the runtime was made to compute floats in, such as `float32`;
+            None if it has no such setting, because it then computes in the file's own types.
         config: the model's configuration; None for a graph that is not an export of gsp-deploy.
     """
 
@@ -107,6 +142,7 @@ class SessionInfo:
     engine: EngineManifest | None = None
     config: ModelConfig | None = None
     emulated: bool = False
+    pinned: str | None = None
 
     def require_preprocessing(self) -> PreprocessingSpec:
         """Return how an image file becomes the input.
@@ -173,7 +209,7 @@ class EmbeddingSession(ABC):
                 f"{self.info.path} has no output {missing[0]!r}, only "
                 f"{', '.join(self.info.outputs)}; export it with --also {_export_name(missing[0])}"
             )
-        chunks = [self.infer(chunk, names) for chunk in self._chunks(self.prepare(images))]
+        chunks = self._infer_all(self._chunks(self.prepare(images)), names)
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
@@ -291,6 +327,12 @@ class EmbeddingSession(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _infer_all(
+        self, chunks: Iterator[np.ndarray], outputs: Sequence[str]
+    ) -> list[Mapping[str, np.ndarray]]:
+        """Run batches and return their outputs in order."""
+        return [self.infer(chunk, outputs) for chunk in chunks]
 
     def _chunks(self, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Yield batches; an empty input gives one empty batch, so that the outputs have shapes."""

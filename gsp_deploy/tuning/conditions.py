@@ -47,5 +47,5 @@ def given_by(checkpoint: Path, data: str, settings: TuningSettings) -> dict[str,
 
 
 def _runtime() -> str:
-    found = package_versions(("onnxruntime", "onnxruntime-gpu"))
+    found = package_versions(("onnxruntime", "onnxruntime-gpu", "openvino"))
     return ", ".join(f"{name} {version}" for name, version in found.items())

@@ -41,9 +41,9 @@ class Point:
     def form(self) -> str:
         """A short description of the candidate: `fp16, 224 px, 2 steps`."""
         form = f"{self.candidate.precision}, {self.candidate.size} px"
-        return (
-            form if self.solver_steps is None else f"{form}, {counted(self.solver_steps, 'step')}"
-        )
+        if self.solver_steps is not None:
+            form += f", {counted(self.solver_steps, 'step')}"
+        return form if self.candidate.runtime == "onnxruntime" else f"{form}, OpenVINO"
 
     @property
     def images_per_second(self) -> float | None:

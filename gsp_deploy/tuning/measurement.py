@@ -10,6 +10,7 @@ from pathlib import Path
 from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.identity import identity
+from gsp_deploy.base.choices import RuntimeWord
 from gsp_deploy.benchmark import BenchmarkSettings
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.run import OUTPUTS
@@ -66,10 +67,17 @@ class Workshop:
             shutil.copyfile(cache_path(sibling), cache_path(path))
         return self.forms.make(candidate, path, images, self.int8_drop)
 
-    def score(self, exported: Artifact[ExportManifest]) -> Quality:
+    def score(
+        self, exported: Artifact[ExportManifest], runtime: RuntimeWord = "onnxruntime"
+    ) -> Quality:
         """Return retrieval metrics on the test images, by the data set's protocol if it has one."""
         chosen = self.settings
-        options = SessionOptions(chosen.device, threads=chosen.threads, provider=chosen.provider)
+        options = SessionOptions(
+            chosen.device,
+            threads=chosen.threads,
+            provider=chosen.provider,
+            runtime=None if self.engines else runtime,
+        )
         with open_rounding(self._artifact(exported.path), options) as session:
             (found,) = evaluate([session], self.dataset, ranks=(1,)).models.values()
             emulated = session.info.emulated
@@ -83,11 +91,23 @@ class Workshop:
             notes=tuple(_notes(exported.manifest)),
         )
 
-    def time(self, model: Path, reference: Path, batches: tuple[int, ...]) -> dict[int, Speed]:
-        """Time a candidate and the reference, both exports, in turns; return a speed per batch."""
-        with self._open(reference, batches) as baseline, self._open(model, batches) as candidate:
+    def time(
+        self,
+        model: Path,
+        reference: Path,
+        batches: tuple[int, ...],
+        runtime: RuntimeWord = "onnxruntime",
+    ) -> dict[int, Speed]:
+        """Time a candidate and the reference, both exports, in turns; return a speed per batch.
+
+        `runtime` runs the candidate; the reference runs in ONNX Runtime.
+        """
+        with (
+            self._open(reference, batches) as baseline,
+            self._open(model, batches, runtime) as candidate,
+        ):
             speeds = {batch: self._speed(baseline, candidate, batch) for batch in batches}
-        if model != reference:
+        if model != reference or runtime != "onnxruntime":
             return speeds
         # The reference against itself is 1 by definition; its quartiles show the machine's noise.
         return {batch: replace(speed, ratio=1.0) for batch, speed in speeds.items()}
@@ -96,7 +116,9 @@ class Workshop:
         """Return the file to measure: the export's engine, or the export itself."""
         return engine_of(onnx, max(self.settings.batches)) if self.engines else onnx
 
-    def _open(self, onnx: Path, batches: tuple[int, ...]) -> EmbeddingSession:
+    def _open(
+        self, onnx: Path, batches: tuple[int, ...], runtime: RuntimeWord = "onnxruntime"
+    ) -> EmbeddingSession:
         settings = self.settings
         return open_session(
             self._artifact(onnx),
@@ -104,6 +126,7 @@ class Workshop:
             threads=settings.threads,
             provider=settings.provider,
             max_batch=max(batches),
+            runtime=None if self.engines else runtime,
         )
 
     def _speed(self, reference: EmbeddingSession, model: EmbeddingSession, batch: int) -> Speed:

@@ -72,7 +72,8 @@ def _draw(panel: Axes, tuning: Tuning, batch: int, markers: Mapping[int, str]) -
             panel.axhline(point.map_at_r, color=colour, linewidth=0.8, linestyle="--", alpha=0.5)
         else:
             marker = markers[point.candidate.size]
-            panel.plot(*_place(point), marker, color=colour, ms=7, alpha=0.85)
+            fill = "none" if point.candidate.runtime == "openvino" else colour
+            panel.plot(*_place(point), marker, color=colour, mfc=fill, ms=7, alpha=0.85)
     front = [_place(point) for point in tuning.front if point.batch == batch]
     panel.plot(*zip(*front, strict=True), color="0.35", linewidth=1, drawstyle="steps-post")
     panel.margins(x=0.2, y=0.15)
@@ -147,6 +148,9 @@ def _key(points: Sequence[Point], markers: Mapping[int, str], chosen: Point | No
             entries.append(Line2D([], [], color=colour, linewidth=4, label=precision))
     for size, marker in markers.items():
         entries.append(Line2D([], [], color="0.4", linestyle="", marker=marker, label=f"{size} px"))
+    if any(point.candidate.runtime == "openvino" for point in points):
+        hollow = Line2D([], [], color="0.4", linestyle="", marker="o", mfc="none", label="OpenVINO")
+        entries.append(hollow)
     entries.append(Line2D([], [], color="0.35", linewidth=1, label="front"))
     if chosen is not None:
         entries.append(

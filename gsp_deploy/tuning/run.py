@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.artifact.kind import OPENVINO
+from gsp_deploy.base.environment import can_import
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.progress import Progress
 from gsp_deploy.data import Dataset
-from gsp_deploy.errors import UsageError
+from gsp_deploy.errors import MissingCapabilityError, UsageError
 from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.tuning.conditions import conditions_of, given_by
 from gsp_deploy.tuning.forms import forms_of
@@ -93,13 +96,16 @@ def tune(
     Raises:
         UsageError: the folder contains another study, or int8 has no images.
         CheckpointError: the file is not a checkpoint of gsp-deploy.
-        MissingCapabilityError: engines are asked for, and TensorRT or a GPU is missing.
+        MissingCapabilityError: engines are asked for, and TensorRT or a GPU is missing; or
+            OpenVINO is asked for and not installed.
         GspDeployError: the reference cannot be exported or measured.
     """
     space, settings = space or TuningSpace(), settings or TuningSettings()
     dataset = parts_for_tuning(dataset, calibrates=settings.calibrate is None)
     workshop = _workshop(Path(checkpoint), dataset, settings)
-    candidates = tuple(space.candidates(workshop.forms.config, workshop.forms.has_one_size))
+    _check_runtimes(space, settings)
+    found = space.candidates(workshop.forms.config, workshop.forms.has_one_size)
+    candidates = tuple(filter(_is_native, found))
     wants_int8 = any(PRECISIONS[candidate.precision].quantised for candidate in candidates)
     if wants_int8 and not workshop.calibration.are_there:
         raise UsageError(
@@ -117,6 +123,32 @@ def tune(
         *_noise_note(points),
     )
     return Tuning(Path(checkpoint), study, candidates, points, front_of(points), notes)
+
+
+def _check_runtimes(space: TuningSpace, settings: TuningSettings) -> None:
+    bench = settings.benchmark
+    if "openvino" not in space.runtimes:
+        return
+    if settings.engines or bench.provider is not None or bench.device != "cpu":
+        raise UsageError(
+            "OpenVINO runs exports on the CPU, without engines and providers; leave openvino out"
+        )
+    if not can_import("openvino"):
+        raise MissingCapabilityError(
+            f"OpenVINO is not installed: {install_line(OPENVINO.extra)}, or leave openvino out"
+        )
+
+
+def _is_native(candidate: Candidate) -> bool:
+    """Whether a runtime computes in a candidate's precision; ONNX Runtime's may be emulated.
+
+    OpenVINO would compute the others in float32: no faster, and no more accurate than fp32.
+    """
+    if candidate.runtime != "openvino" or not PRECISIONS[candidate.precision].lowered:
+        return True
+    from gsp_deploy.runtime.openvino_model import processor_precisions
+
+    return candidate.precision in processor_precisions()
 
 
 def _workshop(model: Path, dataset: Dataset, settings: TuningSettings) -> Workshop:

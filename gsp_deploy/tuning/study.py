@@ -104,8 +104,8 @@ class Study:
         return self.folder / STUDY_FILE
 
     def model_path(self, candidate: Candidate) -> Path:
-        """Return the path of a candidate's export."""
-        return self.folder / "models" / f"{candidate.name}.onnx"
+        """Return the path of a candidate's export; two runtimes share it."""
+        return self.folder / "models" / f"{candidate.file_name}.onnx"
 
     def missing_batches(self, candidate: Candidate, batches: tuple[int, ...]) -> tuple[int, ...]:
         """Return the batch sizes without a time for this candidate."""

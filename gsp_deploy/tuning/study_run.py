@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gsp_deploy.artifact import ExportManifest, read_sidecar
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.identity import identity
+from gsp_deploy.artifact.kind import ONNX
 from gsp_deploy.base.progress import Progress
 from gsp_deploy.errors import GspDeployError
+from gsp_deploy.runtime.session import RUNTIME_WORDS
 from gsp_deploy.tuning.measurement import Workshop
 from gsp_deploy.tuning.space import Candidate
 from gsp_deploy.tuning.study import Study
@@ -54,14 +57,14 @@ class StudyRun:
             self._announce(f"exporting {name}", number)
             exported = self._export(candidate)
             self._announce(f"scoring {name}", number)
-            study.qualities[name] = self.workshop.score(exported)
+            study.qualities[name] = self.workshop.score(exported, candidate.runtime)
             study.save()
         batches = study.missing_batches(candidate, self.workshop.settings.batches)
         if not batches or study.qualities[name].emulated:
             return
         self._announce(f"timing {name}", number)
         model, reference = (self._file(c) for c in (candidate, self.candidates[0]))
-        speeds = self.workshop.time(model, reference, batches)
+        speeds = self.workshop.time(model, reference, batches, candidate.runtime)
         study.speeds.setdefault(name, {}).update(speeds)
         study.save()
 
@@ -76,6 +79,23 @@ class StudyRun:
         )
 
     def _export(self, candidate: Candidate) -> Artifact[ExportManifest]:
+        """Export a candidate, unless another runtime has measured its file already."""
+        path = self.study.model_path(candidate)
+        if self._is_measured(path, self._others(candidate)) and (found := read_sidecar(path)):
+            return Artifact(path, ONNX, found)
+        return self._export_anew(candidate)
+
+    def _others(self, candidate: Candidate) -> Iterator[str]:
+        """Yield the hash that was measured of the same file in each other runtime."""
+        for word in RUNTIME_WORDS:
+            other = replace(candidate, runtime=word)
+            if other != candidate and other.name in self.study.qualities:
+                yield self.study.qualities[other.name].sha256
+
+    def _is_measured(self, path: Path, hashes: Iterable[str]) -> bool:
+        return path.exists() and identity(path) in set(hashes)
+
+    def _export_anew(self, candidate: Candidate) -> Artifact[ExportManifest]:
         sibling = self.study.model_path(_certified(candidate))
         return self.workshop.export(candidate, self.study.model_path(candidate), sibling)
 
@@ -83,10 +103,10 @@ class StudyRun:
         """Return the file that was scored; export it again if it is missing or differs."""
         path = self.study.model_path(candidate)
         measured = self.study.qualities[candidate.name].sha256
-        if not path.exists() or identity(path) != measured or read_sidecar(path) is None:
-            self._export(candidate)
+        if not self._is_measured(path, [measured]) or read_sidecar(path) is None:
+            self._export_anew(candidate)
         return path
 
 
 def _certified(candidate: Candidate) -> Candidate:
-    return Candidate(candidate.precision, None, candidate.size)
+    return replace(candidate, steps=None)

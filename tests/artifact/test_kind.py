@@ -58,7 +58,7 @@ def test_no_suffix_belongs_to_two_kinds() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_rows_refer_to_what_there_is(kind: Kind) -> None:
     pytest.importorskip("torch")
-    for reference in filter(None, (kind.reader, kind.opener, kind.document)):
+    for reference in filter(None, (kind.reader, kind.document, *(r.opener for r in kind.runtimes))):
         module, name = reference.split(":")
         assert callable(getattr(import_module(module), name))
 

@@ -21,7 +21,7 @@ from gsp_deploy_cli.tables.tune import doubts_of
 DATA = "glyphs:clutter=0,size=32,scale=0.6,images_per_class=3,train_classes=4,test_classes=4"
 SETTINGS = (
     "--data", DATA, "--precision", "fp32,fp16", "--steps", "certified,2", "--size", "32",
-    "--batch", "1,2", "--repeats", "3", "--threads", "1",
+    "--batch", "1,2", "--repeats", "3", "--threads", "1", "--runtime", "onnxruntime,openvino",
 )  # fmt: skip
 
 
@@ -108,6 +108,7 @@ def test_a_killed_study_goes_on_and_chooses(run, tiny_checkpoint, folder, tmp_pa
         (("--precision", "fp8"), 2, "precision must be one of fp32, fp16, bf16, int8"),
         (("--data", "nowhere:x"), 2, "no data set 'nowhere:x'"),
         (("--images", "1"), 2, "at least 2 images"),
+        (("--runtime", "tensorrt"), 2, "runtime must be one of onnxruntime, openvino"),
     ],
 )
 def test_a_mistake_is_one_line(run, tiny_checkpoint, tmp_path, monkeypatch, arguments, code, said):

@@ -45,8 +45,12 @@ def test_an_engine_is_built_without_a_gpu_and_its_run_is_skipped(diagnosis) -> N
 def test_without_a_runtime_every_step_is_skipped(diagnosis, monkeypatch) -> None:
     monkeypatch.setattr(selftest, "can_import", lambda module: False)
     monkeypatch.setattr(selftest, "installed_flavours", lambda: ())
-    assert states(diagnosis) == {"ONNX Runtime": "skipped", "engine": "skipped"}
-    with pytest.raises(MissingCapabilityError, match="found neither; pip install"):
+    assert states(diagnosis) == {
+        "ONNX Runtime": "skipped",
+        "OpenVINO": "skipped",
+        "engine": "skipped",
+    }
+    with pytest.raises(MissingCapabilityError, match="found none; pip install"):
         run_selftest(diagnosis).check()
 
 
@@ -62,10 +66,10 @@ def test_onnx_runtime_is_tried_on_a_gpu_if_its_provider_and_cuda_have_one(
     diagnosis, monkeypatch, providers, no_gpu, tried: bool
 ) -> None:
     monkeypatch.setattr(selftest, "installed_flavours", lambda: ())
-    asked: list[str] = []
-    monkeypatch.setattr(selftest, "_embed_onnx", lambda device: asked.append(device) or "done")
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(selftest, "_embed_onnx", lambda *on: asked.append(on) or "done")
     run_selftest(replace(diagnosis, providers=providers, no_gpu=no_gpu))
-    assert asked == ["cpu", "cuda"][: 1 + tried]
+    assert asked == [("cpu",), *[("cuda",)] * tried, ("cpu", "openvino")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What every session does alike, in PyTorch and in ONNX Runtime."""
+"""What every session does alike, in PyTorch, in ONNX Runtime and in OpenVINO."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 SIZE = 32
 
 
-@pytest.fixture(params=["onnx", "torch"])
+# How each session is opened, by the kind of file and the options.
+RUNTIMES = {
+    "onnx": {},
+    "torch": {},
+    "openvino": {"runtime": "openvino"},
+    "openvino, two at once": {"runtime": "openvino", "requests": 2, "threads": 2},
+}
+
+
+@pytest.fixture(params=RUNTIMES)
 def images_session(request, tiny_export, tiny_checkpoint):
     """A session on images of 32 x 32 with embeddings of length 8."""
-    path = tiny_export if request.param == "onnx" else tiny_checkpoint
-    with open_session(path) as session:
+    path = tiny_checkpoint if request.param == "torch" else tiny_export
+    with open_session(path, **RUNTIMES[request.param]) as session:
         yield session
 
 
-@pytest.fixture(params=["onnx", "torch"])
+@pytest.fixture(params=RUNTIMES)
 def head_session(request, head_export, head_checkpoint):
     """A session on feature maps (batch, 6, height, width)."""
-    path = head_export() if request.param == "onnx" else head_checkpoint
-    with open_session(path) as session:
+    path = head_checkpoint if request.param == "torch" else head_export()
+    with open_session(path, **RUNTIMES[request.param]) as session:
         yield session
 
 
@@ -42,7 +51,7 @@ def pixels() -> np.ndarray:
 def test_it_says_what_it_runs(images_session) -> None:
     info = images_session.info
     assert info.path.exists()
-    assert info.runtime.split()[0] in ("torch", "onnxruntime")
+    assert info.runtime.split()[0] in ("torch", "onnxruntime", "openvino")
     assert info.precision == "fp32"
     assert info.embedding_dim == 8
     assert info.input.shape == ("batch", 3, SIZE, SIZE)
@@ -62,17 +71,26 @@ def test_pixels_and_normalised_floats_are_the_same(images_session, pixels) -> No
     np.testing.assert_array_equal(images_session.embed(list(pixels)), found)
 
 
-def test_both_runtimes_agree(tiny_export, tiny_checkpoint, pixels) -> None:
-    with open_session(tiny_export) as one, open_session(tiny_checkpoint) as other:
-        np.testing.assert_allclose(one.embed(pixels), other.embed(pixels), atol=1e-4)
+def test_all_runtimes_agree(tiny_export, tiny_checkpoint, pixels) -> None:
+    with open_session(tiny_checkpoint) as session:
+        expected = session.embed(pixels)
+    for options in RUNTIMES.values():
+        with open_session(tiny_export, **options) as session:
+            np.testing.assert_allclose(session.embed(pixels), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("max_batch", [1, 2, 4, 64])
+@pytest.mark.parametrize("runtime", [None, "openvino"])
 def test_many_images_go_through_in_batches(
-    max_batch, head_export, head_checkpoint, features
+    max_batch, runtime, head_export, head_checkpoint, features
 ) -> None:
     for path in (head_export(), head_checkpoint, head_export(dynamic_batch=False)):
-        with open_session(path) as whole, open_session(path, max_batch=max_batch) as parts:
+        if path == head_checkpoint and runtime is not None:
+            continue
+        with (
+            open_session(path, runtime=runtime) as whole,
+            open_session(path, runtime=runtime, max_batch=max_batch) as parts,
+        ):
             expected, found = whole.run(features), parts.run(features)
             sizes = []
             infer = parts.infer
@@ -97,8 +115,9 @@ def test_no_images_have_empty_outputs_of_the_right_shape(images_session, head_se
     assert {shapes[name] for name in shapes.keys() - always.keys()} <= {(0,)}
 
 
-def test_a_fixed_batch_of_no_images(head_export) -> None:
-    with open_session(head_export(dynamic_batch=False)) as session:
+@pytest.mark.parametrize("runtime", [None, "openvino"])
+def test_a_fixed_batch_of_no_images(runtime, head_export) -> None:
+    with open_session(head_export(dynamic_batch=False), runtime=runtime) as session:
         assert session.embed(np.zeros((0, 6, 2, 2), np.float32)).shape == (0, 5)
 
 
@@ -206,6 +225,12 @@ def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
         ({"device": "cuda:x"}, "cpu, cuda or cuda:N"),
         ({"threads": 0}, "threads"),
         ({"max_batch": 0}, "max_batch"),
+        ({"runtime": "tensorflow"}, "runtime must be one of onnxruntime, openvino"),
+        ({"runtime": "openvino", "precision": "int8"}, "precision must be one of fp32, fp16, bf16"),
+        ({"runtime": "openvino", "requests": -1}, "requests"),
+        ({"precision": "bf16"}, "precision is a setting of OpenVINO"),
+        ({"runtime": "onnxruntime", "requests": 2}, "requests is a setting of OpenVINO"),
+        ({"model_cache": Path("cache")}, "model_cache is a setting of OpenVINO"),
     ],
 )
 def test_options_outside_their_domain(options, named) -> None:
@@ -229,18 +254,23 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "extra", "kind"), [("onnxruntime", "cpu", "onnx"), ("torch", "train", "torch")]
+    ("package", "extra", "runtime"),
+    [
+        ("onnxruntime", "cpu", None),
+        ("torch", "train", None),
+        ("openvino", "openvino", "openvino"),
+    ],
 )
 def test_a_runtime_that_is_not_installed_is_named(
-    package, extra, kind, head_export, head_checkpoint
+    package, extra, runtime, head_export, head_checkpoint
 ) -> None:
-    path = head_export() if kind == "onnx" else head_checkpoint
+    path = head_checkpoint if package == "torch" else head_export()
     script = (
         f"import sys; sys.modules[{package!r}] = None\n"
         "from gsp_deploy.errors import MissingCapabilityError\n"
         "from gsp_deploy.runtime import open_session\n"
         "try:\n"
-        f"    open_session({str(path)!r})\n"
+        f"    open_session({str(path)!r}, runtime={runtime!r})\n"
         "except MissingCapabilityError as error:\n"
         "    print(error)\n"
     )
@@ -249,12 +279,12 @@ def test_a_runtime_that_is_not_installed_is_named(
     assert package in ran.stdout
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_session_says_how_far_off_it_is(
     runtime, head_export, head_checkpoint, features
 ) -> None:
-    path = head_export(outputs=("residual",)) if runtime == "onnx" else head_checkpoint
-    with open_session(path) as session:
+    path = head_checkpoint if runtime == "torch" else head_export(outputs=("residual",))
+    with open_session(path, **RUNTIMES[runtime]) as session:
         found = session.run(features, ("residual", "embedding_bound"))
         nothing = session.run(features[:0], ("residual",))["residual"]
     for values in found.values():

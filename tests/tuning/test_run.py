@@ -12,6 +12,7 @@ import pytest
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.artifact import sidecar_path
+from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.engine_manifest import ShapeRange
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.benchmark import BenchmarkSettings
@@ -19,7 +20,7 @@ from gsp_deploy.checkpoint import save_checkpoint
 from gsp_deploy.data import open_dataset
 from gsp_deploy.engine.machine import Machine
 from gsp_deploy.errors import CheckpointError, GspDeployError, MissingCapabilityError, UsageError
-from gsp_deploy.runtime import open_session
+from gsp_deploy.runtime import open_session, openvino_model
 from gsp_deploy.tuning import (
     Limits,
     TuningSettings,
@@ -73,13 +74,16 @@ def faked(monkeypatch):
         sidecar_path(path).write_text("{}")
         return candidate
 
-    def score(self, candidate):
+    def score(self, candidate, runtime):
+        if isinstance(candidate, Artifact):  # the file that another runtime has measured
+            made.append(("score", f"{candidate.path.stem}-{runtime}"))
+            return Quality("a hash", 3, 50.0, 60.0, False)
         made.append(("score", candidate.name))
         steps = candidate.steps or 3
         return Quality("a hash", steps, 50.0, 60.0, candidate.precision == "fp16")
 
-    def time(self, model, reference, batches):
-        made.append(("time", model.stem))
+    def time(self, model, reference, batches, runtime):
+        made.append(("time", model.stem if runtime == "onnxruntime" else f"{model.stem}-{runtime}"))
         return {batch: Speed(0.5, 0.4, 0.6, 4.0) for batch in batches}
 
     for name, fake in {"export": export, "score": score, "time": time}.items():
@@ -145,6 +149,33 @@ def test_a_wider_space_adds_to_a_study(faked, checkpoint, dataset, tmp_path):
     assert ("time", "fp32-32px-certified") in faked  # at the new batch size
     assert {point.batch for point in tuning.points} == {1, 2, 4}
     assert len(tuning.points) == 6
+
+
+def test_runtimes_share_an_export(faked, checkpoint, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino_model, "processor_precisions", lambda: ("fp32", "bf16"))
+    both = TuningSpace(("fp32", "bf16", "fp16"), (None,), (32,), ("onnxruntime", "openvino"))
+    tuning = tune(checkpoint, dataset, tmp_path / "study", both, SETTINGS)
+    names = [f"{precision}-32px-certified" for precision in ("fp32", "bf16", "fp16")]
+    assert [name for kind, name in faked if kind == "export"] == names
+    native = [f"{name}-openvino" for name in names[:2]]  # fp16 would only be imitated
+    assert {n for k, n in faked if k == "score" and n.endswith("openvino")} == set(native)
+    assert {n for k, n in faked if k == "time" and n.endswith("openvino")} == set(native)
+    assert {p.form for p in tuning.points if p.candidate.runtime == "openvino"} == {
+        "fp32, 32 px, 3 steps, OpenVINO",
+        "bf16, 32 px, 3 steps, OpenVINO",
+    }
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "engines"),
+    [({"device": "cuda"}, False), ({"provider": "cpu"}, False), ({}, True)],
+)
+def test_openvino_is_measured_on_the_cpu_alone(benchmark, engines, checkpoint, dataset, tmp_path):
+    settings = TuningSettings(
+        benchmark=dataclasses.replace(SETTINGS.benchmark, **benchmark), engines=engines
+    )
+    with pytest.raises(UsageError, match="OpenVINO runs exports on the CPU"):
+        tune(checkpoint, dataset, tmp_path, TuningSpace(runtimes=("openvino",)), settings)
 
 
 def test_a_study_of_something_else_is_refused(faked, checkpoint, dataset, tmp_path):
@@ -243,11 +274,16 @@ def test_calibration_takes_the_training_part_or_a_folder(dataset, tmp_path):
 
 
 def test_a_real_study_from_checkpoint_to_file(checkpoint, dataset, tmp_path):
-    space = TuningSpace(("fp32", "fp16", "int8"), (None,), (32,))
+    runtimes = ("onnxruntime", "openvino")
+    space = TuningSpace(("fp32", "fp16", "int8"), (None,), (32,), runtimes)
     settings = dataclasses.replace(SETTINGS, int8_drop=50.0)
     tuning = tune(checkpoint, dataset, tmp_path / "study", space, settings)
     assert not tuning.study.failures
-    reference, half, int8 = tuning.points[:3]
+    in_openvino = [p for p in tuning.points if p.candidate.runtime == "openvino" and p.batch == 1]
+    assert in_openvino[0].candidate.precision == "fp32"
+    assert abs(in_openvino[0].drop) < 1e-6
+    assert all(point.latency_ms > 0 for point in in_openvino)
+    reference, half, int8 = (p for p in tuning.points[:6] if p not in in_openvino and p.batch == 1)
     assert reference.drop == 0
     assert reference.speed.ratio == 1
     assert half.latency_ms is None
@@ -258,7 +294,7 @@ def test_a_real_study_from_checkpoint_to_file(checkpoint, dataset, tmp_path):
     deliver(tuning, chosen, output)
     settings = json.loads((tmp_path / "out" / "model.onnx.tune.json").read_text())
     assert settings["candidate"]["precision"] == chosen.candidate.precision
-    with open_session(output) as session:
+    with open_session(output, runtime=chosen.candidate.runtime) as session:
         assert session.info.manifest.precision == chosen.candidate.precision
         assert session.embed(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 8)
     plot_front(tuning, tmp_path / "front.png", chosen)

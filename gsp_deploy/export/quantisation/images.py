@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.data import LabelledImages, open_dataset
 from gsp_deploy.errors import UsageError

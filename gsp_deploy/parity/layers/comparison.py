@@ -74,7 +74,8 @@ def compare_layers(
         emulate_fp16: round float16 on the CPU as hardware does; see `open_rounding`.
 
     Raises:
-        UsageError: the candidate is no `.onnx`, or the two have no value in common.
+        UsageError: the candidate is no `.onnx`, the two have no value in common, or OpenVINO is
+            asked for, which shows no inner values.
         DataError: there is no image.
     """
     reference, candidate = Path(reference), Path(candidate)
@@ -85,6 +86,11 @@ def compare_layers(
         )
     if not len(images):
         raise DataError("a comparison needs at least one image, got none")
+    if "openvino" in (reference_options.runtime, candidate_options.runtime):
+        raise UsageError(
+            "the search along the graph runs it in ONNX Runtime, because OpenVINO fuses its nodes; "
+            "leave out the runtime openvino"
+        )
     spec, precision = _agreement(reference, reference_options, candidate, candidate_options)
     model = load_graph(candidate)
     graph = trace(model)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.retrieval.dataset.layout import EmbeddingSettings, Part
 from gsp_deploy.retrieval.job.pool import default_workers, run_here
 from gsp_deploy.retrieval.job.settings import Wanted, settings_of

@@ -16,7 +16,7 @@ from multiprocessing import connection
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.retrieval.dataset.layout import Part
 from gsp_deploy.retrieval.job.worker import Job, Task, Worker
