@@ -33,6 +33,7 @@ from gsp_deploy.engine.plugins import load_plugin
 from gsp_deploy.engine.profiles import DEFAULT_BATCH, LOW_MEMORY_BATCH, make_profiles
 from gsp_deploy.engine.progress import Report
 from gsp_deploy.engine.retries import Plan, build_plan
+from gsp_deploy.engine.starting import check_driver
 from gsp_deploy.engine.targets import choose_targets
 from gsp_deploy.errors import UsageError
 
@@ -69,6 +70,8 @@ def build_engine(
     source, path, options = Path(source), Path(path), options or BuildOptions()
     tensorrt = load_tensorrt(flavour or (FLAVOURS[1] if options.targets else None))
     machine = Machine.here(tensorrt.flavour)
+    if machine.driver is not None:
+        check_driver(tensorrt, machine.driver)
     options.check_against(tensorrt, machine.device is not None)
     targets, may_narrow = choose_targets(tensorrt, options.targets, machine)
     library = options.plugin

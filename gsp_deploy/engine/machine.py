@@ -26,6 +26,7 @@ class Machine:
         cuda_version: of CUDA's runtime, or the version that TensorRT was built for.
         platform: such as `linux aarch64`.
         integrated: the GPU shares its memory with the host, as on a Jetson.
+        driver: the newest CUDA that the driver supports; None if CUDA finds no GPU.
     """
 
     flavour: str | None
@@ -35,6 +36,7 @@ class Machine:
     cuda_version: str | None
     platform: str
     integrated: bool = False
+    driver: str | None = None
 
     @classmethod
     def here(cls, flavour: str | None = None, index: int = 0) -> Machine:
@@ -58,6 +60,7 @@ class Machine:
             properties.runtime,
             this_platform(),
             properties.integrated,
+            properties.driver,
         )
 
 

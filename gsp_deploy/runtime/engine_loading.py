@@ -12,6 +12,7 @@ from gsp_deploy.engine.api import TensorRT, load_tensorrt
 from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.engine.plugins import check_plugin
+from gsp_deploy.engine.starting import check_driver, start
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.session import SessionOptions
 from gsp_deploy.runtime.shared_engine import SharedEngine
@@ -34,6 +35,7 @@ def open_engine(path: Path, options: SessionOptions) -> TensorRTSession:
     with ExitStack() as undo:
         device = open_device(options.device_index, options.cuda_api)
         undo.callback(device.close)
+        check_driver(tensorrt, device.properties().driver)
         with device.current():
             engine = _deserialise(tensorrt, path, manifest, options)
         strategy = tensorrt.module.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -70,7 +72,7 @@ def _deserialise(
     tensorrt: TensorRT, path: Path, manifest: EngineManifest | None, options: SessionOptions
 ) -> Any:
     log = make_log(tensorrt)
-    runtime = tensorrt.module.Runtime(log)
+    runtime = start(tensorrt, tensorrt.module.Runtime, log)
     runtime.engine_host_code_allowed = options.allow_host_code
     registry = runtime.get_plugin_registry()
     for library in options.plugins:
