@@ -50,6 +50,18 @@ def test_an_engine_embeds_as_its_onnx_does(engine, device, tiny_export, pixels) 
     assert device.closed
 
 
+def test_a_warm_up_captures_every_size_of_batch(engine, device, tiny_export, pixels) -> None:
+    with open_session(engine) as session, open_session(tiny_export) as expected:
+        session.warm_up(6)
+        assert [shape[0] for _, shape in session.runner._shapes] == [1, 2, 4, 6]
+        assert device.calls.count("begin_capture") == 4
+        for count in (1, 3, 5, 6):
+            found, wanted = session.embed(pixels[:count]), expected.embed(pixels[:count])
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+        assert sorted(shape[0] for _, shape in session.runner._shapes) == [1, 2, 4, 6]
+        assert device.calls.count("begin_capture") == 4
+
+
 def test_a_plan_without_manifest_runs_on_prepared_images(engine, pixels) -> None:
     (engine.parent / "tiny.engine.json").unlink()
     with open_session(engine) as session:
