@@ -84,7 +84,7 @@ class Job:
         # Names and types of layers, for the inspector and for profiles.
         config.profiling_verbosity = tensorrt.module.ProfilingVerbosity.DETAILED
         library = self.options.plugin
-        if self.options.version_compatible and library is not None:
+        if self.options.puts_plugin_inside and library is not None:
             config.plugins_to_serialize = [str(library.resolve())]
         level = _LEVELS.get(self.options.hardware_compatibility)
         if level is not None:

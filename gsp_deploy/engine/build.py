@@ -76,6 +76,8 @@ def build_engine(
     targets, may_narrow = choose_targets(tensorrt, options.targets, machine)
     library = options.plugin
     plugin = None if library is None else load_plugin(tensorrt, library)
+    if plugin is not None and options.puts_plugin_inside:
+        plugin = replace(plugin, inside=True)
     export = read_onnx_manifest(source)
     parsed = parse_onnx(tensorrt, source)
     precision = check_precision(parsed, options.precision, export)
@@ -138,6 +140,7 @@ def _manifest(
         compute_capabilities=plan.targets,
         hardware_compatibility=options.hardware_compatibility,
         version_compatible=options.version_compatible,
+        lean=options.lean,
         profiles=job.profiles,
         inputs=_named(parsed.inputs, () if export is None else export.inputs),
         outputs=_named(parsed.outputs, () if export is None else export.outputs),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gsp_deploy.engine import starting
-from gsp_deploy.engine.api import TensorRT, installed_flavours
+from gsp_deploy.engine.api import TensorRT, installed_runtimes
 from gsp_deploy.engine.starting import check_driver, start
 from gsp_deploy.errors import MissingCapabilityError
 
@@ -76,7 +76,7 @@ def test_a_driver_that_is_too_old_is_one_line(monkeypatch) -> None:
         check_driver(tensorrt(), "12.8")
 
 
-@pytest.mark.skipif("tensorrt-lean" not in installed_flavours(), reason="TensorRT lean is absent")
+@pytest.mark.skipif("tensorrt-lean" not in installed_runtimes(), reason="TensorRT lean is absent")
 def test_the_real_runtime_refuses_in_one_line_and_the_process_ends_well() -> None:
     ended = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

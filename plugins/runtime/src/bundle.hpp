@@ -32,10 +32,9 @@ struct Artifact {
   bool version_compatible = false;
   bool lean = false;     // version compatible, and without the runtime of its version inside
   std::string plugin;  // file within the bundle that must be loaded first; may be empty
-  bool plugin_inside = false;  // the engine carries that library itself
 
   // Whether loading the engine runs code that it carries.
-  bool needs_host_code() const { return version_compatible && (!lean || plugin_inside); }
+  bool needs_host_code() const { return version_compatible && !lean; }
 };
 
 struct Bundle {
