@@ -7,12 +7,10 @@ needed, only TensorRT's public headers (GSP_TENSORRT_INCLUDE, or a system path) 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
-from native_headers import NO_TENSORRT_HEADERS, cuda_headers, tensorrt_headers
+from adapter_build import ADAPTER, build_adapter
 
 from gsp_deploy.artifact.pooling_node import (
     DOMAIN,
@@ -22,48 +20,13 @@ from gsp_deploy.artifact.pooling_node import (
     PoolingAttributes,
 )
 
-HERE = Path(__file__).parent
-POOLING = HERE.parents[1] / "plugins" / "gsp_pooling"
-ADAPTER = POOLING / "tensorrt"
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror")
-
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory) -> subprocess.CompletedProcess[str]:
     """Build the adapter and the host, and return what the host says of the adapter."""
-    tensorrt, cuda = tensorrt_headers(), cuda_headers()
-    if tensorrt is None:
-        pytest.skip(NO_TENSORRT_HEADERS)
-    if cuda is None or shutil.which("g++") is None:
-        pytest.skip("no g++, or no CUDA headers: set CUDA_HOME")
-    folder = tmp_path_factory.mktemp("adapter")
-    common = [
-        "g++",
-        "-std=c++17",
-        "-O1",
-        *WARNINGS,
-        "-isystem",
-        str(tensorrt),
-        "-isystem",
-        str(cuda),
-    ]
-    library = folder / "libgsp_plugin.so"
-    sources = [*sorted(ADAPTER.glob("*.cpp")), POOLING / "gsp_pooling_params.cpp"]
-    sources.append(HERE / "adapter" / "recording_launcher.cpp")
-    subprocess.run(
-        [*common, "-shared", "-fPIC", "-fvisibility=hidden", "-DGSP_DEPLOY_VERSION=\"test\"",
-         f"-I{POOLING}", *map(str, (s for s in sources if s.name != "contract_host.cpp")),
-         f"-Wl,--version-script={ADAPTER / 'symbols.map'}", "-Wl,--no-undefined",
-         "-o", str(library)],
-        check=True,
-    )  # fmt: skip
-    program = folder / "contract_host"
-    subprocess.run(
-        [*common, str(ADAPTER / "contract_host.cpp"), "-o", str(program), "-ldl"], check=True
-    )
-    return subprocess.run(
-        [str(program), str(library), "--enqueue"], capture_output=True, text=True, check=False
-    )
+    library, program = build_adapter(tmp_path_factory.mktemp("adapter"))
+    command = [str(program), str(library), "--enqueue"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_the_adapter_keeps_its_contract(host) -> None:
