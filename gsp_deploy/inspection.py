@@ -146,7 +146,7 @@ def _engine(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
         check_plan(manifest, path)
     except ModelFileError as error:
         return "engine", _engine_facts(manifest), (str(error),)
-    here = Machine.here(manifest.flavour)
+    here = Machine.for_plan(manifest)
     warnings = tuple(f"does not run here: {found}" for found in misfits(manifest, here))
     return "engine", _engine_facts(manifest), warnings
 

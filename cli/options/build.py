@@ -75,6 +75,13 @@ class PlanOptions:
             "--version-compatible", help="The plan also runs on later versions of TensorRT."
         ),
     ] = False
+    lean: Annotated[
+        bool,
+        plan_option(
+            "--lean",
+            help="Leave the lean runtime out of a version-compatible plan: install it beside.",
+        ),
+    ] = False
     refit: Annotated[bool, plan_option("--refit", help="You can replace the weights later.")] = (
         False
     )
@@ -159,6 +166,7 @@ def build_options(
         timing_cache=builder.timing_cache,
         hardware_compatibility=plan.hardware_compatibility,
         version_compatible=plan.version_compatible,
+        lean=plan.lean,
         refit=plan.refit,
         strip_weights=plan.strip_weights,
         weight_streaming=plan.weight_streaming,

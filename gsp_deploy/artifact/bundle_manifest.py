@@ -45,6 +45,7 @@ class BundledArtifact:
         max_cosine_distance: the largest 1 - cos to the golden embedding that passes.
         tensorrt, platform, compute_capabilities, hardware_compatibility, version_compatible: of an
             engine, what built it and what it was built for; None, empty or False for ONNX.
+        lean: of a version-compatible engine, that it does not contain the lean runtime.
         plugin: the shared object within the bundle that an engine needs, or None.
         computes: with OpenVINO, the precision that it must compute floats in; None leaves it to
             the file and the processor.
@@ -61,6 +62,7 @@ class BundledArtifact:
     compute_capabilities: tuple[str, ...] = ()
     hardware_compatibility: HardwareCompatibility = "none"
     version_compatible: bool = False
+    lean: bool = False
     plugin: str | None = None
     computes: FloatPrecisionWord | None = None
 

@@ -73,6 +73,7 @@ class PluginRecord:
         library: name of the shared object, without its folder.
         sha256: hash of the shared object that the plan was built with.
         abi: version of the agreement between plan and plugin (`gsp_plugin_abi` of the library).
+        inside: the plan contains the shared object and loads it itself.
     """
 
     name: str
@@ -81,6 +82,7 @@ class PluginRecord:
     library: str
     sha256: str
     abi: int
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class EngineManifest:
         compute_capabilities: what it was built for, such as `8.6`.
         hardware_compatibility: `none`, `ampere+` or `same-capability`.
         version_compatible: later versions of TensorRT can run it.
+        lean: version compatible, and the plan does not contain the lean runtime of its version:
+            that runtime, or a later one, must be installed where the plan runs.
         profiles: ranges of shapes by input, one mapping per profile. An engine without open
             sizes has one profile, and its three shapes are the same.
         inputs, outputs: tensors of the plan, open sizes as words.
@@ -150,6 +154,7 @@ class EngineManifest:
     precision: PrecisionSummary
     plugin: PluginRecord | None
     export: ExportManifest | None
+    lean: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     build_seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -162,12 +167,21 @@ class EngineManifest:
             raise ConfigError(f"flavour must be one of {FLAVOURS}, got {brief(self.flavour)}")
         if not self.profiles or not self.inputs or not self.outputs:
             raise ConfigError("an engine has at least one profile, input and output")
+        if self.lean and not self.version_compatible:
+            raise ConfigError("a lean engine is version compatible")
         for text in self.compute_capabilities:
             if not isinstance(text, str) or not _CAPABILITY.fullmatch(text):
                 raise ConfigError(f"expected compute capabilities such as 8.6, got {brief(text)}")
         for text in (self.plan_sha256, self.onnx_sha256):
             if not isinstance(text, str) or not _HASH.fullmatch(text):
                 raise ConfigError(f"expected a SHA-256 in hexadecimal, got {brief(text)}")
+
+    @property
+    def contains_host_code(self) -> bool:
+        """Whether loading the plan runs machine code that it contains: load it only if you trust
+        its source.
+        """
+        return self.version_compatible and not self.lean
 
     @property
     def preprocessing(self) -> PreprocessingSpec | None:

@@ -208,13 +208,13 @@ def _engine_of(path: Path, options: PackageOptions) -> EngineManifest | None:
             f"{path} has no manifest {sidecar_path(path).name} beside it; build it with gsp-deploy"
         )
     check_plan(manifest, path)
-    if manifest.plugin is not None:
+    if manifest.plugin is not None and not manifest.plugin.inside:
         if options.plugin is None:
             raise UsageError(f"{path} needs the plugin {manifest.plugin.library}; pass --plugin")
         if sha256_of(options.plugin) != manifest.plugin.sha256:
             raise UsageError(f"{options.plugin} is not the plugin that {path} was built with")
     elif options.plugin is not None:
-        raise UsageError(f"{path} needs no plugin; leave --plugin out")
+        raise UsageError(f"{path} needs no plugin beside it; leave --plugin out")
     return manifest
 
 
@@ -261,6 +261,7 @@ def _engine_artifact(path: Path, engine: EngineManifest, plugin: Path | None) ->
         compute_capabilities=engine.compute_capabilities,
         hardware_compatibility=engine.hardware_compatibility,
         version_compatible=engine.version_compatible,
+        lean=engine.lean,
         plugin=None if plugin is None else plugin.name,
     )
 

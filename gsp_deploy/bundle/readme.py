@@ -125,8 +125,20 @@ def _row(artifact: BundledArtifact) -> str:
 def _engine_note(engine: EngineManifest | None) -> str:
     if engine is None:
         return ""
+    versions = "with this TensorRT version"
+    if engine.lean:
+        versions = (
+            "with this TensorRT version, or with its lean runtime of this version or a later one "
+            "(`pip install 'gsp-deploy[lean]'`),"
+        )
+    elif engine.version_compatible:
+        versions = (
+            "with this TensorRT version or a later one, or with its lean or dispatch runtime, if "
+            "you trust its source (`--allow-host-code`),"
+        )
+    gpu = "this kind of GPU" if engine.hardware_compatibility == "none" else "the GPUs above"
     return (
-        "The engine runs only with this TensorRT version and GPU. Elsewhere opening it fails with "
+        f"The engine runs {versions} and on {gpu}. Elsewhere opening it fails with "
         "the reason, unless you allow fallback to the ONNX model: `--allow-fallback`, "
         "`BundleOptions(allow_fallback=True)`, `Options::allow_fallback`."
     )
@@ -145,4 +157,5 @@ def _resize_words(manifest: BundleManifest) -> str:
 
 
 def _extra(manifest: BundleManifest) -> str:
-    return _EXTRAS.get(manifest.artifacts[0].runtime, "gpu")
+    first = manifest.artifacts[0]
+    return "lean" if first.lean else _EXTRAS.get(first.runtime, "gpu")

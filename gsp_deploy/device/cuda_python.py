@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 try:
+    from cuda.bindings import driver
     from cuda.bindings import runtime as cudart
-except ModuleNotFoundError:  # cuda-python 12.6.0 has them only under the old name
+except ModuleNotFoundError:  # cuda-python 12.6.0 has them only under the old names
+    from cuda import cuda as driver
     from cuda import cudart
 
 from gsp_deploy.base.words import counted
@@ -25,7 +27,7 @@ from gsp_deploy.device.protocol import (
     Stream,
     version_words,
 )
-from gsp_deploy.errors import DeviceError, MissingCapabilityError
+from gsp_deploy.errors import DeviceError, MissingCapabilityError, reason_of
 
 _PCI_LENGTH = 32
 _NO_DEVICE = (
@@ -53,12 +55,21 @@ class CudaPythonDevice(Device):
 
     @contextmanager
     def current(self) -> Iterator[None]:
+        """Make the device current; then the one before, but only if a context exists on it.
+
+        `cudaSetDevice` makes a context, which takes hundreds of megabytes on a device that nobody
+        may be using.
+        """
         before = _call(cudart.cudaGetDevice)
+        if before == self.index:
+            yield
+            return
         _call(cudart.cudaSetDevice, self.index)
         try:
             yield
         finally:
-            _call(cudart.cudaSetDevice, before)
+            if _has_context(before):
+                _call(cudart.cudaSetDevice, before)
 
     def allocate(self, size: int) -> int:
         return int(_call(cudart.cudaMalloc, size, wanted=f"{size:,} bytes on the device"))
@@ -180,7 +191,7 @@ def device_count() -> int:
     Raises:
         MissingCapabilityError: there is no device or no suitable driver, in CUDA's words.
     """
-    error, count = cudart.cudaGetDeviceCount()
+    error, count = _guarded(cudart.cudaGetDeviceCount)
     if error.name in _NO_DEVICE or (error.name == "cudaSuccess" and count == 0):
         name = "cudaErrorNoDevice" if error.name == "cudaSuccess" else error.name
         raise MissingCapabilityError(
@@ -195,11 +206,28 @@ def _kind(name: str) -> Any:
     return getattr(cudart.cudaMemcpyKind, name)
 
 
+def _has_context(index: int) -> bool:
+    """Whether this process has a primary context on a device."""
+    _, active = _call(driver.cuDevicePrimaryCtxGetState, driver.CUdevice(index))
+    return bool(active)
+
+
 def _call(function: Any, *arguments: Any, wanted: str = "") -> Any:
-    """Call the runtime and return what it gives beside its error code: one value, or several."""
-    error, *values = function(*arguments)
+    """Call CUDA and return what it gives beside its error code: one value, or several."""
+    error, *values = _guarded(function, *arguments)
     _check(error, function.__name__, wanted)
     return values[0] if len(values) == 1 else tuple(values)
+
+
+def _guarded(function: Any, *arguments: Any) -> Any:
+    """Call CUDA; cuda-python 12.6 raises where later ones return an error code."""
+    try:
+        return function(*arguments)
+    except RuntimeError as error:  # it finds no driver, or a function is missing in the driver
+        raise MissingCapabilityError(
+            f"no usable CUDA device here ({function.__name__}: {reason_of(error)}); `gsp-deploy "
+            "doctor` shows what is missing"
+        ) from error
 
 
 def _check(error: Any, function: str, wanted: str) -> None:
@@ -209,7 +237,7 @@ def _check(error: Any, function: str, wanted: str) -> None:
 
 
 def _words(error: Any) -> str:
-    _, words = cudart.cudaGetErrorString(error)
+    _, words = _guarded(cudart.cudaGetErrorString, error)
     return _text(words)
 
 

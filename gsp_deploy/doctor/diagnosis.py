@@ -19,7 +19,7 @@ from gsp_deploy.doctor.needs import (
     needs_beside_packages,
     readiness,
 )
-from gsp_deploy.engine.api import WORDS, load_tensorrt
+from gsp_deploy.engine.api import WORDS, installed_runtimes, load_tensorrt
 from gsp_deploy.engine.plugins import describe_plugin
 from gsp_deploy.engine.preflight import read_preflight
 from gsp_deploy.errors import GspDeployError, reason_of
@@ -27,8 +27,9 @@ from gsp_deploy.errors import GspDeployError, reason_of
 PACKAGES = (
     "gsp-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "onnxscript",
     "torch", "torchvision", "timm", "pytorch-metric-learning", "tensorrt", "tensorrt-cu12",
-    "tensorrt-cu13", "tensorrt-rtx-cu13-bindings", "cuda-python", "cuda-bindings", "pycuda",
-    "nvidia-ml-py",
+    "tensorrt-cu13", "tensorrt-rtx-cu13-bindings", "tensorrt-lean-cu12-libs",
+    "tensorrt-lean-cu13-libs", "tensorrt-dispatch-cu12-libs", "tensorrt-dispatch-cu13-libs",
+    "cuda-python", "cuda-bindings", "pycuda", "nvidia-ml-py",
 )  # fmt: skip
 _MIB = 1 << 20
 
@@ -40,7 +41,7 @@ class Diagnosis:
     Attributes:
         machine: processor, system, Python, memory, and on a Jetson board, power mode and clocks.
         packages: versions of the installed packages.
-        tensorrt: version of each flavour, or why it cannot be used.
+        tensorrt: version of each flavour and installed runtime, or why it cannot be used.
         gpu: properties and current state of the GPU; empty if there is none.
         no_gpu: why there is no GPU; None if there is one.
         providers: execution providers of ONNX Runtime; empty if it is not installed.
@@ -92,7 +93,7 @@ def diagnose(index: int = 0, plugin: Path | None = None, api: str = "auto") -> D
     return Diagnosis(
         machine=machine,
         packages=package_versions(PACKAGES),
-        tensorrt={WORDS[flavour]: _tensorrt(flavour) for flavour in FLAVOURS},
+        tensorrt={WORDS[name]: _tensorrt(name) for name in _runtimes()},
         gpu=gpu,
         no_gpu=no_gpu,
         providers=providers,
@@ -107,6 +108,11 @@ def _absent(no_gpu: str | None, providers: Sequence[str]) -> list[Need]:
     device, provider = needs_beside_packages()
     absent = [] if no_gpu is None else [device]
     return absent if "CUDAExecutionProvider" in providers else [*absent, provider]
+
+
+def _runtimes() -> tuple[str, ...]:
+    """Return both flavours of TensorRT, and the runtimes without a builder that are installed."""
+    return tuple(dict.fromkeys((*FLAVOURS, *installed_runtimes())))
 
 
 def _tensorrt(flavour: str) -> str:

@@ -13,6 +13,7 @@ CPU = "pip install 'gsp-deploy[cpu]'"
 OPENVINO = "pip install 'gsp-deploy[openvino]'"
 GPU = "pip install 'gsp-deploy[gpu]'"
 RTX = "pip install 'gsp-deploy[rtx]'"
+LEAN = "pip install 'gsp-deploy[lean]'"
 DRIVER = "install NVIDIA's driver: apt install nvidia-driver"
 NVML = "pip install nvidia-ml-py"
 TENSORRT = "pip install tensorrt"
@@ -100,6 +101,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         _package("onnx", CPU),
     ),
     "check, embed, bench with .engine": _ENGINE,
+    "embed, bench with a lean .engine": (
+        _package("tensorrt-lean", LEAN, "tensorrt_lean", "tensorrt_lean_bindings"),
+        _CUDA_PYTHON,
+        _GPU,
+    ),
     "bench --sustained, with clocks": (_package("pynvml", NVML), _GPU),
     "serve": (_package("fastapi", "pip install 'gsp-deploy[serve]'"),
               _package("uvicorn", "pip install 'gsp-deploy[serve]'")),

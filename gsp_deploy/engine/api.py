@@ -2,6 +2,8 @@
 
 TensorRT and TensorRT-RTX share their Python interface. For every difference between the two, or
 between 10.3 and 11.4, the class `TensorRT` has a property; no other module checks which it is.
+TensorRT's lean and dispatch runtimes have the part of that interface that runs plans; they run
+version-compatible plans only.
 """
 
 from __future__ import annotations
@@ -17,21 +19,30 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gsp_deploy.artifact.engine_manifest import FLAVOURS
+from gsp_deploy.artifact.engine_manifest import FLAVOURS, EngineManifest
 from gsp_deploy.base.environment import can_import
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief, reason_of
 
-WORDS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+WORDS = {
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+    "tensorrt-lean": "TensorRT lean runtime",
+    "tensorrt-dispatch": "TensorRT dispatch runtime",
+}
 OLDEST = (10, 3)
 
 _MODULES = {
     "tensorrt": ("tensorrt", "tensorrt_bindings"),
     "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+    "tensorrt-lean": ("tensorrt_lean", "tensorrt_lean_bindings"),
+    "tensorrt-dispatch": ("tensorrt_dispatch", "tensorrt_dispatch_bindings"),
 }
 _HINTS = {
     "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack: "
     "apt install python3-libnvinfer)",
     "tensorrt-rtx": "pip install 'gsp-deploy[rtx]'",
+    "tensorrt-lean": "pip install 'gsp-deploy[lean]'",
+    "tensorrt-dispatch": "pip install tensorrt-dispatch",
 }
 _CUDA_IN_NAME = re.compile(r"tensorrt.*[-_]cu(\d+)", re.IGNORECASE)
 
@@ -41,8 +52,9 @@ class TensorRT:
     """An imported TensorRT and its features.
 
     Attributes:
-        flavour: `tensorrt` or `tensorrt-rtx`.
-        module: the Python module; its names are the same for both.
+        flavour: `tensorrt` or `tensorrt-rtx`, or `tensorrt-lean` or `tensorrt-dispatch`, which
+            run plans and build none.
+        module: the Python module; its names are the same for all.
         version: such as `10.3.0`.
     """
 
@@ -70,6 +82,11 @@ class TensorRT:
         """Whether the builder measures kernels on the GPU, so that a timing cache saves time."""
         return not self.is_rtx
 
+    @property
+    def builds(self) -> bool:
+        """Whether it builds plans."""
+        return self.flavour in FLAVOURS
+
     def member(self, enum: str, name: str) -> Any | None:
         """Return the member of an enumeration, or None if this version does not have it."""
         return getattr(getattr(self.module, enum, None), name, None)
@@ -80,16 +97,46 @@ class TensorRT:
 
 
 def installed_flavours() -> tuple[str, ...]:
-    """Return the flavours that can be imported, without importing them."""
-    return tuple(flavour for flavour in FLAVOURS if _module_of(flavour) is not None)
+    """Return the flavours that build plans and can be imported, without importing them."""
+    return tuple(name for name in installed_runtimes() if name in FLAVOURS)
+
+
+def installed_runtimes() -> tuple[str, ...]:
+    """Return the runtimes that can be imported, those that only run plans last."""
+    return tuple(name for name in _MODULES if _module_of(name) is not None)
+
+
+def runtimes_of(manifest: EngineManifest) -> tuple[str, ...]:
+    """Return the runtimes that can run a plan, the preferred one first.
+
+    A version-compatible plan contains the lean runtime of its version, which the dispatch runtime
+    uses. Without it inside, the plan needs the lean runtime, or TensorRT of its own version.
+    """
+    if not manifest.version_compatible:
+        return (manifest.flavour,)
+    if manifest.lean:
+        return ("tensorrt-lean", manifest.flavour)
+    return (manifest.flavour, "tensorrt-lean", "tensorrt-dispatch")
+
+
+def runtime_for(manifest: EngineManifest | None) -> str | None:
+    """Return the installed runtime for a plan, or the one to install if there is none.
+
+    None stands for the one that `load_tensorrt` takes without a name.
+    """
+    installed = installed_runtimes()
+    if manifest is None:
+        return installed[0] if installed else None
+    names = runtimes_of(manifest)
+    return next((name for name in names if name in installed), names[0])
 
 
 def load_tensorrt(flavour: str | None = None) -> TensorRT:
     """Import TensorRT and return it.
 
     Args:
-        flavour: `tensorrt` or `tensorrt-rtx`; None takes TensorRT where it is installed, else
-            TensorRT-RTX.
+        flavour: `tensorrt`, `tensorrt-rtx`, `tensorrt-lean` or `tensorrt-dispatch`; None takes
+            TensorRT where it is installed, else TensorRT-RTX.
 
     Raises:
         UsageError: there is no such flavour.
@@ -103,8 +150,8 @@ def load_tensorrt(flavour: str | None = None) -> TensorRT:
                 f"{_HINTS['tensorrt']}, or {_HINTS['tensorrt-rtx']}"
             )
         return _load(installed[0])
-    if flavour not in FLAVOURS:
-        raise UsageError(f"expected one of {', '.join(FLAVOURS)}, got {brief(flavour)}")
+    if flavour not in _MODULES:
+        raise UsageError(f"expected one of {', '.join(_MODULES)}, got {brief(flavour)}")
     return _load(flavour)
 
 
@@ -120,10 +167,10 @@ def _load(flavour: str) -> TensorRT:
             f"{WORDS[flavour]} is installed but cannot be loaded: {reason_of(error)}"
         ) from error
     found = str(getattr(module, "__version__", "0"))
-    if flavour == "tensorrt" and version_numbers(found)[:2] < OLDEST:
+    if flavour != "tensorrt-rtx" and version_numbers(found)[:2] < OLDEST:
         raise MissingCapabilityError(
-            f"TensorRT {found} is too old: 10.3 (JetPack 6.1) is the first that builds and runs "
-            "what gsp-deploy exports"
+            f"{WORDS[flavour]} {found} is too old: 10.3 (JetPack 6.1) is the first that builds and "
+            "runs what gsp-deploy exports"
         )
     return TensorRT(flavour, module, found)
 
@@ -147,11 +194,10 @@ def cuda_of(tensorrt: TensorRT) -> str | None:
 
     If the machine has a GPU, `Machine` holds the version of CUDA's runtime instead.
     """
-    wanted = "tensorrt_rtx" if tensorrt.is_rtx else "tensorrt"
     for distribution in distributions():
-        name = (distribution.metadata["Name"] or "").replace("-", "_").lower()
-        is_rtx = name.startswith("tensorrt_rtx")
-        if not name.startswith(wanted) or is_rtx != tensorrt.is_rtx:
+        name = (distribution.metadata["Name"] or "").replace("_", "-").lower()
+        whose = [flavour for flavour in _MODULES if name.startswith(flavour)]
+        if not whose or max(whose, key=len) != tensorrt.flavour:
             continue
         if found := _CUDA_IN_NAME.search(name):
             return found[1]

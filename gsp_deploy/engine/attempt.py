@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import ShapeRange
-from gsp_deploy.engine.log import NO_REASON
+from gsp_deploy.engine.log import reason_for
 from gsp_deploy.engine.memory import Effort
 from gsp_deploy.engine.network import OPEN, ParsedNetwork
 from gsp_deploy.engine.options import BuildOptions
@@ -18,8 +17,6 @@ from gsp_deploy.engine.timing_cache import attach_timing_cache, save_timing_cach
 from gsp_deploy.errors import MissingCapabilityError, UsageError
 
 _LEVELS = {"ampere+": "AMPERE_PLUS", "same-capability": "SAME_COMPUTE_CAPABILITY"}
-_WORDS = re.compile(r"Error Code \d+: [\w ]+\((.+)\)")
-_PLACE = re.compile(r"\[\w+\.(?:cpp|h|cu):\d+: \w+\] |\s+In [\w:]+ at \S+?(?=\)|$)")
 
 
 class BuildFailedError(Exception):
@@ -87,7 +84,7 @@ class Job:
         # Names and types of layers, for the inspector and for profiles.
         config.profiling_verbosity = tensorrt.module.ProfilingVerbosity.DETAILED
         library = self.options.plugin
-        if self.options.version_compatible and library is not None:
+        if self.options.puts_plugin_inside and library is not None:
             config.plugins_to_serialize = [str(library.resolve())]
         level = _LEVELS.get(self.options.hardware_compatibility)
         if level is not None:
@@ -127,11 +124,3 @@ class Job:
             if config.add_optimization_profile(profile) < 0:
                 reason = reason_for(self.parsed.log.errors)
                 raise UsageError(f"TensorRT takes no profile {dict(shapes)}: {reason}")
-
-
-def reason_for(messages: Sequence[str]) -> str:
-    """Return TensorRT's last message without the places in its source code."""
-    if not messages:
-        return NO_REASON
-    inner = _WORDS.search(messages[-1])
-    return _PLACE.sub("", inner[1] if inner else messages[-1]).strip().rstrip(".")

@@ -33,6 +33,7 @@ from gsp_deploy.engine.plugins import load_plugin
 from gsp_deploy.engine.profiles import DEFAULT_BATCH, LOW_MEMORY_BATCH, make_profiles
 from gsp_deploy.engine.progress import Report
 from gsp_deploy.engine.retries import Plan, build_plan
+from gsp_deploy.engine.starting import check_driver
 from gsp_deploy.engine.targets import choose_targets
 from gsp_deploy.errors import UsageError
 
@@ -69,10 +70,14 @@ def build_engine(
     source, path, options = Path(source), Path(path), options or BuildOptions()
     tensorrt = load_tensorrt(flavour or (FLAVOURS[1] if options.targets else None))
     machine = Machine.here(tensorrt.flavour)
+    if machine.driver is not None:
+        check_driver(tensorrt, machine.driver)
     options.check_against(tensorrt, machine.device is not None)
     targets, may_narrow = choose_targets(tensorrt, options.targets, machine)
     library = options.plugin
     plugin = None if library is None else load_plugin(tensorrt, library)
+    if plugin is not None and options.puts_plugin_inside:
+        plugin = replace(plugin, inside=True)
     export = read_onnx_manifest(source)
     parsed = parse_onnx(tensorrt, source)
     precision = check_precision(parsed, options.precision, export)
@@ -135,6 +140,7 @@ def _manifest(
         compute_capabilities=plan.targets,
         hardware_compatibility=options.hardware_compatibility,
         version_compatible=options.version_compatible,
+        lean=options.lean,
         profiles=job.profiles,
         inputs=_named(parsed.inputs, () if export is None else export.inputs),
         outputs=_named(parsed.outputs, () if export is None else export.outputs),

@@ -14,7 +14,8 @@ from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.engine.layer_types import compute_layers
 from gsp_deploy.engine.log import make_log
 from gsp_deploy.engine.network import ParsedNetwork
-from gsp_deploy.errors import GateError
+from gsp_deploy.engine.starting import start
+from gsp_deploy.errors import GateError, MissingCapabilityError
 from gsp_deploy.precision import precision_named
 
 # The inspector's words for element types differ by version; each row has the words of all versions.
@@ -49,7 +50,10 @@ def check_engine(parsed: ParsedNetwork, plan: bytes, found: PrecisionSummary) ->
 def engine_layers(parsed: ParsedNetwork, plan: bytes) -> list[Mapping[str, Any]]:
     """Return the inspector's layers; none if the plan cannot be loaded or reports names only."""
     module = parsed.tensorrt.module
-    runtime = module.Runtime(make_log(parsed.tensorrt))
+    try:
+        runtime = start(parsed.tensorrt, module.Runtime, make_log(parsed.tensorrt))
+    except MissingCapabilityError:  # TensorRT-RTX builds where nothing can be loaded
+        return []
     runtime.engine_host_code_allowed = True  # it was built in this process a moment ago
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:

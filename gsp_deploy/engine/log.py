@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from gsp_deploy.engine.api import TensorRT
 
 NO_REASON = "it gave no reason"
+
+_WORDS = re.compile(r"Error Code \d+: [\w ]+\((.+)\)")
+_PLACE = re.compile(r"\[\w+\.(?:cpp|h|cu):\d+: \w+\] |\s+In [\w:]+ at \S+?(?=\)|$)")
 
 
 def make_log(tensorrt: TensorRT) -> Any:
@@ -32,3 +37,11 @@ def make_log(tensorrt: TensorRT) -> Any:
 def last_error(log: Any) -> str:
     """Return the last error in a log, in TensorRT's words."""
     return str(log.errors[-1]) if log.errors else NO_REASON
+
+
+def reason_for(messages: Sequence[str]) -> str:
+    """Return TensorRT's last message without the places in its source code."""
+    if not messages:
+        return NO_REASON
+    inner = _WORDS.search(messages[-1])
+    return _PLACE.sub("", inner[1] if inner else messages[-1]).strip().rstrip(".")

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from gsp_deploy.artifact.engine_manifest import EngineManifest
 from gsp_deploy.device import open_device
-from gsp_deploy.engine.api import WORDS, cuda_of, load_tensorrt, this_platform, version_numbers
+from gsp_deploy.engine.api import (
+    WORDS,
+    cuda_of,
+    installed_runtimes,
+    load_tensorrt,
+    runtime_for,
+    runtimes_of,
+    this_platform,
+    version_numbers,
+)
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError
 
 # Pairs of major versions (built by, run by) that version-compatible plans work across.
@@ -19,13 +28,14 @@ class Machine:
     """What decides whether a plan can run here.
 
     Attributes:
-        flavour: `tensorrt` or `tensorrt-rtx`; None where neither is installed.
+        flavour: `tensorrt`, `tensorrt-rtx` or one of their runtimes; None where none is installed.
         tensorrt_version: its version.
         device: name of the GPU; None if CUDA finds no GPU.
         compute_capability: such as `8.7`.
         cuda_version: of CUDA's runtime, or the version that TensorRT was built for.
         platform: such as `linux aarch64`.
         integrated: the GPU shares its memory with the host, as on a Jetson.
+        driver: the newest CUDA that the driver supports; None if CUDA finds no GPU.
     """
 
     flavour: str | None
@@ -35,6 +45,7 @@ class Machine:
     cuda_version: str | None
     platform: str
     integrated: bool = False
+    driver: str | None = None
 
     @classmethod
     def here(cls, flavour: str | None = None, index: int = 0) -> Machine:
@@ -58,7 +69,13 @@ class Machine:
             properties.runtime,
             this_platform(),
             properties.integrated,
+            properties.driver,
         )
+
+    @classmethod
+    def for_plan(cls, manifest: EngineManifest, index: int = 0) -> Machine:
+        """Describe this machine with the installed runtime that suits a plan."""
+        return cls.here(runtime_for(manifest), index)
 
 
 def check_fits(manifest: EngineManifest, machine: Machine, name: str = "the engine") -> None:
@@ -93,9 +110,8 @@ def _platform(manifest: EngineManifest, machine: Machine) -> str | None:
 
 def _version(manifest: EngineManifest, machine: Machine) -> str | None:
     built = f"{WORDS[manifest.flavour]} {manifest.tensorrt_version}"
-    if machine.flavour != manifest.flavour or machine.tensorrt_version is None:
-        other = "" if machine.flavour is None else f", only {WORDS[machine.flavour]}"
-        return f"built by {built}, which is not installed here{other}; install it, or build again"
+    if machine.flavour not in runtimes_of(manifest) or machine.tensorrt_version is None:
+        return f"built by {built}, {_not_installed(manifest, machine)}"
     if machine.tensorrt_version == manifest.tensorrt_version:
         return None
     here = f"{WORDS[machine.flavour]} {machine.tensorrt_version}"
@@ -103,6 +119,11 @@ def _version(manifest: EngineManifest, machine: Machine) -> str | None:
         how = "" if manifest.flavour == "tensorrt-rtx" else ", or with --version-compatible"
         return (
             f"built by {built} and runs on that version alone; this is {here}: build it again{how}"
+        )
+    if manifest.lean and machine.flavour == manifest.flavour:
+        return (
+            f"built by {built} without its lean runtime, so that it runs on that version or on a "
+            f"lean runtime; this is {here}: pip install 'gsp-deploy[lean]'"
         )
     old, new = version_numbers(manifest.tensorrt_version), version_numbers(machine.tensorrt_version)
     if new < old:
@@ -114,6 +135,17 @@ def _version(manifest: EngineManifest, machine: Machine) -> str | None:
             f"built by {built}, whose plans do not run on {here}, compatible or not: build it again"
         )
     return None
+
+
+def _not_installed(manifest: EngineManifest, machine: Machine) -> str:
+    if manifest.lean:
+        return "for its lean runtime, and neither is installed here: pip install 'gsp-deploy[lean]'"
+    others = (machine.flavour, *installed_runtimes()) if machine.flavour else installed_runtimes()
+    other = f", only {WORDS[others[0]]}" if others else ""
+    how = ""
+    if "tensorrt-lean" in others and not manifest.version_compatible:
+        how = " with --version-compatible --lean"
+    return f"which is not installed here{other}; install it, or build again{how}"
 
 
 def _capability(manifest: EngineManifest, machine: Machine) -> str | None:

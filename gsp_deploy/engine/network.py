@@ -12,6 +12,7 @@ from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.base.elements import BY_TENSORRT
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.engine.log import NO_REASON, make_log
+from gsp_deploy.engine.starting import start
 from gsp_deploy.errors import ModelFileError
 
 OPEN = -1
@@ -69,11 +70,12 @@ def parse_onnx(tensorrt: TensorRT, source: Path) -> ParsedNetwork:
     Raises:
         ModelFileError: TensorRT cannot parse it; the message gives node, operator and reason of
             each error, and what to do.
+        MissingCapabilityError: TensorRT does not start here.
     """
     if not source.is_file():
         raise ModelFileError(f"{source}: no such model file")
     module, log = tensorrt.module, make_log(tensorrt)
-    builder = module.Builder(log)
+    builder = start(tensorrt, module.Builder, log)
     network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = module.OnnxParser(network, log)
     if not parser.parse_from_file(str(source)):

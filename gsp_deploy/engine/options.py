@@ -17,6 +17,7 @@ OPTIMIZATION_LEVELS = range(6)
 # Build flags: TensorRT's name, and the name of the option.
 _FLAGS = {
     "version_compatible": "VERSION_COMPATIBLE",
+    "lean": "EXCLUDE_LEAN_RUNTIME",
     "refit": "REFIT",
     "strip_weights": "STRIP_PLAN",
     "weight_streaming": "WEIGHT_STREAMING",
@@ -39,6 +40,9 @@ class BuildOptions:
         timing_cache: file of kernel timings, created if it does not exist.
         hardware_compatibility: `none`, `ampere+` for GPUs of 8.0 and later, `same-capability`.
         version_compatible: let later versions of TensorRT run the plan.
+        lean: leave the lean runtime out of a version-compatible plan. The plan is smaller and
+            contains no host code, and its plugin stays in a file of its own; the lean runtime must
+            be installed where it runs.
         refit: let `refit_engine` replace the weights later.
         strip_weights: leave the weights out of the plan; you must refit it before it runs.
         weight_streaming: keep weights in host memory if the device has too little.
@@ -60,6 +64,7 @@ class BuildOptions:
     timing_cache: Path | None = None
     hardware_compatibility: HardwareCompatibility = "none"
     version_compatible: bool = False
+    lean: bool = False
     refit: bool = False
     strip_weights: bool = False
     weight_streaming: bool = False
@@ -72,6 +77,8 @@ class BuildOptions:
             precision_named(self.precision)
         if self.workspace is not None and self.workspace < 1 << 20:
             raise UsageError(f"the workspace must be at least 1 MiB, got {self.workspace} bytes")
+        if self.lean and not self.version_compatible:
+            raise UsageError("--lean is for version-compatible plans; add --version-compatible")
         level = self.optimization_level
         if level is not None and level not in OPTIMIZATION_LEVELS:
             raise UsageError(f"the optimisation level must be from 0 to 5, got {level}")
@@ -81,6 +88,11 @@ class BuildOptions:
                 f"{', '.join(get_args(HardwareCompatibility))}, "
                 f"got {brief(self.hardware_compatibility)}"
             )
+
+    @property
+    def puts_plugin_inside(self) -> bool:
+        """Whether the plan contains the plugin's library: if it contains host code anyway."""
+        return self.plugin is not None and self.version_compatible and not self.lean
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from gsp_deploy.base.files import replacing_together, sha256_of
 from gsp_deploy.engine.api import TensorRT, load_tensorrt
 from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.machine import Machine, check_fits
+from gsp_deploy.engine.starting import check_driver, start
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
 
 
@@ -43,8 +44,11 @@ def refit_engine(
     engine, source, path = Path(engine), Path(source), Path(path)
     manifest = _refittable(engine)
     export = read_onnx_manifest(source)
-    check_fits(manifest, Machine.here(manifest.flavour), str(engine))
-    plan = _refit(load_tensorrt(manifest.flavour), engine, source)
+    machine, tensorrt = Machine.here(manifest.flavour), load_tensorrt(manifest.flavour)
+    check_fits(manifest, machine, str(engine))
+    if machine.driver is not None:
+        check_driver(tensorrt, machine.driver)
+    plan = _refit(tensorrt, engine, source)
     with replacing_together(sidecar_path(path), path) as (_, draft):
         draft.write_bytes(plan)
         described = replace(
@@ -79,11 +83,11 @@ def _refit(tensorrt: TensorRT, engine: Path, source: Path) -> bytes:
     def fail(what: str) -> GspDeployError:
         return GspDeployError(f"{engine}: {tensorrt.name} {what}: {last_error(log)}")
 
-    runtime = module.Runtime(log)
+    runtime = start(tensorrt, module.Runtime, log)
     loaded = runtime.deserialize_cuda_engine(engine.read_bytes())
     if loaded is None:
         raise fail("cannot load it")
-    refitter = module.Refitter(loaded, log)
+    refitter = start(tensorrt, module.Refitter, log, loaded)
     parser = module.OnnxParserRefitter(refitter, log)
     if not parser.refit_from_file(str(source)):
         raise fail(f"finds that {source.name} does not contain the weights that this engine needs")

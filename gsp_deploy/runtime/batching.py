@@ -53,13 +53,33 @@ class Chunk:
     profile: int
 
 
+def batch_steps(most: int) -> tuple[int, ...]:
+    """Return the sizes that batches of up to `most` images are padded to: powers of two, and it.
+
+    >>> batch_steps(24)
+    (1, 2, 4, 8, 16, 24)
+    """
+    return (*(1 << power for power in range((most - 1).bit_length())), most)
+
+
 def plan_chunks(
-    profiles: Sequence[InputProfile], count: int, sizes: Sequence[int], max_batch: int
+    profiles: Sequence[InputProfile],
+    count: int,
+    sizes: Sequence[int],
+    max_batch: int,
+    steps: Sequence[int] = (),
 ) -> list[Chunk]:
     """Split images into chunks and choose a profile for each.
 
     The profile that needs the least padding wins; of several, the one with the nearest optimum.
     Without any image there is one chunk of padding, because the outputs' shapes are needed.
+
+    Args:
+        profiles: what the engine takes.
+        count: the number of images.
+        sizes: of one image, without the batch.
+        max_batch: the most images that go through at once.
+        steps: sizes that a batch is padded to if the profile admits one; ascending.
 
     Raises:
         UsageError: no profile admits images of these sizes.
@@ -70,7 +90,9 @@ def plan_chunks(
         part = min(limit, count - start)
         profile = _nearest(profiles, max(part, 1), sizes)
         batch = max(part, profiles[profile].minimum[0])
-        chunks.append(Chunk(start, part, batch, profile))
+        most = profiles[profile].maximum[0]
+        padded = next((step for step in steps if batch <= step <= most), batch)
+        chunks.append(Chunk(start, part, padded, profile))
     return chunks
 
 

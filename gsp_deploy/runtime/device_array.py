@@ -19,6 +19,10 @@ from gsp_deploy.device import Device
 from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.dlpack import CUDA, CUDA_MANAGED, make_capsule, read_capsule
 
+# DLPack's numbers: the consumer works on CUDA's legacy default stream unless it says otherwise,
+# and orders its work itself if it says -1.
+_LEGACY_STREAM, _NO_ORDER = 1, -1
+
 # `__cuda_array_interface__` has no bfloat16.
 _BY_TYPE_STRING = {r.array_interface: r.name for r in END_ELEMENTS if r.in_numpy}
 
@@ -165,9 +169,10 @@ class DeviceArray:
             raise BufferError("a DeviceArray gives its own memory, not a copy")
         if dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(f"the array is on cuda:{self._device.index}, not on {dl_device}")
-        if self._stream is not None and stream not in (None, -1, self._stream):
+        reader = _LEGACY_STREAM if stream is None else stream
+        if self._stream is not None and reader not in (_NO_ORDER, self._stream):
             with self._device.current():
-                self._device.order(self._stream, int(stream))
+                self._device.order(self._stream, int(reader))
         return make_capsule(self, self.address, self.shape, self.dtype, self.__dlpack_device__())
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import EngineManifest, check_plan, read_engine_sidecar
 from gsp_deploy.device import open_device
-from gsp_deploy.engine.api import TensorRT, load_tensorrt
+from gsp_deploy.engine.api import TensorRT, load_tensorrt, runtime_for
 from gsp_deploy.engine.log import last_error, make_log
 from gsp_deploy.engine.machine import Machine, check_fits
 from gsp_deploy.engine.plugins import check_plugin
+from gsp_deploy.engine.starting import check_driver, start
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.session import SessionOptions
 from gsp_deploy.runtime.shared_engine import SharedEngine
@@ -30,10 +31,11 @@ def open_engine(path: Path, options: SessionOptions) -> TensorRTSession:
     if options.provider is not None:
         raise UsageError(f"{path}: an engine runs in TensorRT itself and takes no provider")
     manifest = _checked_manifest(path, options)
-    tensorrt = load_tensorrt(None if manifest is None else manifest.flavour)
+    tensorrt = load_tensorrt(runtime_for(manifest))
     with ExitStack() as undo:
         device = open_device(options.device_index, options.cuda_api)
         undo.callback(device.close)
+        check_driver(tensorrt, device.properties().driver)
         with device.current():
             engine = _deserialise(tensorrt, path, manifest, options)
         strategy = tensorrt.module.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -49,19 +51,19 @@ def _checked_manifest(path: Path, options: SessionOptions) -> EngineManifest | N
     manifest = read_engine_sidecar(path)
     if manifest is None:
         return None
-    check_fits(manifest, Machine.here(manifest.flavour, options.device_index), str(path))
+    check_fits(manifest, Machine.for_plan(manifest, options.device_index), str(path))
     check_plan(manifest, path)
     if manifest.options.get("strip_weights"):
         raise ModelFileError(
             f"{path} was built without its weights; put them in first: gsp-deploy build "
             f"{manifest.onnx_name} --into {path.name} -o FULL.engine"
         )
-    if manifest.plugin is not None:
+    if manifest.plugin is not None and not manifest.plugin.inside:
         check_plugin(manifest.plugin, options.plugins, path)
-    if manifest.version_compatible and not options.allow_host_code:
+    if manifest.contains_host_code and not options.allow_host_code:
         raise UsageError(
             f"{path} is version compatible and carries code for this host; pass "
-            "--allow-host-code if you trust whoever built it"
+            "--allow-host-code if you trust whoever built it, or build it with --lean"
         )
     return manifest
 
@@ -70,7 +72,7 @@ def _deserialise(
     tensorrt: TensorRT, path: Path, manifest: EngineManifest | None, options: SessionOptions
 ) -> Any:
     log = make_log(tensorrt)
-    runtime = tensorrt.module.Runtime(log)
+    runtime = start(tensorrt, tensorrt.module.Runtime, log)
     runtime.engine_host_code_allowed = options.allow_host_code
     registry = runtime.get_plugin_registry()
     for library in options.plugins:

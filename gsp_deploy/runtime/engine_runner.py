@@ -27,6 +27,9 @@ from gsp_deploy.runtime.shared_engine import EngineTensor, SharedEngine
 KEPT_SHAPES = 16
 # TensorRT finishes its work for a new shape in the first run, which cannot be captured.
 RUNS_BEFORE_CAPTURE = 1
+# A capture that failed is tried again after so many times the runs: another thread may have
+# disturbed it.
+_PATIENCE = 10
 
 
 @dataclass
@@ -41,6 +44,7 @@ class PreparedShape:
         generation: of the buffers that the context has the addresses of.
         graph: the captured run; None before it is captured, or without graphs.
         runs: how often it ran.
+        capture_after: the number of runs before the next attempt to capture it.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +54,7 @@ class PreparedShape:
     generation: int = -1
     graph: Graph | None = None
     runs: int = field(default=0, compare=False)
+    capture_after: int = field(default=RUNS_BEFORE_CAPTURE, compare=False)
 
 
 class EngineRunner:
@@ -59,12 +64,14 @@ class EngineRunner:
         engine: the engine that runs.
         device: the device that it runs on.
         stream: its stream.
-        no_graphs: why runs are not captured as CUDA graphs; None if they are.
+        no_graphs: why runs are not captured as CUDA graphs; None if they are. After a capture
+            that failed, the reason, until one succeeds.
     """
 
     def __init__(self, engine: SharedEngine, *, cuda_graphs: bool, wait: str) -> None:
         self.engine, self.device = engine, engine.device
         self.no_graphs = _why_no_graphs(self.device, cuda_graphs)
+        self._captures = self.no_graphs is None
         self._shapes: OrderedDict[tuple[int, tuple[int, ...]], PreparedShape] = OrderedDict()
         with ExitStack() as stack:
             device = self.device
@@ -151,6 +158,7 @@ class EngineRunner:
                 prepared.context.set_tensor_address(name, buffer.memory), f"the address of {name}"
             )
         prepared.generation, prepared.runs = generation, 0
+        prepared.capture_after = RUNS_BEFORE_CAPTURE
 
     def host_input(self, prepared: PreparedShape) -> np.ndarray:
         """Return page-locked memory for the input, in its storage type."""
@@ -192,14 +200,14 @@ class EngineRunner:
         prepared.runs += 1
 
     def _may_capture(self, prepared: PreparedShape) -> bool:
-        if self.no_graphs is not None or prepared.runs < RUNS_BEFORE_CAPTURE:
+        if not self._captures or prepared.runs < prepared.capture_after:
             return False
         # TensorRT-RTX compiles kernels in the background, and reports when they are ready.
         ready = getattr(prepared.context, "is_stream_capturable", None)
         return ready is None or bool(ready(self.device.handle_of(self.stream)))
 
     def _capture(self, prepared: PreparedShape) -> None:
-        """Capture one run; if that fails, the engine runs without graphs from now on."""
+        """Capture one run; if that fails, this shape runs without a graph for some time."""
         self._finish()
         self.device.begin_capture(self.stream)
         failure: DeviceError | None = None
@@ -213,10 +221,11 @@ class EngineRunner:
             failure = failure or error
         else:
             if failure is None:
-                prepared.graph = graph
+                prepared.graph, self.no_graphs = graph, None
                 return
             self.device.destroy_graph(graph)
         self.no_graphs = f"this engine cannot be captured ({failure})"
+        prepared.capture_after = _PATIENCE * prepared.runs
 
     def _enqueue(self, prepared: PreparedShape) -> None:
         if not prepared.context.execute_async_v3(self.device.handle_of(self.stream)):

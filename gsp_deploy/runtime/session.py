@@ -234,6 +234,23 @@ class EmbeddingSession(ABC):
     def close(self) -> None:
         """Release the model and set `closed`. Closing twice does nothing."""
 
+    def warm_up(self, most: int) -> None:
+        """Prepare to run batches of 1 to `most` images, so that the first ones are not slow.
+
+        A session on a GPU runs batches of a few sizes only from then on, and pads others up to
+        the next one. If the size of the images is open, nothing is run.
+        """
+        self._run_zeros((1, most))
+
+    def _run_zeros(self, batches: Sequence[int]) -> None:
+        tensor = self.info.input
+        sizes = [size for size in tensor.shape[1:] if isinstance(size, int)]
+        if len(sizes) < len(tensor.shape) - 1:
+            return
+        dtype = np.uint8 if tensor.dtype == "uint8" else np.float32
+        for batch in batches:
+            self.run(np.zeros((batch, *sizes), dtype))
+
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What this session can do beside `embed` and `run`; each is the name of a method."""

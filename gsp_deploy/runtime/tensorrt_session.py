@@ -17,9 +17,9 @@ from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.base.encoding import decode, encode
 from gsp_deploy.device import DeviceProperties
 from gsp_deploy.errors import ModelFileError, UsageError
-from gsp_deploy.runtime.batching import Chunk, plan_chunks
+from gsp_deploy.runtime.batching import Chunk, batch_steps, plan_chunks
 from gsp_deploy.runtime.device_array import DeviceArray, DeviceView, view_of
-from gsp_deploy.runtime.engine_runner import EngineRunner, PreparedShape
+from gsp_deploy.runtime.engine_runner import RUNS_BEFORE_CAPTURE, EngineRunner, PreparedShape
 from gsp_deploy.runtime.session import (
     Capability,
     EmbeddingSession,
@@ -56,6 +56,7 @@ class TensorRTSession(EmbeddingSession):
         self.engine, self.manifest = engine, manifest
         self.options = options
         self._lock = threading.Lock()
+        self._steps: tuple[int, ...] = ()
         with ExitStack() as stack:
             engine.acquire()
             stack.callback(engine.release)
@@ -71,6 +72,15 @@ class TensorRTSession(EmbeddingSession):
     def capabilities(self) -> frozenset[Capability]:
         """What this session can do beside `embed` and `run`."""
         return frozenset(("another", "embed_device", "profile", "timeline"))
+
+    def warm_up(self, most: int) -> None:
+        """Pad batches to a few sizes from now on, and run each size until it is captured.
+
+        A context and a graph belong to one size of batch: with all sizes from 1 to `most`, the
+        session would make and drop them all the time.
+        """
+        self._steps = batch_steps(most)
+        self._run_zeros([step for step in self._steps for _ in range(RUNS_BEFORE_CAPTURE + 1)])
 
     def another(self, *, cuda_graphs: bool | None = None) -> TensorRTSession:
         """Return one more session on this engine, to run beside this one in another thread."""
@@ -235,7 +245,7 @@ class TensorRTSession(EmbeddingSession):
             yield inputs[chunk.start : chunk.start + chunk.count]
 
     def _plan(self, count: int, sizes: Sequence[int]) -> list[Chunk]:
-        return plan_chunks(self.engine.profiles, count, sizes, self._max_batch)
+        return plan_chunks(self.engine.profiles, count, sizes, self._max_batch, self._steps)
 
     def _largest(self, sizes: Sequence[int]) -> int:
         return max(chunk.batch for chunk in self._plan(self._max_batch, sizes))

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
@@ -100,7 +99,7 @@ class EmbeddingService:
         count = self._settings.decoders
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="request")
         async with self._decoders, self._batcher:
-            await asyncio.to_thread(self._warm_up)
+            await asyncio.to_thread(self._session.warm_up, self._settings.max_batch)
             self.is_ready = True
             yield
             self.is_ready = False
@@ -109,16 +108,6 @@ class EmbeddingService:
     def finish(self) -> None:
         """Wait for a batch that is still running, then close the model."""
         self._batcher.finish()
-
-    def _warm_up(self) -> None:
-        """Run the smallest and the largest batch, so that the first client does not wait."""
-        tensor = self._session.info.input
-        sizes = [size for size in tensor.shape[1:] if isinstance(size, int)]
-        if len(sizes) < len(tensor.shape) - 1:
-            return
-        dtype = np.uint8 if tensor.dtype == "uint8" else np.float32
-        for batch in (1, self._settings.max_batch):
-            self._session.run(np.zeros((batch, *sizes), dtype))
 
     async def _openapi(self) -> Response:
         return JsonResponse(openapi(self.name, self._session.info, bool(self._keys)))

@@ -99,9 +99,14 @@ def _engine(path: Path) -> ServedModel:
         manifest.outputs,
         _preprocessing(path, manifest.export),
         max_batch=_profile_batch(manifest),
-        plugin=None if manifest.plugin is None else manifest.plugin.library,
-        is_version_compatible=manifest.version_compatible,
+        plugin=_plugin_beside(manifest),
+        is_version_compatible=manifest.contains_host_code,
     )
+
+
+def _plugin_beside(manifest: EngineManifest) -> str | None:
+    plugin = manifest.plugin
+    return None if plugin is None or plugin.inside else plugin.library
 
 
 def _profile_batch(manifest: EngineManifest) -> int:

@@ -1,10 +1,12 @@
 # TensorRT: its headers as TensorRT::Headers, all that a plugin needs of it, and with the component
-# Runtime its library as TensorRT::TensorRT, for which the CUDA toolkit must be there too. Set
-# TensorRT_ROOT where it is neither in a system path nor where JetPack's and NVIDIA's packages put it.
+# Runtime its library as TensorRT::TensorRT, for which the CUDA toolkit must be there too: TensorRT
+# itself, or else its lean runtime (TensorRT_KIND says which). Set TensorRT_ROOT to the folder of the
+# headers, and TensorRT_LIBRARY_ROOT to that of the library where it is another one, such as
+# site-packages/tensorrt_libs of a Python environment.
 include(FindPackageHandleStandardArgs)
-set(roots HINTS "${TensorRT_ROOT}" "$ENV{TensorRT_ROOT}" "${TENSORRT_ROOT}" "$ENV{TENSORRT_ROOT}"
+set(roots "${TensorRT_ROOT}" "$ENV{TensorRT_ROOT}" "${TENSORRT_ROOT}" "$ENV{TENSORRT_ROOT}"
           PATHS /usr/local/tensorrt /usr/src/tensorrt /opt/tensorrt)
-find_path(TensorRT_INCLUDE_DIR NvInferRuntime.h ${roots}
+find_path(TensorRT_INCLUDE_DIR NvInferRuntime.h HINTS ${roots}
   PATH_SUFFIXES include aarch64-linux-gnu x86_64-linux-gnu include/aarch64-linux-gnu
                 include/x86_64-linux-gnu)
 if(TensorRT_INCLUDE_DIR)
@@ -18,7 +20,18 @@ if(TensorRT_INCLUDE_DIR)
   set(TensorRT_VERSION "${version_MAJOR}.${version_MINOR}.${version_PATCH}")
 endif()
 if("Runtime" IN_LIST TensorRT_FIND_COMPONENTS)
-  find_library(TensorRT_LIBRARY nvinfer ${roots} PATH_SUFFIXES lib targets/x86_64-linux-gnu/lib)
+  # Python's wheels have the name with the version alone: libnvinfer.so.11.
+  set(names)
+  foreach(kind nvinfer nvinfer_lean)
+    list(APPEND names ${kind} lib${kind}.so.${version_MAJOR})
+  endforeach()
+  find_library(TensorRT_LIBRARY NAMES ${names} NAMES_PER_DIR
+    HINTS "${TensorRT_LIBRARY_ROOT}" "$ENV{TensorRT_LIBRARY_ROOT}" ${roots}
+    PATH_SUFFIXES lib targets/x86_64-linux-gnu/lib)
+  set(TensorRT_KIND "")
+  if(TensorRT_LIBRARY MATCHES "nvinfer_lean")
+    set(TensorRT_KIND "lean runtime ")
+  endif()
   find_package(CUDAToolkit QUIET)
   if(TensorRT_LIBRARY AND CUDAToolkit_FOUND)
     set(TensorRT_Runtime_FOUND TRUE)

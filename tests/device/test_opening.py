@@ -112,6 +112,7 @@ def test_a_context_that_cannot_be_made_is_told_and_the_thread_stays_where_it_was
     card: HostDevice, monkeypatch
 ) -> None:
     runtime = install_cuda_python(monkeypatch, card)
+    runtime.contexts.add(0)
     card.fail_on = MAKES_CONTEXT
     with pytest.raises(DeviceError, match="cudaFree failed with cudaErrorUnknown: unknown error"):
         open_device(card.index, "cuda-python")
@@ -120,11 +121,48 @@ def test_a_context_that_cannot_be_made_is_told_and_the_thread_stays_where_it_was
 
 def test_the_threads_device_is_its_own_again_after_use(card: HostDevice, monkeypatch) -> None:
     runtime = install_cuda_python(monkeypatch, card)
+    runtime.contexts.add(0)
     device = open_device(card.index, "cuda-python")
     assert runtime.current == 0
     with device.current():
         assert runtime.current == card.index
     assert runtime.current == 0
+
+
+def test_no_context_is_made_on_a_device_that_nobody_uses(card: HostDevice, monkeypatch) -> None:
+    runtime = install_cuda_python(monkeypatch, card)
+    device = open_device(card.index, "cuda-python")
+    with device.current(), device.current():
+        assert runtime.current == card.index
+    assert runtime.contexts == {card.index}
+
+
+@pytest.mark.parametrize("reason", ["Failed to dlopen libcuda.so.1", 'Function "cuInit" not found'])
+def test_cuda_python_12_6_without_a_driver_is_one_line(
+    reason: str, card: HostDevice, monkeypatch
+) -> None:
+    """It raises where later versions return an error code, and has no words for codes either."""
+    runtime = install_cuda_python(monkeypatch, card)
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError(reason)
+
+    for name in ("cudaGetDeviceCount", "cudaGetErrorString", "cudaGetDevice"):
+        monkeypatch.setattr(runtime, name, refuse, raising=False)
+    with pytest.raises(MissingCapabilityError, match="no usable CUDA device here") as caught:
+        open_device(0, "cuda-python")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_call_of_cuda_python_is_guarded() -> None:
+    tree = ast.parse((SOURCES / "cuda_python.py").read_text(encoding="utf-8"))
+    called = [
+        ast.unparse(node.func)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("cudart.", "driver."))
+    ]
+    assert sorted(called) == ["cudart.cudaStream_t", "cudart.cudaStream_t", "driver.CUdevice"]
 
 
 def test_pycuda_joins_the_context_of_the_caller(card: HostDevice, monkeypatch) -> None:

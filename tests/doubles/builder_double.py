@@ -18,7 +18,14 @@ from gsp_deploy.engine.log import make_log
 from gsp_deploy.engine.network import ParsedNetwork
 from gsp_deploy.engine.options import BuildOptions
 
-FLAGS = ("TF32", "REFIT", "STRIP_PLAN", "WEIGHT_STREAMING", "VERSION_COMPATIBLE")
+FLAGS = (
+    "TF32",
+    "REFIT",
+    "STRIP_PLAN",
+    "WEIGHT_STREAMING",
+    "VERSION_COMPATIBLE",
+    "EXCLUDE_LEAN_RUNTIME",
+)
 FOREIGN = b"of another device"
 
 

@@ -74,6 +74,7 @@ class CudaRuntimeDouble:
         self.device_count = card.index + 1
         self.events: dict[int, tuple[HostEvent, bool]] = {}
         self.graphs: dict[int, HostGraph] = {}
+        self.contexts: set[int] = set()  # devices with a primary context
         self._thread = threading.local()
         self._handles = itertools.count(1 << 20)
 
@@ -103,6 +104,7 @@ class CudaRuntimeDouble:
     def cudaSetDevice(self, device: int) -> None:
         if not 0 <= device < self.device_count:
             raise DeviceError("cudaErrorInvalidDevice")
+        self.contexts.add(device)  # as from CUDA 12 on
         self._thread.device = device
 
     @_on_card
@@ -265,6 +267,17 @@ class CudaRuntimeDouble:
         handle = next(self._handles)
         self.graphs[handle] = graph
         return handle
+
+
+class CudaDriverDouble:
+    """The few functions of `cuda.bindings.driver` that a device calls."""
+
+    def __init__(self, runtime: CudaRuntimeDouble, real: Any) -> None:
+        self.runtime, self.CUdevice = runtime, real.CUdevice
+
+    def cuDevicePrimaryCtxGetState(self, dev: Any) -> tuple[Any, int, int]:
+        codes = self.runtime.cudaError_t
+        return codes.cudaSuccess, 0, int(int(dev) in self.runtime.contexts)
 
 
 def _host_memory(address: int, size: int) -> np.ndarray:

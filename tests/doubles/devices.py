@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cuda_runtime_double import CudaRuntimeDouble
+from cuda_runtime_double import CudaDriverDouble, CudaRuntimeDouble
 from host_device import HostDevice
 from pycuda_double import install_pycuda
 
@@ -28,5 +28,7 @@ def install_cuda_python(monkeypatch: pytest.MonkeyPatch, card: HostDevice) -> Cu
     """Put a card behind cuda-python's functions."""
     cuda_python = pytest.importorskip("gsp_deploy.device.cuda_python")
     runtime = CudaRuntimeDouble(card, cuda_python.cudart)
+    driver = CudaDriverDouble(runtime, cuda_python.driver)
     monkeypatch.setattr(cuda_python, "cudart", runtime)
+    monkeypatch.setattr(cuda_python, "driver", driver)
     return runtime

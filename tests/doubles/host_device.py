@@ -76,6 +76,7 @@ class HostDevice(Device):
         self.on_device: dict[int, tuple[np.ndarray, int]] = {}
         self.pinned: dict[int, np.ndarray] = {}
         self.streams: dict[int, HostStream] = {}
+        self.default = HostStream(1)
         self.events: set[HostEvent] = set()
         self.graphs: set[HostGraph] = set()
         self.depth, self.lock = 0, threading.RLock()  # one piece of work at a time
@@ -192,8 +193,8 @@ class HostDevice(Device):
         return stream.handle
 
     def stream_of(self, handle: int) -> HostStream:
-        """Return the stream with a handle, which must be alive."""
-        return self.streams[handle]
+        """Return the stream with a handle, which must be alive; 1 is CUDA's default stream."""
+        return self.default if handle == 1 else self.streams[handle]
 
     def synchronize(self, stream: HostStream) -> None:
         assert stream.captured is None, "cudaErrorStreamCaptureUnsupported"

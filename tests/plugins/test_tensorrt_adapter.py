@@ -1,19 +1,16 @@
 """The TensorRT plugin held to its contract by a host that plays TensorRT, wherever headers are.
 
 The kernel is replaced by a launcher that writes down what it gets: neither nvcc nor a GPU is
-needed, only TensorRT's public headers (TENSORRT_ROOT, or a system path) and CUDA's.
+needed, only TensorRT's public headers (GSP_TENSORRT_INCLUDE, or a system path) and CUDA's.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
-import sysconfig
-from pathlib import Path
 
 import pytest
+from adapter_build import ADAPTER, build_adapter
 
 from gsp_deploy.artifact.pooling_node import (
     DOMAIN,
@@ -23,65 +20,13 @@ from gsp_deploy.artifact.pooling_node import (
     PoolingAttributes,
 )
 
-HERE = Path(__file__).parent
-POOLING = HERE.parents[1] / "plugins" / "gsp_pooling"
-ADAPTER = POOLING / "tensorrt"
-SYSTEM = ("/usr/include/x86_64-linux-gnu", "/usr/include/aarch64-linux-gnu", "/usr/include")
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror")
-
-
-def include_folder(header: str, places: list[str]) -> Path | None:
-    return next((Path(place) for place in places if (Path(place) / header).is_file()), None)
-
-
-def tensorrt_headers() -> Path | None:
-    root = os.environ.get("TENSORRT_ROOT")
-    return include_folder("NvInferRuntime.h", [*([f"{root}/include"] if root else []), *SYSTEM])
-
-
-def cuda_headers() -> Path | None:
-    packages = Path(sysconfig.get_path("purelib"), "nvidia")
-    wheels = [str(path) for path in packages.glob("*/include")] if packages.is_dir() else []
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    return include_folder("cuda_runtime_api.h", [f"{home}/include", *wheels, *SYSTEM])
-
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory) -> subprocess.CompletedProcess[str]:
     """Build the adapter and the host, and return what the host says of the adapter."""
-    tensorrt, cuda = tensorrt_headers(), cuda_headers()
-    if tensorrt is None:
-        pytest.skip("no TensorRT headers: set TENSORRT_ROOT to a folder with include/NvInfer.h")
-    if cuda is None or shutil.which("g++") is None:
-        pytest.skip("no g++, or no CUDA headers: set CUDA_HOME")
-    folder = tmp_path_factory.mktemp("adapter")
-    common = [
-        "g++",
-        "-std=c++17",
-        "-O1",
-        *WARNINGS,
-        "-isystem",
-        str(tensorrt),
-        "-isystem",
-        str(cuda),
-    ]
-    library = folder / "libgsp_plugin.so"
-    sources = [*sorted(ADAPTER.glob("*.cpp")), POOLING / "gsp_pooling_params.cpp"]
-    sources.append(HERE / "adapter" / "recording_launcher.cpp")
-    subprocess.run(
-        [*common, "-shared", "-fPIC", "-fvisibility=hidden", "-DGSP_DEPLOY_VERSION=\"test\"",
-         f"-I{POOLING}", *map(str, (s for s in sources if s.name != "contract_host.cpp")),
-         f"-Wl,--version-script={ADAPTER / 'symbols.map'}", "-Wl,--no-undefined",
-         "-o", str(library)],
-        check=True,
-    )  # fmt: skip
-    program = folder / "contract_host"
-    subprocess.run(
-        [*common, str(ADAPTER / "contract_host.cpp"), "-o", str(program), "-ldl"], check=True
-    )
-    return subprocess.run(
-        [str(program), str(library), "--enqueue"], capture_output=True, text=True, check=False
-    )
+    library, program = build_adapter(tmp_path_factory.mktemp("adapter"))
+    command = [str(program), str(library), "--enqueue"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_the_adapter_keeps_its_contract(host) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsp_deploy.errors import UsageError
-from gsp_deploy.runtime.batching import InputProfile, largest_batch, plan_chunks
+from gsp_deploy.runtime.batching import InputProfile, batch_steps, largest_batch, plan_chunks
 
 
 def profile(low: int, best: int, high: int, size: tuple[int, int, int] = (8, 8, 8)) -> InputProfile:
@@ -34,6 +34,29 @@ SIZES = (3, 8)
 def test_chunks(profiles, count, max_batch, expected) -> None:
     found = plan_chunks(profiles, count, SIZES, max_batch)
     assert [(c.start, max(c.count, 0), c.batch, c.profile) for c in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("profiles", "count", "padded"),
+    [
+        ([profile(1, 4, 32)], 5, 8),
+        ([profile(1, 4, 32)], 17, 24),
+        ([profile(1, 4, 32)], 1, 1),
+        ([profile(1, 4, 6)], 5, 5),  # the profile takes no 8
+        ([profile(3, 4, 32)], 1, 4),
+        ([profile(1, 1, 1), profile(2, 8, 32)], 3, 4),
+    ],
+)
+def test_batches_are_padded_to_a_few_sizes(profiles, count, padded) -> None:
+    (found,) = plan_chunks(profiles, count, SIZES, 24, batch_steps(24))
+    assert (found.count, found.batch) == (count, padded)
+
+
+@pytest.mark.parametrize(
+    ("most", "steps"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 2, 4, 8))]
+)
+def test_steps_are_powers_of_two_and_the_most(most: int, steps: tuple[int, ...]) -> None:
+    assert batch_steps(most) == steps
 
 
 def test_sizes_that_no_profile_takes_are_told_with_those_that_are() -> None:

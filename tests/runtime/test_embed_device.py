@@ -96,3 +96,26 @@ def test_no_images_on_the_device(make_bench) -> None:
     with bench.open() as session:
         empty = Interface(bench.device, maps(1), shape=(0, CHANNELS, *SIZE))
         assert session.embed_device(empty).numpy().shape == (0, 5)
+
+
+@pytest.mark.parametrize(("reader", "is_ordered"), [(None, True), (1, True), (-1, False)])
+def test_a_reader_that_names_no_stream_is_ordered_with_the_default_one(
+    reader: int | None, is_ordered: bool, make_bench, expected
+) -> None:
+    """DLPack: `stream=None` means CUDA's default stream, and -1 that nothing is to be ordered."""
+    bench, values = make_bench(), maps(2)
+    with bench.open() as session:
+        with bench.device.current():
+            stream = bench.device.create_stream()
+        found = session.embed_device(Interface(bench.device, values), stream=stream.handle)
+        capsule = found.__dlpack__(stream=reader)
+        bench.device.default.run()  # the reader's own work would come now
+        written = bench.device.bytes_at(found.address, found.nbytes).view(np.float32)
+        close = np.allclose(written.reshape(2, 5), expected.embed(values), rtol=1e-5, atol=1e-6)
+        assert close == is_ordered
+        with bench.device.current():
+            bench.device.synchronize(stream)
+            bench.device.destroy_stream(stream)
+        del capsule
+        found.free()
+    bench.nothing_is_left()

@@ -50,6 +50,36 @@ def test_an_engine_embeds_as_its_onnx_does(engine, device, tiny_export, pixels) 
     assert device.closed
 
 
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"lean": True}, {}),
+        ({}, {"allow_host_code": True}),
+        ({"plugin": replace(PLUGIN, inside=True)}, {"allow_host_code": True}),
+    ],
+    ids=["lean", "with its runtime", "with its plugin"],
+)
+def test_a_version_compatible_plan_embeds(
+    changes, options, device, tiny_export, tmp_path, pixels
+) -> None:
+    path = tmp_path / "vc.engine"
+    write_engine(device, Path(tiny_export), path, version_compatible=True, **changes)
+    with open_session(path, **options) as session, open_session(tiny_export) as expected:
+        np.testing.assert_allclose(session.embed(pixels), expected.embed(pixels), atol=1e-6)
+
+
+def test_a_warm_up_captures_every_size_of_batch(engine, device, tiny_export, pixels) -> None:
+    with open_session(engine) as session, open_session(tiny_export) as expected:
+        session.warm_up(6)
+        assert [shape[0] for _, shape in session.runner._shapes] == [1, 2, 4, 6]
+        assert device.calls.count("begin_capture") == 4
+        for count in (1, 3, 5, 6):
+            found, wanted = session.embed(pixels[:count]), expected.embed(pixels[:count])
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+        assert sorted(shape[0] for _, shape in session.runner._shapes) == [1, 2, 4, 6]
+        assert device.calls.count("begin_capture") == 4
+
+
 def test_a_plan_without_manifest_runs_on_prepared_images(engine, pixels) -> None:
     (engine.parent / "tiny.engine.json").unlink()
     with open_session(engine) as session:
@@ -70,6 +100,12 @@ def test_a_plan_without_manifest_runs_on_prepared_images(engine, pixels) -> None
         ({"plugin": PLUGIN}, {}, MissingCapabilityError, "--plugin with the path of libgsp.so"),
         ({"plugin": PLUGIN}, {"plugins": ["no.so"]}, ModelFileError, "no such plugin library"),
         ({"version_compatible": True}, {}, UsageError, "pass --allow-host-code"),
+        (
+            {"version_compatible": True, "lean": True, "tensorrt_version": "10.4.0"},
+            {},
+            MissingCapabilityError,
+            "without its lean runtime",
+        ),
         ({"options": {"strip_weights": True}}, {}, ModelFileError, "--into model.engine -o"),
     ],
 )

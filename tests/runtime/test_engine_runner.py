@@ -86,6 +86,39 @@ def test_an_engine_that_cannot_be_captured_runs_without(make_bench, expected) ->
     bench.nothing_is_left()
 
 
+def test_a_capture_that_failed_is_tried_again_later(make_bench, expected) -> None:
+    """Another thread may have disturbed it: the next attempt comes after ten times the runs."""
+    bench = make_bench(capturable=False)
+    with bench.open() as session:
+        for seed in range(2):
+            assert_same(session, expected, maps(3, seed=seed))
+        assert "cannot be captured" in session.runner.no_graphs
+        bench.engine.capturable = True
+        for seed in range(8):
+            assert_same(session, expected, maps(3, seed=seed))
+        assert "graphs" not in bench.device.alive()
+        assert_same(session, expected, maps(3))
+        assert session.runner.no_graphs is None
+        assert bench.device.alive()["graphs"] == 1
+        assert_same(session, expected, maps(3, seed=9))
+        for seed in range(2):  # another size of batch does not wait for it
+            assert_same(session, expected, maps(2, seed=seed))
+        assert bench.device.alive()["graphs"] == 2
+    bench.nothing_is_left()
+
+
+def test_after_a_warm_up_a_few_sizes_of_batch_are_all_that_run(make_bench, expected) -> None:
+    """Without it, batches of every size make contexts and graphs, and drop them again."""
+    bench = make_bench(profile(1, 8, 32))
+    with bench.open() as session:
+        session.warm_up(32)
+        for count in (*range(1, 33), *range(32, 0, -1), 70):
+            assert_same(session, expected, maps(count, seed=count), ("embedding",))
+        assert sorted(shape[0] for _, shape in session.runner._shapes) == [1, 2, 4, 8, 16, 32]
+        assert bench.device.calls.count("begin_capture") == 6
+    bench.nothing_is_left()
+
+
 def test_the_shape_unused_for_longest_makes_room(make_bench, expected, monkeypatch) -> None:
     monkeypatch.setattr(engine_runner, "KEPT_SHAPES", 3)
     bench = make_bench()

@@ -19,7 +19,7 @@ from gsp_deploy.benchmark.gpu.telemetry import open_telemetry
 from gsp_deploy.benchmark.inputs import example_inputs
 from gsp_deploy.benchmark.settings import BenchmarkSettings
 from gsp_deploy.benchmark.timing import MILLISECONDS, Clock, Rounds, interleave, ratio_quartiles
-from gsp_deploy.engine.api import load_tensorrt
+from gsp_deploy.engine.api import load_tensorrt, runtime_for
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError
 from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.runtime.timeline import STAGES, Timeline
@@ -121,7 +121,7 @@ class _Extras:
         try:
             source, manifest = onnx_of(self._session.info.path, self._session.info.engine)
             modules = LayerMap(modules_of(source))
-            tensorrt = load_tensorrt(manifest.flavour)
+            tensorrt = load_tensorrt(runtime_for(manifest))
         except (GspDeployError, ModuleNotFoundError) as error:
             self._notes.append(f"no layers for {self._name}: {error}")
             return None

@@ -1,9 +1,10 @@
 // Loads libgsp_plugin.so as TensorRT does and holds it to its contract: create, shapes, types,
 // formats, workspace, tactics, serialise, create again, clone, refuse. Needs neither TensorRT's
-// libraries nor a GPU.
+// libraries nor a GPU; with one of its libraries, the plugin comes from that one's own registry.
 //
 //   gsp_contract_host libgsp_plugin.so            exit 0 when everything holds, else 1
 //   gsp_contract_host libgsp_plugin.so --enqueue  also launch, for a library whose launcher records
+//   gsp_contract_host libgsp_plugin.so --registry libnvinfer_lean.so.11
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
 
@@ -90,10 +91,11 @@ using Plugin = std::unique_ptr<IPluginV3>;
 
 class Library {
  public:
-  explicit Library(const char* path) : handle_(dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
-    if (handle_ == nullptr) last_message = dlerror();
-    expect(handle_ != nullptr, "the library loads");
+  Library(const char* path, const char* tensorrt) {
+    if (tensorrt != nullptr) register_with(tensorrt, path);
+    handle_ = open(path);
     symbol<void(ILoggerFinder*)>("setLoggerFinder")(&finder_);
+    if (tensorrt != nullptr) return;
     int32_t count = 0;
     IPluginCreatorInterface* const* creators =
         symbol<IPluginCreatorInterface* const*(int32_t&)>("getCreators")(count);
@@ -119,7 +121,27 @@ class Library {
   }
 
  private:
-  void* handle_;
+  static void* open(const char* path) {
+    void* const found = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (found == nullptr) last_message = dlerror();
+    expect(found != nullptr, "the library loads");
+    return found;
+  }
+
+  // Load the library by TensorRT's own registry, and take the creator that this one finds.
+  void register_with(const char* tensorrt, const char* path) {
+    handle_ = open(tensorrt);
+    auto* const registry =
+        static_cast<IPluginRegistry*>(symbol<void*()>("getPluginRegistry")());
+    require(registry != nullptr, "TensorRT has a registry");
+    expect(registry->loadLibrary(path) != nullptr, "TensorRT's registry loads the library");
+    IPluginCreatorInterface* const found =
+        registry->getCreator("GeneralizedSumPooling", "1", "gsp.deploy");
+    expect(found != nullptr, "and finds its creator");
+    creator_ = static_cast<IPluginCreatorV3One*>(found);
+  }
+
+  void* handle_ = nullptr;
   Finder finder_;
   IPluginCreatorV3One* creator_ = nullptr;
 };
@@ -348,6 +370,38 @@ void check_serialisation(const Library& library) {
          "a plan of another version is refused");
 }
 
+// Create, serialise, create again and clone in every mode, with every choice of outputs and types.
+void check_every_mode(const Library& library) {
+  int32_t modes = 0;
+  for (const char* const pooling : {"gap", "gmp", "gem"}) {
+    for (const char* const solver : {"fixed-point", "newton", "certified"}) {
+      for (const char* const type : {"fp32", "fp16", "bf16"}) {
+        for (int32_t outputs = 0; outputs < 8; ++outputs, ++modes) {
+          Attributes attributes;
+          attributes.pooling = pooling;
+          attributes.solver = solver;
+          attributes.output_type = type;
+          attributes.grid_points = attributes.solver == "certified" ? 63 : 0;
+          attributes.normalize = attributes.pooling == "gap" ? 1 : 0;
+          attributes.output_weights = outputs & 1;
+          attributes.output_attributes = outputs >> 1 & 1;
+          attributes.output_residual = outputs >> 2 & 1;
+          const Plugin first = library.create(attributes);
+          require(first != nullptr, std::string("it is created with ") + pooling + " " + solver);
+          const auto* const fields = runtime_of(first).getFieldsToSerialize();
+          const Plugin second(library.creator().createPlugin("", fields, TensorRTPhase::kRUNTIME));
+          require(second != nullptr && identity(second) == identity(first), "created again");
+          const Plugin copy(second->clone());
+          require(copy != nullptr && identity(copy) == identity(first) &&
+                      build_of(copy).getNbOutputs() == build_of(first).getNbOutputs(),
+                  "cloned");
+        }
+      }
+    }
+  }
+  expect(modes == 216, "every mode is created, serialised, created again and cloned");
+}
+
 void check_refusals(const Library& library) {
   const auto refused = [&](const char* reason, const std::function<void(Attributes&)>& change) {
     Attributes attributes;
@@ -413,10 +467,12 @@ void check_enqueue(const Library& library) {
 
 int main(int count, char** arguments) {
   if (count < 2) {
-    std::fprintf(stderr, "usage: %s libgsp_plugin.so [--enqueue]\n", arguments[0]);
+    std::fprintf(stderr, "usage: %s libgsp_plugin.so [--enqueue | --registry LIBRARY]\n",
+                 arguments[0]);
     return 2;
   }
-  const Library library(arguments[1]);
+  const bool is_registered = count > 3 && std::strcmp(arguments[2], "--registry") == 0;
+  const Library library(arguments[1], is_registered ? arguments[3] : nullptr);
   std::printf("built with TensorRT %d, abi %d, gsp-deploy %s\n",
               library.symbol<int32_t()>("gsp_plugin_tensorrt")(),
               library.symbol<int32_t()>("gsp_plugin_abi")(),
@@ -427,8 +483,11 @@ int main(int count, char** arguments) {
   check_formats(library);
   check_build(library);
   check_serialisation(library);
+  check_every_mode(library);
   check_refusals(library);
-  if (count > 2) check_enqueue(library);
+  if (count > 2 && !is_registered) check_enqueue(library);
   std::printf("the contract holds\n");
+  std::fflush(stdout);
+  if (is_registered) std::_Exit(0);  // TensorRT's registry outlives what it refers to here
   return 0;
 }

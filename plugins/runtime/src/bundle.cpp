@@ -125,6 +125,7 @@ void read_engine(const fs::path& folder, const Json& value, Artifact& made) {
                                      {"ampere+", HardwareCompatibility::ampere_and_later},
                                      {"same-capability", HardwareCompatibility::same_capability}});
   made.version_compatible = value.at("version_compatible").boolean();
+  if (const Json* lean = value.find("lean")) made.lean = lean->boolean();
   if (const Json* plugin = value.find("plugin")) made.plugin = file_name(folder, *plugin);
 }
 

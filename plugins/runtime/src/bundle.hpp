@@ -30,7 +30,11 @@ struct Artifact {
   std::vector<std::string> compute_capabilities;
   HardwareCompatibility hardware_compatibility = HardwareCompatibility::none;
   bool version_compatible = false;
+  bool lean = false;     // version compatible, and without the runtime of its version inside
   std::string plugin;  // file within the bundle that must be loaded first; may be empty
+
+  // Whether loading the engine runs code that it carries.
+  bool needs_host_code() const { return version_compatible && !lean; }
 };
 
 struct Bundle {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 #include <cstddef>
 #include <gsp/error.hpp>
@@ -18,18 +19,36 @@ inline void check_cuda(cudaError_t status, const char* action) {
               std::string("CUDA cannot ") + action + ": " + cudaGetErrorString(status));
 }
 
-// The GPU that the calling thread works on, for as long as this lives; then its own again.
+// Whether this process has a primary context on a GPU. The driver's library is loaded already.
+inline bool has_context(int device) {
+  using State = int(int, unsigned int*, int*);
+  void* const library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return false;
+  void* const found = dlsym(library, "cuDevicePrimaryCtxGetState");
+  unsigned int flags = 0;
+  int active = 0;
+  const bool is_known =
+      found != nullptr && reinterpret_cast<State*>(found)(device, &flags, &active) == 0;
+  dlclose(library);
+  return is_known && active != 0;
+}
+
+// The GPU that the calling thread works on, for as long as this lives; then its own again, but only
+// if a context exists there: setting a GPU makes one, which takes hundreds of megabytes.
 class CurrentDevice {
  public:
-  explicit CurrentDevice(int device) {
-    check_cuda(cudaGetDevice(&before_), "tell the current GPU");
-    check_cuda(cudaSetDevice(device), "use this GPU");
+  explicit CurrentDevice(int device) : device_(device) {
+    check_cuda(cudaGetDevice(&before_), "say which GPU is current");
+    if (before_ != device_) check_cuda(cudaSetDevice(device_), "use this GPU");
   }
-  ~CurrentDevice() { static_cast<void>(cudaSetDevice(before_)); }
+  ~CurrentDevice() {
+    if (before_ != device_ && has_context(before_)) static_cast<void>(cudaSetDevice(before_));
+  }
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
+  int device_;
   int before_ = 0;
 };
 

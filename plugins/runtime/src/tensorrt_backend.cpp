@@ -2,93 +2,23 @@
 #include <NvInferRuntime.h>
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <condition_variable>
-#include <cstdio>
+#include <limits>
 #include <mutex>
 #include <vector>
 
 #include "backend.hpp"
 #include "half.hpp"
 #include "read_file.hpp"
+#include "tensorrt_profiles.hpp"
 #include "tensorrt_slot.hpp"
+#include "tensorrt_start.hpp"
 
 namespace gsp {
 namespace {
 
 constexpr const char* output_name = "embedding";
-
-// Keeps the last error, which says why a call returned nothing.
-class Logger final : public nvinfer1::ILogger {
- public:
-  void log(Severity severity, const char* message) noexcept override {
-    if (severity > Severity::kERROR) return;
-    try {
-      const std::lock_guard lock(mutex_);
-      last_ = message;
-    } catch (...) {  // out of memory: the error is told without its reason
-    }
-  }
-  std::string last() {
-    const std::lock_guard lock(mutex_);
-    return last_.empty() ? "it gives no reason" : last_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::string last_;
-};
-
-std::string library_version() {
-  const int version = getInferLibVersion();  // 10.3.0 is 100300; 8.6.1 was 8601
-  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
-         std::to_string(version % 100);
-}
-
-#if defined(__aarch64__)
-constexpr const char* platform = "linux aarch64";
-#else
-constexpr const char* platform = "linux x86_64";
-#endif
-
-// The first parts of "10.3.0.26", as many as there are, the others 0.
-std::array<int, 3> numbers_of(const std::string& text) {
-  std::array<int, 3> parts{};
-  std::sscanf(text.c_str(), "%d.%d.%d", &parts[0], &parts[1], &parts[2]);
-  return parts;
-}
-
-bool fits_version(const Artifact& artifact, std::array<int, 3> built, std::array<int, 3> here) {
-  if (built == here) return true;
-  const bool crosses = built[0] == here[0] || (built[0] == 10 && here[0] == 11);
-  return artifact.version_compatible && built < here && crosses;
-}
-
-bool fits_gpu(const Artifact& artifact, const cudaDeviceProp& gpu, const std::string& capability) {
-  const auto& targets = artifact.compute_capabilities;
-  if (std::find(targets.begin(), targets.end(), capability) != targets.end()) return true;
-  // Hardware-compatible engines do not run on Jetson, whose GPU shares the host's memory.
-  return artifact.hardware_compatibility == HardwareCompatibility::ampere_and_later &&
-         gpu.major >= 8 && gpu.integrated == 0;
-}
-
-// TensorRT's own message on a foreign engine is of no help, so this is asked before.
-void check_fits(const Artifact& artifact, const cudaDeviceProp& gpu) {
-  const auto refuse = [&](const std::string& why) {
-    throw Error(ErrorKind::missing,
-                artifact.file + ": " + why + "; build the engine on this machine");
-  };
-  if (artifact.platform != platform)
-    refuse("built on " + artifact.platform + ", this is " + platform);
-  if (!fits_version(artifact, numbers_of(artifact.tensorrt), numbers_of(library_version())))
-    refuse("built by TensorRT " + artifact.tensorrt + ", this is " + library_version());
-  const std::string capability = std::to_string(gpu.major) + "." + std::to_string(gpu.minor);
-  if (fits_gpu(artifact, gpu, capability)) return;
-  std::string targets;
-  for (const auto& target : artifact.compute_capabilities)
-    targets += (targets.empty() ? "" : ", ") + target;
-  refuse("built for compute capability " + targets + ", this " + gpu.name + " has " + capability);
-}
 
 std::size_t bytes_of(nvinfer1::DataType type, const std::string& file) {
   switch (type) {
@@ -97,6 +27,34 @@ std::size_t bytes_of(nvinfer1::DataType type, const std::string& file) {
     case nvinfer1::DataType::kUINT8: return 1;
     default: throw Error(ErrorKind::bundle, file + ": expected uint8, float16 or float32 tensors");
   }
+}
+
+// The profiles that take images of these sizes; an engine of a fixed shape has one.
+std::vector<BatchProfile> profiles_of(const nvinfer1::ICudaEngine& engine, const char* input,
+                                      const nvinfer1::Dims& image) {
+  const nvinfer1::Dims shape = engine.getTensorShape(input);
+  const bool is_open = std::any_of(shape.d, shape.d + shape.nbDims, [](auto d) { return d < 0; });
+  if (!is_open) {
+    const auto batch = static_cast<std::size_t>(shape.d[0]);
+    return {{0, batch, batch, batch, 0.0}};
+  }
+  std::vector<BatchProfile> found;
+  for (int index = 0; index < engine.getNbOptimizationProfiles(); ++index) {
+    using Selector = nvinfer1::OptProfileSelector;
+    const auto low = engine.getProfileShape(input, index, Selector::kMIN);
+    const auto best = engine.getProfileShape(input, index, Selector::kOPT);
+    const auto high = engine.getProfileShape(input, index, Selector::kMAX);
+    bool admits = true;
+    double distance = 0.0;
+    for (int axis = 1; axis < image.nbDims; ++axis) {
+      admits = admits && low.d[axis] <= image.d[axis] && image.d[axis] <= high.d[axis];
+      distance += std::fabs(std::log(static_cast<double>(image.d[axis]) /
+                                     static_cast<double>(best.d[axis])));
+    }
+    const auto size = [](std::int64_t batch) { return static_cast<std::size_t>(batch); };
+    if (admits) found.push_back({index, size(low.d[0]), size(best.d[0]), size(high.d[0]), distance});
+  }
+  return found;
 }
 
 class TensorRTBackend final : public InferenceBackend {
@@ -108,9 +66,8 @@ class TensorRTBackend final : public InferenceBackend {
     check_cuda(cudaGetDeviceProperties(&gpu, device_), "describe this GPU");
     gpu_name_ = gpu.name;
     check_fits(artifact, gpu);
-    runtime_.reset(nvinfer1::createInferRuntime(logger_));
-    if (!runtime_) throw Error(ErrorKind::missing, "TensorRT does not start: " + logger_.last());
-    if (artifact.version_compatible && !options.allow_host_code)
+    runtime_ = start_runtime(logger_);
+    if (artifact.needs_host_code() && !options.allow_host_code)
       throw Error(ErrorKind::usage, artifact.file +
                                         " is version compatible and carries code for this host; "
                                         "set allow_host_code if you trust whoever built it");
@@ -123,7 +80,7 @@ class TensorRTBackend final : public InferenceBackend {
       free_.push_back(std::make_unique<TensorRTSlot>(*engine_, shape_));
   }
 
-  std::string runtime() const override { return "tensorrt " + library_version(); }
+  std::string runtime() const override { return tensorrt_name(); }
   std::string device() const override {
     return "cuda:" + std::to_string(device_) + " " + gpu_name_;
   }
@@ -181,15 +138,16 @@ class TensorRTBackend final : public InferenceBackend {
     if (runtime_->getPluginRegistry().loadLibrary(std::filesystem::absolute(library).c_str()) ==
         nullptr)
       throw Error(ErrorKind::missing,
-                  library.string() + ": TensorRT cannot load it: " + logger_.last());
+                  library.string() + ": TensorRT cannot load it: " + logger_->last());
   }
 
   void load(const std::filesystem::path& file) {
-    const std::string plan = read_file(file, ErrorKind::bundle);
+    constexpr auto any_size = std::numeric_limits<std::uintmax_t>::max();
+    const std::string plan = read_file(file, ErrorKind::bundle, any_size);
     engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
     if (!engine_)
       throw Error(ErrorKind::missing,
-                  file.string() + ": TensorRT cannot load it: " + logger_.last());
+                  file.string() + ": TensorRT cannot load it: " + logger_->last());
   }
 
   void describe(const Bundle& bundle, const Artifact& artifact, const Options& options) {
@@ -207,10 +165,13 @@ class TensorRTBackend final : public InferenceBackend {
     shape_.input_bytes = input_bytes(bundle, artifact);
     shape_.output_bytes = dim_ * bytes_of(output_type, artifact.file);
     describe_further_outputs(artifact);
-    min_batch_ = batch_at(input, nvinfer1::OptProfileSelector::kMIN);
-    shape_.max_batch = std::max(
-        min_batch_,
-        std::min(options.max_batch, batch_at(input, nvinfer1::OptProfileSelector::kMAX)));
+    shape_.profiles = profiles_of(*engine_, input, shape_.input_dims);
+    if (shape_.profiles.empty())
+      throw Error(ErrorKind::bundle,
+                  artifact.file + ": none of its profiles takes images of the size that "
+                                  "bundle.json says");
+    min_batch_ = least_batch(shape_.profiles);
+    shape_.max_batch = std::max(min_batch_, std::min(options.max_batch, most_batch(shape_.profiles)));
     shape_.use_graphs = options.cuda_graphs;
     const std::size_t wanted = artifact.input_type == ElementType::uint8     ? 1
                                : artifact.input_type == ElementType::float16 ? 2
@@ -245,13 +206,6 @@ class TensorRTBackend final : public InferenceBackend {
     }
   }
 
-  // The batch at one end of the profile, or the one that is fixed.
-  std::size_t batch_at(const char* input, nvinfer1::OptProfileSelector end) const {
-    const std::int64_t fixed = engine_->getTensorShape(input).d[0];
-    const std::int64_t batch = fixed > 0 ? fixed : engine_->getProfileShape(input, 0, end).d[0];
-    return static_cast<std::size_t>(std::max<std::int64_t>(batch, 1));
-  }
-
   // The input's sizes with the open ones filled in, the batch by one.
   static nvinfer1::Dims fitting(nvinfer1::Dims dims, const Preprocessing& spec,
                                 const Artifact& artifact) {
@@ -270,7 +224,7 @@ class TensorRTBackend final : public InferenceBackend {
   int device_;
   std::size_t dim_;
   std::string gpu_name_;
-  Logger logger_;  // outlives all that logs
+  std::shared_ptr<TensorRTLogger> logger_ = std::make_shared<TensorRTLogger>();  // outlives all
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;
   EngineShape shape_{};

@@ -14,23 +14,27 @@ void check(bool done, const char* action) {
 
 TensorRTSlot::TensorRTSlot(nvinfer1::ICudaEngine& engine, const EngineShape& shape)
     : shape_(shape),
-      device_input_(device_buffer(shape.input_bytes * shape.max_batch)),
-      device_output_(device_buffer(shape.output_bytes * shape.max_batch)),
-      device_residual_(device_buffer(sizeof(float) * shape.max_batch)),
-      pinned_input_(pinned_buffer(shape.input_bytes * shape.max_batch)),
-      pinned_output_(pinned_buffer(shape.output_bytes * shape.max_batch)),
-      pinned_residual_(pinned_buffer(sizeof(float) * shape.max_batch)),
+      room_(room_for(shape.profiles, shape.max_batch)),
+      device_input_(device_buffer(shape.input_bytes * room_)),
+      device_output_(device_buffer(shape.output_bytes * room_)),
+      device_residual_(device_buffer(sizeof(float) * room_)),
+      pinned_input_(pinned_buffer(shape.input_bytes * room_)),
+      pinned_output_(pinned_buffer(shape.output_bytes * room_)),
+      pinned_residual_(pinned_buffer(sizeof(float) * room_)),
       context_(engine.createExecutionContext()) {
   check(context_ != nullptr, "make an execution context; is there memory left on the GPU?");
-  check(context_->setTensorAddress(shape.input_name.c_str(), device_input_.get()), "set the input");
-  check(context_->setTensorAddress(shape.output_name.c_str(), device_output_.get()),
-        "set the output");
-  if (shape.has_residual)
-    check(context_->setTensorAddress("residual", device_residual_.get()), "set the residual");
-  for (const auto& [name, bytes] : shape.unread) {
-    unread_.push_back(device_buffer(bytes * shape.max_batch));
-    check(context_->setTensorAddress(name.c_str(), unread_.back().get()), "set an output");
-  }
+  for (const auto& output : shape.unread) unread_.push_back(device_buffer(output.second * room_));
+  bind();
+}
+
+void TensorRTSlot::bind() {
+  const auto set = [this](const std::string& name, const DeviceBuffer& memory) {
+    check(context_->setTensorAddress(name.c_str(), memory.get()), "set the memory of a tensor");
+  };
+  set(shape_.input_name, device_input_);
+  set(shape_.output_name, device_output_);
+  if (shape_.has_residual) set("residual", device_residual_);
+  for (std::size_t i = 0; i < unread_.size(); ++i) set(shape_.unread[i].first, unread_[i]);
 }
 
 TensorRTSlot::~TensorRTSlot() { static_cast<void>(cudaStreamSynchronize(stream_.get())); }
@@ -73,8 +77,9 @@ void TensorRTSlot::run_on_device(const void* input, std::size_t count, void* out
 }
 
 void TensorRTSlot::infer(std::size_t count) {
-  if (count != batch_) {
-    take_batch(count);
+  const ChosenProfile chosen = choose_profile(shape_.profiles, count);
+  if (chosen.batch != batch_ || chosen.index != profile_) {
+    take_batch(chosen);
     enqueue();  // outside a capture first: TensorRT allocates lazily
     may_capture_ = shape_.use_graphs;
     return;
@@ -88,14 +93,19 @@ void TensorRTSlot::infer(std::size_t count) {
 }
 
 // A graph is of the context as it was: a context of another shape has none.
-void TensorRTSlot::take_batch(std::size_t count) {
+void TensorRTSlot::take_batch(ChosenProfile chosen) {
   graph_.reset();
   may_capture_ = false;
   batch_ = 0;
+  if (chosen.index != profile_) {
+    check(context_->setOptimizationProfileAsync(chosen.index, stream_.get()), "take this profile");
+    profile_ = chosen.index;
+    bind();
+  }
   nvinfer1::Dims dims = shape_.input_dims;
-  dims.d[0] = static_cast<std::int64_t>(count);
+  dims.d[0] = static_cast<std::int64_t>(chosen.batch);
   check(context_->setInputShape(shape_.input_name.c_str(), dims), "take this batch size");
-  batch_ = count;
+  batch_ = chosen.batch;
 }
 
 void TensorRTSlot::enqueue() { check(context_->enqueueV3(stream_.get()), "run the engine"); }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cuda_memory.hpp"
+#include "tensorrt_profiles.hpp"
 
 namespace gsp {
 
@@ -22,6 +23,7 @@ struct EngineShape {
   bool has_residual;          // float32, one per image
   // The other outputs, which an engine writes whether they are wanted or not, and their bytes.
   std::vector<std::pair<std::string, std::size_t>> unread;
+  std::vector<BatchProfile> profiles;
   std::size_t max_batch;
   bool use_graphs;
 };
@@ -41,18 +43,21 @@ class TensorRTSlot {
 
  private:
   void infer(std::size_t count);
-  void take_batch(std::size_t count);
+  void take_batch(ChosenProfile chosen);
+  void bind();
   void enqueue();
   CudaGraph capture();
 
   const EngineShape& shape_;
+  const std::size_t room_;  // images that the buffers hold
   CudaStream stream_ = make_stream();
   CudaEvent ready_ = make_event();
   DeviceBuffer device_input_, device_output_, device_residual_;
   PinnedBuffer pinned_input_, pinned_output_, pinned_residual_;
   std::vector<DeviceBuffer> unread_;
   std::unique_ptr<nvinfer1::IExecutionContext> context_;
-  std::size_t batch_ = 0;     // the context's batch size
+  int profile_ = 0;           // the context's profile
+  std::size_t batch_ = 0;     // and its batch size
   bool may_capture_ = false;  // it ran once with that size, and no graph of it was tried
   CudaGraph graph_;           // of that size; null where there is none
 };

@@ -2,6 +2,8 @@
 
     python record_names.py FOLDER_OF_UNPACKED_WHEEL [OUTPUT]
 
+A wheel of the lean runtime is recorded as `names-lean-<version>.json`.
+
 The bindings import without TensorRT's libraries as long as the nine C functions that they link
 to are somewhere: this script compiles empty ones with gcc into a temporary folder and starts
 itself again with them on the library path. Only names come out, nothing of the wheel itself.
@@ -29,8 +31,8 @@ STUBBED = (
     "getNvOnnxParserVersion",
     "initLibNvInferPlugins",
 )
-LIBRARIES = ("nvinfer", "nvonnxparser", "nvinfer_plugin")
-MODULE = "tensorrt_bindings"
+LIBRARIES = ("nvinfer", "nvonnxparser", "nvinfer_plugin", "nvinfer_lean")
+MODULES = {"tensorrt_bindings": "names", "tensorrt_lean_bindings": "names-lean"}
 IN_CHILD = "RECORDING_NAMES"
 
 
@@ -56,7 +58,7 @@ def _plugin(module: ModuleType) -> dict[str, list[str]]:
     """Return the names of `tensorrt.plugin`, which exists from 10.9 on, under that name."""
     sys.modules["tensorrt"] = module  # as its frontend's package is called
     try:
-        plugin = importlib.import_module(f"{MODULE}.plugin")
+        plugin = importlib.import_module(f"{module.__name__}.plugin")
     except ModuleNotFoundError:
         return {}
     return {"plugin": sorted(plugin.__all__)}
@@ -90,8 +92,9 @@ def main() -> None:
             subprocess.run([sys.executable, *sys.argv], env=environment, check=True)
         return
     sys.path.insert(0, str(wheel))
-    module = importlib.import_module(MODULE)
-    default = Path(__file__).with_name(f"names-{module.__version__}.json")
+    name = next(name for name in MODULES if (wheel / name).is_dir())
+    module = importlib.import_module(name)
+    default = Path(__file__).with_name(f"{MODULES[name]}-{module.__version__}.json")
     output = Path(sys.argv[2]) if len(sys.argv) > 2 else default
     document = {"version": module.__version__, "names": {**names_of(module), **_plugin(module)}}
     output.write_text(json.dumps(document, indent=None, separators=(",", ":")) + "\n")

@@ -19,7 +19,7 @@ import pytest
 import gsp_deploy
 from gsp_deploy.base.elements import BY_TENSORRT
 from gsp_deploy.engine import attempt, layer_types, options
-from gsp_deploy.engine.api import installed_flavours, load_tensorrt
+from gsp_deploy.engine.api import installed_runtimes, load_tensorrt
 
 HERE = Path(__file__).parent
 PACKAGE = Path(gsp_deploy.__file__).parent
@@ -70,6 +70,22 @@ USED = {
 GUARDED = {"IBuilderConfig": "max_num_tactics"}
 # Of TensorRT-RTX alone, used behind `TensorRT.is_rtx`.
 RTX_ONLY = {"IBuilderConfig": "num_compute_capabilities set_compute_capability"}
+# The part that runs plans, which the lean and the dispatch runtime have too.
+_RUN_WHOLLY = (
+    "ExecutionContextAllocationStrategy",
+    "IExecutionContext",
+    "ILogger",
+    "ILogger.Severity",
+    "IPluginRegistry",
+    "Runtime",
+)
+RUNS = {
+    "": "ExecutionContextAllocationStrategy ILogger IProfiler Runtime get_plugin_registry",
+    **{kind: USED[kind] for kind in _RUN_WHOLLY},
+    "ICudaEngine": """create_execution_context device_memory_size_v2 get_tensor_dtype
+        get_tensor_mode get_tensor_name get_tensor_profile_shape get_tensor_shape num_io_tensors
+        num_optimization_profiles""",
+}
 # Our classes implement these for TensorRT to call.
 IMPLEMENTED = {
     "ILogger": "log",
@@ -83,21 +99,22 @@ OURS = """allocate append builder clear count data engine flags int64 itemsize k
     tensorrt_version value warnings"""
 
 
-def recorded(version: str) -> Names:
-    document = json.loads((HERE / f"names-{version}.json").read_text(encoding="utf-8"))
+def recorded(version: str, kind: str = "names") -> Names:
+    document = json.loads((HERE / f"{kind}-{version}.json").read_text(encoding="utf-8"))
     assert document["version"] == version
     return {kind: frozenset(names) for kind, names in document["names"].items()}
 
 
-def rtx() -> Names:
-    if "tensorrt-rtx" not in installed_flavours():
-        pytest.skip("TensorRT-RTX is not installed")
+def installed(runtime: str) -> Names:
+    """Return the names of an installed runtime; skip if it is not installed."""
+    if runtime not in installed_runtimes():
+        pytest.skip(f"{runtime} is not installed")
     spec = importlib.util.spec_from_file_location("record_names", HERE / "record_names.py")
     assert spec is not None
     assert spec.loader is not None
     recorder = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recorder)
-    found = recorder.names_of(load_tensorrt("tensorrt-rtx").module)
+    found = recorder.names_of(load_tensorrt(runtime).module)
     return {kind: frozenset(names) for kind, names in found.items()}
 
 
@@ -162,8 +179,23 @@ def test_every_used_name_is_in_every_version(version: str) -> None:
     assert missing == []
 
 
+def test_every_name_that_running_a_plan_needs_is_in_the_lean_runtime() -> None:
+    """Of the oldest version as recorded, and of the installed one itself."""
+    for names in (recorded("10.3.0", "names-lean"), installed("tensorrt-lean")):
+        assert [pair for pair in pairs(RUNS) if pair[1] not in names.get(pair[0], ())] == []
+    assert "Builder" not in names[""]
+
+
+def test_the_modules_that_run_plans_use_no_other_name_of_tensorrt() -> None:
+    trees = {path: tree for path, tree in sources().items() if "runtime" in path.parts}
+    known = {name for members in recorded(VERSIONS[-1]).values() for name in members}
+    runs = {name for _, name in pairs(RUNS)}
+    used = {name for name in attributes_in(trees) if name in known}
+    assert used - runs - set(OURS.split()) - {"dtype", "name", "shape"} == set()
+
+
 def test_every_used_name_is_in_tensorrt_rtx() -> None:
-    names = rtx()
+    names = installed("tensorrt-rtx")
     wanted = [*pairs(USED), *pairs(RTX_ONLY), *pairs(GUARDED)]
     assert [pair for pair in wanted if pair[1] not in names.get(pair[0], ())] == []
 
@@ -171,8 +203,8 @@ def test_every_used_name_is_in_tensorrt_rtx() -> None:
 def test_the_declaration_is_complete() -> None:
     """A name that is used and not declared: add it to USED, or to OURS if it is no TensorRT's."""
     inventories = [recorded(version) for version in VERSIONS]
-    if "tensorrt-rtx" in installed_flavours():
-        inventories.append(rtx())
+    if "tensorrt-rtx" in installed_runtimes():
+        inventories.append(installed("tensorrt-rtx"))
     assert undeclared(sources(), inventories) == {}
 
 

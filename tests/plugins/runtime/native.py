@@ -60,7 +60,7 @@ def build(folder: Path, *options: str, targets: Sequence[str] = ()) -> Build:
     headers = _headers()
     cmake = _cmake()
     common = [f"-DONNXRUNTIME_INCLUDE_DIR={headers}", "-DGSP_RUNTIME_TESTS=ON"]
-    common += ["-DGSP_RUNTIME_TENSORRT=OFF"]
+    common += ["-DGSP_RUNTIME_TENSORRT=OFF"]  # an option may say otherwise
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     run_quietly(cmake, "-S", SOURCE, "-B", folder, *generator, *common, *options)
     chosen = ["--target", *targets] if targets else []
