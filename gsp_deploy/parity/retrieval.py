@@ -12,8 +12,10 @@ from gsp_deploy.metrics import RetrievalMetrics, neighbour_overlap, neighbours, 
 from gsp_deploy.parity.distribution import finite
 
 RANKS = (1, 10)
-# Two gallery images with distances this close (copies of one file, say) count as a tie.
+# Two gallery images with distances this close (copies of one file, say) count as a tie: relative to
+# the distance, or to the query's length if it is longer, because float32 rounds by its length.
 TIE = 1e-6
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def retrieval_agreement(
     ranks = sorted({min(rank, len(reference) - 1) for rank in RANKS})
     _, expected = neighbours(reference, k=ranks[-1])
     _, found = neighbours(candidate, k=ranks[-1])
-    regret = _regret(reference, expected[:, 0], found[:, 0])
+    change, distance = _changes(reference, expected[:, 0], found[:, 0])
+    lengths = np.linalg.norm(reference.astype(np.float64), axis=1)
     metrics = (
         [None, None]
         if labels is None
@@ -95,21 +98,22 @@ def retrieval_agreement(
     )
     return RetrievalAgreement(
         overlap_at={k: neighbour_overlap(expected[:, :k], found[:, :k]) for k in ranks},
-        flips=int((regret > TIE).sum()),
+        flips=int((change > TIE * np.maximum(distance, lengths)).sum()),
         queries=len(reference),
-        worst_regret=float(regret.max()),
+        worst_regret=float((change / np.maximum(distance, _TINY)).max()),
         reference=metrics[0],
         candidate=metrics[1],
     )
 
 
-def _regret(embeddings: np.ndarray, expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return how much farther `found` is than `expected`, relative to the larger, `(n,)`."""
+def _changes(
+    embeddings: np.ndarray, expected: np.ndarray, found: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much farther `found` is than `expected`, and the larger distance, `(n,)` each."""
     points = embeddings.astype(np.float64)
     distances = [np.linalg.norm(points - points[chosen], axis=1) for chosen in (expected, found)]
-    farthest = np.maximum(*distances)
-    change = distances[1] - distances[0]
-    return np.where(expected == found, 0.0, change / np.maximum(farthest, 1e-30)).clip(min=0)
+    change = np.where(expected == found, 0.0, distances[1] - distances[0]).clip(min=0)
+    return change, np.maximum(*distances)
 
 
 def _figures(metrics: RetrievalMetrics) -> dict[str, float | None]:
