@@ -23,7 +23,7 @@ def without_detail(images: np.ndarray) -> np.ndarray:
     Args:
         images: uint8 `(n, H, W, 3)`, or float images `(n, 3, H, W)`.
     """
-    wide = images.astype(np.float32)
+    wide: np.ndarray = images.astype(np.float32)
     if images.dtype == np.uint8:
         wide = wide.transpose(0, 3, 1, 2) / 255
     step = _STEP * max(1.0, float(np.ptp(wide)))
