@@ -1,4 +1,4 @@
-"""Batch norm's statistics at the end of a run: measured anew if the run is short, else untouched."""
+"""Batch norm at the end of a run: measured anew if the run is short, untouched otherwise."""
 
 from __future__ import annotations
 
