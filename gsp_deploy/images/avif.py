@@ -1,4 +1,4 @@
-"""Leave the EXIF block out of an AVIF file, because its decoder refuses the whole file if it is bad.
+"""Leave the EXIF block out of an AVIF file, because a bad one makes its decoder refuse the file.
 
 An AVIF file states its orientation as a property of the image, and the block has no say in it. So
 the block's item gets a type that decoders pass over.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gsp_deploy.artifact.tensors import CERTIFICATES
+from gsp_deploy.base.file_names import as_text
 from gsp_deploy.base.files import replacing, replacing_together
 from gsp_deploy.base.origin import MARK
 from gsp_deploy.base.progress import Advance
@@ -105,7 +105,8 @@ def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
 
     `.npy` contains the embeddings, with the ids beside it in `<name>.ids.txt`, one per line;
     `.npz` contains both as `ids` and `embeddings`; `.parquet` has the columns `id` and
-    `embedding`. The last two also contain the table's further columns under their names.
+    `embedding`. The last two also contain the table's further columns under their names. Parquet
+    holds names that are not UTF-8 as `gsp_deploy.base.file_names.as_text` writes them.
     """
     check_table_path(path, bool(table.columns))
     if path.suffix == ".parquet":
@@ -146,8 +147,7 @@ def _write_ids(ids: tuple[str, ...], path: Path) -> None:
 
 def _write_parquet(table: EmbeddingTable, path: Path) -> None:
     arrow, parquet = _parquet()
-    # Parquet needs UTF-8; a file name may contain other bytes.
-    names = [os.fsencode(name).decode(errors="replace") for name in table.ids]
+    names = [as_text(name) for name in table.ids]
     flat = arrow.array(table.embeddings.ravel())
     vectors = arrow.FixedSizeListArray.from_arrays(flat, table.embeddings.shape[1])
     columns = {"id": arrow.array(names, arrow.string()), "embedding": vectors}
