@@ -92,17 +92,19 @@ class Precision:
 
 # The limits are a small factor above what sound exports showed in the worst of 160 to 320 images,
 # on ResNet-18, MobileNetV3, EfficientNet-Lite0 (trained and not) and a small network, with gamma
-# from 0.1 to 20, both solvers, rounding emulated, int8 by static quantisation of the backbone: one
+# from 0.1 to 20, both solvers, rounding emulated, int8 by static quantisation of the backbone. In
+# fp16 the embedding error is from constant images, on which rounding errors add up: 6e-2, where
+# photographs show 1e-2; the cosine distance is the tighter gate. One
 # wrong image, one unconverged weight or one operator in the wrong precision exceeds them. MobileNet
 # and EfficientNet in int8 fail them, and so does EfficientNet computed wholly in bf16; both lose
 # retrieval quality, so they should fail.
 # fmt: off
 #                  cosine embed. attrib. weight marg. flips overlap recall map   batch leak  layer
 _FP32 = Tolerances(1e-7,  1e-3,  1e-3, 1e-3,   1e-3, 0.001, 0.99, 0.001, 0.001, 1e-5, 1e-5, 1e-4)
-_FP16 = Tolerances(1e-3,  5e-2,  5e-2, 5e-2,   1e-3, 0.05,  0.95, 0.005, 0.005, 5e-3, 1e-5, 3e-2)
+_FP16 = Tolerances(1e-3,  1e-1,  5e-2, 5e-2,   1e-3, 0.05,  0.95, 0.005, 0.005, 5e-3, 1e-5, 3e-2)
 _BF16 = Tolerances(1e-2,  2e-1,  2e-1, 2.5e-1, 1e-3, 0.15,  0.90, 0.01,  0.01,  3e-2, 1e-5, 2e-1)
 _INT8 = Tolerances(5e-2,  4e-1,  4e-1, 4e-1,   1e-3, 0.20,  0.85, 0.01,  0.01,  3e-2, 1e-5, 4e-1)
-_NONE = Tolerances(1e-3,  5e-2,  5e-2, 5e-2,   1e-3, 0.05,  0.95, 0.005, 0.005, 5e-3, 1e-5, 3e-2)
+_NONE = Tolerances(1e-3,  1e-1,  5e-2, 5e-2,   1e-3, 0.05,  0.95, 0.005, 0.005, 5e-3, 1e-5, 3e-2)
 # fmt: on
 
 _ROWS = (

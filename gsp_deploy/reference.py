@@ -36,23 +36,29 @@ def exact_weights(log_mass: np.ndarray, ratio: float) -> np.ndarray:
     return _sigmoid(0.5 * (low + high) + log_mass) / ratio
 
 
-def relative_weight_error(weights: np.ndarray, exact: np.ndarray, ratio: float) -> np.ndarray:
+def relative_weight_error(
+    weights: np.ndarray,
+    exact: np.ndarray,
+    ratio: float,
+    smallest_spread: float = SMALLEST_SHARE_SPREAD,
+) -> np.ndarray:
     """Return each image's worst |w - w*| over the spread of its exact weights, `(B,)`.
 
     The mean weight is 1 for every image, and if gamma is small, all weights are close to 1. Their
-    information is in their spread, max w* - min w*. A spread below `SMALLEST_SHARE_SPREAD` / mu is
-    replaced by that value, because a smaller spread is rounding.
+    information is in their spread, max w* - min w*. A spread below `smallest_spread` / mu is
+    replaced by that value: by default a smaller spread is rounding.
 
     Args:
         weights: w to judge, `(B, ...)`; if a weight is not finite, the image's error is inf.
         exact: w*, of the same shape.
         ratio: mu.
+        smallest_spread: the smallest spread of shares w mu to divide by.
     """
     exact = np.asarray(exact, dtype=np.float64).reshape(len(exact), -1)
     found = np.asarray(weights, dtype=np.float64).reshape(exact.shape)
     with np.errstate(invalid="ignore"):
         error = np.abs(found - exact).max(axis=1)
-    spread = np.maximum(np.ptp(exact, axis=1), SMALLEST_SHARE_SPREAD / ratio)
+    spread = np.maximum(np.ptp(exact, axis=1), smallest_spread / ratio)
     relative: np.ndarray = np.where(np.isnan(error), np.inf, error / spread)
     return relative
 

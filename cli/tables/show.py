@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from gsp_deploy.base.file_names import as_text, names_as_text
 from gsp_deploy.base.words import counted
 
 WIDTH = 80
@@ -47,8 +48,12 @@ err = Console(stderr=True, color_system=COLOURS, highlight=False, markup=False)
 
 
 def document(kind: str, data: Mapping[str, Any], version: int = 1) -> None:
-    """Print one JSON document on stdout: `{"document": kind, "version": 1, ...}`."""
-    text = json.dumps({"document": kind, "version": version, **data}, indent=2, default=str)
+    """Print one JSON document on stdout: `{"document": kind, "version": 1, ...}`.
+
+    `gsp_deploy.base.file_names.as_text` says how names that are not UTF-8 are written.
+    """
+    content = names_as_text({"document": kind, "version": version, **data})
+    text = json.dumps(content, indent=2, default=lambda value: as_text(str(value)))
     print(text, flush=True)  # a server's document is read while the server runs
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.file_names import names_as_text
 from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.base.moves import move_together
 from gsp_deploy.base.origin import made_here
@@ -84,14 +85,14 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, .
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, whole or not at all; escapes stand for bytes that are not UTF-8."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_document(path: Path, kind: str, data: Mapping[str, Any], version: int = 1) -> None:
     """Write one versioned JSON document, whole or not at all, in the form that `--json` prints."""
-    document = {"document": kind, "version": version, **data}
+    document = names_as_text({"document": kind, "version": version, **data})
     write_text(path, json.dumps(document, indent=2) + "\n")
 
 

@@ -6,6 +6,7 @@ their pixels. Pillow reads every other format completely.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gsp_deploy.base.inputs import NotRegularError, open_regular
 from gsp_deploy.errors import DataError, ImageSizeError, reason_of
-from gsp_deploy.images import jpeg, png, png_pixels
+from gsp_deploy.images import avif, jpeg, png, png_pixels
 from gsp_deploy.images.formats import formats_sentence, readable_formats
 from gsp_deploy.images.limits import MAX_FILE_BYTES, MAX_PIXELS
 from gsp_deploy.images.orientation import stated_orientation, upright
@@ -97,7 +98,7 @@ def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         _check_size(drawing.header.width, drawing.header.height, name, max_pixels)
         image = png_pixels.decode_png(drawing)
         return upright(image, stated_orientation(drawing.exif, drawing.xmp))
-    with Image.open(stream, formats=readable_formats()) as image:
+    with _open(stream) as image:
         _check_size(image.width, image.height, name, max_pixels)
         _check_range(image, name)
         if image.format == "TIFF":
@@ -105,6 +106,15 @@ def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         image.load()
         exif, xmp = (_bytes_or_none(image.info.get(key)) for key in ("exif", "xmp"))
         return upright(_to_rgb(image), stated_orientation(exif, xmp))
+
+
+def _open(stream: BinaryIO) -> Image.Image:
+    """Open a file of any format but JPEG and PNG; its pixels are not decoded yet."""
+    start = stream.read(12)
+    stream.seek(-len(start), os.SEEK_CUR)
+    if avif.is_avif(start):
+        stream = io.BytesIO(avif.without_exif(stream.read()))
+    return Image.open(stream, formats=readable_formats())
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:

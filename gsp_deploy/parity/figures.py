@@ -63,7 +63,7 @@ def measure(
     expected, found = paired.reference, paired.candidate
     embeddings = (expected["embedding"], found["embedding"])
     weights = (
-        mixing_weight_errors(expected["weights"], found["weights"], paired.transport_ratio)
+        mixing_weight_errors(expected["weights"], found["weights"], paired.head)
         if "weights" in expected
         else None
     )

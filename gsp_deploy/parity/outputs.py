@@ -14,6 +14,7 @@ from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import GSPConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.normalisation import normalise
+from gsp_deploy.parity.detail import without_detail
 from gsp_deploy.runtime.session import EmbeddingSession
 
 COMPARABLE = ("embedding", "attributes", "weights")
@@ -28,14 +29,16 @@ class PairedOutputs:
         missing: one line per output that could not be compared: why, and what to do.
         certificates: the candidate's own bounds and estimates of its error, `(n,)` by output;
             empty if it has none.
-        transport_ratio: mu of the head, 1 if neither side knows it.
+        head: the GSP head of both models, None if neither side knows it.
+        flat: which images are without detail, `(n,)`.
     """
 
     reference: dict[str, np.ndarray]
     candidate: dict[str, np.ndarray]
     missing: tuple[str, ...]
     certificates: dict[str, np.ndarray] = field(default_factory=dict)
-    transport_ratio: float = 1.0
+    head: GSPConfig | None = None
+    flat: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def __len__(self) -> int:
         return len(self.reference["embedding"])
@@ -95,7 +98,9 @@ def run_both(
     names = [name for name in names if name in candidate.info.outputs]
     certificates = [name for name in CERTIFICATES if name in candidate.info.outputs]
     sides: tuple[list[dict[str, np.ndarray]], ...] = ([], [])
+    flat: list[np.ndarray] = []
     for batch in batches:
+        flat.append(without_detail(batch))
         for session, found, more in zip(
             (reference, candidate), sides, ([], certificates), strict=True
         ):
@@ -106,8 +111,14 @@ def run_both(
     first, second = (_joined(found, names) for found in sides)
     _check_shapes(first, second, reference, candidate)
     certified = _joined(sides[1], certificates)
-    missing, ratio = tuple(_missing(reference, candidate)), _transport_ratio(reference, candidate)
-    return PairedOutputs(first, second, missing, certified, ratio)
+    return PairedOutputs(
+        reference=first,
+        candidate=second,
+        missing=tuple(_missing(reference, candidate)),
+        certificates=certified,
+        head=_known_head(reference, candidate),
+        flat=np.concatenate(flat),
+    )
 
 
 def _joined(found: list[dict[str, np.ndarray]], names: list[str]) -> dict[str, np.ndarray]:
@@ -156,11 +167,11 @@ def _missing(reference: EmbeddingSession, candidate: EmbeddingSession) -> Iterat
             yield f"{name} not compared: neither model returns them; export with --also {name}"
 
 
-def _transport_ratio(*sessions: EmbeddingSession) -> float:
-    """Return mu of the first head that is known to have one, 1 if none is known."""
+def _known_head(*sessions: EmbeddingSession) -> GSPConfig | None:
+    """Return the first GSP head that a manifest names."""
     manifests = (session.info.manifest for session in sessions)
     heads = (manifest.model.head for manifest in manifests if manifest is not None)
-    return next((head.transport_ratio for head in heads if isinstance(head, GSPConfig)), 1.0)
+    return next((head for head in heads if isinstance(head, GSPConfig)), None)
 
 
 def _has_transport(session: EmbeddingSession) -> bool:

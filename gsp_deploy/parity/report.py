@@ -11,6 +11,7 @@ import numpy as np
 
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import DataError, GateError, UsageError
+from gsp_deploy.parity.detail import note_on_detail
 from gsp_deploy.parity.figures import ParityFigures, measure
 from gsp_deploy.parity.gates import Gate, hold_gates
 from gsp_deploy.parity.invariance import batch_invariance
@@ -143,6 +144,9 @@ def judge(
     figures = measure(paired, labels, invariance)
     limits = tolerances or tolerances_for(candidate.info.precision)
     gates = hold_gates(figures, limits)
+    remark = note_on_detail(paired.flat)
+    if remark is not None and not all(gate.passed for gate in gates):
+        figures = dataclasses.replace(figures, notes=(*figures.notes, remark))
     return ParityReport(
         reference.info, candidate.info, images.ids, figures, limits, gates, images.skipped
     )

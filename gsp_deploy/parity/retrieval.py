@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gsp_deploy.metrics import RetrievalMetrics, neighbour_overlap, neighbours, retrieval_metrics
+from gsp_deploy.metrics import RetrievalMetrics, neighbours, retrieval_metrics
 from gsp_deploy.parity.distribution import finite
 
 RANKS = (1, 10)
-# Two gallery images with distances this close (copies of one file, say) count as a tie.
+# Two gallery images with distances this close (copies of one file, say) count as a tie: relative to
+# the distance, or to the query's length if it is longer, because float32 rounds by its length.
 TIE = 1e-6
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class RetrievalAgreement:
     """Neighbours of every image among all the others, in the reference and in the candidate.
 
     Attributes:
-        overlap_at: for each k, the mean share of the k nearest that both have.
+        overlap_at: for each k, the mean share of the candidate's k nearest that are among the k
+            nearest of the reference, except for ties.
         flips: images with another nearest neighbour, except for ties.
         queries: how many images were searched with.
         worst_regret: largest relative excess distance of the candidate's nearest neighbour over
@@ -87,29 +90,48 @@ def retrieval_agreement(
     ranks = sorted({min(rank, len(reference) - 1) for rank in RANKS})
     _, expected = neighbours(reference, k=ranks[-1])
     _, found = neighbours(candidate, k=ranks[-1])
-    regret = _regret(reference, expected[:, 0], found[:, 0])
+    change, distance = _changes(reference, expected[:, 0], found[:, 0])
     metrics = (
         [None, None]
         if labels is None
         else [retrieval_metrics(side, labels, ranks=(1,)) for side in (reference, candidate)]
     )
     return RetrievalAgreement(
-        overlap_at={k: neighbour_overlap(expected[:, :k], found[:, :k]) for k in ranks},
-        flips=int((regret > TIE).sum()),
+        overlap_at={k: _overlap(reference, expected[:, :k], found[:, :k]) for k in ranks},
+        flips=int((change > _tie(reference, distance)).sum()),
         queries=len(reference),
-        worst_regret=float(regret.max()),
+        worst_regret=float((change / np.maximum(distance, _TINY)).max()),
         reference=metrics[0],
         candidate=metrics[1],
     )
 
 
-def _regret(embeddings: np.ndarray, expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return how much farther `found` is than `expected`, relative to the larger, `(n,)`."""
+def _overlap(embeddings: np.ndarray, expected: np.ndarray, found: np.ndarray) -> float:
+    """Return the mean share of `found` that is no farther than the last of `expected`, or tied."""
+    farthest = _distances(embeddings, expected[:, -1])
+    limit = farthest + _tie(embeddings, farthest)
+    near = [_distances(embeddings, found[:, rank]) <= limit for rank in range(found.shape[1])]
+    return float(np.mean(near))
+
+
+def _tie(embeddings: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Return how much two distances `(n,)` may differ and still tie."""
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    return np.asarray(TIE * np.maximum(distances, lengths))
+
+
+def _distances(embeddings: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     points = embeddings.astype(np.float64)
-    distances = [np.linalg.norm(points - points[chosen], axis=1) for chosen in (expected, found)]
-    farthest = np.maximum(*distances)
-    change = distances[1] - distances[0]
-    return np.where(expected == found, 0.0, change / np.maximum(farthest, 1e-30)).clip(min=0)
+    return np.asarray(np.linalg.norm(points - points[chosen], axis=1))
+
+
+def _changes(
+    embeddings: np.ndarray, expected: np.ndarray, found: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much farther `found` is than `expected`, and the larger distance, `(n,)` each."""
+    distances = [_distances(embeddings, chosen) for chosen in (expected, found)]
+    change = np.where(expected == found, 0.0, distances[1] - distances[0]).clip(min=0)
+    return change, np.maximum(*distances)
 
 
 def _figures(metrics: RetrievalMetrics) -> dict[str, float | None]:

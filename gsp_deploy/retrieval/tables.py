@@ -8,7 +8,6 @@ two also contain further columns under their names.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from gsp_deploy.base.arrays import read_array
+from gsp_deploy.base.file_names import as_text
 from gsp_deploy.base.files import replacing, replacing_together
 from gsp_deploy.base.inputs import require_regular
 from gsp_deploy.base.origin import MARK
@@ -252,7 +252,7 @@ class _ParquetRows:
         if not self._ids:
             return
         # Parquet needs UTF-8; a file name may contain other bytes.
-        names = [os.fsencode(name).decode(errors="replace") for name in self._ids]
+        names = [as_text(name) for name in self._ids]
         joined = {name: np.concatenate(values) for name, values in self._outputs.items()}
         dim = joined["embedding"].shape[1]
         flat = self._arrow.array(joined["embedding"].ravel())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from gsp_deploy.base.words import counted
 from gsp_deploy.data import (
     Dataset,
     LabelledImages,
@@ -20,6 +21,7 @@ from gsp_deploy.data import (
 )
 from gsp_deploy.errors import DataError
 from gsp_deploy.training.assembly import choose_device
+from gsp_deploy.training.batch_norm import SETTLING_BATCHES, unsettled_share
 from gsp_deploy.training.distributed import World, any_process, from_leader, processes
 from gsp_deploy.training.journal import Journal, check_images, check_recipe
 from gsp_deploy.training.optimisation import is_drop
@@ -117,6 +119,8 @@ class _Course:
             record = run.step(step, batch, progress.drops)
             progress.step = step + 1
             at_end = progress.step == run.total_steps
+            if at_end:
+                run.settle_statistics()
             due = at_end or progress.step % run.evaluation_interval == 0
             metrics = self._validate() if due and len(run.validation) else {}
             if self.journal is not None:
@@ -198,6 +202,11 @@ def _notes(run: TrainingRun) -> list[str]:
     if run.recipe.set_aside:
         sections = ", ".join(f"[{name}]" for name in run.recipe.set_aside)
         notes.append(f"head {run.recipe.head.kind}: {sections} are not used")
+    if share := unsettled_share(run.model, run.total_steps):
+        notes.append(
+            f"{counted(run.total_steps, 'step')} leave {share:.0%} of batch norm's initial "
+            f"statistics, so they are measured anew at the end, over {SETTLING_BATCHES} batches"
+        )
     if run.world.size > 1 and run.device.type == "cpu":
         notes.append("on CPUs batch norm sees only each process's share of the batch")
     return notes

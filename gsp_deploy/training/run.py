@@ -19,6 +19,11 @@ from gsp_deploy.layers import GeneralizedSumPooling, PoolingOutput
 from gsp_deploy.metrics import retrieval_metrics
 from gsp_deploy.precision import PRECISIONS
 from gsp_deploy.training.assembly import build_model, set_training_mode
+from gsp_deploy.training.batch_norm import (
+    SETTLING_BATCHES,
+    measure_statistics,
+    unsettled_share,
+)
 from gsp_deploy.training.batches import Batch, BatchSampler, PlainBatches, TrainingBatches, load
 from gsp_deploy.training.distributed import (
     World,
@@ -174,6 +179,21 @@ class TrainingRun:
         ]
         set_training_mode(self.model, self.recipe.model.freeze_batch_norm)
         return np.concatenate(parts)
+
+    def settle_statistics(self) -> None:
+        """Measure batch norm's statistics anew if the run is too short for running ones.
+
+        A running mean of few steps holds much of its start, and of weights that have changed since.
+        So the statistics of the final weights are averaged over batches instead.
+        """
+        if not unsettled_share(self.model, self.total_steps):
+            return
+        set_training_mode(self.model, self.recipe.model.freeze_batch_norm)
+        seed_torch(self.recipe.run.seed, Stream.NETWORK, self.total_steps)
+        batches = self._training_batches(World())
+        measure_statistics(
+            self.model, (self._network_input(batches[n].images) for n in range(SETTLING_BATCHES))
+        )
 
     def tensors(self) -> dict[str, Any]:
         """Return the state dicts of everything that a step changes."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from gsp_deploy.base.file_names import from_text
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +57,43 @@ def test_another_model_is_refused(tiny_export, pictures, tmp_path: Path, run_her
     code, _, err = run_here("search", pictures / "3.png", "--index", gallery, "--model", other)
     assert code == 2
     assert "search with the index's model" in err
+
+
+@pytest.fixture
+def pictures_of_any_name(pictures, tmp_path: Path) -> list[str]:
+    """Two pictures with names that are not UTF-8, and one whose name looks like their escapes."""
+    folder = tmp_path / "any"
+    folder.mkdir()
+    names = [os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"\xff\xfe.png"), "bytes:caf%E9.png"]
+    paths = [os.path.join(folder, name) for name in names]
+    try:
+        for number, path in enumerate(paths):
+            shutil.copyfile(pictures / f"{number}.png", path)
+    except OSError:
+        pytest.skip("needs a file system that takes any bytes as a name")
+    return paths
+
+
+def test_every_output_takes_names_of_any_bytes(
+    tiny_export, pictures_of_any_name, tmp_path: Path, run_here
+) -> None:
+    gallery, sheet = tmp_path / "gallery", tmp_path / "sheet.html"
+    assert run_here("index", tiny_export, tmp_path / "any", "-o", gallery, "--json")[0] == 0
+    options = ("--index", gallery, "--model", tiny_export, "--sheet", sheet, "--json")
+    code, out, err = run_here("search", pictures_of_any_name[0], *options)
+    assert code == 0, err
+    (result,) = json.loads(out.encode())["results"]
+    assert "\\ud" not in out  # no lone surrogate, which most readers of JSON refuse
+    assert from_text(result["query"]) == pictures_of_any_name[0]
+    assert {from_text(hit["file"]) for hit in result["hits"]} == set(pictures_of_any_name)
+    sheet.read_text(encoding="utf-8")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = tmp_path / "table.parquet"
+    assert run_here("embed", tiny_export, tmp_path / "any", "-o", table)[0] == 0
+    ids = parquet.read_table(table)["id"].to_pylist()
+    assert {from_text(name) for name in ids} == set(pictures_of_any_name)
+    code, out, err = run_here(
+        "check", tiny_export, tiny_export, "--images", tmp_path / "any", "--json"
+    )
+    assert code == 0, err
+    assert {from_text(name) for name in json.loads(out)["ids"]} == set(pictures_of_any_name)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_corpus import jpeg, metadata
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, features
 
 from gsp_deploy.errors import DataError, ImageSizeError
 from gsp_deploy.images import decoding
@@ -52,6 +52,43 @@ def test_exif_of_any_kind_in_other_containers(kind: str, name: str) -> None:
     found = decode_image(io.BytesIO(encoded(kind, exif=block)), "image")
     expected = upright(Image.fromarray(PIXELS), metadata.turn_of(stated))
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.skipif(not features.check("avif"), reason="needs a Pillow that reads AVIF")
+@pytest.mark.parametrize("turned", [1, 6])
+@pytest.mark.parametrize("name", metadata.exif_blocks())
+def test_exif_of_any_kind_in_avif(name: str, turned: int) -> None:
+    """There the orientation is a property of the image, and the EXIF block has no say."""
+    block, _ = metadata.exif_blocks()[name]
+    placeholder = metadata.block(after=bytes(range(100, 200)) * 70)[: max(len(block), 40)]
+    exif = Image.Exif()
+    exif.load(placeholder)
+    exif[0x0112] = turned
+    exif[0x010E] = "x" * len(block)  # Pillow writes it, and the block takes its place below
+    content = encoded_avif(exif)
+    assert content.count(b"II*\0") + content.count(b"MM\0*") == 1
+    at = max(content.find(b"II*\0"), content.find(b"MM\0*"))
+    content = content[:at] + block + content[at + len(block) :]
+    found = decode_image(io.BytesIO(content), "image")
+    expected = upright(decode_image(io.BytesIO(encoded_avif(None)), "image"), turned)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+def encoded_avif(exif: Image.Exif | None) -> bytes:
+    stream = io.BytesIO()
+    more = {} if exif is None else {"exif": exif}
+    Image.fromarray(PIXELS).save(stream, "AVIF", quality=100, subsampling="4:4:4", **more)
+    return stream.getvalue()
+
+
+def test_a_damaged_avif_is_refused() -> None:
+    if not features.check("avif"):
+        pytest.skip("needs a Pillow that reads AVIF")
+    content = encoded_avif(None)
+    for damaged in (content[:60], content[: len(content) // 2], content[:12]):
+        with pytest.raises(DataError, match=r"image: (damaged|not an) image"):
+            decode_image(io.BytesIO(damaged), "image")
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])

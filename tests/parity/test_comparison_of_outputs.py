@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.metrics import cosine_distances
 from gsp_deploy.parity.comparison import mixing_weight_errors, output_errors
@@ -69,8 +70,31 @@ def test_weights_without_spread_have_a_floor_to_be_held_against() -> None:
     reference = np.ones((1, 4, 4))
     errors = mixing_weight_errors(reference, reference + 1e-7)
     assert errors.relative.maximum == pytest.approx(1e-7 / 4e-3)
-    half = mixing_weight_errors(reference, reference + 1e-7, 0.5)
+    head = GSPConfig(4, transport_ratio=0.5, entropy_weight=0.01)
+    half = mixing_weight_errors(reference, reference + 1e-7, head)
     assert half.relative.maximum == pytest.approx(0.5e-7 / 4e-3)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 0.02, 0.5])
+def test_an_image_of_locations_alike_is_held_against_the_heads_own_spread(spread: float) -> None:
+    """A constant image: the same error that a photograph's weights may have does not fail it."""
+    head = GSPConfig(4, transport_ratio=0.3, entropy_weight=5.0)
+    reference = 1 + spread * np.linspace(-0.5, 0.5, 16).reshape(1, 4, 4)
+    errors = mixing_weight_errors(reference, reference + 0.03, head)
+    assert errors.relative.maximum == pytest.approx(0.03 * 0.3 / (0.2 * np.tanh(2.5)))
+    assert errors.relative.maximum < TOLERANCES["fp16"].max_weight_error
+    wide = 1 + 3 * (reference - 1) / spread
+    of_detail = mixing_weight_errors(wide, wide + 0.03, head)
+    assert of_detail.relative.maximum == pytest.approx(0.01)
+
+
+def test_an_output_near_zero_is_held_against_what_is_usual() -> None:
+    reference = np.ones((5, 3))
+    reference[2] = 1e-12
+    found = reference + 1e-6
+    errors = output_errors("embedding", reference, found)
+    np.testing.assert_allclose(errors.relative.values, [1e-6, 1e-6, 1e-4, 1e-6, 1e-6])
+    assert output_errors("embedding", reference[2:3], found[2:3]).relative.maximum > 1e5
 
 
 def test_marginal_errors_are_of_each_side() -> None:

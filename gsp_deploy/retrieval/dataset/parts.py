@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
+from gsp_deploy.base.file_names import as_text
 from gsp_deploy.base.files import replacing, replacing_together
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.errors import ConfigError, DataError, reason_of
@@ -157,6 +157,6 @@ def _listed(values: np.ndarray) -> arrow.Array:
 
 
 def _text(values: Sequence[str]) -> arrow.Array:
-    """Return a column of text; a file's name that is not UTF-8 loses the bytes that are not."""
-    names = [os.fsencode(value).decode(errors="replace") for value in values]
+    """Return a column of text, with names that are not UTF-8 as `as_text` writes them."""
+    names = [as_text(value) for value in values]
     return arrow.array(names, arrow.string())
