@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gsp_deploy.export.onnx_model import Source, export_onnx
     from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
     from gsp_deploy.export.rewriting import rewrite_pooling
+    from gsp_deploy.export.translation import translations
 
 __all__ = [
     "Calibration",
@@ -31,6 +32,7 @@ __all__ = [
     "export_onnx",
     "quantisation_images",
     "rewrite_pooling",
+    "translations",
 ]
 
 _HOMES = {
@@ -39,6 +41,7 @@ _HOMES = {
     "export_onnx": "gsp_deploy.export.onnx_model",
     "quantisation_images": "gsp_deploy.export.quantisation",
     "rewrite_pooling": "gsp_deploy.export.rewriting",
+    "translations": "gsp_deploy.export.translation",
 }
 
 

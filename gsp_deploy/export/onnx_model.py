@@ -13,9 +13,8 @@ from gsp_deploy.artifact import ExportManifest, SolverCertificate, TensorSpec
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import package_versions
 from gsp_deploy.base.files import sha256_of
-from gsp_deploy.bounds import newton_steps
 from gsp_deploy.checkpoint import read_metadata
-from gsp_deploy.config import DEFAULT_ITERATIONS, GSPConfig
+from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
@@ -23,7 +22,7 @@ from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.model_file import write_model
 from gsp_deploy.export.open_sizes import check_open_sizes
 from gsp_deploy.export.options import ExportOptions
-from gsp_deploy.export.plan import NOTHING_TO_SOLVE, certified_plan, guarantee_of, locations_of
+from gsp_deploy.export.plan import NOTHING_TO_SOLVE, guarantee_of, locations_of, plan_without_images
 from gsp_deploy.export.plugin_node import fold_pooling
 from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
 from gsp_deploy.export.transport import SolverPlan
@@ -107,19 +106,15 @@ def _plan(
 ) -> tuple[SolverPlan, float | None]:
     """Choose solver and steps; the second value is the tolerance if it decided the steps."""
     head = draft.config.head
-    if not isinstance(head, GSPConfig) or head.transport_ratio == 1:
+    if not isinstance(head, GSPConfig):
         return NOTHING_TO_SOLVE, None
-    tolerance = options.tolerance if options.iterations is None else None
-    if options.solver == "certified":
-        return certified_plan(head, draft.prototypes, options), tolerance
-    if options.iterations is not None:
-        return SolverPlan(options.solver, options.iterations), None
-    if options.solver == "fixed-point":
-        own = head.steps if head.solver == "fixed-point" else DEFAULT_ITERATIONS["fixed-point"]
-        return SolverPlan("fixed-point", own), None
+    plan = plan_without_images(head, draft.prototypes, options)
+    if options.iterations is not None or plan.solver not in ("certified", "newton"):
+        return plan, None
+    if plan.solver == "certified":
+        return plan, options.tolerance
     probe = draft.assemble(SolverPlan("newton", 1), (), (draft.embeddings_name, "gsp/log_mass"))
-    least = newton_steps(head.entropy_weight)
-    steps = fewest_steps(probe, head, draft.prototypes, calibration, options.tolerance, least)
+    steps = fewest_steps(probe, head, draft.prototypes, calibration, options.tolerance, plan.steps)
     return SolverPlan("newton", steps), options.tolerance
 
 

@@ -56,6 +56,11 @@ gradients = torch.library.custom_op(
 )
 
 
+def torch_operator() -> Any:
+    """Return the overload that an exported program calls."""
+    return torch.ops.gsp_deploy.generalized_sum_pooling.default
+
+
 @generalized_sum_pooling.register_fake
 def _shapes(
     features: Tensor, weight: Tensor, bias: Tensor | None, prototypes: Tensor, *_: Any
