@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import gsp_deploy.backbones  # noqa: F401 - registers them with timm
+from gsp_deploy.backbones.features import FeatureLayout, feature_map
+from gsp_deploy.backbones.image_sizes import size_error
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
-from gsp_deploy.errors import ConfigError, brief, reason_of
+from gsp_deploy.errors import ConfigError, GspDeployError, brief, reason_of
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput
 
 
@@ -35,10 +37,10 @@ class EmbeddingModel(nn.Module):
         self.config = config
         self.backbone: Any = create_backbone(config, pretrained)
         self.head = create_head(config.head)
-        channels = getattr(self.backbone, "num_features", None)
-        if channels != config.head.in_channels:
+        channels = FeatureLayout.of(self.backbone).channels
+        if config.head.in_channels not in channels:
             raise ConfigError(
-                f"backbone {config.backbone} yields {channels} channels, "
+                f"backbone {config.backbone} yields {' or '.join(map(str, channels))} channels, "
                 f"but the head expects in_channels={brief(config.head.in_channels)}"
             )
 
@@ -48,13 +50,18 @@ class EmbeddingModel(nn.Module):
         return output
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the backbone's feature map `(B, C, H', W')`."""
-        features: Tensor = self.backbone.forward_features(images)
-        return features
+        """Return the backbone's feature map `(B, C, H', W')`; `(B, C, N, 1)` without a grid.
+
+        Raises:
+            ConfigError: the backbone fails on images of this size, or its output has no locations.
+        """
+        return run_backbone(self.config.backbone, self.backbone, images)
 
 
 class FeatureInput(nn.Module):
     """Takes a backbone's place in a head alone and passes the features through."""
+
+    output_fmt = "NCHW"
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,7 +73,7 @@ class FeatureInput(nn.Module):
 
 
 def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
-    """Create the backbone; its `forward_features` returns the feature map.
+    """Create the backbone without its classifier, and without its own pooling if timm can.
 
     Raises:
         ConfigError: timm does not know the name, or cannot build it with these options.
@@ -74,16 +81,34 @@ def create_backbone(config: ModelConfig, pretrained: bool = False) -> Any:
     if config.is_head_only:
         return FeatureInput(config.head.in_channels)
     try:
-        backbone = timm.create_model(
-            config.backbone,
-            pretrained=pretrained,
-            num_classes=0,
-            global_pool="",
-            **config.backbone_options,
-        )
+        try:
+            return _from_timm(config, pretrained, global_pool="")
+        except AssertionError:  # a few constructors insist on a pooling, which nothing here calls
+            return _from_timm(config, pretrained)
     except Exception as error:  # a wrong option can raise any type in timm's constructors
         raise ConfigError(f"backbone {brief(config.backbone)}: {_why(error, config)}") from error
-    return backbone
+
+
+def _from_timm(config: ModelConfig, pretrained: bool, **options: Any) -> Any:
+    options |= config.backbone_options
+    return timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **options)
+
+
+def run_backbone(name: str, backbone: Any, images: Tensor) -> Tensor:
+    """Return the feature map of normalised images; `name` is the backbone's, for messages.
+
+    Raises:
+        ConfigError: the backbone fails on images of this size, or its output has no locations.
+    """
+    try:
+        return feature_map(backbone, images)
+    except ConfigError as error:
+        raise ConfigError(f"backbone {name}: {error}") from error
+    except (GspDeployError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a network may raise any type for a size that it does not support
+        height, width = images.shape[-2:]
+        raise size_error(name, backbone, (height, width), error) from error
 
 
 def _why(error: Exception, config: ModelConfig) -> str:
@@ -104,18 +129,12 @@ def create_head(config: GSPConfig | BaselineConfig) -> GeneralizedSumPooling | B
 def feature_channels(
     backbone: str, options: dict[str, object], preprocessing: PreprocessingSpec
 ) -> int:
-    """Return how many channels a backbone's feature map has, by running it on one blank image.
+    """Return how many channels a backbone's features have, by running it on one blank image.
 
     Raises:
-        ConfigError: the backbone's output is not a feature map `(B, C, H, W)`.
+        ConfigError: the backbone fails on images of this size, or its output has no locations.
     """
     blank = BaselineConfig(in_channels=1)
     network = create_backbone(ModelConfig(backbone, blank, preprocessing, options)).eval()
     image = torch.zeros(1, 3, preprocessing.height, preprocessing.width)
-    features = network.forward_features(image)
-    if features.ndim != 4 or features.shape[1] != network.num_features:
-        raise ConfigError(
-            f"backbone {backbone} yields {tuple(features.shape)}, "
-            f"not a feature map (1, {network.num_features}, height, width)"
-        )
-    return int(features.shape[1])
+    return int(run_backbone(backbone, network, image).shape[1])

@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor
 
-from gsp_deploy.errors import CheckpointError, flattened
+from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.model import EmbeddingModel
 
 _FEATURE_SIDE = 7
@@ -22,28 +22,16 @@ def check_runs(model: EmbeddingModel, path: str | os.PathLike[str]) -> None:
         path: the weights' file, for messages.
 
     Raises:
-        CheckpointError: the backbone does not return a feature map `(1, C, height, width)`, the
-            model fails, or the embedding contains NaN or infinity.
+        CheckpointError: the backbone fails on images of this size, its output has no locations, or
+            the embedding contains NaN or infinity.
     """
     inputs = _one_input(model)
-    size = "x".join(str(side) for side in inputs.shape[2:])
     try:
-        features = model.features(inputs)
-        if features.ndim != 4:
-            raise CheckpointError(
-                f"{path}: backbone {model.config.backbone} yields {tuple(features.shape)} for one "
-                "image, and the pooling needs a feature map (1, channels, height, width); choose "
-                "a backbone that returns one"
-            )
         embedding = model(inputs).embedding
-    except CheckpointError:
-        raise
-    except Exception as error:  # a backbone may raise any type for a size that it does not support
-        raise CheckpointError(
-            f"{path}: the model cannot embed an image of {size} ({flattened(error)}); pass its "
-            "training size with --image-size"
-        ) from error
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if not torch.isfinite(embedding).all():
+        size = "x".join(map(str, inputs.shape[2:]))
         raise CheckpointError(
             f"{path}: the model embeds an image of {size} as NaN or infinity; are these the "
             "weights of a run that diverged?"

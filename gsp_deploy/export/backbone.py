@@ -15,12 +15,13 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from gsp_deploy.backbones.features import feature_map
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import GspDeployError, reason_of
 from gsp_deploy.export.graph import IR_VERSION
 from gsp_deploy.export.head import HeadParameters
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling
-from gsp_deploy.model import EmbeddingModel
+from gsp_deploy.model import EmbeddingModel, run_backbone
 
 # PyTorch's exporter writes this operator set natively and converts upwards from it.
 NATIVE_OPSET = 18
@@ -37,8 +38,7 @@ class _Features(nn.Module):
         self.backbone = copy.deepcopy(model.backbone).cpu().float().eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.backbone.forward_features(images)
-        return features
+        return feature_map(self.backbone, images)
 
 
 def export_backbone(
@@ -50,9 +50,10 @@ def export_backbone(
     returned unchanged.
 
     Raises:
-        GspDeployError: PyTorch cannot export the backbone, its output is not a feature map
-            with the head's number of channels, or the size of that map is fixed although the
-            options ask for open sizes.
+        ConfigError: the backbone fails on images of this size, or its output has no locations.
+        GspDeployError: PyTorch cannot export the backbone, its features have another number of
+            channels than the head takes, or their size is fixed although the options ask for open
+            sizes.
     """
     if model.config.is_head_only:
         return _features_only(model.config.head.in_channels, opset, dynamic_batch)
@@ -64,10 +65,13 @@ def export_backbone(
         dynamic[0] = torch.export.Dim("batch")
     if dynamic_size:
         dynamic |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    backbone = _Features(model)
+    with torch.no_grad():  # a size that the backbone does not take is refused in its own words
+        run_backbone(model.config.backbone, backbone.backbone, images)
     with _quiet():
         try:
             program = torch.onnx.export(
-                _Features(model),
+                backbone,
                 (images,),
                 dynamo=True,
                 opset_version=max(opset, NATIVE_OPSET),
@@ -123,8 +127,8 @@ def _check_feature_map(features: ir.Value, config: ModelConfig, dynamic_size: bo
     channels = config.head.in_channels
     if len(shape) != 4 or shape[1] != channels:
         raise GspDeployError(
-            f"backbone {config.backbone} yields ({', '.join(map(str, shape))}), the head pools a "
-            f"feature map (batch, {channels}, height, width); choose a convolutional backbone"
+            f"backbone {config.backbone} yields ({', '.join(map(str, shape))}), but the head pools "
+            f"(batch, {channels}, height, width)"
         )
     if dynamic_size and any(isinstance(size, int) for size in shape[2:]):
         raise GspDeployError(

@@ -140,11 +140,11 @@ class Undecided(OneSize):
         return self.conv(images) if images.sum() > 0 else self.conv(images) * 2
 
 
-class Tokens(OneSize):
-    """Yields tokens as a transformer does."""
+class Pooled(OneSize):
+    """Pools its features itself."""
 
     def forward_features(self, images: Tensor) -> Tensor:
-        return self.conv(images).flatten(2).transpose(1, 2)
+        return self.conv(images).mean(dim=(2, 3))
 
 
 @register_model
@@ -158,8 +158,8 @@ def gsp_test_undecided(**_: Any) -> nn.Module:
 
 
 @register_model
-def gsp_test_tokens(**_: Any) -> nn.Module:
-    return Tokens()
+def gsp_test_pooled(**_: Any) -> nn.Module:
+    return Pooled()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,11 @@ def gsp_test_tokens(**_: Any) -> nn.Module:
         ("gsp_test_one_size", False, None),
         ("gsp_test_one_size", True, "made for one image size.*5x6.*--dynamic-size"),
         ("gsp_test_undecided", False, "exporter refused the backbone gsp_test_undecided: "),
-        ("gsp_test_tokens", False, r"yields \(batch, 30, 4\).*\(batch, 4, height, width\)"),
+        (
+            "gsp_test_pooled",
+            False,
+            r"gsp_test_pooled: it yields \(2, 4\).*height, width\) or tokens",
+        ),
     ],
 )
 def test_backbones_that_no_graph_can_hold(name, dynamic_size, reason, capfd) -> None:
