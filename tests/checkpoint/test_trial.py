@@ -34,7 +34,7 @@ def test_a_size_that_the_backbone_is_not_made_for_is_refused() -> None:
     model = model_of("test_vit", 64, 40)
     with pytest.raises(
         CheckpointError,
-        match=r"m.pt: backbone test_vit takes images with sides that are multiples of 16; yours are 40 x 40",
+        match=r"m.pt: backbone test_vit takes images with sides that are multiples of 16; yours",
     ):
         check_runs(model, "m.pt")
 
