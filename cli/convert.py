@@ -60,7 +60,10 @@ def _report(output: Path, config: ModelConfig, json: bool) -> None:
         return
     rows = [
         ("backbone", "none, a head alone" if config.is_head_only else config.backbone),
-        ("embedding", f"{config.head.in_channels} channels to {config.head.embedding_dim}-D"),
+        (
+            "embedding",
+            f"{config.trained_head.in_channels} channels to {config.head.embedding_dim}-D",
+        ),
         ("head", settings_in_words(config.head)),
     ]
     if spec := config.preprocessing:

@@ -137,6 +137,39 @@ class BaselineConfig:
     def __post_init__(self) -> None:
         _check_settings(self)
 
+    @property
+    def in_words(self) -> str:
+        """The head for errors and reports."""
+        return f"{self.pooling} pooling without transport"
+
+
+@dataclass(frozen=True)
+class AdoptedHead:
+    """The head of an adopted ONNX network: the graph has one, and gsp-deploy knows only its result.
+
+    There are no weights of locations, no attributes, no certificate and no residual.
+
+    Args:
+        embedding_dim: D, length of the embedding.
+        normalize: the adoption added an L2 normalisation after the network.
+    """
+
+    KIND: ClassVar[str] = "adopted"
+
+    embedding_dim: Count
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
+    @property
+    def in_words(self) -> str:
+        """The head for errors and reports."""
+        return "no GSP head (it is adopted from another ONNX file)"
+
+
+Head = GSPConfig | BaselineConfig | AdoptedHead
+
 
 @dataclass(frozen=True)
 class PreprocessingSpec:
@@ -197,8 +230,9 @@ class ModelConfig:
 
     Args:
         backbone: a timm model name, never a path or a URL. With `features` the model is the head
-            alone: its input is a feature map `(B, C, H, W)` that you compute elsewhere.
-        head: Generalized Sum Pooling, or a baseline.
+            alone: its input is a feature map `(B, C, H, W)` that you compute elsewhere. Of an
+            adopted network, the name that reports give it.
+        head: Generalized Sum Pooling, a baseline, or that of an adopted network.
         preprocessing: how to prepare images; None if, and only if, the model is a head alone.
         backbone_options: keyword arguments for `timm.create_model`, passed on unchanged.
 
@@ -211,7 +245,7 @@ class ModelConfig:
     """
 
     backbone: str
-    head: GSPConfig | BaselineConfig
+    head: Head
     preprocessing: PreprocessingSpec | None
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -222,6 +256,8 @@ class ModelConfig:
             raise ConfigError(
                 f"backbone_options must not contain {_READS_A_FILE}: the checkpoint has the weights"
             )
+        if isinstance(self.head, AdoptedHead) and self.preprocessing is None:
+            raise ConfigError(f"{self.backbone} is adopted, and needs its pre-processing")
         if self.is_head_only != (self.preprocessing is None):
             raise ConfigError(
                 "expected pre-processing unless the model is a head alone "
@@ -232,6 +268,20 @@ class ModelConfig:
     def is_head_only(self) -> bool:
         """Whether the input is a feature map instead of images."""
         return self.backbone == FEATURES
+
+    @property
+    def trained_head(self) -> GSPConfig | BaselineConfig:
+        """The head of a model that PyTorch can build.
+
+        Raises:
+            ConfigError: the model is an adopted ONNX network, which has no PyTorch form.
+        """
+        if isinstance(self.head, AdoptedHead):
+            raise ConfigError(
+                f"{self.backbone} has {self.head.in_words} and no PyTorch form; expected a head of "
+                "Generalized Sum Pooling or a baseline"
+            )
+        return self.head
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data that `ModelConfig.from_dict` reads back."""
@@ -250,9 +300,9 @@ class ModelConfig:
         return found
 
 
-def head_from_dict(data: Mapping[str, Any]) -> GSPConfig | BaselineConfig:
+def head_from_dict(data: Mapping[str, Any]) -> Head:
     """Build the head's config from its fields and its `kind`."""
-    head: GSPConfig | BaselineConfig = from_data(GSPConfig | BaselineConfig, data, "head")
+    head: Head = from_data(Head, data, "head")
     return head
 
 

@@ -28,6 +28,7 @@ from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import CHECKPOINT, ENGINE, ONNX, endings, kind_of
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
 from gsp_deploy.base.files import sha256_of
+from gsp_deploy.config import AdoptedHead
 from gsp_deploy.engine.machine import Machine, misfits
 from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 
@@ -110,7 +111,9 @@ def _onnx(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     if text is None:
         return "ONNX model, not exported by gsp-deploy", facts, ()
     manifest = ExportManifest.from_json(text, path)
-    return "exported model", {**_manifest(manifest), **facts}, _sidecar_warnings(path)
+    is_adopted = isinstance(manifest.model.head, AdoptedHead)
+    kind = "adopted model" if is_adopted else "exported model"
+    return kind, {**_manifest(manifest), **facts}, _sidecar_warnings(path)
 
 
 def _graph_facts(onnx: Any, model: Any) -> tuple[dict[str, Any], str | None]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from gsp_deploy.base.choices import PoolingForm
-from gsp_deploy.config import BaselineConfig, ModelConfig
+from gsp_deploy.config import GSPConfig, ModelConfig
 from gsp_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,10 +85,8 @@ class PoolingAttributes:
 def check_foldable(config: ModelConfig) -> None:
     """Raise `UsageError` if a plugin has no advantage for a model's pooling."""
     head = config.head
-    if isinstance(head, BaselineConfig):
-        raise UsageError(
-            f"{head.pooling} pooling without transport needs no plugin; leave --pooling out"
-        )
+    if not isinstance(head, GSPConfig):
+        raise UsageError(f"a model with {head.in_words} needs no plugin; leave --pooling out")
     if head.transport_ratio == 1:
         raise UsageError(
             "a transport ratio of 1 keeps everything, which is plain pooling and needs no plugin; "

@@ -20,7 +20,7 @@ def write_checkpoint_twin(model: EmbeddingModel, target: Path) -> None:
     """
     head = model.config.head
     if not isinstance(head, GSPConfig):
-        raise ModelFileError(f"expected a model with a GSP head, got {head.pooling} pooling")
+        raise ModelFileError(f"expected a model with a GSP head, got {head.in_words}")
     twin = EmbeddingModel(replace(model.config, head=average_pooling_of(head)))
     weights = model.state_dict()
     twin.load_state_dict({name: weights[name] for name in twin.state_dict()})

@@ -94,7 +94,7 @@ def _write_twin(
     if config is None:
         return "not an export of gsp-deploy"
     if not isinstance(config.head, GSPConfig):
-        return f"its own pooling is {config.head.pooling}"
+        return f"it has {config.head.in_words}"
     try:
         if kind_of(target) is ENGINE:
             from gsp_deploy.benchmark.engine_twin import write_engine_twin

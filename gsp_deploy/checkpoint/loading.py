@@ -98,13 +98,14 @@ def load_checkpoint(
 def _with_head_settings(config: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:
     if not given:
         return config
-    if not isinstance(config.head, GSPConfig):
+    head = config.trained_head
+    if not isinstance(head, GSPConfig):
         raise ConfigError(
-            f"the checkpoint's head is {config.head.pooling}; it has no {next(iter(given))} to set"
+            f"the checkpoint's head is {head.pooling}; it has no {next(iter(given))} to set"
         )
     if "solver" in given and "iterations" not in given:
         given = {**given, "iterations": None}
-    return dataclasses.replace(config, head=dataclasses.replace(config.head, **given))
+    return dataclasses.replace(config, head=dataclasses.replace(head, **given))
 
 
 def _refuse_backbone_options(path: str | os.PathLike[str], *options: object) -> None:
@@ -132,7 +133,7 @@ def _check_head_shapes(
     tensors: Mapping[str, Tensor], config: ModelConfig, path: str | os.PathLike[str]
 ) -> None:
     """Check the config's sizes against the tensors before memory of those sizes is allocated."""
-    head = config.head
+    head = config.trained_head
     wanted = {"head.embed.weight": (head.embedding_dim, head.in_channels)}
     if isinstance(head, GSPConfig):
         wanted["head.prototypes"] = (head.num_prototypes, head.embedding_dim)

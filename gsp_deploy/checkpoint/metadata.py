@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -60,7 +61,9 @@ def parse_header(header: str, path: str | os.PathLike[str]) -> CheckpointMetadat
                 f"{FORMAT_VERSION}; update gsp-deploy or save the checkpoint again"
             )
         provenance = from_data(Provenance, data.get("provenance", {}), "provenance")
-        return CheckpointMetadata(ModelConfig.from_dict(data.get("model", {})), provenance)
+        model = ModelConfig.from_dict(data.get("model", {}))
+        head = model.trained_head  # an adopted network is never in a checkpoint
+        return CheckpointMetadata(dataclasses.replace(model, head=head), provenance)
     except (ValueError, TypeError, RecursionError) as error:  # includes JSON's and ConfigError
         raise CheckpointError(
             f"{path}: the checkpoint's metadata is damaged: {reason_of(error)}"

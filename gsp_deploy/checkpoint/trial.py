@@ -42,6 +42,11 @@ def _one_input(model: EmbeddingModel) -> Tensor:
     draw = torch.Generator().manual_seed(0)
     spec = model.config.preprocessing
     if spec is None:
-        shape: tuple[int, ...] = (1, model.config.head.in_channels, _FEATURE_SIDE, _FEATURE_SIDE)
+        shape: tuple[int, ...] = (
+            1,
+            model.config.trained_head.in_channels,
+            _FEATURE_SIDE,
+            _FEATURE_SIDE,
+        )
         return torch.rand(shape, generator=draw)
     return torch.randn((1, 3, spec.height, spec.width), generator=draw)

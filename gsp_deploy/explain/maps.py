@@ -111,8 +111,8 @@ def _transport_ratio(path: Path, config: ModelConfig | None) -> float | None:
         return None
     if not isinstance(config.head, GSPConfig):
         raise UsageError(
-            f"{path}: its pooling is {config.head.pooling!r}, which gives all locations equal "
-            "weight; maps need a model with Generalized Sum Pooling"
+            f"{path} has {config.head.in_words}, so there are no weights of locations to draw; "
+            "maps need a model with Generalized Sum Pooling"
         )
     return config.head.transport_ratio
 

@@ -79,7 +79,9 @@ class Draft:
         graph = network.graph
         features = self._features(graph)
         del graph.outputs[:]
-        found = write_head(graph, features, self.config.head, self.parameters, plan, outputs)
+        found = write_head(
+            graph, features, self.config.trained_head, self.parameters, plan, outputs
+        )
         if self.options.include_preprocessing and not self.config.is_head_only:
             _prepend_preprocessing(graph, self.config)
         for name in dict.fromkeys(("embedding", *outputs, *found)):

@@ -56,7 +56,7 @@ def export_backbone(
             sizes.
     """
     if model.config.is_head_only:
-        return _features_only(model.config.head.in_channels, opset, dynamic_batch)
+        return _features_only(model.config.trained_head.in_channels, opset, dynamic_batch)
     spec = model.config.preprocessing
     assert spec is not None
     images = torch.zeros(EXAMPLE_BATCH if dynamic_batch else 1, 3, spec.height, spec.width)
@@ -124,7 +124,7 @@ def _features_only(channels: int, opset: int, dynamic_batch: bool) -> ir.Model:
 
 def _check_feature_map(features: ir.Value, config: ModelConfig, dynamic_size: bool) -> None:
     shape = () if features.shape is None else tuple(features.shape)
-    channels = config.head.in_channels
+    channels = config.trained_head.in_channels
     if len(shape) != 4 or shape[1] != channels:
         raise GspDeployError(
             f"backbone {config.backbone} yields ({', '.join(map(str, shape))}), but the head pools "

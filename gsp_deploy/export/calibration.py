@@ -80,7 +80,7 @@ def default_calibration(
     """
     draw = np.random.default_rng(0)
     if config.preprocessing is None:
-        shape = (count, config.head.in_channels, _HEAD_ONLY_SIZE, _HEAD_ONLY_SIZE)
+        shape = (count, config.trained_head.in_channels, _HEAD_ONLY_SIZE, _HEAD_ONLY_SIZE)
         features = np.abs(draw.standard_normal(shape)).astype(np.float32)
         source = f"{count} random feature maps, seed 0"
         if near is not None and near.prototypes is not None:

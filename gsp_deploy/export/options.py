@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from gsp_deploy.artifact.pooling_node import POOLING_FORMS, PoolingForm, check_foldable
 from gsp_deploy.base.choices import CalibrationMethod
 from gsp_deploy.bounds import DEFAULT_TOLERANCE
-from gsp_deploy.config import BaselineConfig, ModelConfig, Solver
+from gsp_deploy.config import GSPConfig, ModelConfig, Solver
 from gsp_deploy.errors import UsageError, brief
 from gsp_deploy.precision import (
     FLOAT_WORDS,
@@ -96,9 +96,9 @@ class ExportOptions:
 
     def check_against(self, config: ModelConfig) -> None:
         """Raise `UsageError` if a model of this config does not have what the options ask for."""
-        if self.outputs and isinstance(config.head, BaselineConfig):
+        if self.outputs and not isinstance(config.head, GSPConfig):
             raise UsageError(
-                f"{config.head.pooling} pooling without transport has no {self.outputs[0]}; "
+                f"a model with {config.head.in_words} has no {self.outputs[0]}; "
                 "leave the output out"
             )
         if self.pooling_form != "unrolled":

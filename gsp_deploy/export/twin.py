@@ -50,7 +50,7 @@ def write_twin(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     network, manifest = read_model(Path(source), "export the checkpoint")
     head = manifest.model.head
     if not isinstance(head, GSPConfig):
-        raise ModelFileError(f"{source}: expected a GSP head, found {head.pooling} pooling")
+        raise ModelFileError(f"{source}: expected a GSP head, found {head.in_words}")
     twin_head = average_pooling_of(head)
     parameters = _parameters(network.graph, source)
     _replace_head(network, twin_head, parameters, source)

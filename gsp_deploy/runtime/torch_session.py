@@ -98,7 +98,7 @@ def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> Ses
     config = model.config
     spec = config.preprocessing
     shape = (
-        ("batch", config.head.in_channels, "height", "width")
+        ("batch", config.trained_head.in_channels, "height", "width")
         if spec is None
         else ("batch", 3, spec.height, spec.width)
     )
@@ -108,7 +108,7 @@ def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> Ses
         device=options.device,
         precision="fp32",
         input=TensorSpec("images" if spec else "features", "float32", shape),
-        outputs=_outputs(config.head),
+        outputs=_outputs(config.trained_head),
         embedding_dim=config.head.embedding_dim,
         preprocessing=spec,
         config=config,

@@ -55,7 +55,7 @@ def _model(artifact: NamedArtifact) -> str:
     assert artifact.export is not None
     model = artifact.export.model
     if not isinstance(model.head, GSPConfig):
-        return f"{model.backbone} with {model.head.pooling} pooling"
+        return f"{model.backbone} with {model.head.in_words}"
     head = model.head
     return (
         f"{model.backbone} with Generalized Sum Pooling: {head.num_prototypes} prototypes, "
