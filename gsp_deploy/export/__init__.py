@@ -17,9 +17,10 @@ from gsp_deploy.export.calibration import (
 from gsp_deploy.export.options import ExportOptions
 
 if TYPE_CHECKING:
-    from gsp_deploy.export.onnx_model import Source, export_onnx
+    from gsp_deploy.export.onnx_model import export_onnx
     from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
     from gsp_deploy.export.rewriting import rewrite_pooling
+    from gsp_deploy.export.source import Source
     from gsp_deploy.export.translation import translations
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 
 _HOMES = {
     "QuantisationImages": "gsp_deploy.export.quantisation",
-    "Source": "gsp_deploy.export.onnx_model",
+    "Source": "gsp_deploy.export.source",
     "export_onnx": "gsp_deploy.export.onnx_model",
     "quantisation_images": "gsp_deploy.export.quantisation",
     "rewrite_pooling": "gsp_deploy.export.rewriting",

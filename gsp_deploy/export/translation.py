@@ -47,14 +47,14 @@ class TranslatedLayer:
         head: its settings.
         plan: the solver that was written.
         prototypes: the value with the prototypes as the model has them.
-        outputs: the values that the layer returns, by name.
+        outputs: names of the outputs that the network uses.
     """
 
     root: str
     head: GSPConfig
     plan: SolverPlan
     prototypes: ir.Value
-    outputs: dict[str, ir.Value]
+    outputs: tuple[str, ...]
 
 
 def translations(
@@ -130,9 +130,8 @@ class Translator:
         passes.RemoveUnusedNodesPass()(network)
         if self.pooling == "plugin" and plan != NOTHING_TO_SOLVE:
             self._fold(network, head, plan, outputs, root)
-        values = dict(zip(outputs, network.graph.outputs, strict=True))
-        self.layers.append(TranslatedLayer(root, head, plan, prototypes, values))
-        _move(network)
+        self.layers.append(TranslatedLayer(root, head, plan, prototypes, tuple(outputs)))
+        values = dict(zip(outputs, _moved(network), strict=True))
         return [values.get(name, ir.Value()) for name in OUTPUTS]
 
     def _forget_other_networks(self, prototypes: ir.Value) -> None:
@@ -201,10 +200,14 @@ def _unproved(graph: ir.Graph, residual: ir.Value, root: str) -> ir.Value:
     return scope.op("Add", nothing, largest, name="embedding_bound")
 
 
-def _move(network: ir.Model) -> None:
-    """Move a graph's nodes and constants to the exporter's recorder."""
+def _moved(network: ir.Model) -> list[ir.Value]:
+    """Move a graph's nodes and constants to the exporter's recorder; return its outputs.
+
+    The exporter renames the nodes of the outputs. These are identities, which its optimiser
+    removes, so that the head's own nodes keep their names.
+    """
     graph, recorder = network.graph, cast(Any, evaluator.default())
-    nodes = list(graph)
+    nodes, ends = list(graph), list(graph.outputs)
     graph.outputs.clear()
     graph.remove(nodes)
     for name, value in list(graph.initializers.items()):
@@ -213,4 +216,6 @@ def _move(network: ir.Model) -> None:
             assert value.const_value is not None
             attribute = ir.AttrTensor("value", value.const_value)
             recorder.nodes.append(ir.Node("", "Constant", [], [attribute], outputs=[value]))
-    recorder.nodes.extend(nodes)
+    copies = [ir.Node("", "Identity", [value]) for value in ends]
+    recorder.nodes.extend((*nodes, *copies))
+    return [copy.outputs[0] for copy in copies]
