@@ -41,6 +41,7 @@ class ExportManifest:
         provenance: licence, data and training command of the weights, from the checkpoint.
         external_data: name of the file beside the model that holds its weights, if there is one.
         quantisation: the record of the quantisation to int8; None for the other precisions.
+        further_certificates: those of a network's other GSP layers, in the order of the layers.
         sha256: `identity` of the model, its external data included; only in the sidecar.
     """
 
@@ -58,6 +59,7 @@ class ExportManifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     external_data: str | None = None
     quantisation: QuantisationRecord | None = None
+    further_certificates: tuple[SolverCertificate, ...] = ()
     sha256: str | None = None
 
     def __post_init__(self) -> None:

@@ -18,9 +18,11 @@ from gsp_deploy.export.options import ExportOptions
 
 if TYPE_CHECKING:
     from gsp_deploy.export.adoption import adopt_onnx, quantise_adopted
-    from gsp_deploy.export.onnx_model import Source, export_onnx
+    from gsp_deploy.export.onnx_model import export_onnx
     from gsp_deploy.export.quantisation import QuantisationImages, quantisation_images
     from gsp_deploy.export.rewriting import rewrite_pooling
+    from gsp_deploy.export.source import Source
+    from gsp_deploy.export.translation import translations
 
 __all__ = [
     "Calibration",
@@ -34,16 +36,18 @@ __all__ = [
     "quantisation_images",
     "quantise_adopted",
     "rewrite_pooling",
+    "translations",
 ]
 
 _HOMES = {
     "QuantisationImages": "gsp_deploy.export.quantisation",
-    "Source": "gsp_deploy.export.onnx_model",
+    "Source": "gsp_deploy.export.source",
     "adopt_onnx": "gsp_deploy.export.adoption",
     "export_onnx": "gsp_deploy.export.onnx_model",
     "quantisation_images": "gsp_deploy.export.quantisation",
     "quantise_adopted": "gsp_deploy.export.adoption",
     "rewrite_pooling": "gsp_deploy.export.rewriting",
+    "translations": "gsp_deploy.export.translation",
 }
 
 

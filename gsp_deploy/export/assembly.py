@@ -83,11 +83,11 @@ class Draft:
             graph, features, self.config.trained_head, self.parameters, plan, outputs
         )
         if self.options.include_preprocessing and not self.config.is_head_only:
-            _prepend_preprocessing(graph, self.config)
+            prepend_preprocessing(graph, self.config)
         for name in dict.fromkeys(("embedding", *outputs, *found)):
-            graph.outputs.append(self._as_output(graph, found[name], name))
+            graph.outputs.append(as_output(graph, found[name], name, self.options))
         graph.outputs.extend(_value(graph, name) for name in extra)
-        _finish(network, self.options)
+        finish(network, self.options)
         return network
 
     def _features(self, graph: ir.Graph) -> ir.Value:
@@ -96,18 +96,20 @@ class Draft:
             return features
         return _cast(graph, features, self.head_precision, "features_low")
 
-    def _as_output(self, graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
-        low = LOW_PRECISION.get(self.options.io_precision)
-        if name in CERTIFICATES:
-            low = None
-        if low is not None:
-            value = _cast(graph, value, low, name)
-        value.name = name
-        value.dtype = low or FLOAT
-        return value
+
+def as_output(graph: ir.Graph, value: ir.Value, name: str, options: ExportOptions) -> ir.Value:
+    """Return a float32 value as an output of this name, in the element type of the outputs."""
+    low = None if name in CERTIFICATES else LOW_PRECISION.get(options.io_precision)
+    if low is not None:
+        if value.name == name:
+            value.name = f"{name}/float"
+        value = _cast(graph, value, low, name)
+    value.name = name
+    value.dtype = low or FLOAT
+    return value
 
 
-def _prepend_preprocessing(graph: ir.Graph, config: ModelConfig) -> None:
+def prepend_preprocessing(graph: ir.Graph, config: ModelConfig) -> None:
     """Make the graph take uint8 `(B, H, W, 3)`: cast, transpose, scale, shift."""
     assert config.preprocessing is not None
     normalised = graph.inputs[0]
@@ -149,7 +151,7 @@ def _value(graph: ir.Graph, name: str) -> ir.Value:
     raise KeyError(name)
 
 
-def _finish(network: ir.Model, options: ExportOptions) -> None:
+def finish(network: ir.Model, options: ExportOptions) -> None:
     """Set input types and versions, remove unused nodes, and infer the remaining shapes."""
     low = LOW_PRECISION.get(options.io_precision)
     source = network.graph.inputs[0]

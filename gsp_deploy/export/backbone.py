@@ -68,7 +68,7 @@ def export_backbone(
     backbone = _Features(model)
     with torch.no_grad():  # a size that the backbone does not take is refused in its own words
         run_backbone(model.config.backbone, backbone.backbone, images)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 backbone,
@@ -87,8 +87,8 @@ def export_backbone(
             ) from error
     assert program is not None
     _check_feature_map(program.model.graph.outputs[0], model.config, dynamic_size)
-    _keep_module_names(program.model)
-    return _name_sizes(program.model, dynamic_batch, dynamic_size)
+    keep_module_names(program.model)
+    return name_sizes(program.model, dynamic_batch, dynamic_size)
 
 
 def head_parameters(head: GeneralizedSumPooling | BaselinePooling) -> HeadParameters:
@@ -137,7 +137,7 @@ def _check_feature_map(features: ir.Value, config: ModelConfig, dynamic_size: bo
         )
 
 
-def _keep_module_names(model: ir.Model) -> None:
+def keep_module_names(model: ir.Model) -> None:
     """Remove the exporter's notes on its own run, such as stack traces with this machine's paths.
 
     The names of the PyTorch modules stay: they say where a node comes from.
@@ -153,7 +153,7 @@ def _keep_module_names(model: ir.Model) -> None:
             value.metadata_props.clear()
 
 
-def _name_sizes(model: ir.Model, dynamic_batch: bool, dynamic_size: bool) -> ir.Model:
+def name_sizes(model: ir.Model, dynamic_batch: bool, dynamic_size: bool) -> ir.Model:
     """Name the open sizes after what they are, and rename them in sizes computed from them."""
     images = model.graph.inputs[0]
     assert images.shape is not None
@@ -180,7 +180,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def quiet():  # type: ignore[no-untyped-def]
     """Keep the exporter's progress chatter off the user's terminal."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -147,7 +147,7 @@ def _certify(
     embeddings = first.inputs[0]
     assert embeddings is not None
     twin.graph.outputs.extend((embeddings, nodes[f"{_IN_HEAD}weights"].outputs[0]))
-    kernel = network.graph.initializers[PROTOTYPE_KERNEL].const_value
+    kernel = network.graph.initializers[f"{HEAD_SCOPE}/const/{PROTOTYPE_KERNEL}"].const_value
     assert kernel is not None
     unit = unit_prototypes(kernel.numpy())
     plan = SolverPlan(before.solver, before.steps, before.grid_points)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, GraphScope
+from gsp_deploy.export.graph import CHANNELS, GraphScope
+from gsp_deploy.export.later import Numbers, computed
 
-# Holds -2 p, p being inside the unit ball, as the kernel `(M, D, 1, 1)` of a convolution.
-PROTOTYPE_KERNEL = f"{HEAD_SCOPE}/const/prototypes"
+# The constant -2 p, p being inside the unit ball, as the kernel `(M, D, 1, 1)` of a convolution.
+PROTOTYPE_KERNEL = "prototypes"
 # The same prototypes p as rows `(M, D)`.
 UNIT_PROTOTYPES = "unit_prototypes"
 # Up to this gamma the smallest exponential, exp(-2 gamma), is a normal float32 with room to spare.
@@ -31,7 +32,7 @@ def write_scores(
     graph: GraphScope,
     embeddings: ir.Value,
     lengths: ir.Value,
-    prototypes: np.ndarray,
+    prototypes: Numbers,
     entropy_weight: float,
 ) -> ir.Value:
     """Return -gamma c, `(B, M, H, W)`.
@@ -43,10 +44,10 @@ def write_scores(
         prototypes: p `(M, D)`.
         entropy_weight: gamma.
     """
-    unit = _inside_unit_ball(prototypes).astype(np.float32)
+    unit = computed(_rounded_unit, prototypes)
     points = _inside_unit_ball_maps(graph, embeddings, lengths)
-    twice = graph.constant("prototypes", (-2 * unit)[:, :, None, None])
-    squares = graph.constant("prototype_square", _square_sums(unit))
+    twice = graph.constant(PROTOTYPE_KERNEL, computed(_as_kernel, unit))
+    squares = graph.constant("prototype_square", computed(_square_sums, unit))
     relative = graph.op("Conv", points, twice, squares, name="product", kernel_shape=[1, 1])
     beyond = _nearest_square(graph, points, relative, unit)
     least = graph.reduce("ReduceMin", relative, CHANNELS, name="least_product")
@@ -63,7 +64,7 @@ def _inside_unit_ball_maps(graph: GraphScope, embeddings: ir.Value, lengths: ir.
 
 
 def _nearest_square(
-    graph: GraphScope, points: ir.Value, relative: ir.Value, unit: np.ndarray
+    graph: GraphScope, points: ir.Value, relative: ir.Value, unit: Numbers
 ) -> ir.Value:
     """Return ||p_k - f||^2, `(B, 1, H, W)`, for the nearest prototype k (the least x_k)."""
     index = graph.op("ArgMin", relative, name="nearest", axis=CHANNELS[0], keepdims=0)
@@ -96,6 +97,16 @@ def unit_prototypes(kernel: np.ndarray) -> np.ndarray:
 def _square_sums(unit: np.ndarray) -> np.ndarray:
     """Return ||p||^2 `(M,)`, rounded once."""
     return np.square(unit.astype(np.float64)).sum(axis=1).astype(np.float32)
+
+
+def _as_kernel(unit: np.ndarray) -> np.ndarray:
+    """Return -2 p as the kernel `(M, D, 1, 1)` of a convolution."""
+    kernel: np.ndarray = (-2 * unit)[:, :, None, None]
+    return kernel
+
+
+def _rounded_unit(vectors: np.ndarray) -> np.ndarray:
+    return _inside_unit_ball(vectors).astype(np.float32)
 
 
 def _inside_unit_ball(vectors: np.ndarray) -> np.ndarray:

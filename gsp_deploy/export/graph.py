@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
+from gsp_deploy.export.later import Numbers, as_tensor
 
 Attribute = int | float | str | Sequence[int]
 
@@ -19,11 +20,18 @@ CHANNELS, LOCATIONS = (1,), (2, 3)
 
 
 class GraphScope:
-    """Appends nodes to a graph under a path of scope names, as in `gsp/newton_3/slope`."""
+    """Appends nodes to a graph under a path of scope names, as in `gsp/newton_3/slope`.
 
-    def __init__(self, graph: ir.Graph, scope: str) -> None:
+    Args:
+        graph: receives the nodes and constants.
+        scope: the path.
+        root: the path of the head that shares the constants.
+    """
+
+    def __init__(self, graph: ir.Graph, scope: str, root: str = HEAD_SCOPE) -> None:
         self._graph = graph
         self._scope = scope
+        self._root = root
 
     def op(self, kind: str, *inputs: ir.Value, name: str, **attributes: Attribute) -> ir.Value:
         """Append a node with one output; both are named by the scope's path and `name`."""
@@ -50,17 +58,17 @@ class GraphScope:
         name = "_".join(["axes", *map(str, axes)])
         return self.constant(name, np.array(axes, dtype=np.int64))
 
-    def constant(self, name: str, array: np.ndarray | float) -> ir.Value:
+    def constant(self, name: str, array: Numbers | float) -> ir.Value:
         """Return the initializer of this name, made on first use. Scalars become float32."""
-        path = f"{HEAD_SCOPE}/const/{name}"
+        path = f"{self._root}/const/{name}"
         if path in self._graph.initializers:
             return self._graph.initializers[path]
-        data = array if isinstance(array, np.ndarray) else np.array(array, dtype=np.float32)
+        data = np.array(array, dtype=np.float32) if isinstance(array, (int, float)) else array
         value = ir.Value(
             name=path,
             shape=ir.Shape(data.shape),
             type=ir.TensorType(ir.DataType.from_numpy(data.dtype)),
-            const_value=ir.tensor(data, name=path),
+            const_value=as_tensor(data, path),
         )
         self._graph.register_initializer(value)
         return value
@@ -68,7 +76,7 @@ class GraphScope:
     @contextmanager
     def within(self, name: str) -> Iterator[GraphScope]:
         """Yield a scope one level deeper."""
-        yield GraphScope(self._graph, f"{self._scope}/{name}")
+        yield GraphScope(self._graph, f"{self._scope}/{name}", self._root)
 
 
 def in_head(node: ir.Node) -> bool:

@@ -17,6 +17,7 @@ from gsp_deploy.base.constants import NORM_FLOOR
 from gsp_deploy.config import BaselineConfig, GSPConfig
 from gsp_deploy.export.costs import write_lengths, write_log_mass, write_scores
 from gsp_deploy.export.graph import CHANNELS, HEAD_SCOPE, LOCATIONS, GraphScope
+from gsp_deploy.export.later import Later, Numbers, computed
 from gsp_deploy.export.lowering import as_type
 from gsp_deploy.export.pooling import average, embed_vector, peak, write_pooling
 from gsp_deploy.export.residual import ResidualWriter, write_no_residual
@@ -36,13 +37,24 @@ class HeadParameters:
     power: float | None = None
 
 
+@dataclass(frozen=True)
+class LaterParameters:
+    """The same numbers in a translation of PyTorch's exporter, which knows them only later."""
+
+    embed_weight: Later
+    embed_bias: Later | None
+    prototypes: Later
+    power: Later | None
+
+
 def write_head(
     graph: ir.Graph,
     features: ir.Value,
     config: GSPConfig | BaselineConfig,
-    parameters: HeadParameters,
+    parameters: HeadParameters | LaterParameters,
     plan: SolverPlan,
     outputs: Collection[str] = (),
+    root: str = HEAD_SCOPE,
 ) -> dict[str, ir.Value]:
     """Append the head to `graph` and return its outputs by name.
 
@@ -56,8 +68,9 @@ def write_head(
         plan: how the transport is solved.
         outputs: any of `attributes`, `weights` and `residual`, besides `embedding`. With `gap`,
             `residual` also adds `embedding_bound`.
+        root: the scope of this head's nodes and constants, if the graph has several heads.
     """
-    scope = GraphScope(graph, HEAD_SCOPE)
+    scope = GraphScope(graph, root, root)
     writer = _HeadWriter(scope, features, parameters)
     if isinstance(config, BaselineConfig):
         found = {"embedding": writer.baseline(config)}
@@ -72,7 +85,9 @@ def write_head(
 class _HeadWriter:
     """The state of one head while it is written: graph, input, and constants of the parameters."""
 
-    def __init__(self, scope: GraphScope, features: ir.Value, parameters: HeadParameters) -> None:
+    def __init__(
+        self, scope: GraphScope, features: ir.Value, parameters: HeadParameters | LaterParameters
+    ) -> None:
         self.graph = scope
         self.features = features
         self.parameters = parameters
@@ -221,7 +236,9 @@ class _HeadWriter:
 
     def _kernel(self, name: str, dtype: ir.DataType) -> ir.Value:
         """Return W as the kernel `(D, C, 1, 1)` of a convolution."""
-        return self._constant(name, self.parameters.embed_weight[:, :, None, None], dtype)
+        kernel = computed(lambda weight: weight[:, :, None, None], self.parameters.embed_weight)
+        return self._constant(name, kernel, dtype)
 
-    def _constant(self, name: str, array: np.ndarray, dtype: ir.DataType) -> ir.Value:
-        return self.graph.constant(name, as_type(array, dtype, f"{HEAD_SCOPE}/{name}"))
+    def _constant(self, name: str, numbers: Numbers, dtype: ir.DataType) -> ir.Value:
+        path = f"{HEAD_SCOPE}/{name}"
+        return self.graph.constant(name, computed(lambda x: as_type(x, dtype, path), numbers))

@@ -4,58 +4,51 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
+from torch import Tensor, nn
 
 from gsp_deploy.artifact import ExportManifest, SolverCertificate
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import package_versions
-from gsp_deploy.base.files import sha256_of
-from gsp_deploy.bounds import newton_steps
-from gsp_deploy.checkpoint import read_metadata
-from gsp_deploy.config import DEFAULT_ITERATIONS, GSPConfig
+from gsp_deploy.config import GSPConfig, PreprocessingSpec
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify, fewest_steps
 from gsp_deploy.export.model_file import spec_of, write_model
+from gsp_deploy.export.network import export_network
 from gsp_deploy.export.open_sizes import check_open_sizes
 from gsp_deploy.export.options import ExportOptions
-from gsp_deploy.export.plan import NOTHING_TO_SOLVE, certified_plan, guarantee_of, locations_of
+from gsp_deploy.export.plan import NOTHING_TO_SOLVE, guarantee_of, locations_of, plan_without_images
 from gsp_deploy.export.plugin_node import fold_pooling
 from gsp_deploy.export.quantisation import QuantisationImages, cache_path, quantise_draft
+from gsp_deploy.export.source import EXPORT_PACKAGES, Source
 from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.model import EmbeddingModel
 from gsp_deploy.precision import PRECISIONS
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the model came from: the checkpoint's hash and what it says of its weights."""
-
-    sha256: str | None = None
-    provenance: dict[str, object] | None = None
-
-    @classmethod
-    def of(cls, checkpoint: Path) -> Source:
-        """Describe a checkpoint file; a bare state dict has no provenance."""
-        metadata = read_metadata(checkpoint)
-        provenance = None if metadata is None else asdict(metadata.provenance)
-        return cls(sha256_of(checkpoint), provenance)
-
-
 def export_onnx(
-    model: EmbeddingModel,
+    model: nn.Module,
     path: str | os.PathLike[str],
     options: ExportOptions | None = None,
     calibration: Calibration | None = None,
     source: Source | None = None,
     quantisation: QuantisationImages | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    *,
+    example: Tensor | None = None,
+    preprocessing: PreprocessingSpec | None = None,
 ) -> Artifact[ExportManifest]:
-    """Write the model as ONNX with its manifest beside it.
+    """Write a model as ONNX with its manifest beside it.
+
+    The model is an `EmbeddingModel`, or any network from images to an embedding; pass `example`
+    with the latter. It may return a tensor, a tuple or a dict: the entry named `embedding`, or the
+    first, is the embedding. Every GSP layer in it gets the certified form; without one, the
+    manifest says that there is no GSP head.
 
     The default solver, `certified`, takes its points and steps from the head alone, and the
     manifest states what they guarantee for every input. It also has the measured error of the
@@ -68,19 +61,31 @@ def export_onnx(
     the allowed drop, the best one is written and `manifest.quantisation.passed` is False.
 
     Args:
-        model: what `load_checkpoint` returns.
+        model: what `load_checkpoint` returns, or a network of your own.
         path: the `.onnx` file to write; its manifest goes to `<path>.json`.
         options: precision, form and solver; None is float32 with the certified solver.
         calibration: images to measure on.
         source: the checkpoint's hash and provenance, for the manifest.
         quantisation: images to calibrate and to validate int8 on.
         tell: is called with a line at each stage of int8.
+        example: normalised images `(B, 3, H, W)` for a network of your own.
+        preprocessing: how such a network's images are prepared; None is ImageNet's at the
+            example's size.
 
     Raises:
         UsageError: the model does not have what the options ask for, or int8 has no images.
         GspDeployError: the backbone cannot be exported, or no number of steps meets the tolerance.
     """
     options = options or ExportOptions()
+    if not isinstance(model, EmbeddingModel):
+        if example is None:
+            raise UsageError(
+                f"{type(model).__name__} is no EmbeddingModel; pass example=images, a batch "
+                "(B, 3, H, W), to export it"
+            )
+        return export_network(
+            model, path, example, options, preprocessing, calibration, source or Source()
+        )
     options.check_against(model.config)
     draft, record = Draft(model, options), None
     calibration = calibration or default_calibration(model.config, near=draft.parameters)
@@ -107,19 +112,15 @@ def _plan(
 ) -> tuple[SolverPlan, float | None]:
     """Choose solver and steps; the second value is the tolerance if it decided the steps."""
     head = draft.config.head
-    if not isinstance(head, GSPConfig) or head.transport_ratio == 1:
+    if not isinstance(head, GSPConfig):
         return NOTHING_TO_SOLVE, None
-    tolerance = options.tolerance if options.iterations is None else None
-    if options.solver == "certified":
-        return certified_plan(head, draft.prototypes, options), tolerance
-    if options.iterations is not None:
-        return SolverPlan(options.solver, options.iterations), None
-    if options.solver == "fixed-point":
-        own = head.steps if head.solver == "fixed-point" else DEFAULT_ITERATIONS["fixed-point"]
-        return SolverPlan("fixed-point", own), None
+    plan = plan_without_images(head, draft.prototypes, options)
+    if options.iterations is not None or plan.solver not in ("certified", "newton"):
+        return plan, None
+    if plan.solver == "certified":
+        return plan, options.tolerance
     probe = draft.assemble(SolverPlan("newton", 1), (), (draft.embeddings_name, "gsp/log_mass"))
-    least = newton_steps(head.entropy_weight)
-    steps = fewest_steps(probe, head, draft.prototypes, calibration, options.tolerance, least)
+    steps = fewest_steps(probe, head, draft.prototypes, calibration, options.tolerance, plan.steps)
     return SolverPlan("newton", steps), options.tolerance
 
 
@@ -153,7 +154,7 @@ def _manifest(
         certificate=certificate,
         pooling_form=draft.options.pooling_form,
         kept_in_float32=draft.kept,
-        versions=package_versions(("torch", "timm", "onnx", "onnxscript", "onnxruntime")),
+        versions=package_versions(EXPORT_PACKAGES),
         source_sha256=source.sha256,
         provenance=source.provenance or {},
     )

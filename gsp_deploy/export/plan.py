@@ -11,8 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from gsp_deploy.artifact import WeightGuarantee
-from gsp_deploy.bounds import Sweep, check_reachable, log_mass_range, sweep_for
-from gsp_deploy.config import GSPConfig
+from gsp_deploy.bounds import Sweep, check_reachable, log_mass_range, newton_steps, sweep_for
+from gsp_deploy.config import DEFAULT_ITERATIONS, GSPConfig
 from gsp_deploy.cost_bounds import log_mass_error_bound
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.transport import SolverPlan
@@ -26,10 +26,35 @@ from gsp_deploy.float32_bounds import (
 NOTHING_TO_SOLVE = SolverPlan("exact", 0)
 
 
-def certified_plan(head: GSPConfig, prototypes: np.ndarray, options: ExportOptions) -> SolverPlan:
+def plan_without_images(
+    head: GSPConfig, prototypes: np.ndarray | None, options: ExportOptions
+) -> SolverPlan:
+    """Return a plan that needs no images to count steps on.
+
+    Newton without `iterations` gets as many as the hardest known inputs need.
+
+    Raises:
+        GspDeployError: no float32 result keeps the tolerance at this entropy weight.
+    """
+    if head.transport_ratio == 1:
+        return NOTHING_TO_SOLVE
+    if options.solver == "certified":
+        return certified_plan(head, prototypes, options)
+    if options.iterations is not None:
+        return SolverPlan(options.solver, options.iterations)
+    if options.solver == "newton":
+        return SolverPlan("newton", newton_steps(head.entropy_weight))
+    own = head.steps if head.solver == "fixed-point" else DEFAULT_ITERATIONS["fixed-point"]
+    return SolverPlan("fixed-point", own)
+
+
+def certified_plan(
+    head: GSPConfig, prototypes: np.ndarray | None, options: ExportOptions
+) -> SolverPlan:
     """Return points and steps that meet the tolerance for every input.
 
-    `options.iterations` replaces the number of steps; the points stay as planned.
+    Without prototypes they hold for any. `options.iterations` replaces the number of steps; the
+    points stay as planned.
 
     Raises:
         GspDeployError: no float32 result keeps the tolerance at this entropy weight.

@@ -10,14 +10,15 @@ import onnx_ir as ir
 from gsp_deploy.artifact.pooling_node import OP_TYPE
 from gsp_deploy.errors import ModelFileError
 from gsp_deploy.export.costs import PROTOTYPE_KERNEL
-from gsp_deploy.export.graph import HEAD_SCOPE, LOCATIONS
+from gsp_deploy.export.graph import LOCATIONS
 
 
 class PluginBody:
     """The nodes between the pooling node's inputs and outputs, copied into a separate graph."""
 
-    def __init__(self, network: ir.Model, inputs: dict[str, ir.Value]) -> None:
+    def __init__(self, network: ir.Model, inputs: dict[str, ir.Value], root: str) -> None:
         self.network = network
+        self.root = root
         self.inputs = {
             name: ir.Value(name=name, type=value.type, shape=value.shape)
             for name, value in inputs.items()
@@ -82,17 +83,17 @@ class PluginBody:
         return self.copies[value]
 
     def _constant(self, value: ir.Value) -> ir.Value:
-        if value.name == PROTOTYPE_KERNEL:
+        if value.name == f"{self.root}/const/{PROTOTYPE_KERNEL}":
             return self._prototype_kernel()
         assert value.const_value is not None
-        return self._written(value.name or "", value.const_value.numpy())
+        return self._append("Constant", (), value.name or "", value=value.const_value)
 
     def _prototype_kernel(self) -> ir.Value:
-        minus_two = self._written(f"{HEAD_SCOPE}/minus_two", np.float32(-2))
+        minus_two = self._written(f"{self.root}/minus_two", np.float32(-2))
         unit = self.inputs["prototypes"]
-        scaled = self._append("Mul", (unit, minus_two), f"{HEAD_SCOPE}/scaled_prototypes")
-        axes = self._written(f"{HEAD_SCOPE}/kernel_axes", np.array(LOCATIONS, dtype=np.int64))
-        return self._append("Unsqueeze", (scaled, axes), f"{HEAD_SCOPE}/kernel")
+        scaled = self._append("Mul", (unit, minus_two), f"{self.root}/scaled_prototypes")
+        axes = self._written(f"{self.root}/kernel_axes", np.array(LOCATIONS, dtype=np.int64))
+        return self._append("Unsqueeze", (scaled, axes), f"{self.root}/kernel")
 
     def _written(self, name: str, array: np.ndarray | np.generic) -> ir.Value:
         return self._append("Constant", (), name, value=ir.tensor(array, name=name))

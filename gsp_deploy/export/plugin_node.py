@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -27,13 +28,13 @@ from gsp_deploy.artifact.pooling_node import (
 from gsp_deploy.artifact.tensors import CERTIFICATES
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import ModelFileError
-from gsp_deploy.export.costs import PROTOTYPE_KERNEL, unit_prototypes
+from gsp_deploy.export.costs import PROTOTYPE_KERNEL, UNIT_PROTOTYPES, unit_prototypes
 from gsp_deploy.export.graph import HEAD_SCOPE, GraphScope
 from gsp_deploy.export.lowering import LOW_PRECISION
 from gsp_deploy.export.plugin_body import PluginBody
+from gsp_deploy.export.transport import SolverPlan
 
-POWER = f"{HEAD_SCOPE}/const/power"
-NODE_NAME = f"{HEAD_SCOPE}/pooling"
+NODE_NAME = "pooling"
 
 
 def fold_pooling(network: ir.Model, manifest: ExportManifest, form: PoolingForm) -> None:
@@ -49,7 +50,11 @@ def fold_pooling(network: ir.Model, manifest: ExportManifest, form: PoolingForm)
         ModelFileError: the graph does not contain the pooling nodes that `write_head` writes.
     """
     check_foldable(manifest.model)
-    _Folding(network, manifest).run()
+    head, certificate = manifest.model.head, manifest.certificate
+    assert isinstance(head, GSPConfig)
+    assert certificate is not None  # a head with transport always has one
+    plan = SolverPlan(certificate.solver, certificate.steps, certificate.grid_points)
+    Folding(network, head, plan, [output.name for output in manifest.outputs]).run()
     if form == "plugin-bare":
         drop_body(network)
 
@@ -76,14 +81,32 @@ class _Ends:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-class _Folding:
-    def __init__(self, network: ir.Model, manifest: ExportManifest) -> None:
-        assert isinstance(manifest.model.head, GSPConfig)
+class Folding:
+    """Folds one head of a network.
+
+    Args:
+        network: the graph.
+        head: the head's settings.
+        plan: the solver that the graph unrolls.
+        outputs: names of the graph's outputs.
+        root: the scope of the head's nodes.
+    """
+
+    def __init__(
+        self,
+        network: ir.Model,
+        head: GSPConfig,
+        plan: SolverPlan,
+        outputs: Collection[str],
+        root: str = HEAD_SCOPE,
+    ) -> None:
         self.network = network
         self.graph = network.graph
-        self.manifest = manifest
-        self.head: GSPConfig = manifest.model.head
-        prefix = f"{HEAD_SCOPE}/"
+        self.head = head
+        self.plan = plan
+        self.outputs = outputs
+        self.root = root
+        prefix = f"{root}/"
         self.nodes = {
             node.name.removeprefix(prefix): node
             for node in self.graph
@@ -91,6 +114,7 @@ class _Folding:
         }
 
     def run(self) -> None:
+        """Replace the head's pooling by one node whose body it becomes."""
         embeddings, prototypes = self._result_of("embed"), self._prototypes()
         ends, output_type = self._ends()
         inputs = {"embeddings": embeddings, "prototypes": prototypes}
@@ -100,24 +124,31 @@ class _Folding:
             features = convolution.inputs[0]
             assert features is not None
             inputs["features"] = features
-        body = PluginBody(self.network, inputs).of(ends.values)
+        body = PluginBody(self.network, inputs, self.root).of(ends.values)
         settings = self._attributes(ends, output_type).to_node()
         declared = [ir.Attr(name, ir.convenience.convert_attribute(name, value).type, None)
                     for name, value in settings.items()]  # fmt: skip
-        function = ir.Function(DOMAIN, OP_TYPE, graph=body, attributes=declared)
+        function = ir.Function(DOMAIN, OP_TYPE, self.overload, graph=body, attributes=declared)
         self.network.functions[function.identifier()] = function
         self.network.opset_imports[DOMAIN] = DOMAIN_VERSION
         self._call(inputs, ends, settings)
         passes.RemoveUnusedNodesPass()(self.network)
 
+    @property
+    def overload(self) -> str:
+        """Distinguishes the bodies of several heads; empty for the first."""
+        return "" if self.root == HEAD_SCOPE else self.root
+
     def _prototypes(self) -> ir.Value:
-        scaled = self.graph.initializers.get(PROTOTYPE_KERNEL)
+        constants = self.graph.initializers
+        name = f"{self.root}/const/{PROTOTYPE_KERNEL}"
+        scaled = constants.get(name)
         if scaled is None or scaled.const_value is None:
-            raise ModelFileError(
-                f"the graph has no constant {PROTOTYPE_KERNEL}; export the checkpoint again"
-            )
-        unit = unit_prototypes(scaled.const_value.numpy())
-        return GraphScope(self.graph, HEAD_SCOPE).constant("unit_prototypes", unit)
+            raise ModelFileError(f"the graph has no constant {name}; export the checkpoint again")
+        if found := constants.get(f"{self.root}/const/{UNIT_PROTOTYPES}"):
+            return found
+        unit = unit_prototypes(scaled.const_value.numpy())  # of a file of an earlier version
+        return GraphScope(self.graph, self.root, self.root).constant(UNIT_PROTOTYPES, unit)
 
     def _ends(self) -> tuple[_Ends, str]:
         """Return the values that the node ends at, after the graph's final casts, and their type.
@@ -162,30 +193,27 @@ class _Folding:
         return self._result_of("embedding" if self._normalises else "pooled")
 
     def _output(self, name: str, node: str) -> ir.Value | None:
-        asked = any(output.name == name for output in self.manifest.outputs)
-        return self._result_of(node) if asked else None
+        return self._result_of(node) if name in self.outputs else None
 
     def _result_of(self, name: str) -> ir.Value:
         """Return the value that a node of the head computes, whichever name it has as an output."""
         if name not in self.nodes:
             raise ModelFileError(
-                f"the graph has no node {HEAD_SCOPE}/{name}: its pooling is not as this version "
+                f"the graph has no node {self.root}/{name}: its pooling is not as this version "
                 "writes it; export the checkpoint again"
             )
         return self.nodes[name].outputs[0]
 
     def _attributes(self, ends: _Ends, output_type: str) -> PoolingAttributes:
-        certificate = self.manifest.certificate
-        assert certificate is not None  # a head with transport always has one
-        power = self.graph.initializers.get(POWER)
+        power = self.graph.initializers.get(f"{self.root}/const/power")
         gem_power = {} if power is None or power.const_value is None else {
             "power": float(power.const_value.numpy())
         }  # fmt: skip
         return PoolingAttributes(
             pooling=self.head.pooling,
-            solver=certificate.solver,
-            iterations=certificate.steps,
-            grid_points=certificate.grid_points,
+            solver=self.plan.solver,
+            iterations=self.plan.steps,
+            grid_points=self.plan.grid_points,
             transport_ratio=self.head.transport_ratio,
             entropy_weight=self.head.entropy_weight,
             initial_scale=self.head.initial_scale or 0.0,
@@ -207,8 +235,9 @@ class _Folding:
             list(inputs.values()),
             attributes=settings,
             domain=DOMAIN,
+            overload=self.overload,
             num_outputs=len(replaced),
-            name=NODE_NAME,
+            name=f"{self.root}/{NODE_NAME}",
         )
         convolution = inputs["embeddings"].producer()
         assert convolution is not None

@@ -5,10 +5,14 @@ Maps are `(B, channels, H, W)`, weights `(B, 1, H, W)`, vectors `(B, channels)`,
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from gsp_deploy.base.constants import GEM_FLOOR
 from gsp_deploy.export.graph import LOCATIONS, GraphScope
+from gsp_deploy.export.later import Later, computed
+
+Power = float | Later
 
 # Up to this power, float32 holds the powers of features from the floor of 1e-6 to 1e8.
 LARGEST_PLAIN_POWER = 4.0
@@ -19,7 +23,7 @@ def write_pooling(
     mode: str,
     maps: ir.Value,
     weights: ir.Value | None = None,
-    power: float | None = None,
+    power: Power | None = None,
 ) -> ir.Value:
     """Return maps times weights, pooled by `gap`, `gmp`, or `gem` with its power."""
     weighted = maps if weights is None else graph.op("Mul", maps, weights, name="weighted")
@@ -54,10 +58,10 @@ def embed_vector(
     return graph.op("Squeeze", embedded, axes, name=f"{name}_vector")
 
 
-def _generalised_mean(graph: GraphScope, maps: ir.Value, power: float) -> ir.Value:
+def _generalised_mean(graph: GraphScope, maps: ir.Value, power: Power) -> ir.Value:
     """Return the p-mean over locations, scaled by the peak if powers could overflow."""
     floored = graph.op("Max", maps, graph.constant("gem_floor", GEM_FLOOR), name="floored")
-    if power <= LARGEST_PLAIN_POWER:
+    if not isinstance(power, Later) and power <= LARGEST_PLAIN_POWER:
         return _power_mean(graph, floored, power, "pooled")
     largest = graph.reduce("ReduceMax", floored, LOCATIONS, name="peak")
     relative = graph.op("Div", floored, largest, name="relative")
@@ -66,8 +70,9 @@ def _generalised_mean(graph: GraphScope, maps: ir.Value, power: float) -> ir.Val
     return graph.op("Mul", root, scale, name="pooled")
 
 
-def _power_mean(graph: GraphScope, maps: ir.Value, power: float, name: str) -> ir.Value:
+def _power_mean(graph: GraphScope, maps: ir.Value, power: Power, name: str) -> ir.Value:
     """Return (mean_i v_i^p)^(1/p)."""
     raised = graph.op("Pow", maps, graph.constant("power", power), name="raised")
     mean = average(graph, raised, "mean_power")
-    return graph.op("Pow", mean, graph.constant("inverse_power", 1 / power), name=name)
+    inverse = computed(np.reciprocal, power) if isinstance(power, Later) else 1 / power
+    return graph.op("Pow", mean, graph.constant("inverse_power", inverse), name=name)

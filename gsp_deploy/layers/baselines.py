@@ -12,8 +12,8 @@ from gsp_deploy.layers.pooling import (
     PoolingOutput,
     check_features,
     embed_vector,
-    generalised_mean,
 )
+from gsp_deploy.layers.reductions import generalised_mean
 
 
 class BaselinePooling(nn.Module):

@@ -30,53 +30,83 @@ def prototype_costs(embeddings: Tensor, prototypes: Tensor) -> Tensor:
         embeddings: per-location embeddings f `(B, D, N)`.
         prototypes: p `(M, D)`.
     """
-    precise = inside_unit_ball(prototypes.to(widest_dtype(prototypes)), dim=1)
-    costs: Tensor = _Costs.apply(embeddings, precise.to(embeddings.dtype))
+    costs: Tensor = _Costs.apply(embeddings, unit_prototypes(prototypes, embeddings.dtype))
     return costs
 
 
-class _Costs(torch.autograd.Function):
-    """Distances of f / max(1, ||f||) to anchors, through one matrix product.
+def unit_prototypes(prototypes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the prototypes p `(M, D)` inside the unit ball, rounded once to `dtype`."""
+    return inside_unit_ball(prototypes.to(widest_dtype(prototypes)), dim=1).to(dtype)
+
+
+def prototype_gradient(gradient: Tensor, prototypes: Tensor) -> Tensor:
+    """Return the gradient of the prototypes, from that of `unit_prototypes`."""
+    precise = prototypes.to(widest_dtype(prototypes))
+    lengths = torch.linalg.vector_norm(precise, dim=1, keepdim=True)
+    unit, wanted = precise / lengths.clamp(min=1), gradient.to(precise.dtype)
+    across = wanted - unit * (unit * wanted).sum(dim=1, keepdim=True)
+    return torch.where(lengths > 1, across / lengths.clamp(min=1), wanted).to(prototypes.dtype)
+
+
+def distances(points: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distances of f / max(1, ||f||) to the anchors, and ||f||^2, without a graph.
 
     The embeddings are by far the largest tensor of the layer, and memory limits its speed. So the
-    normalisation is applied to the product `(B, M, N)`, and the gradient is written by hand: the
-    normalised embeddings are not kept, and only one tensor of their size is live at a time.
+    normalisation is applied to the product `(B, M, N)`: the normalised embeddings are not kept.
+
+    Args:
+        points: f `(B, D, N)`.
+        anchors: p `(M, D)`, inside the unit ball.
+
+    Returns:
+        `(B, M, N)` and `(B, 1, N)`.
+    """
+    squares = points.square().sum(dim=1, keepdim=True)  # (B, 1, N)
+    divisor = _divisor(squares)
+    squared = torch.bmm(anchors.expand(len(points), -1, -1), points)  # (B, M, N)
+    squared *= -2 / divisor
+    squared += anchors.square().sum(dim=1)[:, None]
+    least, nearest = squared.min(dim=1, keepdim=True)  # (B, 1, N)
+    squared -= least
+    squared += _squares_to_nearest(points, divisor, anchors, nearest)
+    return squared.sqrt_(), squares
+
+
+def distance_gradients(
+    gradient: Tensor, points: Tensor, anchors: Tensor, costs: Tensor, squares: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of points and anchors, from that of `distances`.
 
     If a distance is 0, its gradient is 0. Below the square root of the machine epsilon the
     direction between the two points is only rounding. There the gradient falls linearly to 0 (as
-    in Huber's smoothing of the distance) instead of growing with 1 / distance.
+    in Huber's smoothing of the distance) instead of growing with 1 / distance. Only one tensor of
+    the points' size is live at a time.
     """
+    divisor = _divisor(squares)
+    floor = torch.finfo(costs.dtype).eps ** 0.5
+    pull = torch.where(costs == 0, 0, gradient / costs.clamp(min=floor))  # (B, M, N)
+    along = _pull_along(pull, costs, squares, anchors)
+    pull_on_points = pull / divisor
+    to_points = points * along
+    across = anchors.T.contiguous().expand(len(points), -1, -1)
+    to_points.baddbmm_(across, pull_on_points, alpha=-1)
+    to_anchors = anchors * pull.sum(dim=(0, 2))[:, None]
+    # One product over all locations of the batch, instead of one (M, D) per image and a sum.
+    to_anchors.addmm_(_by_row(pull_on_points), _by_row(points).T, alpha=-1)
+    return to_points, to_anchors
 
+
+class _Costs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, anchors: Tensor) -> Tensor:
-        squares = points.square().sum(dim=1, keepdim=True)  # (B, 1, N)
-        divisor = _divisor(squares)
-        squared = torch.bmm(anchors.expand(len(points), -1, -1), points)  # (B, M, N)
-        squared *= -2 / divisor
-        squared += anchors.square().sum(dim=1)[:, None]
-        least, nearest = squared.min(dim=1, keepdim=True)  # (B, 1, N)
-        squared -= least
-        squared += _squares_to_nearest(points, divisor, anchors, nearest)
-        costs = squared.sqrt_()
+        costs, squares = distances(points, anchors)
         ctx.save_for_backward(points, anchors, costs, squares)
         return costs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        points, anchors, costs, squares = ctx.saved_tensors
-        divisor = _divisor(squares)
-        floor = torch.finfo(costs.dtype).eps ** 0.5
-        pull = torch.where(costs == 0, 0, gradient / costs.clamp(min=floor))  # (B, M, N)
-        along = _pull_along(pull, costs, squares, anchors)
-        pull_on_points = pull / divisor
-        to_points = points * along
-        across = anchors.T.contiguous().expand(len(points), -1, -1)
-        to_points.baddbmm_(across, pull_on_points, alpha=-1)
-        to_anchors = anchors * pull.sum(dim=(0, 2))[:, None]
-        # One product over all locations of the batch, instead of one (M, D) per image and a sum.
-        to_anchors.addmm_(_by_row(pull_on_points), _by_row(points).T, alpha=-1)
-        return to_points, to_anchors
+        return distance_gradients(gradient, *ctx.saved_tensors)
 
 
 def _squares_to_nearest(

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from gsp_deploy.base.constants import GEM_FLOOR, GEM_POWER, NORM_FLOOR
+from gsp_deploy.base.constants import GEM_POWER
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.layers.costs import prototype_costs
-from gsp_deploy.layers.residual import (
-    LARGEST_COSINE_DISTANCE,
-    embedding_bound,
-    weight_residual,
-)
-from gsp_deploy.layers.transport import TransportProblem, mixing_weights
+from gsp_deploy.layers.operator import PUBLIC_OUTPUTS, generalized_sum_pooling
+from gsp_deploy.layers.stages import PoolingSettings
+from gsp_deploy.layers.transport import TransportProblem
 
 
 class PoolingOutput(NamedTuple):
@@ -76,24 +72,15 @@ class GeneralizedSumPooling(nn.Module):
             UsageError: the features have another rank or another number of channels.
         """
         check_features(features, self.config.in_channels)
-        height, width = features.shape[-2:]
-        with torch.autocast(features.device.type, enabled=False):
-            working = torch.promote_types(features.dtype, torch.float32)
-            locations = features.flatten(2).to(working)  # (B, C, N)
-            embeddings = self._embed_locations(locations)  # (B, D, N)
-            scores = self._scores(embeddings)  # (B, M, N)
-            weights = mixing_weights(torch.logsumexp(scores, dim=1), self.problem)  # (B, N)
-            attributes = _attributes(scores, weights)
-            embedding = self._pool(locations, embeddings, weights[:, None, :])
-            residual = weight_residual(weights)
-            if self.config.pooling == "gap":
-                bound = embedding_bound(residual, embeddings, embedding)
-            else:
-                bound = LARGEST_COSINE_DISTANCE + 0 * residual  # NaN stays NaN
-            if self.config.normalize:
-                embedding = F.normalize(embedding, dim=1, eps=NORM_FLOOR)
-        maps = weights.unflatten(1, (height, width))
-        return PoolingOutput(embedding, attributes, maps, residual, bound)
+        found = generalized_sum_pooling(
+            features,
+            self.embed.weight,
+            self.embed.bias,
+            self.prototypes,
+            self.power,
+            *PoolingSettings.of(self.config, self.problem),
+        )
+        return PoolingOutput(*found[:PUBLIC_OUTPUTS])
 
     def scores(self, features: Tensor) -> Tensor:
         """Return -gamma c of each prototype at each location, `(B, M, H, W)`.
@@ -133,37 +120,11 @@ class GeneralizedSumPooling(nn.Module):
         costs = prototype_costs(embeddings, self.prototypes.to(embeddings.dtype))
         return -self.config.entropy_weight * costs
 
-    def _pool(self, locations: Tensor, embeddings: Tensor, weights: Tensor) -> Tensor:
-        if self.config.pooling == "gap":
-            embedding = _WeightedMean.apply(embeddings, weights)
-        elif self.config.pooling == "gmp":
-            embedding = embed_vector(self.embed, (locations * weights).amax(dim=2))
-        else:
-            assert self.power is not None
-            embedding = embed_vector(self.embed, generalised_mean(locations * weights, self.power))
-        if self.config.max_residual:
-            embedding = embedding + F.linear(
-                locations.amax(dim=2), self.embed.weight.to(locations.dtype)
-            )
-        return embedding
-
 
 def embed_vector(embed: nn.Linear, pooled: Tensor) -> Tensor:
     """Apply the 1x1 embedding to pooled features `(B, C)` in their own precision: `(B, D)`."""
     bias = None if embed.bias is None else embed.bias.to(pooled.dtype)
     return F.linear(pooled, embed.weight.to(pooled.dtype), bias)
-
-
-def generalised_mean(values: Tensor, power: Tensor) -> Tensor:
-    """Return (mean_i max(v_i, 1e-6)^p)^(1/p) over the last axis.
-
-    The values are divided by the largest, so that no power can overflow or vanish.
-    """
-    floored = values.clamp(min=GEM_FLOOR)
-    peak = floored.detach().amax(dim=-1, keepdim=True)
-    exponent = power.to(values.dtype).reshape(())
-    mean = (floored / peak).pow(exponent).mean(dim=-1)
-    return peak.squeeze(-1) * mean.pow(1 / exponent)
 
 
 def k_centre(vectors: Tensor, count: int) -> list[int]:
@@ -175,33 +136,6 @@ def k_centre(vectors: Tensor, count: int) -> list[int]:
         chosen.append(farthest)
         nearest = torch.minimum(nearest, (vectors - vectors[farthest]).square().sum(dim=1))
     return chosen
-
-
-class _WeightedMean(torch.autograd.Function):
-    """mean_i w_i f_i, `(B, D)`, for f `(B, D, N)` and w `(B, 1, N)`.
-
-    Forward and backward are matrix-vector products. Autograd would form w * f and its gradient,
-    which are as large as the embeddings: allocating them costs more time than the arithmetic.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(values, weights)
-        return torch.bmm(values, weights.transpose(1, 2)).squeeze(2) / values.shape[2]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        values, weights = ctx.saved_tensors
-        share = gradient[:, :, None] / values.shape[2]  # (B, D, 1)
-        return share * weights, torch.bmm(share.transpose(1, 2), values)
-
-
-def _attributes(scores: Tensor, weights: Tensor) -> Tensor:
-    """Average the soft assignments `(B, M, N)` with the mixing weights: `(B, M)`, sums to 1."""
-    assignments = torch.softmax(scores, dim=1)
-    shares = weights / weights.sum(dim=1, keepdim=True)
-    return torch.matmul(assignments, shares[:, :, None]).squeeze(2)
 
 
 def check_features(features: Tensor, channels: int) -> None:

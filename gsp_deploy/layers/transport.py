@@ -166,14 +166,33 @@ def _settled(beta: Tensor, previous: Tensor) -> bool:
     return beta.device.type == "cpu" and torch.equal(beta, previous)
 
 
+def kept_shares(log_mass: Tensor, problem: TransportProblem) -> Tensor:
+    """Return sigmoid(beta + l_i), the share that each location keeps, `(B, N)`, without a graph.
+
+    It is in the widest precision of the device. The mean over N is the ratio.
+    """
+    precise = log_mass.to(widest_dtype(log_mass))
+    if problem.ratio == 1:
+        return torch.ones_like(precise)
+    # Shifting by the largest log-mass leaves the weights as they are and keeps beta small.
+    peak = precise.amax(dim=1, keepdim=True)
+    shifted = precise - peak
+    return (_solve_shifted(shifted, peak, problem) + shifted).sigmoid()
+
+
+def log_mass_gradient(gradient: Tensor, kept: Tensor, ratio: float) -> Tensor:
+    """Return the gradient of the log-masses `(B, N)`, from that of the weights `kept / ratio`."""
+    slope = kept * (1 - kept)
+    total = slope.sum(dim=1, keepdim=True).clamp(min=SMALLEST_SLOPE)
+    wanted = gradient.to(kept.dtype)
+    through_scale = (wanted * slope).sum(dim=1, keepdim=True) / total
+    return (slope * (wanted - through_scale) / ratio).to(gradient.dtype)
+
+
 class _MixingWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, log_mass: Tensor, problem: TransportProblem) -> Tensor:
-        precise = log_mass.to(widest_dtype(log_mass))
-        # Shifting by the largest log-mass leaves the weights as they are and keeps beta small.
-        peak = precise.amax(dim=1, keepdim=True)
-        shifted = precise - peak
-        kept = (_solve_shifted(shifted, peak, problem) + shifted).sigmoid()
+        kept = kept_shares(log_mass, problem)
         ctx.save_for_backward(kept)
         ctx.ratio = problem.ratio
         return (kept / problem.ratio).to(log_mass.dtype)
@@ -181,11 +200,7 @@ class _MixingWeights(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        slope = kept * (1 - kept)
-        total = slope.sum(dim=1, keepdim=True).clamp(min=SMALLEST_SLOPE)
-        wanted = gradient.to(kept.dtype)
-        through_scale = (wanted * slope).sum(dim=1, keepdim=True) / total
-        return (slope * (wanted - through_scale) / ctx.ratio).to(gradient.dtype), None
+        return log_mass_gradient(gradient, kept, ctx.ratio), None
 
 
 def _solve_shifted(shifted: Tensor, peak: Tensor, problem: TransportProblem) -> Tensor:
