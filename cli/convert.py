@@ -1,4 +1,4 @@
-"""`gsp-deploy convert`: turn the authors' state dict into a checkpoint that every command reads."""
+"""`gsp-deploy convert`: turn the authors' weights into a checkpoint that every command reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="The authors' state dict, .pt or .safetensors, with or without a backbone.",
+            help="The authors' state dict, .pt or .safetensors, with or without a backbone; or a "
+            ".h5 of their TensorFlow framework.",
             callback=existing_file,
         ),
     ],
@@ -36,7 +37,7 @@ def convert(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Convert the authors' state dict to a gsp-deploy checkpoint that stores its settings."""
+    """Convert the authors' weights to a gsp-deploy checkpoint that stores their settings."""
     from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite, sha256_of
     from gsp_deploy.checkpoint import Provenance, check_runs, read_metadata, save_checkpoint
     from gsp_deploy.errors import UsageError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gsp_deploy.config import GSPConfig, PreprocessingSpec
 
 reference_option = panel("For the authors' state dict")
-USUAL_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class ReferenceOptions:
             checkpoint,
             backbone=self.backbone,
             backbone_options=options,
-            preprocessing=self._preprocessing(),
+            preprocessing=self._preprocessing(checkpoint),
             transport_ratio=self.transport_ratio,
             entropy_weight=self.entropy_weight,
             pooling=self.pooling_mode,
@@ -110,21 +109,20 @@ class ReferenceOptions:
             tell=lambda line: show.note(f"note: {line}"),
         )
 
-    def _preprocessing(self) -> PreprocessingSpec | None:
+    def _preprocessing(self, checkpoint: Path) -> PreprocessingSpec | None:
         """Return the preprocessing, or None if no option sets any of it."""
-        from gsp_deploy.config import PreprocessingSpec
+        from gsp_deploy.checkpoint import usual_preprocessing
 
         asked = {
+            "height": self.image_size,
+            "width": self.image_size,
             "mean": self.mean,
             "std": self.std,
             "crop_ratio": self.crop_ratio,
             "pipeline": self.pipeline,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        if self.image_size is None and not given:
-            return None
-        side = USUAL_SIDE if self.image_size is None else self.image_size
-        return PreprocessingSpec(side, side, **given)  # type: ignore[arg-type]
+        return replace(usual_preprocessing(checkpoint), **given) if given else None  # type: ignore[arg-type]
 
 
 def settings_in_words(head: GSPConfig) -> str:

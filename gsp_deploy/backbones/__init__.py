@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from gsp_deploy.backbones.bn_inception import BNInception, is_published, load_published_weights
 from gsp_deploy.backbones.efficientnet_lite0 import load_wheel_weights
+from gsp_deploy.backbones.keras_resnet50 import keras_resnet50
 from gsp_deploy.backbones.small_cnn import SmallConvNet
 
 __all__ = [
     "BNInception",
     "SmallConvNet",
     "is_published",
+    "keras_resnet50",
     "load_published_weights",
     "load_wheel_weights",
 ]

@@ -1,4 +1,4 @@
-"""Read and write checkpoints: our safetensors with the config inside, or the authors' state dict.
+"""Read and write checkpoints: our safetensors with the config inside, or the authors' state dict or Keras file.
 
 No code in a file ever runs: `.pt` files are read with `weights_only=True`, so PyTorch accepts only
 tensors and plain containers.
@@ -6,7 +6,7 @@ tensors and plain containers.
 
 from __future__ import annotations
 
-from gsp_deploy.checkpoint.loading import load_checkpoint
+from gsp_deploy.checkpoint.loading import load_checkpoint, usual_preprocessing
 from gsp_deploy.checkpoint.metadata import (
     METADATA_KEY,
     CheckpointMetadata,
@@ -28,4 +28,5 @@ __all__ = [
     "read_checkpoint",
     "read_metadata",
     "save_checkpoint",
+    "usual_preprocessing",
 ]

@@ -12,6 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from gsp_deploy.checkpoint.authors import read_reference_model
+from gsp_deploy.checkpoint.keras import SPEC as KERAS_SPEC
+from gsp_deploy.checkpoint.keras import SUFFIXES as KERAS_SUFFIXES
+from gsp_deploy.checkpoint.keras import read_keras_model
 from gsp_deploy.checkpoint.reading import read_checkpoint
 from gsp_deploy.config import GSPConfig, ModelConfig, PoolingMode, PreprocessingSpec, Solver
 from gsp_deploy.errors import CheckpointError, ConfigError, brief, flattened
@@ -42,7 +45,8 @@ def load_checkpoint(
     contain their settings, and the values you give replace them. No code in a file is run.
 
     Args:
-        path: `.safetensors`, `.pt` or `.pth`.
+        path: `.safetensors`, `.pt` or `.pth`, or a `.h5` of the authors' TensorFlow framework,
+            which contains its settings.
         backbone: timm architecture of the state dict's other tensors. Without it the state dict
             must be a head alone; the model's input is then the feature map.
         backbone_options: keyword arguments for `timm.create_model`, with `backbone`.
@@ -74,6 +78,9 @@ def load_checkpoint(
         "normalize": normalize,
     }
     given = {name: value for name, value in head_settings.items() if value is not None}
+    if Path(path).suffix in KERAS_SUFFIXES:
+        _refuse_backbone_options(path, backbone, backbone_options)
+        return read_keras_model(Path(path), given, preprocessing).eval()
     contents = read_checkpoint(path, weights_key)
     for note in contents.notes:
         tell(note)
@@ -93,6 +100,11 @@ def load_checkpoint(
         config = _with_head_settings(contents.metadata.model, given)
         model = _build(contents.tensors, config, path)
     return model.eval()
+
+
+def usual_preprocessing(path: str | os.PathLike[str]) -> PreprocessingSpec:
+    """Return how images are prepared for a state dict that does not say it, by its kind of file."""
+    return KERAS_SPEC if Path(path).suffix in KERAS_SUFFIXES else PreprocessingSpec(224, 224)
 
 
 def _with_head_settings(config: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:

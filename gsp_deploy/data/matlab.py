@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from gsp_deploy.base.inputs import require_regular
+from gsp_deploy.base.worker import WorkerError, WorkerLacksPackageError, run_worker
 from gsp_deploy.errors import DataError, MissingCapabilityError
 
 # Cars196's own files take at most 3 s; this limit stops a file that makes the parser hang.
 SECONDS = 120
 _WORKER = Path(__file__).with_name("matlab_worker.py")
-_LACKS_SCIPY = 3
 
 
 def read_matlab(path: Path, fields: tuple[str, ...], seconds: float = SECONDS) -> dict[str, Any]:
@@ -36,35 +33,17 @@ def read_matlab(path: Path, fields: tuple[str, ...], seconds: float = SECONDS) -
     """
     try:
         require_regular(path)
-        ended = subprocess.run(
-            [sys.executable, str(_WORKER), str(path), *fields],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
+        printed = run_worker(_WORKER, path, *fields, seconds=seconds)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise DataError(
-            f"{path}: reading it took more than {seconds:g} s; unpack the archive again"
-        ) from error
-    if ended.returncode == _LACKS_SCIPY:
+    except WorkerLacksPackageError as error:
         raise MissingCapabilityError(
             "this data set needs the package scipy, which is not installed; "
             "install it with: pip install 'gsp-deploy[train]'"
-        )
-    if ended.returncode != 0:
+        ) from error
+    except WorkerError as error:
         raise DataError(
-            f"{path}: not a MATLAB file that scipy can read ({_reason(ended)}); "
-            "unpack the archive again"
-        )
-    tables: dict[str, Any] = json.loads(ended.stdout)
+            f"{path}: not a MATLAB file that scipy can read ({error}); unpack the archive again"
+        ) from error
+    tables: dict[str, Any] = json.loads(printed)
     return tables
-
-
-def _reason(ended: subprocess.CompletedProcess[bytes]) -> str:
-    if ended.returncode < 0:
-        return f"its reader ended by {signal.Signals(-ended.returncode).name}"
-    lines = ended.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"its reader ended with code {ended.returncode}"

@@ -1,6 +1,6 @@
 """Print a .mat file's tables as JSON, within limits; `matlab.py` runs this file as a process.
 
-It imports nothing from this package, and a crash ends only this process.
+A crash ends only this process.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+
+from gsp_deploy.base.memory import limit_memory
+from gsp_deploy.base.worker import LACKS_PACKAGE
 
 _MEMORY = 2 << 30
 _LONGEST_TEXT = 1000
@@ -20,8 +23,8 @@ def main(path: str, fields: list[str]) -> int:
         import numpy as np
         import scipy.io
     except ModuleNotFoundError:
-        return 3
-    _limit_memory()
+        return LACKS_PACKAGE
+    limit_memory(_MEMORY)
     try:
         contents = scipy.io.loadmat(path, simplify_cells=True)
         tables: dict[str, Any] = {}
@@ -51,16 +54,6 @@ def _plain(value: Any) -> int | str | None:
         return int(value)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _limit_memory() -> None:
-    if sys.platform == "win32":
-        return
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    limit = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
 if __name__ == "__main__":
