@@ -1,4 +1,4 @@
-"""Read and write checkpoints: our safetensors with the config inside, or the authors' state dict or Keras file.
+"""Read and write checkpoints: our safetensors with the config inside, or the authors' own files.
 
 No code in a file ever runs: `.pt` files are read with `weights_only=True`, so PyTorch accepts only
 tensors and plain containers.

@@ -111,6 +111,7 @@ def test_features_and_embeddings_are_theirs(theirs: Path, golden: Path) -> None:
 def test_convert_writes_a_checkpoint_of_it(theirs: Path, tmp_path: Path) -> None:
     made = tmp_path / "model.safetensors"
     command = [sys.executable, "-m", "gsp_deploy_cli.main", "convert", theirs, "-o", made]
+    command += ["--image-size", "64"]
     done = subprocess.run(
         [*map(str, command), "--image-size", "64"], capture_output=True, text=True
     )
