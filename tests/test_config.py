@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsp_deploy.config import (
+    AdoptedHead,
     BaselineConfig,
     GSPConfig,
     ModelConfig,
@@ -190,6 +191,18 @@ def test_what_is_unknown_or_missing_in_a_file_is_named(change, named):
 def test_the_kind_selects_the_head():
     assert head_from_dict({"kind": "gsp", "in_channels": 4}) == GSPConfig(4)
     assert head_from_dict({"kind": "baseline", "in_channels": 4}) == BaselineConfig(4)
+
+
+def test_an_adopted_network_has_no_form_in_pytorch():
+    spec = PreprocessingSpec(8, 8)
+    config = ModelConfig("any", AdoptedHead(5, normalize=True), spec)
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ConfigError, match="no PyTorch form"):
+        _ = config.trained_head
+    with pytest.raises(ConfigError, match="needs its pre-processing"):
+        ModelConfig("any", AdoptedHead(5), None)
+    with pytest.raises(ConfigError, match="embedding_dim must be a whole number of at least 1"):
+        AdoptedHead(0)
 
 
 def test_config_errors_are_usage_errors_and_value_errors():

@@ -109,3 +109,14 @@ def test_tensors_beside_or_missing(saved: Path, tmp_path: Path, tampered) -> Non
         path = tmp_path / "changed.safetensors"
         save_file(changed, path, {METADATA_KEY: header})
         assert_refused(path, named)
+
+
+def test_a_checkpoint_of_an_adopted_network_is_refused(tampered) -> None:
+    """Only an ONNX file can be adopted; a checkpoint that says so is damaged or hostile."""
+    head = {"kind": "adopted", "embedding_dim": 8, "normalize": True}
+    spec = {"height": 8, "width": 8}
+
+    def adopted(metadata: dict[str, Any]) -> None:
+        metadata["model"] |= {"backbone": "any", "head": head, "preprocessing": spec}
+
+    assert_refused(tampered(adopted), "no PyTorch form")

@@ -238,9 +238,21 @@ def test_the_pooling_as_one_node(
     assert not onnx.load(bare).functions
 
 
+def test_an_export_is_converted_without_its_checkpoint(
+    export: Run, tiny_export: str, tmp_path: Path
+) -> None:
+    low = tmp_path / "low.onnx"
+    code, out, err = export("--from", tiny_export, "--precision", "fp16", "-o", low, "--json")
+    assert code == 0, err
+    manifest = json.loads(out)["manifest"]
+    assert (manifest["precision"], manifest["certificate"]["solver"]) == ("fp16", "newton")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
+        (("--from", "EXPORT", "--pooling", "plugin", "--precision", "fp16"), "not both"),
+        (("--from", "EXPORT", "--precision", "int8"), "pass --calibrate FOLDER"),
         (("--from", "EXPORT", "--pooling", "plugin", "--opset", "17"), "--opset is settled"),
         (("--from", "EXPORT", "--pooling", "plugin", "CHECKPOINT"), "checkpoint is settled"),
         (("--from", "EXPORT"), "pass --pooling plugin"),

@@ -28,6 +28,11 @@ COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)", re.MULTILINE)
 SMALL = "pretrained=False, depth=1, embed_dim=48, num_heads=2"
 PUBLISHED = "pretrained=True"
 DINOV3, SIGLIP = "vit_small_patch16_dinov3.lvd1689m", "vit_base_patch16_siglip_224.webli"
+# What a test adds, to be done sooner.
+QUICK = {
+    "bench": ["--repeats", "2", "--batch", "1", "--no-memory"],
+    "build": ["--batch", "1", "--target", "sm_86", "--flavour", "tensorrt-rtx"],
+}
 GATE_FAILED = 3  # of random weights
 
 
@@ -119,11 +124,10 @@ def test_the_tutorial_runs(place: Path, run) -> None:
         elif any(word.endswith(".engine") for word in rest):
             # All but the build needs a GPU.
             if command == "build" and "tensorrt-rtx" in installed_flavours():
-                assert run(words) == 0
+                assert run([*words, *QUICK["build"]]) == 0
         else:
-            quick = ["--repeats", "2"] if command == "bench" else []
             allowed = (0, GATE_FAILED) if words[-2:] == ["-o", "model-int8.onnx"] else (0,)
-            assert run([*words, *quick]) in allowed, words
+            assert run([*words, *QUICK.get(command, [])]) in allowed, words
     manifest = read_sidecar(place / "model.onnx")
     assert manifest.preprocessing.pipeline == "timm"
     assert manifest.preprocessing.height == 256

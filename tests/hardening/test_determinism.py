@@ -27,6 +27,7 @@ TWICE = {
         "export|@model.safetensors|-o|>m.onnx|--precision|int8|--calibrate|@images/classes"
         "|--max-drop|99"
     ),
+    "adopt": "adopt|@any.onnx|-o|>m.onnx|--normalize|--external-data",
     "package": "package|@model.onnx|-o|>bundle",
     "embed": "embed|@model.onnx|@images/classes|-o|>t.npy|--threads|1",
     "embed, .npz": "embed|@model.onnx|@images/classes|-o|>t.npz|--threads|1",

@@ -69,7 +69,7 @@ def tune_without_measuring() -> None:
     from gsp_deploy.tuning.study import Quality, Speed
 
     def export(self: Workshop, candidate: object, path: Path, sibling: Path | None) -> Artifact:
-        source = self.checkpoint.with_suffix(".onnx")
+        source = self.forms.path.with_suffix(".onnx")
         with replacing_together(sidecar_path(path), path) as (beside, model):
             shutil.copyfile(sidecar_path(source), beside)
             shutil.copyfile(source, model)
@@ -132,6 +132,11 @@ CASES: Mapping[str, Case] = {
     "export": Case(
         "export|--from|@model.onnx|--pooling|plugin|-o|>m.onnx|--force",
         "export|--from|@model.onnx|--pooling|plugin|--bare|--external-data|-o|>m.onnx|--force",
+        ("m.onnx.json", "m.onnx"),
+    ),
+    "adopt": Case(
+        "adopt|@any.onnx|-o|>m.onnx|--force",
+        "adopt|@any.onnx|-o|>m.onnx|--normalize|--external-data|--force",
         ("m.onnx.json", "m.onnx"),
     ),
     "build": Case(

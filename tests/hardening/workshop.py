@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from foreign_onnx import foreign_onnx
 from PIL import Image
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec, load_checkpoint
@@ -161,6 +162,7 @@ def _models(folder: Path) -> None:
     with torch.no_grad():
         model.head.embed.weight[0, 0] = torch.nan
     save_checkpoint(model, folder / "nan.safetensors")
+    foreign_onnx(folder / "any.onnx")
     (folder / "orphan.engine").write_bytes(b"a plan of no TensorRT")
 
 

@@ -18,6 +18,7 @@ from gsp_deploy.base.environment import package_versions
 from gsp_deploy.base.files import refuse_inputs_inside
 from gsp_deploy.config import FEATURES, AdoptedHead, ModelConfig, PreprocessingSpec
 from gsp_deploy.export.adoption.ends import ImageInput, give_embedding, image_input, take_images
+from gsp_deploy.export.adoption.pixels import cast_before_turning
 from gsp_deploy.export.adoption.precision import precision_of
 from gsp_deploy.export.adoption.reading import blaming, read_network
 from gsp_deploy.export.adoption.trial import Rehearsal, own_answer
@@ -75,6 +76,7 @@ def adopt_onnx(
         precision = precision_of(network)
         expected = own_answer(network, images, spec)
         take_images(network, images)
+        cast_before_turning(network.graph)
         dim = give_embedding(network, expected.shape, normalize, path)
         _finish(network)
         with running(network) as graph:

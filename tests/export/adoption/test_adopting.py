@@ -59,6 +59,15 @@ def test_the_adopted_network_gives_the_files_own_answers(
     assert manifest.source_sha256 == identity(source)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_pixels_go_into_a_cast_first(tmp_path: Path, channels_last: bool) -> None:
+    """TensorRT takes uint8 as an input, and then only in a Cast."""
+    source = foreign_onnx(tmp_path / "any.onnx", dtype="uint8", channels_last=channels_last)
+    graph = onnx.load(adopt_onnx(source, tmp_path / "model.onnx", SPEC).path).graph
+    readers = [node.op_type for node in graph.node if "images" in node.input]
+    assert readers == ["Cast"]
+
+
 @pytest.mark.parametrize("opset", [7, 9, 11, 12, 13, 17, 18, 21, 25])
 def test_every_opset_is_read_and_can_normalise(tmp_path: Path, opset: int) -> None:
     ir_version = 3 if opset < 9 else 10

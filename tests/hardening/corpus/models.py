@@ -22,6 +22,7 @@ EITHER = (
     f"report|@model.onnx.json|-o|>r.html|--reference|?|--model|@model.onnx|--images|{IMAGE}",
 )
 EXPORTED = ("build|?|-o|>m.engine", "package|?|-o|>bundle")
+ADOPT = "adopt|?|-o|>m.onnx"
 CHECKPOINT = (
     "export|?|-o|>m.onnx",
     "convert|?|-o|>c.safetensors",
@@ -31,19 +32,19 @@ CHECKPOINT = (
 ATTEMPTS: tuple[Attempt, ...] = (
     *crossed(
         "a model that is missing",
-        (*EITHER, *EXPORTED, "serve|?", "inspect|?"),
+        (*EITHER, *EXPORTED, ADOPT, "serve|?", "inspect|?"),
         {"@none.onnx": MISSING},
     ),
     *crossed("a checkpoint that is missing", CHECKPOINT, {"@none.safetensors": MISSING}),
     *crossed(
         "a folder instead of a model",
-        (*EITHER, *EXPORTED, "inspect|?"),
+        (*EITHER, *EXPORTED, ADOPT, "inspect|?"),
         {"@folder.onnx": FOLDER},
     ),
     *crossed("a folder instead of a checkpoint", CHECKPOINT, {"@folder.safetensors": FOLDER}),
     *crossed(
         "a model that is empty, is text, or is cut in half",
-        (*EITHER, *EXPORTED, "serve|?", "inspect|?"),
+        (*EITHER, *EXPORTED, ADOPT, "serve|?", "inspect|?"),
         {
             "@nothing.onnx": (1, "nothing.onnx: "),
             "@text.onnx": (1, "text.onnx: "),
@@ -79,6 +80,8 @@ ATTEMPTS: tuple[Attempt, ...] = (
             f"inspect|{IMAGE}": (2, "expected a model ending in"),
             "export|@model.onnx|-o|>m.onnx": (1, "expected a checkpoint, got an exported model"),
             "convert|@model.safetensors|-o|>c.safetensors": (2, "already a gsp-deploy checkpoint"),
+            "adopt|@model.onnx|-o|>m.onnx": (2, "has a manifest of gsp-deploy already"),
+            "adopt|@model.safetensors|-o|>m.onnx": (2, "expected a network ending in .onnx"),
             "build|@orphan.engine|-o|>m.engine": (2, "expected a model ending in"),
             "package|@model.safetensors|-o|>bundle": (2, "export a checkpoint first"),
             "package|@orphan.engine|-o|>bundle": (1, "has no manifest"),

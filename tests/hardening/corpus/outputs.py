@@ -14,6 +14,7 @@ SMALL_GLYPHS = "glyphs:size=48,images_per_class=2,train_classes=2,test_classes=2
 EMBED = f"embed|@model.onnx|{IMAGE}"
 EXPORT = "export|@model.safetensors"
 CONVERT = "convert|@head.pt"
+ADOPT = "adopt|@any.onnx"
 EXPLAIN = f"explain|@model.safetensors|{IMAGE}"
 INDEX = f"index|@model.onnx|{IMAGE}"
 REPORT = "report|@model.onnx.json"
@@ -33,6 +34,8 @@ ATTEMPTS: tuple[Attempt, ...] = (
             f"{REPORT}|-o|>r.txt": (2, "ending in .html"),
             f"{EXPORT}|-o|>m.bin": (2, "ending in .onnx"),
             f"{EXPORT}|-o|/proc/m.onnx": NO_PLACE,
+            f"{ADOPT}|-o|>m.bin": (2, "ending in .onnx"),
+            f"{ADOPT}|-o|/proc/m.onnx": NO_PLACE,
             f"{CONVERT}|-o|>c.pt": (2, "ending in .safetensors"),
             f"{CONVERT}|-o|/proc/c.safetensors": NO_PLACE,
             "build|@model.onnx|-o|>m.bin": (2, "ending in .engine"),
@@ -59,6 +62,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             (f"{EMBED}|-o|>t.npy", "t.ids.txt"),
             (f"{EXPORT}|-o|>m.onnx", "m.onnx"),
             (f"{EXPORT}|-o|>m.onnx", "m.onnx.json"),
+            (f"{ADOPT}|-o|>m.onnx", "m.onnx"),
             (f"{CONVERT}|-o|>c.safetensors", "c.safetensors"),
             ("build|@model.onnx|-o|>m.engine", "m.engine"),
             ("build|@model.onnx|-o|>m.engine", "m.engine.json"),
@@ -89,6 +93,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             (f"{EXPORT}|-o|>m.onnx", "m.onnx"),
             (f"{EXPORT}|-o|>m.onnx", "m.onnx.json"),
             (f"{EXPORT}|-o|>m.onnx", "m.onnx.data"),
+            (f"{ADOPT}|-o|>m.onnx", "m.onnx"),
             (f"{CONVERT}|-o|>c.safetensors", "c.safetensors"),
             ("build|@model.onnx|-o|>m.engine", "m.engine"),
             (f"{EXPLAIN}|-o|>", "plain.png"),
