@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gsp_deploy.backbones.features import feature_map
 from gsp_deploy.config import ModelConfig
@@ -68,7 +69,7 @@ def export_backbone(
     backbone = _Features(model)
     with torch.no_grad():  # a size that the backbone does not take is refused in its own words
         run_backbone(model.config.backbone, backbone.backbone, images)
-    with _quiet():
+    with _quiet(), sdpa_kernel(SDPBackend.MATH):  # fused ones return strides that no graph has
         try:
             program = torch.onnx.export(
                 backbone,
