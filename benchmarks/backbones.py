@@ -1,7 +1,7 @@
 """Put the smallest network of every timm family through the whole chain, and write the table.
 
-    python benchmarks/backbones.py results.jsonl                     # runs what is not there yet
-    python benchmarks/backbones.py results.jsonl --table docs/backbones.md
+    python benchmarks/backbones.py benchmarks/backbones.jsonl     # runs what is not there yet
+    python benchmarks/backbones.py benchmarks/backbones.jsonl --table docs/backbones.md
 
 Each network has a process of its own, with a time limit, and leaves one line in the file. Weights
 are random: nothing is downloaded.

@@ -1,7 +1,8 @@
 """What GSP adds to a whole network: ResNet-50 at 224 px on ONNX Runtime, against average pooling.
 
 the certified solver and the paper's 100 unrolled steps, each with its twin, all four
-networks in turns. Weights are random: what a network computes does not depend on them.
+networks in turns. Weights are random: what a network computes does not depend on them. Another
+network: `--backbone vit_small_patch14_dinov2 --backbone-option img_size=224`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from conditions import conditions, publish, spread
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.base.settings import setting_of
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
 from gsp_deploy.export import ExportOptions, export_onnx
 from gsp_deploy.model import feature_channels
@@ -34,13 +36,14 @@ def main() -> None:
     )
     about = conditions(
         asked.threads,
-        backbone=asked.backbone,
+        backbone=" ".join([asked.backbone, *asked.backbone_option]),
         size=asked.size,
         rounds=asked.rounds,
         runs=asked.runs,
     )
     with tempfile.TemporaryDirectory() as folder:
-        models = _export(asked.backbone, asked.size, Path(folder))
+        options = dict(map(setting_of, asked.backbone_option))
+        models = _export(asked.backbone, options, asked.size, Path(folder))
         reports = [run_benchmark(models, settings) for _ in range(asked.runs)]
     results = [
         _summary(reports, model, batch)
@@ -54,6 +57,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--backbone-option", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--size", type=int, default=224, help="side of the images")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--threads", type=int, default=2)
@@ -63,14 +67,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _export(backbone: str, size: int, folder: Path) -> list[Path]:
+def _export(backbone: str, options: dict[str, Any], size: int, folder: Path) -> list[Path]:
     torch.manual_seed(0)
     spec = PreprocessingSpec(size, size)
-    head = GSPConfig(feature_channels(backbone, {}, spec))
-    model = EmbeddingModel(ModelConfig(backbone, head, spec)).eval()
+    head = GSPConfig(feature_channels(backbone, options, spec))
+    model = EmbeddingModel(ModelConfig(backbone, head, spec, options)).eval()
     return [
-        export_onnx(model, folder / f"{name}.onnx", options).path
-        for name, options in EXPORTS.items()
+        export_onnx(model, folder / f"{name}.onnx", form).path for name, form in EXPORTS.items()
     ]
 
 

@@ -3,9 +3,10 @@
 1. A map whose channels come last is transposed.
 2. Tokens lose those that belong to no location, such as a class token or registers. The others get
    back the grid that they came from.
-3. Tokens without a known grid become a map of one column, `(B, C, N, 1)`: pooling needs no grid.
-4. A network that returns one tensor per stage, or its class token alone, gives its last stage
-   through timm's `forward_intermediates`.
+3. A network that returns one tensor per stage, its class token alone, or tokens that fit no grid,
+   gives its last stage through timm's `forward_intermediates`. In PyTorch it then runs twice; in an
+   export once.
+4. Other tokens without a grid become a map of one column, `(B, C, N, 1)`: pooling needs no grid.
 
 `FeatureLayout.of` reads all this from timm's own description of the network. For a network without
 such a description, construct the layout yourself.
@@ -84,14 +85,18 @@ class FeatureLayout:
         locations = features[:, :, self.prefix_tokens :]
         if locations.shape[2] == 0:
             raise ConfigError(f"it yields {_in_words(output)}, which has no token of a location")
-        return locations.unflatten(2, self._grid_of(locations.shape[2], image_size))
+        count = locations.shape[2]
+        return locations.unflatten(2, self._grid_of(count, image_size) or (count, 1))
 
-    def holds_locations(self, output: Any) -> bool:
-        """Whether an output is a map, or more than one token, and not a tensor per stage."""
+    def places(self, output: Any, image_size: Size) -> bool:
+        """Whether an output is a map, or tokens that have a known grid."""
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             return False
         axes = self._axes_of(output)
-        return output.ndim == 4 or output.shape[axes.index("L")] > 1
+        if output.ndim == 4:
+            return True
+        count = output.shape[axes.index("L")] - self.prefix_tokens
+        return count > 0 and self._grid_of(count, image_size) is not None
 
     def _axes_of(self, features: Any) -> str:
         if not isinstance(features, Tensor) or features.ndim not in (3, 4):
@@ -105,14 +110,14 @@ class FeatureLayout:
         fitting = [o for o in orders if features.shape[o.index("C")] in self.channels]
         return (*fitting, *orders)[0]
 
-    def _grid_of(self, count: int, image_size: Size) -> Size:
+    def _grid_of(self, count: int, image_size: Size) -> Size | None:
         for stride in self.strides:
             for grid in (_floored(image_size, stride), _ceiled(image_size, stride)):
                 if grid[0] * grid[1] == count:
                     return grid
         if self.grid is not None and self.grid[0] * self.grid[1] == count:
             return self.grid
-        return count, 1
+        return None
 
 
 def feature_map(network: Any, images: Tensor) -> Tensor:
@@ -124,7 +129,7 @@ def feature_map(network: Any, images: Tensor) -> Tensor:
     layout = FeatureLayout.of(network)
     size = (images.shape[-2], images.shape[-1])
     output = network.forward_features(images)
-    if not layout.holds_locations(output) and hasattr(network, "forward_intermediates"):
+    if not layout.places(output, size) and hasattr(network, "forward_intermediates"):
         output = network.forward_intermediates(
             images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
         )[-1]

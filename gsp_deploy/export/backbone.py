@@ -14,12 +14,14 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gsp_deploy.backbones.features import feature_map
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import GspDeployError, reason_of
 from gsp_deploy.export.graph import IR_VERSION
 from gsp_deploy.export.head import HeadParameters
+from gsp_deploy.export.other_size import other_size
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling
 from gsp_deploy.model import EmbeddingModel, run_backbone
 
@@ -52,8 +54,8 @@ def export_backbone(
     Raises:
         ConfigError: the backbone fails on images of this size, or its output has no locations.
         GspDeployError: PyTorch cannot export the backbone, its features have another number of
-            channels than the head takes, or their size is fixed although the options ask for open
-            sizes.
+            channels than the head takes, or the options ask for open sizes and the backbone takes
+            no other size than its own.
     """
     if model.config.is_head_only:
         return _features_only(model.config.trained_head.in_channels, opset, dynamic_batch)
@@ -68,7 +70,8 @@ def export_backbone(
     backbone = _Features(model)
     with torch.no_grad():  # a size that the backbone does not take is refused in its own words
         run_backbone(model.config.backbone, backbone.backbone, images)
-    with quiet():
+    other = other_size(backbone.backbone, model.config, len(images)) if dynamic_size else None
+    with quiet(), sdpa_kernel(SDPBackend.MATH):  # fused ones return strides that no graph has
         try:
             program = torch.onnx.export(
                 backbone,
@@ -88,7 +91,10 @@ def export_backbone(
     assert program is not None
     _check_feature_map(program.model.graph.outputs[0], model.config, dynamic_size)
     keep_module_names(program.model)
-    return name_sizes(program.model, dynamic_batch, dynamic_size)
+    network = name_sizes(program.model, dynamic_batch, dynamic_size)
+    if other is not None:
+        other.require_same(network, model.config)
+    return network
 
 
 def head_parameters(head: GeneralizedSumPooling | BaselinePooling) -> HeadParameters:

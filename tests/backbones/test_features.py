@@ -42,7 +42,7 @@ def test_maps_equal_those_that_timm_restores(name, options) -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["coat_tiny", "pit_ti_224", "efficientvim_m1"])
+@pytest.mark.parametrize("name", ["coat_tiny", "coat_lite_tiny", "pit_ti_224", "efficientvim_m1"])
 def test_networks_without_one_set_of_locations_give_their_last_stage(name) -> None:
     spec = PreprocessingSpec(224, 224)
     channels = feature_channels(name, {}, spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,13 @@ class OneSize(nn.Module):
         return self.conv(images) + self.position
 
 
+class Remembering(OneSize):
+    """Takes every size, and keeps in its graph a number of the size that was traced."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return self.conv(images) * math.sqrt(images.shape[2])
+
+
 class Undecided(OneSize):
     """Decides by the pixels what it does, which no graph can."""
 
@@ -153,6 +161,11 @@ def gsp_test_one_size(**_: Any) -> nn.Module:
 
 
 @register_model
+def gsp_test_remembering(**_: Any) -> nn.Module:
+    return Remembering()
+
+
+@register_model
 def gsp_test_undecided(**_: Any) -> nn.Module:
     return Undecided()
 
@@ -166,7 +179,9 @@ def gsp_test_pooled(**_: Any) -> nn.Module:
     ("name", "dynamic_size", "reason"),
     [
         ("gsp_test_one_size", False, None),
-        ("gsp_test_one_size", True, "made for one image size.*5x6.*--dynamic-size"),
+        ("gsp_test_one_size", True, "made for one image size .*--dynamic-size"),
+        ("gsp_test_remembering", True, "one image size .at 104x176 the graph's features differ"),
+        ("vit_tiny_patch16_224", True, "one image size .takes images of 224 x 224; yours are"),
         ("gsp_test_undecided", False, "exporter refused the backbone gsp_test_undecided: "),
         (
             "gsp_test_pooled",
@@ -176,7 +191,9 @@ def gsp_test_pooled(**_: Any) -> nn.Module:
     ],
 )
 def test_backbones_that_no_graph_can_hold(name, dynamic_size, reason, capfd) -> None:
-    config = ModelConfig(name, GSPConfig(4, 8, 4), PreprocessingSpec(40, 48))
+    is_ours = name.startswith("gsp_test")
+    channels, size = (4, (40, 48)) if is_ours else (192, (224, 224))
+    config = ModelConfig(name, GSPConfig(channels, 8, 4), PreprocessingSpec(*size))
     model = EmbeddingModel(config).eval()
     if reason is None:
         export_backbone(model, 18, dynamic_batch=True, dynamic_size=dynamic_size)
