@@ -6,6 +6,7 @@ tensors and plain containers.
 
 from __future__ import annotations
 
+from gsp_deploy.checkpoint.adopting import adopt_layer
 from gsp_deploy.checkpoint.loading import load_checkpoint
 from gsp_deploy.checkpoint.metadata import (
     METADATA_KEY,
@@ -22,6 +23,7 @@ __all__ = [
     "CheckpointContents",
     "CheckpointMetadata",
     "Provenance",
+    "adopt_layer",
     "check_runs",
     "load_checkpoint",
     "parse_header",
