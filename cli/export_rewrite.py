@@ -13,27 +13,8 @@ from gsp_deploy_cli.tables.export import report
 if TYPE_CHECKING:
     from gsp_deploy.artifact.pooling_node import PoolingForm
 
-MODES = ("gap", "gmp", "gem")
 # Options that a rewrite accepts; the ONNX file fixes everything else.
 TAKEN = frozenset({"source", "output", "pooling", "bare", "external_data", "force", "json"})
-
-
-def pooling_form(pooling: str, bare: bool) -> PoolingForm:
-    """Return the form that `--pooling` and `--bare` ask for together.
-
-    Raises:
-        UsageError: the form is unknown, or `--bare` comes without `--pooling plugin`.
-    """
-    from gsp_deploy.errors import UsageError
-
-    if pooling not in ("unrolled", "plugin"):
-        hint = f"; the authors' mode is --pooling-mode {pooling}" if pooling in MODES else ""
-        raise UsageError(f"--pooling must be unrolled or plugin, got {pooling!r}{hint}")
-    if bare and pooling != "plugin":
-        raise UsageError("--bare belongs to --pooling plugin; pass both, or neither")
-    if pooling == "unrolled":
-        return "unrolled"
-    return "plugin-bare" if bare else "plugin"
 
 
 def rewrite(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, overload
 
 from gsp_deploy.config import Pipeline, PoolingMode
 from gsp_deploy_cli.options.groups import panel
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gsp_deploy import EmbeddingModel
     from gsp_deploy.config import GSPConfig, PreprocessingSpec
 
-reference_option = panel("For the authors' state dict")
+reference_option = panel("For a state dict, or a network of your own")
 USUAL_SIDE = 224
 
 
@@ -88,7 +88,7 @@ class ReferenceOptions:
         return load_checkpoint(
             checkpoint,
             backbone=self.backbone,
-            preprocessing=self._preprocessing(),
+            preprocessing=self.preprocessing(),
             transport_ratio=self.transport_ratio,
             entropy_weight=self.entropy_weight,
             pooling=self.pooling_mode,
@@ -99,8 +99,12 @@ class ReferenceOptions:
             tell=lambda line: show.note(f"note: {line}"),
         )
 
-    def _preprocessing(self) -> PreprocessingSpec | None:
-        """Return the preprocessing, or None if no option sets any of it."""
+    @overload
+    def preprocessing(self, usual_side: int) -> PreprocessingSpec: ...
+    @overload
+    def preprocessing(self) -> PreprocessingSpec | None: ...
+    def preprocessing(self, usual_side: int | None = None) -> PreprocessingSpec | None:
+        """Return the preprocessing; without `usual_side`, None if no option sets any of it."""
         from gsp_deploy.config import PreprocessingSpec
 
         asked = {
@@ -110,9 +114,9 @@ class ReferenceOptions:
             "pipeline": self.pipeline,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        if self.image_size is None and not given:
+        if usual_side is None and self.image_size is None and not given:
             return None
-        side = USUAL_SIDE if self.image_size is None else self.image_size
+        side = (usual_side or USUAL_SIDE) if self.image_size is None else self.image_size
         return PreprocessingSpec(side, side, **given)  # type: ignore[arg-type]
 
 

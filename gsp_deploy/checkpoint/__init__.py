@@ -14,6 +14,7 @@ from gsp_deploy.checkpoint.metadata import (
     Provenance,
     parse_header,
 )
+from gsp_deploy.checkpoint.own_weights import load_weights
 from gsp_deploy.checkpoint.reading import CheckpointContents, read_checkpoint, read_metadata
 from gsp_deploy.checkpoint.saving import save_checkpoint
 from gsp_deploy.checkpoint.trial import check_runs
@@ -26,6 +27,7 @@ __all__ = [
     "adopt_layer",
     "check_runs",
     "load_checkpoint",
+    "load_weights",
     "parse_header",
     "read_checkpoint",
     "read_metadata",

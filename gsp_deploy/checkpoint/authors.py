@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gsp_deploy.base.words import counted
-from gsp_deploy.checkpoint.candidates import in_short, preferred
+from gsp_deploy.checkpoint.candidates import fitting, in_short, preferred
 from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError, flattened
 from gsp_deploy.model import EmbeddingModel
@@ -162,16 +162,11 @@ def _load_backbone(
     head.
     """
     wanted = backbone.state_dict()
-    anchor = next(iter(wanted))
-    prefixes = [n.removesuffix(anchor) for n in tensors if n == anchor or n.endswith(f".{anchor}")]
-    sets = {
-        prefix: {key: tensors[f"{prefix}{key}"] for key in wanted}
-        for prefix in prefixes
-        if all(f"{prefix}{key}" in tensors for key in wanted)
-    }
+    sets = fitting(tensors, wanted)
     if not sets:
+        first = next(iter(wanted), None)
         raise CheckpointError(
-            f"{path}: expected the {len(wanted)} tensors of {name} (the first is {anchor!r}), "
+            f"{path}: expected the {len(wanted)} tensors of {name} (the first is {first!r}), "
             f"found {len(tensors)} that do not fit; is it another architecture?"
         )
     sets = {prefix: found for prefix, found in sets.items() if prefix.startswith(asked)} or sets
