@@ -43,6 +43,11 @@ def read_reference_model(
         ConfigError: the file has a backbone, and `backbone` is None.
     """
     place = _find_head(tensors, path, prefix, note)
+    if not any(name.startswith(prefix) for name in tensors):
+        raise CheckpointError(
+            f"{path}: no name begins with the prefix {prefix!r}; the file's first names are "
+            f"{', '.join(list(tensors)[:4])}"
+        )
     head_tensors = _head_at(place, tensors)
     head = _head_config(head_tensors, settings, path)
     skipped = {place + name for name in (*head_tensors, *_TRAINING_ONLY)}
