@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gsp_deploy.artifact.pooling_node import PoolingForm
     from gsp_deploy.config import PreprocessingSpec
 
-MODES = ("gap", "gmp", "gem")
 # Options that a rewrite accepts; the ONNX file fixes everything else.
 TAKEN = frozenset(
     {
@@ -27,24 +26,6 @@ TAKEN = frozenset(
         "max_drop", "validate", "external_data", "force", "json",
     }
 )  # fmt: skip
-
-
-def pooling_form(pooling: str, bare: bool) -> PoolingForm:
-    """Return the form that `--pooling` and `--bare` ask for together.
-
-    Raises:
-        UsageError: the form is unknown, or `--bare` comes without `--pooling plugin`.
-    """
-    from gsp_deploy.errors import UsageError
-
-    if pooling not in ("unrolled", "plugin"):
-        hint = f"; the authors' mode is --pooling-mode {pooling}" if pooling in MODES else ""
-        raise UsageError(f"--pooling must be unrolled or plugin, got {pooling!r}{hint}")
-    if bare and pooling != "plugin":
-        raise UsageError("--bare belongs to --pooling plugin; pass both, or neither")
-    if pooling == "unrolled":
-        return "unrolled"
-    return "plugin-bare" if bare else "plugin"
 
 
 @dataclass(frozen=True)

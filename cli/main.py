@@ -80,6 +80,7 @@ EXTRAS = {
     "prometheus_client": "serve",
     "python_multipart": "serve",
     "faiss": "search",
+    "huggingface_hub": "hub",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
 
 if TYPE_CHECKING:
-    from gsp_deploy.checkpoint import load_checkpoint
+    from gsp_deploy.checkpoint import adopt_layer, load_checkpoint
     from gsp_deploy.layers import GeneralizedSumPooling
     from gsp_deploy.model import EmbeddingModel
     from gsp_deploy.runtime import open_session
@@ -22,6 +22,7 @@ __all__ = [
     "GeneralizedSumPooling",
     "ModelConfig",
     "PreprocessingSpec",
+    "adopt_layer",
     "load_checkpoint",
     "open_session",
 ]
@@ -31,6 +32,7 @@ __all__ = [
 _HOMES = {
     "EmbeddingModel": "gsp_deploy.model",
     "GeneralizedSumPooling": "gsp_deploy.layers",
+    "adopt_layer": "gsp_deploy.checkpoint",
     "load_checkpoint": "gsp_deploy.checkpoint",
     "open_session": "gsp_deploy.runtime",
 }

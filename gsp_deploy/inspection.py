@@ -200,6 +200,7 @@ def _manifest(manifest: ExportManifest) -> dict[str, Any]:
         "precision",
         "pooling_form",
         "certificate",
+        "further_certificates",
         "quantisation",
         "kept_in_float32",
         "provenance",

@@ -13,6 +13,7 @@ from gsp_deploy.backbones.features import FeatureLayout, feature_map
 from gsp_deploy.backbones.image_sizes import size_error
 from gsp_deploy.backbones.last_stride import OPTION as LAST_STRIDE
 from gsp_deploy.backbones.last_stride import set_last_stride
+from gsp_deploy.backbones.own import OwnBackbone, name_of
 from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import ConfigError, GspDeployError, brief, reason_of
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput
@@ -36,14 +37,77 @@ class EmbeddingModel(nn.Module):
 
     def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
         super().__init__()
+        self._join(config, create_backbone(config, pretrained), create_head(config.trained_head))
+
+    @classmethod
+    def of(
+        cls,
+        backbone: nn.Module,
+        head: GSPConfig | BaselineConfig | GeneralizedSumPooling | BaselinePooling,
+        preprocessing: PreprocessingSpec,
+        layout: FeatureLayout | None = None,
+    ) -> EmbeddingModel:
+        """Join a network of your own and a head; everything but `save_checkpoint` takes the model.
+
+        Args:
+            backbone: any network from images `(B, 3, H, W)` to a map, to tokens, or to a dict or
+                tuple with one of them; it is not copied.
+            head: a layer, or settings for a new one.
+            preprocessing: how to prepare images.
+            layout: how the network arranges its features: `FeatureLayout(entry="features")` of a
+                dict, `FeatureLayout(prefix_tokens=1)` of tokens after a class token. None guesses
+                the order of the axes from the head's number of channels.
+
+        Raises:
+            ConfigError: the features of a blank image are no map and no tokens, or have another
+                number of channels than the head.
+
+        >>> from gsp_deploy import GSPConfig, PreprocessingSpec
+        >>> network = nn.Conv2d(3, 8, 3)
+        >>> model = EmbeddingModel.of(network, GSPConfig(in_channels=8), PreprocessingSpec(32, 32))
+        >>> tuple(model(torch.rand(2, 3, 32, 32)).embedding.shape)
+        (2, 512)
+        """
+        pooling = head if isinstance(head, nn.Module) else create_head(head)
+        config = ModelConfig(name_of(backbone), pooling.config, preprocessing)
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        own = OwnBackbone(backbone, pooling.config.in_channels, layout)
+        model._join(config, own, pooling)
+        model._check_features()
+        return model
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the backbone is a network of your own, which no checkpoint can describe."""
+        return isinstance(self.backbone, OwnBackbone)
+
+    def _join(
+        self, config: ModelConfig, backbone: Any, head: GeneralizedSumPooling | BaselinePooling
+    ) -> None:
         self.config = config
-        self.backbone: Any = create_backbone(config, pretrained)
-        self.head = create_head(config.trained_head)
+        self.backbone: Any = backbone
+        self.head = head
         channels, wanted = FeatureLayout.of(self.backbone).channels, config.trained_head.in_channels
         if wanted not in channels:
             raise ConfigError(
                 f"backbone {config.backbone} yields {' or '.join(map(str, channels))} channels, "
                 f"but the head expects in_channels={brief(wanted)}"
+            )
+
+    @torch.no_grad()
+    def _check_features(self) -> None:
+        spec, modes = self.config.preprocessing, {part: part.training for part in self.modules()}
+        assert spec is not None
+        blank = torch.zeros(2, 3, spec.height, spec.width).to(self.head.embed.weight)
+        found = self.eval().features(blank)
+        for part, was_training in modes.items():
+            part.training = was_training
+        expected = self.config.trained_head.in_channels
+        if found.ndim != 4 or found.shape[1] != expected:
+            raise ConfigError(
+                f"backbone {self.config.backbone} yields {tuple(found.shape)}, and the head pools "
+                f"(batch, {expected}, height, width); pass the head's in_channels, or a layout"
             )
 
     def forward(self, images: Tensor) -> PoolingOutput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gsp_deploy.config import Pipeline, PoolingMode
 from gsp_deploy_cli.options.groups import panel
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gsp_deploy import EmbeddingModel
     from gsp_deploy.config import GSPConfig, PreprocessingSpec
 
-reference_option = panel("For the authors' state dict")
+reference_option = panel("For a state dict, or a network of your own")
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,15 @@ class ReferenceOptions:
     def load(self, checkpoint: Path) -> EmbeddingModel:
         """Load a checkpoint; a gsp-deploy checkpoint brings its own settings."""
         from gsp_deploy.base.settings import setting_of
-        from gsp_deploy.checkpoint import load_checkpoint
+        from gsp_deploy.checkpoint import load_checkpoint, usual_preprocessing
 
+        usual = usual_preprocessing(checkpoint)
         options = dict(map(setting_of, self.backbone_option or ())) or None
         return load_checkpoint(
             checkpoint,
             backbone=self.backbone,
             backbone_options=options,
-            preprocessing=self._preprocessing(checkpoint),
+            preprocessing=self.preprocessing(usual) if self._given else None,
             transport_ratio=self.transport_ratio,
             entropy_weight=self.entropy_weight,
             pooling=self.pooling_mode,
@@ -109,10 +110,13 @@ class ReferenceOptions:
             tell=lambda line: show.note(f"note: {line}"),
         )
 
-    def _preprocessing(self, checkpoint: Path) -> PreprocessingSpec | None:
-        """Return the preprocessing, or None if no option sets any of it."""
-        from gsp_deploy.checkpoint import usual_preprocessing
+    def preprocessing(self, usual: PreprocessingSpec) -> PreprocessingSpec:
+        """Return how images are prepared: as usual, except for what the options set."""
+        return replace(usual, **self._given)
 
+    @property
+    def _given(self) -> dict[str, Any]:
+        """The fields of the preprocessing that options set."""
         asked = {
             "height": self.image_size,
             "width": self.image_size,
@@ -121,8 +125,7 @@ class ReferenceOptions:
             "crop_ratio": self.crop_ratio,
             "pipeline": self.pipeline,
         }
-        given = {name: value for name, value in asked.items() if value is not None}
-        return replace(usual_preprocessing(checkpoint), **given) if given else None  # type: ignore[arg-type]
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 def settings_in_words(head: GSPConfig) -> str:

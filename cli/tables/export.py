@@ -25,8 +25,9 @@ _POOLING = {
 def report(exported: Artifact[ExportManifest], json: bool, document: str = "export") -> None:
     """Print the manifest as a JSON document, or its most important entries as tables."""
     manifest = exported.manifest
-    if manifest.certificate is not None and not manifest.certificate.is_converged:
-        show.note(_not_converged(manifest.certificate))
+    for certificate in (manifest.certificate, *manifest.further_certificates):
+        if certificate is not None and not certificate.is_converged:
+            show.note(_not_converged(certificate))
     if json:
         show.document(
             document,
@@ -52,6 +53,8 @@ def report(exported: Artifact[ExportManifest], json: bool, document: str = "expo
             ("measured", certificate.measured_in_words),
             ("|mean w - 1|", f"{certificate.worst_marginal_error:.1e} at worst on those"),
         ]
+    for number, further in enumerate(manifest.further_certificates, start=2):
+        rows.append((f"guarantee {number}", f"{further.guarantee_in_words} (GSP layer {number})"))
     rows += [("kept in fp32", reason) for reason in manifest.kept_in_float32.values()]
     show.facts(f"{exported.path}", rows)
     if manifest.quantisation is not None:

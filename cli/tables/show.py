@@ -42,9 +42,10 @@ out = Console(
     width=None if sys.stdout.isatty() else WIDTH,
     color_system=COLOURS,
     highlight=False,
+    emoji=False,  # `a:b:` in a path is no picture
     markup=False,
 )
-err = Console(stderr=True, color_system=COLOURS, highlight=False, markup=False)
+err = Console(stderr=True, color_system=COLOURS, highlight=False, markup=False, emoji=False)
 
 
 def document(kind: str, data: Mapping[str, Any], version: int = 1) -> None:

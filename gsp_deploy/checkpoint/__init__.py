@@ -6,6 +6,7 @@ tensors and plain containers.
 
 from __future__ import annotations
 
+from gsp_deploy.checkpoint.adopting import adopt_layer
 from gsp_deploy.checkpoint.loading import load_checkpoint, usual_preprocessing
 from gsp_deploy.checkpoint.metadata import (
     METADATA_KEY,
@@ -13,6 +14,7 @@ from gsp_deploy.checkpoint.metadata import (
     Provenance,
     parse_header,
 )
+from gsp_deploy.checkpoint.own_weights import load_weights
 from gsp_deploy.checkpoint.reading import CheckpointContents, read_checkpoint, read_metadata
 from gsp_deploy.checkpoint.saving import save_checkpoint
 from gsp_deploy.checkpoint.trial import check_runs
@@ -22,8 +24,10 @@ __all__ = [
     "CheckpointContents",
     "CheckpointMetadata",
     "Provenance",
+    "adopt_layer",
     "check_runs",
     "load_checkpoint",
+    "load_weights",
     "parse_header",
     "read_checkpoint",
     "read_metadata",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gsp_deploy.backbones.last_stride import OPTION as LAST_STRIDE
 from gsp_deploy.backbones.last_stride import may_differ
 from gsp_deploy.base.words import counted
-from gsp_deploy.checkpoint.candidates import in_short, preferred
+from gsp_deploy.checkpoint.candidates import fitting, in_short, preferred
 from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError, flattened
 from gsp_deploy.layers.pooling import k_centre
@@ -46,6 +46,11 @@ def read_reference_model(
         ConfigError: the file has a backbone, and `backbone` is None.
     """
     place = _find_head(tensors, path, prefix, note)
+    if not any(name.startswith(prefix) for name in tensors):
+        raise CheckpointError(
+            f"{path}: no name begins with the prefix {prefix!r}; the file's first names are "
+            f"{', '.join(list(tensors)[:4])}"
+        )
     head_tensors = _head_at(place, tensors)
     if not tensors.get(f"{place}is_proto_inited", True):
         head_tensors["prototypes"] = _first_prototypes(place, tensors, path)
@@ -192,16 +197,11 @@ def _load_backbone(
     head.
     """
     wanted = backbone.state_dict()
-    anchor = next(iter(wanted))
-    prefixes = [n.removesuffix(anchor) for n in tensors if n == anchor or n.endswith(f".{anchor}")]
-    sets = {
-        prefix: {key: tensors[f"{prefix}{key}"] for key in wanted}
-        for prefix in prefixes
-        if all(f"{prefix}{key}" in tensors for key in wanted)
-    }
+    sets = fitting(tensors, wanted)
     if not sets:
+        first = next(iter(wanted), None)
         raise CheckpointError(
-            f"{path}: expected the {len(wanted)} tensors of {name} (the first is {anchor!r}), "
+            f"{path}: expected the {len(wanted)} tensors of {name} (the first is {first!r}), "
             f"found {len(tensors)} that do not fit; is it another architecture?"
         )
     sets = {prefix: found for prefix, found in sets.items() if prefix.startswith(asked)} or sets

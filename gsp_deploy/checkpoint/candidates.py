@@ -7,7 +7,7 @@ set remains, the error names them all, and the user chooses with an option.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,24 @@ def preferred(candidates: Mapping[str, Mapping[str, Tensor]]) -> str | None:
         return None
     first = candidates[names[0]]
     return names[0] if all(_are_equal(first, candidates[name]) for name in names[1:]) else None
+
+
+def fitting(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, dict[str, Tensor]]:
+    """Return each prefix in the file under which all the wanted names are, with their tensors.
+
+    >>> sorted(fitting({"a.w": torch.ones(1), "b.w": torch.ones(1), "b.v": torch.ones(1)}, ["w"]))
+    ['a.', 'b.']
+    """
+    names = list(wanted)
+    if not names:
+        return {}
+    ends = [n for n in tensors if n == names[0] or n.endswith(f".{names[0]}")]
+    prefixes = [name.removesuffix(names[0]) for name in ends]
+    return {
+        prefix: {name: tensors[f"{prefix}{name}"] for name in names}
+        for prefix in prefixes
+        if all(f"{prefix}{name}" in tensors for name in names)
+    }
 
 
 def _sets(key: str, data: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:

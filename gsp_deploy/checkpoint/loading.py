@@ -97,6 +97,8 @@ def load_checkpoint(
         )
     else:
         _refuse_backbone_options(path, backbone, backbone_options, preprocessing)
+        if prefix:
+            raise ConfigError(f"{path} contains one network; leave the prefix {prefix!r} out")
         config = _with_head_settings(contents.metadata.model, given)
         model = _build(contents.tensors, config, path)
     return model.eval()

@@ -11,6 +11,7 @@ from safetensors.torch import save
 from gsp_deploy.base.files import replacing
 from gsp_deploy.checkpoint.integrity import digest_of
 from gsp_deploy.checkpoint.metadata import DIGEST, FORMAT_VERSION, METADATA_KEY, Provenance
+from gsp_deploy.errors import UsageError
 from gsp_deploy.model import EmbeddingModel
 
 
@@ -20,7 +21,15 @@ def save_checkpoint(
     """Write the model's weights and config to a `.safetensors` file, whole or not at all.
 
     The file also contains a digest of both, so that `read_checkpoint` can detect damage.
+
+    Raises:
+        UsageError: the backbone is a network of your own; no config can build it again.
     """
+    if model.is_own:
+        raise UsageError(
+            f"{model.config.backbone} is a network of your own, which no checkpoint describes; "
+            "save model.state_dict() as .safetensors, and export with a factory and --weights"
+        )
     fields = {
         "format": FORMAT_VERSION,
         "model": model.config.to_dict(),

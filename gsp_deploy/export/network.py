@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from gsp_deploy.artifact import ExportManifest, SolverCertificate
 from gsp_deploy.artifact.artifact import Artifact
+from gsp_deploy.backbones.own import name_of
 from gsp_deploy.base.environment import package_versions
 from gsp_deploy.config import AdoptedHead, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import GspDeployError, UsageError, flattened, reason_of
@@ -42,7 +42,6 @@ from gsp_deploy.export.translation import TranslatedLayer, Translator
 from gsp_deploy.precision import PRECISIONS
 
 EMBEDDING = "embedding"
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.]")
 
 
 def export_network(
@@ -69,7 +68,7 @@ def export_network(
         )
     named = _Named(module, example)
     network, layers = _translated(named, example, options)
-    config = ModelConfig(_name_of(module), _head_of(layers, network), spec)
+    config = ModelConfig(name_of(module), _head_of(layers, network), spec)
     options.check_against(config)
     kept = _lower(network, options)
     if options.include_preprocessing:
@@ -248,10 +247,6 @@ def _head_of(layers: list[TranslatedLayer], network: ir.Model) -> Any:
     shape = network.graph.outputs[0].shape
     assert shape is not None
     return AdoptedHead(embedding_dim=int(shape[1]))  # type: ignore[arg-type]
-
-
-def _name_of(module: nn.Module) -> str:
-    return _NOT_IN_A_NAME.sub("_", type(module).__name__)
 
 
 def _lower(network: ir.Model, options: ExportOptions) -> dict[str, str]:

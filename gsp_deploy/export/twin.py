@@ -77,6 +77,7 @@ def _replace_head(
     graph = network.graph
     passes.ShapeInferencePass()(network)
     old = next(value for value in graph.outputs if value.name == EMBEDDING)
+    _require_last(old, source)
     dtype, shape = old.dtype or ir.DataType.FLOAT, old.shape
     features = _features(graph, source)
     graph.outputs[:] = [features]
@@ -91,6 +92,17 @@ def _replace_head(
     graph.outputs.append(embedding)
     if network.opset_imports[""] == 17:
         downgrade_to_17(network)
+
+
+def _require_last(embedding: ir.Value, source: str | os.PathLike[str]) -> None:
+    """Refuse a network with layers after its pooling: the twin would lack them."""
+    producer = embedding.producer()
+    if producer is not None and producer.op_type == "Cast" and producer.inputs[0] is not None:
+        producer = producer.inputs[0].producer()
+    if producer is None or not in_head(producer):
+        raise ModelFileError(
+            f"{source}: layers follow the pooling, and its average-pooling twin would lack them"
+        )
 
 
 def _features(graph: ir.Graph, source: str | os.PathLike[str]) -> ir.Value:

@@ -43,7 +43,9 @@ class GeneralizedSumPooling(nn.Module):
 
     Parameters: `embed.weight (D, C)`, `embed.bias (D)`, `prototypes (M, D)` and, with generalised
     mean pooling, the scalar `power`. It computes in float32 even under autocast (in float64
-    for float64 input), because fp16 loses both the cost and the solution.
+    for float64 input), because fp16 loses both the cost and the solution. The whole layer is one
+    operator of PyTorch, `gsp_deploy::generalized_sum_pooling`, with an analytic gradient:
+    `torch.compile`, `torch.export` and `torch.func.vmap` take it as it is.
     """
 
     prototypes: nn.Parameter

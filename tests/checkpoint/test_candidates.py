@@ -184,3 +184,33 @@ def test_a_key_is_for_files_that_have_keys(weights: Callable[..., Weights], tmp_
     save_file(weights(1.0), tmp_path / "c.safetensors")
     with pytest.raises(CheckpointError, match="one set of weights without a key"):
         load_checkpoint(tmp_path / "c.safetensors", weights_key="model")
+
+
+def test_a_prefix_that_no_name_has_is_refused(
+    weights: Callable[..., Weights], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="no name begins with the prefix 'encoder'; the file"):
+        loaded(weights(1.0), tmp_path / "c.pt", prefix="encoder")
+
+
+def test_two_averages_that_differ_are_named_and_none_is_guessed(
+    weights: Callable[..., Weights], tmp_path: Path
+) -> None:
+    contents = {"model": weights(1.0), "model_ema": weights(2.0), "ema": weights(3.0)}
+    with pytest.raises(CheckpointError, match="under model, model_ema, ema; choose one"):
+        loaded(contents, tmp_path / "c.pt")
+    *found, _ = loaded({**contents, "ema": weights(2.0)}, tmp_path / "c.pt")
+    assert found == [2, 2]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_averages_beside_plain_weights_in_one_state_dict(
+    turned: bool, weights: Callable[..., Weights], tmp_path: Path
+) -> None:
+    """Lightning keeps both networks in one state dict, under two prefixes."""
+    parts = [weights(1.0, "model."), weights(2.0, "model_ema.")]
+    *found, notes = loaded(
+        {"state_dict": {**parts[turned], **parts[not turned]}}, tmp_path / "c.pt"
+    )
+    assert found == [2, 2]
+    assert any("took the head under 'model_ema.head.'" in note for note in notes)

@@ -15,9 +15,11 @@ from two_heads import TwoHeads
 
 from gsp_deploy import GeneralizedSumPooling, GSPConfig, PreprocessingSpec, open_session
 from gsp_deploy.artifact.pooling_node import expand_pooling
-from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError
 from gsp_deploy.export import Calibration, ExportOptions, export_onnx
+from gsp_deploy.export.twin import write_twin
 from gsp_deploy.images.normalisation import normalise
+from gsp_deploy_cli.tables.export import report
 
 SIDE = 24
 SPEC = PreprocessingSpec(SIDE, SIDE, resize="stretch")
@@ -181,7 +183,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "nothing": (Plain(lambda x: {}), {}, "returns no tensor"),
     "wrong channels": (nn.Sequential(nn.Conv2d(4, 2, 3)), {}, "cannot embed an example"),
     "not exportable": (
-        Plain(lambda x: x * float(np.asarray(x.detach())[0, 0])), {}, "exporter refused"
+        Plain(lambda x: x if bool(x.sum() > 0) else -x), {}, "exporter refused"
     ),
 }  # fmt: skip
 
@@ -194,3 +196,25 @@ def test_what_does_not_fit_is_refused_in_one_line(name: str, tmp_path: Path) -> 
         export_onnx(model, tmp_path / "m.onnx", **settings)
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+class WithNeck(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.neck = GeneralizedSumPooling(GSPConfig(3, 4, 2)), nn.Linear(4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.neck(self.pool(images).embedding)
+
+
+def test_a_network_with_layers_after_its_pooling_has_no_twin(tmp_path: Path) -> None:
+    exported = export(WithNeck(), tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match="layers follow the pooling"):
+        write_twin(exported.path, tmp_path / "twin.onnx")
+
+
+def test_the_command_lists_the_guarantee_of_every_layer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(export(Named(), tmp_path / "m.onnx"), json=False)
+    assert "guarantee 2" in capsys.readouterr().out
