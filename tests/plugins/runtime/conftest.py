@@ -72,11 +72,12 @@ def bundle_of(
     from gsp_deploy import load_checkpoint
     from gsp_deploy.export import ExportOptions, export_onnx
 
-    def make(**options: object) -> Path:
+    def make(runtime=None, computes=None, **options: object) -> Path:
         folder = tmp_path_factory.mktemp("bundle")
         asked = ExportOptions(**{"iterations": 3, **options})
         onnx = export_onnx(load_checkpoint(tiny_checkpoint), folder / "m.onnx", asked).path
-        packing = PackageOptions(images=[str(photographs[0].parent)])
+        images = [str(photographs[0].parent)]
+        packing = PackageOptions(images=images, runtime=runtime, precision=computes)
         return package_model(onnx, folder / "bundle", packing).folder
 
     return make
