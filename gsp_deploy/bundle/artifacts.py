@@ -28,6 +28,8 @@ def artifacts_for(
 ) -> tuple[BundledArtifact, ...]:
     """Return the artifacts to try, in order: all, or the ONNX file in the runtime that you name.
 
+    If the bundle has an artifact for that runtime, its precision holds unless you name another.
+
     Raises:
         UsageError: you name a precision without the runtime OpenVINO.
         ModelFileError: the bundle has no ONNX file for ONNX Runtime, and you name a runtime.
@@ -36,9 +38,12 @@ def artifacts_for(
         raise UsageError("precision is a setting of OpenVINO; pass the runtime openvino")
     if runtime is None:
         return manifest.artifacts
+    own = [artifact for artifact in manifest.artifacts if artifact.runtime == runtime]
+    if own and precision is None:
+        return tuple(own)
     for artifact in manifest.artifacts:
-        if artifact.runtime == "onnxruntime":
-            return (artifact if runtime == "onnxruntime" else in_openvino(artifact, precision),)
+        if artifact.runtime == "onnxruntime":  # every bundle has one
+            return (in_openvino(artifact, precision),)
     raise ModelFileError(
         f"the bundle has no ONNX model, only {manifest.artifacts[0].file}; leave out the runtime"
     )

@@ -56,13 +56,31 @@ def test_the_precision_goes_with_the_bundle(narrow: Path) -> None:
     assert verify_bundle(narrow).passed
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_named_runtime_runs_the_onnx_model(runtime: str, narrow: Path) -> None:
-    report = verify_bundle(narrow, BundleOptions(runtime=runtime))
+@pytest.mark.parametrize(
+    ("named", "precision"),
+    [
+        (("onnxruntime", None), "fp32"),
+        (("openvino", "fp32"), "fp32"),
+        pytest.param(
+            ("openvino", None), "bf16",
+            marks=pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_named_runtime_runs_the_onnx_model(named, precision: str, narrow: Path) -> None:
+    runtime, asked = named
+    report = verify_bundle(narrow, BundleOptions(runtime=runtime, precision=asked))
     assert report.passed
     assert report.runtime.startswith(f"{runtime} ")
-    with open_session(narrow, runtime=runtime) as session:
-        assert session.info.precision == "fp32"
+    with open_session(narrow, runtime=runtime, precision=asked) as session:
+        assert session.info.precision == precision
+
+
+def test_any_bundle_runs_in_openvino(tiny_export: str, tmp_path: Path) -> None:
+    folder = package_model(tiny_export, tmp_path / "bundle").folder
+    report = verify_bundle(folder, BundleOptions(runtime="openvino"))
+    assert report.passed
+    assert report.runtime.startswith("openvino ")
 
 
 def test_a_processor_without_bfloat16_falls_back_if_it_may(narrow: Path, monkeypatch) -> None:

@@ -13,8 +13,11 @@ import gsp_deploy.runtime
 from gsp_deploy import open_session
 from gsp_deploy.errors import UsageError
 
-# What ONNX Runtime's own wheel asks for.
-ALLOWED = ("gsp_deploy", "numpy", "onnxruntime", "flatbuffers", "google", "packaging")
+# What each runtime's own wheel asks for.
+ALLOWED = {
+    "onnxruntime": ("gsp_deploy", "numpy", "onnxruntime", "flatbuffers", "google", "packaging"),
+    "openvino": ("gsp_deploy", "numpy", "openvino", "openvino_telemetry"),
+}
 
 ABSENT = """
 import importlib.abc, sys
@@ -28,12 +31,12 @@ class Absent(importlib.abc.MetaPathFinder):
 
 ALLOWED, asked = MINE, set()
 sys.meta_path.insert(0, Absent())
-""".replace("MINE", repr(ALLOWED))
+"""
 EMBED = """
 import numpy
 from gsp_deploy.runtime import open_session
-assert "onnxruntime" not in sys.modules
-with open_session(sys.argv[1], threads=1) as session:
+assert not {"onnxruntime", "openvino"} & set(sys.modules)
+with open_session(sys.argv[1], threads=1, runtime=sys.argv[2]) as session:
     pixels = numpy.arange(2 * 32 * 32 * 3, dtype=numpy.uint32).astype(numpy.uint8)
     print(session.embed(pixels.reshape(2, 32, 32, 3)).tobytes().hex())
 """
@@ -47,13 +50,15 @@ def python(script: str, *arguments: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
-def test_numpy_and_onnx_runtime_are_enough(tiny_export: str) -> None:
-    embeddings, asked = python(ABSENT + EMBED + TELL, tiny_export)
-    # The standard library, numpy and ONNX Runtime look for more, and do without it.
-    (by_others,) = python(ABSENT + "import copy, numpy, onnxruntime\n" + TELL)
+@pytest.mark.parametrize("runtime", ALLOWED)
+def test_numpy_and_one_runtime_are_enough(runtime: str, tiny_export: str) -> None:
+    absent = ABSENT.replace("MINE", repr(ALLOWED[runtime]))
+    embeddings, asked = python(absent + EMBED + TELL, tiny_export, runtime)
+    # The standard library, numpy and the runtime look for more, and do without it.
+    (by_others,) = python(absent + f"import copy, numpy, {runtime}\n" + TELL)
     assert set(asked.split()) <= set(by_others.split())
     pixels = np.arange(2 * 32 * 32 * 3, dtype=np.uint32).astype(np.uint8)
-    with open_session(tiny_export, threads=1) as session:
+    with open_session(tiny_export, threads=1, runtime=runtime) as session:
         expected = session.embed(pixels.reshape(2, 32, 32, 3))
     assert bytes.fromhex(embeddings) == expected.tobytes()
 

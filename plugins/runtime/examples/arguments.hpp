@@ -21,9 +21,10 @@ struct Arguments {
 };
 
 inline constexpr const char* options_help =
-    "--backend NAME   onnxruntime or tensorrt; the bundle's first artifact if left out\n"
+    "--backend NAME   onnxruntime, openvino or tensorrt; the bundle's first artifact if left out\n"
     "--fallback       take the bundle's next artifact where the first does not fit\n"
     "--threads N      threads of one inference on the CPU\n"
+    "--requests N     inferences that OpenVINO runs at once\n"
     "--device N       the GPU of an engine\n"
     "--batch N        images that go through the network at once\n"
     "--plugin FILE    a shared object that an engine needs; repeatable\n"
@@ -44,9 +45,10 @@ inline int whole_number(const std::string& option, const std::string& text, long
 
 inline gsp::Backend backend_named(const std::string& name) {
   if (name == "onnxruntime") return gsp::Backend::onnxruntime;
+  if (name == "openvino") return gsp::Backend::openvino;
   if (name == "tensorrt") return gsp::Backend::tensorrt;
   throw gsp::Error(gsp::ErrorKind::usage,
-                   "--backend takes onnxruntime or tensorrt, got '" + name + "'");
+                   "--backend takes onnxruntime, openvino or tensorrt, got '" + name + "'");
 }
 
 inline Arguments parse(int argc, char** argv) {
@@ -69,6 +71,8 @@ inline Arguments parse(int argc, char** argv) {
       found.options.backend = backend_named(value());
     else if (option == "--threads")
       found.options.threads = threads();
+    else if (option == "--requests")
+      found.options.requests = threads();
     else if (option == "--device")
       found.options.device = number();
     else if (option == "--batch")

@@ -1,4 +1,4 @@
-// What both runtimes offer the Embedder: one batch in the graph's own input type.
+// What every runtime offers the Embedder: one batch in the graph's own input type.
 #pragma once
 
 #include <cstddef>
@@ -34,6 +34,8 @@ class InferenceBackend {
 // Throw Error(missing) when the build has not this backend.
 std::unique_ptr<InferenceBackend> open_onnxruntime(const Bundle& bundle, const Artifact& artifact,
                                                    const Options& options);
+std::unique_ptr<InferenceBackend> open_openvino(const Bundle& bundle, const Artifact& artifact,
+                                                const Options& options);
 std::unique_ptr<InferenceBackend> open_tensorrt(const Bundle& bundle, const Artifact& artifact,
                                                 const Options& options);
 

@@ -132,6 +132,7 @@ void read_engine(const fs::path& folder, const Json& value, Artifact& made) {
 Artifact artifact_of(const fs::path& folder, const Json& value) {
   Artifact made;
   made.runtime = one_of<Runtime>(value.at("runtime"), {{"onnxruntime", Runtime::onnxruntime},
+                                                       {"openvino", Runtime::openvino},
                                                        {"tensorrt", Runtime::tensorrt},
                                                        {"tensorrt-rtx", Runtime::tensorrt_rtx}});
   made.file = file_name(folder, value.at("file"));
@@ -147,7 +148,9 @@ Artifact artifact_of(const fs::path& folder, const Json& value) {
       throw Error(ErrorKind::bundle, "bundle.json: fixed_batch is out of range");
     made.fixed_batch = static_cast<std::size_t>(batch->integer());
   }
-  if (made.runtime != Runtime::onnxruntime) read_engine(folder, value, made);
+  if (const Json* computes = value.find("computes")) made.computes = computes->string();
+  if (made.runtime == Runtime::tensorrt || made.runtime == Runtime::tensorrt_rtx)
+    read_engine(folder, value, made);
   return made;
 }
 

@@ -10,7 +10,7 @@
 
 namespace gsp {
 
-enum class Runtime { onnxruntime, tensorrt, tensorrt_rtx };
+enum class Runtime { onnxruntime, openvino, tensorrt, tensorrt_rtx };
 enum class HardwareCompatibility { none, ampere_and_later, same_capability };
 enum class ElementType { uint8, float16, float32 };
 
@@ -23,6 +23,9 @@ struct Artifact {
   ElementType input_type;
   std::optional<std::size_t> fixed_batch;
   double max_cosine_distance;  // to the golden embeddings
+
+  // With OpenVINO: the precision that it must compute floats in; may be empty.
+  std::string computes;
 
   // Of engines only.
   std::string tensorrt;  // the version that built it

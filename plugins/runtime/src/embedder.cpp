@@ -37,6 +37,7 @@ std::unique_ptr<InferenceBackend> open_backend(const Bundle& bundle, const Artif
                                                const Options& options) {
   switch (artifact.runtime) {
     case Runtime::onnxruntime: return open_onnxruntime(bundle, artifact, options);
+    case Runtime::openvino: return open_openvino(bundle, artifact, options);
     case Runtime::tensorrt: return open_tensorrt(bundle, artifact, options);
     default:
       throw Error(ErrorKind::missing, artifact.file +
@@ -45,9 +46,25 @@ std::unique_ptr<InferenceBackend> open_backend(const Bundle& bundle, const Artif
   }
 }
 
-bool is_wanted(const Artifact& artifact, Backend backend) {
-  return backend == Backend::automatic ||
-         (backend == Backend::onnxruntime) == (artifact.runtime == Runtime::onnxruntime);
+// The artifacts to try, in order: all, or those that the backend asked for can run.
+std::vector<Artifact> wanted(const Bundle& bundle, Backend backend) {
+  std::vector<Artifact> found;
+  for (const Artifact& artifact : bundle.artifacts) {
+    const Runtime runtime = artifact.runtime;
+    const bool is_engine = runtime == Runtime::tensorrt || runtime == Runtime::tensorrt_rtx;
+    if (backend == Backend::automatic ||
+        (backend == Backend::onnxruntime && runtime == Runtime::onnxruntime) ||
+        (backend == Backend::openvino && runtime == Runtime::openvino) ||
+        (backend == Backend::tensorrt && is_engine))
+      found.push_back(artifact);
+  }
+  if (backend != Backend::openvino || !found.empty()) return found;
+  for (const Artifact& artifact : bundle.artifacts) {  // every bundle has an ONNX model
+    if (artifact.runtime != Runtime::onnxruntime) continue;
+    found.push_back(artifact);
+    found.back().runtime = Runtime::openvino;
+  }
+  return found;
 }
 
 }  // namespace
@@ -134,9 +151,10 @@ void check_pointers(const void* input, std::size_t count, const float* out) {
 }
 
 void check(const Options& options) {
-  if (options.max_batch < 1 || options.contexts < 1 || options.threads < 0 || options.device < 0)
+  if (options.max_batch < 1 || options.contexts < 1 || options.requests < 1 ||
+      options.threads < 0 || options.device < 0)
     throw Error(ErrorKind::usage,
-                "max_batch and contexts must be at least 1, threads and device 0");
+                "max_batch, contexts and requests must be at least 1, threads and device 0");
 }
 
 }  // namespace
@@ -152,8 +170,8 @@ std::unique_ptr<Embedder::State> Embedder::State::open(const std::filesystem::pa
   state->bundle = read_bundle(folder);
   if (options.verify_hashes) check_hashes(folder);
   std::string unfit;
-  for (const Artifact& artifact : state->bundle.artifacts) {
-    if (!is_wanted(artifact, options.backend)) continue;
+  const std::vector<Artifact> artifacts = wanted(state->bundle, options.backend);
+  for (const Artifact& artifact : artifacts) {
     try {
       state->backend = open_backend(state->bundle, artifact, options);
       state->artifact = artifact;
@@ -161,7 +179,7 @@ std::unique_ptr<Embedder::State> Embedder::State::open(const std::filesystem::pa
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::missing) throw;
       if (!options.allow_fallback) {
-        const bool more = &artifact != &state->bundle.artifacts.back();
+        const bool more = &artifact != &artifacts.back();
         throw Error(ErrorKind::missing,
                     error.what() + std::string(more ? "; the bundle has another form, which is "
                                                       "taken when fallback is allowed"
@@ -190,6 +208,7 @@ std::unique_ptr<Embedder::State> Embedder::State::open(const std::filesystem::pa
                  state->backend->has_residual(),
                  unfit,
                  spec};
+  state->info.allowed_cosine_distance = state->artifact.max_cosine_distance;
   return state;
 }
 

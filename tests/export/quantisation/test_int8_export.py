@@ -20,6 +20,10 @@ from gsp_deploy.artifact import ExportManifest, read_sidecar
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export import ExportOptions, export_onnx, quantisation_images
 from gsp_deploy.export.quantisation import range_cache
+from gsp_deploy.metrics import cosine_distances
+from gsp_deploy.precision import tolerances_for
+from gsp_deploy.runtime import SessionOptions
+from gsp_deploy.runtime.openvino_model import compile_model, read_model
 
 from .gratings import LABELS, SABOTAGED, SPEC, gratings, small_model
 
@@ -55,6 +59,23 @@ def test_scores_are_what_another_library_measures(int8_export: Path, file: str, 
     record = manifest_of(int8_export / "int8.onnx").quantisation
     expected = 100 * found["mean_average_precision_at_r"]
     assert getattr(record, field) == pytest.approx(expected, abs=1e-3)
+
+
+def test_openvino_computes_the_layers_in_int8(int8_export: Path) -> None:
+    path = int8_export / "int8.onnx"
+    with open_session(path) as session, open_session(path, runtime="openvino", threads=1) as other:
+        assert (other.info.precision, other.info.pinned) == ("int8", "float32")
+        assert other.info.device == "CPU, computes in int8 and float32"
+        distances = cosine_distances(other.embed(gratings()), session.embed(gratings()))
+    assert np.median(distances) < 1e-4
+    assert distances.max() < tolerances_for("int8").max_cosine_distance
+    options = SessionOptions(runtime="openvino", threads=1)
+    compiled = compile_model(path, read_model(path), "fp32", options)
+    details = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    layers = [d for d in details if d["layerType"].astype(str) == "Convolution"]
+    types = [d["runtimePrecision"].astype(str) for d in layers]
+    record = manifest_of(path).quantisation
+    assert sum(kind in ("u8", "i8") for kind in types) >= record.layers - len(record.float_layers)
 
 
 def test_neighbour_overlap_is_what_it_says(int8_export: Path) -> None:

@@ -72,7 +72,7 @@ def bundle_of(
     from gsp_deploy import load_checkpoint
     from gsp_deploy.export import ExportOptions, export_onnx, quantisation_images
 
-    def make(**options: object) -> Path:
+    def make(runtime=None, computes=None, **options: object) -> Path:
         folder = tmp_path_factory.mktemp("bundle")
         asked = ExportOptions(**{"iterations": 3, **options})
         model, path = load_checkpoint(tiny_checkpoint), folder / "m.onnx"
@@ -80,7 +80,8 @@ def bundle_of(
         if asked.precision == "int8":
             images = quantisation_images(photographs[0].parent, model.config.preprocessing)
         onnx = export_onnx(model, path, asked, quantisation=images).path
-        packing = PackageOptions(images=[str(photographs[0].parent)])
+        shown = [str(photographs[0].parent)]
+        packing = PackageOptions(images=shown, runtime=runtime, precision=computes)
         return package_model(onnx, folder / "bundle", packing).folder
 
     return make

@@ -95,6 +95,21 @@ def onnxruntime_library() -> Path:
     return found[0]
 
 
+def openvino_library() -> Path:
+    """Return OpenVINO's C library within the Python package."""
+    return sorted((openvino_folder() / "libs").glob("libopenvino_c.so*"))[0]
+
+
+def openvino_folder() -> Path:
+    """Return the folder of the Python package, with its libraries and headers."""
+    spec = find_spec("openvino")
+    if spec is None or spec.origin is None:
+        lacking("the package openvino")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
 def _cmake() -> str:
     for program in ("g++", "cmake"):
         if shutil.which(program) is None:
@@ -121,7 +136,9 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         "GSP_ONNXRUNTIME_LIBRARY": str(onnxruntime_library()),
+        **({"GSP_OPENVINO_LIBRARY": str(openvino_library())} if find_spec("openvino") else {}),
         "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
+        "TBB_ENABLE_SANITIZERS": "1",  # oneTBB, in OpenVINO, then loads libraries as ASan can
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "TSAN_OPTIONS": "halt_on_error=1:ignore_noninstrumented_modules=1",
     }

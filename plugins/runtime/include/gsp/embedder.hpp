@@ -20,6 +20,7 @@ namespace gsp {
 enum class Backend {
   automatic,    // the bundle's first artifact
   onnxruntime,  // its ONNX model
+  openvino,     // its ONNX model too, on a CPU
   tensorrt,     // its engine
 };
 
@@ -32,8 +33,13 @@ struct Options {
   // ONNX Runtime's library. Empty: what the environment variable GSP_ONNXRUNTIME_LIBRARY names, or
   // else libonnxruntime.so.1 or libonnxruntime.so, where the system's loader finds it.
   std::filesystem::path onnxruntime_library;
-  // Threads of one inference on a CPU; 0 leaves it to ONNX Runtime.
+  // OpenVINO's C library. Empty: what the environment variable GSP_OPENVINO_LIBRARY names, or else
+  // libopenvino_c.so, where the system's loader finds it.
+  std::filesystem::path openvino_library;
+  // Threads of one inference on a CPU; 0 leaves it to the runtime.
   int threads = 0;
+  // OpenVINO: inferences that run at once, which share the threads; others wait.
+  int requests = 1;
   // Images that go through the network at once; more are chunked.
   std::size_t max_batch = 64;
   // TensorRT: which GPU, how many inferences may run at once, CUDA graphs, plugin libraries
@@ -49,14 +55,15 @@ struct Options {
 struct Info {
   std::string model;      // the backbone's name
   std::string artifact;   // file within the bundle
-  std::string runtime;    // "onnxruntime 1.32.0", "tensorrt 10.3.0"
-  std::string device;     // "cpu", "cuda:0 NVIDIA ..."
+  std::string runtime;    // "onnxruntime 1.32.0", "openvino 2026.4.1", "tensorrt 10.3.0"
+  std::string device;     // "cpu", "CPU, computes in bfloat16", "cuda:0 NVIDIA ..."
   std::string precision;  // fp32, fp16, bf16, int8
   std::size_t embedding_dim = 0;
   bool takes_pixels = false;  // the graph normalises by itself
   bool has_residual = false;  // the model was exported with --also residual
   std::string fallback;       // why the first artifact was left out; empty if it was not
   Preprocessing preprocessing;
+  double allowed_cosine_distance = 0;  // to the golden embeddings
 };
 
 // Move-only. Every const member function may be called from several threads at once; a moved-from
