@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
 engine_option = panel("Engines")
+onnxruntime_option = panel("ONNX Runtime")
 CudaApiOption = Annotated[
     CudaApi, engine_option("--cuda-api", help="Python library that calls CUDA.")
 ]
@@ -40,6 +41,23 @@ class DeviceOptions:
 class RuntimeOptions(DeviceOptions):
     """The device options, and those of TensorRT engines."""
 
+    ep_library: Annotated[
+        list[Path] | None,
+        onnxruntime_option(
+            "--ep-library",
+            help="Library with an execution provider, to load first; repeatable. Those in packages "
+            "onnxruntime-ep-... are found without it.",
+            callback=existing_file,
+        ),
+    ] = None
+    session_option: Annotated[
+        list[str] | None,
+        onnxruntime_option(
+            "--session-option",
+            metavar="NAME=VALUE",
+            help="Entry of the session configuration, such as ep.context_enable=1; repeatable.",
+        ),
+    ] = None
     cuda_api: CudaApiOption = "auto"
     cuda_graphs: Annotated[
         bool,
@@ -67,6 +85,16 @@ class RuntimeOptions(DeviceOptions):
         """The plugin libraries."""
         return tuple(self.plugin or ())
 
+    @property
+    def ep_libraries(self) -> tuple[Path, ...]:
+        """The libraries with execution providers."""
+        return tuple(self.ep_library or ())
+
+    @property
+    def session_config(self) -> dict[str, str]:
+        """The entries of ONNX Runtime's session configuration, by name."""
+        return _pairs("--session-option", self.session_option or [])
+
     def open(self, model: Path) -> EmbeddingSession:
         """Open a model as these options say; see `gsp_deploy.runtime.open_session`."""
         from gsp_deploy.runtime import open_with
@@ -81,8 +109,29 @@ class RuntimeOptions(DeviceOptions):
             device=self.device or implied_device([model]),
             threads=self.threads,
             provider=self.provider,
+            ep_libraries=self.ep_libraries,
+            session_config=self.session_config,
             cuda_graphs=self.cuda_graphs,
             cuda_api=self.cuda_api,
             plugins=self.plugins,
             allow_host_code=self.allow_host_code,
         )
+
+
+def _pairs(option: str, given: list[str]) -> dict[str, str]:
+    """Split each NAME=VALUE.
+
+    Raises:
+        UsageError: one has no name or no =, or two have the same name.
+    """
+    from gsp_deploy.errors import UsageError
+
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(f"{option}: expected NAME=VALUE, got {text!r}")
+        if name in found:
+            raise UsageError(f"{option}: {name} is given twice")
+        found[name] = value
+    return found

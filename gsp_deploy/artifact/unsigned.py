@@ -127,7 +127,9 @@ def _stay_in_integers(graph: onnx.GraphProto) -> None:
             if found:
                 names = [f"{step.output[0]}/{side}" for side in ("least", "most")]
                 for name, bound in zip(names, found, strict=True):
-                    graph.initializer.append(numpy_helper.from_array(np.uint8(bound), name))
+                    graph.initializer.append(
+                        numpy_helper.from_array(np.array(bound, np.uint8), name)
+                    )
                 inputs = [step.input[0], *names]
                 step.CopyFrom(helper.make_node("Clip", inputs, step.output, step.name))
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import FLAVOURS
 from gsp_deploy.base.environment import can_import
+from gsp_deploy.base.platforms import install_line, is_jetson, package_line
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief, reason_of
 
 WORDS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
@@ -27,11 +28,6 @@ OLDEST = (10, 3)
 _MODULES = {
     "tensorrt": ("tensorrt", "tensorrt_bindings"),
     "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-}
-_HINTS = {
-    "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack: "
-    "apt install python3-libnvinfer)",
-    "tensorrt-rtx": "pip install 'gsp-deploy[rtx]'",
 }
 _CUDA_IN_NAME = re.compile(r"tensorrt.*[-_]cu(\d+)", re.IGNORECASE)
 
@@ -100,7 +96,8 @@ def load_tensorrt(flavour: str | None = None) -> TensorRT:
         if not installed:
             raise MissingCapabilityError(
                 "neither TensorRT nor TensorRT-RTX is installed: "
-                f"{_HINTS['tensorrt']}, or {_HINTS['tensorrt-rtx']}"
+                + _hint("tensorrt")
+                + ("" if is_jetson() else f", or {_hint('tensorrt-rtx')}")
             )
         return _load(installed[0])
     if flavour not in FLAVOURS:
@@ -112,7 +109,7 @@ def load_tensorrt(flavour: str | None = None) -> TensorRT:
 def _load(flavour: str) -> TensorRT:
     name = _module_of(flavour)
     if name is None:
-        raise MissingCapabilityError(f"{WORDS[flavour]} is not installed: {_HINTS[flavour]}")
+        raise MissingCapabilityError(f"{WORDS[flavour]} is not installed: {_hint(flavour)}")
     try:
         module = import_module(name)
     except Exception as error:  # a missing libnvinfer is an OSError, an ImportError or worse
@@ -126,6 +123,10 @@ def _load(flavour: str) -> TensorRT:
             "what gsp-deploy exports"
         )
     return TensorRT(flavour, module, found)
+
+
+def _hint(flavour: str) -> str:
+    return install_line("rtx") if flavour == "tensorrt-rtx" else package_line("tensorrt")
 
 
 def _module_of(flavour: str) -> str | None:

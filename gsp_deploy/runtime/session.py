@@ -27,6 +27,8 @@ Capability = Literal[
     "another", "embed_device", "embed_dlpack", "profile", "prototype_scores", "timeline"
 ]
 WAITS: tuple[str, ...] = get_args(Wait)
+# ONNX Runtime accepts every name in these groups, and ignores those that it does not know.
+SESSION_OPTION_GROUPS = ("ep", "mlas", "optimization", "session")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class SessionOptions:
         provider: ONNX Runtime's execution provider; None takes the one for the device.
         max_batch: images that go through the network at once.
         provider_options: settings of the provider, as ONNX Runtime names them.
+        ep_libraries: libraries with execution providers, loaded into ONNX Runtime first.
+        session_config: entries of ONNX Runtime's session configuration, such as
+            `ep.context_enable`, by name.
         cuda_graphs: capture an engine's runs as CUDA graphs, one per shape.
         cuda_api: the Python library that calls CUDA: `auto`, `cuda-python` or `pycuda`.
         wait: how a thread waits while an engine runs: `spin`, `block` (sleep), or `auto`.
@@ -53,6 +58,8 @@ class SessionOptions:
     provider: str | None = None
     max_batch: int = 64
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    ep_libraries: tuple[Path, ...] = ()
+    session_config: Mapping[str, str] = field(default_factory=dict)
     cuda_graphs: bool = True
     cuda_api: CudaApi = "auto"
     wait: Wait = "auto"
@@ -74,6 +81,13 @@ class SessionOptions:
             raise UsageError(f"threads must be at least 1, got {self.threads}")
         if self.max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, got {self.max_batch}")
+        for name in self.session_config:
+            if name.partition(".")[0] not in SESSION_OPTION_GROUPS:
+                raise UsageError(
+                    f"ONNX Runtime has no session option {name!r}; they start with "
+                    f"{', '.join(f'{group}.' for group in SESSION_OPTION_GROUPS)}, such as "
+                    "ep.context_enable"
+                )
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,9 @@ class SessionInfo:
         manifest: the export's manifest, if the file carries one.
         engine: the engine's manifest; None for other models, and if it has no manifest.
         emulated: whether the device only imitates the precision; its speed then means nothing.
+        arithmetic: how the runtime may depart from the file's precision, or what was pinned, in
+            words; empty if it computes as the file says.
+        threads_reach: whether `threads` of the options reaches what computes.
         config: the model's configuration; None for a graph that is not an export of gsp-deploy.
     """
 
@@ -107,6 +124,8 @@ class SessionInfo:
     engine: EngineManifest | None = None
     config: ModelConfig | None = None
     emulated: bool = False
+    arithmetic: str = ""
+    threads_reach: bool = True
 
     def require_preprocessing(self) -> PreprocessingSpec:
         """Return how an image file becomes the input.
