@@ -18,6 +18,7 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.formats import readable_suffixes
 from gsp_deploy.images.preprocessing import load_image
+from gsp_deploy.images.reduction import fit_reduced
 from gsp_deploy.images.walking import PassedOver, Walk, sort_out, walk_images
 
 MOST_THREADS = 8
@@ -62,6 +63,7 @@ class ImageReader:
         batch_size: images in each batch; the last batch may be smaller.
         strict: raise at the first file that cannot be decoded.
         threads: decoding threads; None means one per core, at most 8.
+        reduced: decode large JPEG files at a fraction of their size; see `load_image`.
 
     Raises:
         UsageError: on construction, if `batch_size` or `threads` is below 1.
@@ -73,6 +75,7 @@ class ImageReader:
     batch_size: int = 32
     strict: bool = False
     threads: int | None = None
+    reduced: bool = False
     failures: list[ImageFailure] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -104,10 +107,11 @@ class ImageReader:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         waiting: deque[tuple[Path, Future[np.ndarray]]] = deque()
         rest = iter(self.files)
+        load = fit_reduced if self.reduced else load_image
         try:
             while True:
                 for file in islice(rest, self.batch_size + threads - len(waiting)):
-                    waiting.append((file, pool.submit(load_image, file, self.spec)))
+                    waiting.append((file, pool.submit(load, file, self.spec)))
                 if not waiting:
                     return
                 file, future = waiting.popleft()
