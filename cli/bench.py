@@ -131,6 +131,8 @@ def bench(
         threads=runtime.threads,
         device=runtime.device or implied_device(models),
         provider=runtime.provider,
+        ep_libraries=tuple(str(library.resolve()) for library in runtime.ep_libraries),
+        session_config=runtime.session_config,
         size=whole_numbers("--size", size, "x") if size else None,  # type: ignore[arg-type]
         twin=twin,
         memory=memory,

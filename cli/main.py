@@ -10,6 +10,7 @@ import typer
 
 from gsp_deploy import __version__
 from gsp_deploy.base.interrupts import remembered_interrupts
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy_cli.adopt import adopt
 from gsp_deploy_cli.bench import bench
@@ -118,7 +119,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         _fail(
             f"this command needs the package {error.name!r}, which is not installed: "
-            f"pip install 'gsp-deploy[{_extra_with(error.name or '')}]'",
+            + install_line(_extra_with(error.name or "")),
             4,
         )
     except BrokenPipeError:

@@ -163,8 +163,12 @@ def serve(
 def _check_runtime(model: Path, runtime: RuntimeOptions, allow_fallback: bool) -> None:
     from gsp_deploy.errors import UsageError
 
-    if model.is_dir() and (runtime.provider is not None or runtime.plugins):
-        raise UsageError(f"{model} is a bundle, which takes no --provider and no --plugin")
+    chosen = (runtime.provider, runtime.plugins, runtime.ep_libraries, runtime.session_config)
+    if model.is_dir() and any(chosen):
+        raise UsageError(
+            f"{model} is a bundle, which takes no --provider, --plugin, --ep-library or "
+            "--session-option"
+        )
     if allow_fallback and not model.is_dir():
         raise UsageError(f"--allow-fallback belongs to a bundle, and {model} is none")
 

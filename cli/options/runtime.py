@@ -34,6 +34,7 @@ ModelCacheOption = Annotated[
     Path | None,
     openvino_option("--model-cache", help="Folder for compiled models. (default: none is kept)"),
 ]
+onnxruntime_option = panel("ONNX Runtime")
 CudaApiOption = Annotated[
     CudaApi, engine_option("--cuda-api", help="Python library that calls CUDA.")
 ]
@@ -70,6 +71,23 @@ class RuntimeOptions(DeviceOptions):
         ),
     ] = None
     model_cache: ModelCacheOption = None
+    ep_library: Annotated[
+        list[Path] | None,
+        onnxruntime_option(
+            "--ep-library",
+            help="Library with an execution provider, to load first; repeatable. Those in packages "
+            "onnxruntime-ep-... are found without it.",
+            callback=existing_file,
+        ),
+    ] = None
+    session_option: Annotated[
+        list[str] | None,
+        onnxruntime_option(
+            "--session-option",
+            metavar="NAME=VALUE",
+            help="Entry of the session configuration, such as ep.context_enable=1; repeatable.",
+        ),
+    ] = None
     cuda_api: CudaApiOption = "auto"
     cuda_graphs: Annotated[
         bool,
@@ -97,6 +115,16 @@ class RuntimeOptions(DeviceOptions):
         """The plugin libraries."""
         return tuple(self.plugin or ())
 
+    @property
+    def ep_libraries(self) -> tuple[Path, ...]:
+        """The libraries with execution providers."""
+        return tuple(self.ep_library or ())
+
+    @property
+    def session_config(self) -> dict[str, str]:
+        """The entries of ONNX Runtime's session configuration, by name."""
+        return _pairs("--session-option", self.session_option or [])
+
     def open(self, model: Path, *, many: bool = False) -> EmbeddingSession:
         """Open a model as these options say; see `gsp_deploy.runtime.open_session`.
 
@@ -120,6 +148,8 @@ class RuntimeOptions(DeviceOptions):
             device=self.device or implied_device([model]),
             threads=self.threads,
             provider=self.provider,
+            ep_libraries=self.ep_libraries,
+            session_config=self.session_config,
             cuda_graphs=self.cuda_graphs,
             cuda_api=self.cuda_api,
             plugins=self.plugins,
@@ -129,3 +159,22 @@ class RuntimeOptions(DeviceOptions):
             requests=self.requests_for(many=many),
             model_cache=self.model_cache,
         )
+
+
+def _pairs(option: str, given: list[str]) -> dict[str, str]:
+    """Split each NAME=VALUE.
+
+    Raises:
+        UsageError: one has no name or no =, or two have the same name.
+    """
+    from gsp_deploy.errors import UsageError
+
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(f"{option}: expected NAME=VALUE, got {text!r}")
+        if name in found:
+            raise UsageError(f"{option}: {name} is given twice")
+        found[name] = value
+    return found

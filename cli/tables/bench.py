@@ -103,8 +103,8 @@ def _images(report: BenchmarkReport) -> list[tuple[str, str]]:
 
 
 def _what_it_is(model: ModelResult) -> str:
-    parts = [model.runtime, model.device, model.precision, model.backbone, model.solver]
-    return ", ".join(part for part in parts if part)
+    parts = [model.runtime, model.device, model.precision, model.arithmetic, model.backbone]
+    return ", ".join(part for part in (*parts, model.solver) if part)
 
 
 def _show_comparison(comparison: Comparison) -> None:

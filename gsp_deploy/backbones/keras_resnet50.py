@@ -25,11 +25,11 @@ def keras_resnet50(
     pretrained_cfg_overlay: Any = None,
     cache_dir: Any = None,
     **options: Any,
-) -> ResNet:
+) -> Any:
     """Build Keras's ResNet-50; `convert` fills it from the authors' `.h5`."""
     if pretrained:
         raise ConfigError(f"{NAME} has no published weights here; set pretrained = false")
-    network = ResNet(Bottleneck, (3, 4, 6, 3), **options)
+    network: Any = ResNet(Bottleneck, (3, 4, 6, 3), **options)  # type: ignore[arg-type]
     for stage in (network.layer2, network.layer3, network.layer4):
         first, second = stage[0].conv1, stage[0].conv2
         first.stride, second.stride = second.stride, first.stride

@@ -28,7 +28,7 @@ def run_worker(script: Path, *arguments: str | os.PathLike[str], seconds: float)
     """
     try:
         ended = subprocess.run(
-            [sys.executable, os.fspath(script), *map(os.fspath, arguments)],
+            [sys.executable, str(script), *(os.fspath(argument) for argument in arguments)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=seconds,

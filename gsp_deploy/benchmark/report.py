@@ -112,6 +112,8 @@ class ModelResult:
         preprocessing: times of the pre-processing; None for a head alone.
         idle_memory_mb: resident memory with the runtime imported and no model, MiB.
         no_twin: why there is no twin; None if there is one.
+        arithmetic: how the runtime departs from the file's precision, or what was pinned; empty if
+            it computes as the file says.
     """
 
     name: str
@@ -128,6 +130,7 @@ class ModelResult:
     preprocessing: ImageStages | None
     idle_memory_mb: float | None
     no_twin: str | None
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True)

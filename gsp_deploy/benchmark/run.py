@@ -83,8 +83,25 @@ def run_benchmark(
         load_average=load,
         included=_included(settings),
         models=results,
-        notes=(*trust_notes(load, environment.cores, costs), *notes, *more),
+        notes=(
+            *trust_notes(load, environment.cores, costs),
+            *_unreached(entrants, settings),
+            *notes,
+            *more,
+        ),
     )
+
+
+def _unreached(entrants: Sequence[Entrant], settings: BenchmarkSettings) -> list[str]:
+    """Return a note for each model whose provider chooses its own threads."""
+    if settings.threads is None:
+        return []
+    return [
+        f"{entrant.name}: the number of threads does not reach {entrant.session.info.device}, "
+        "which chooses its own"
+        for entrant in entrants
+        if not entrant.session.info.threads_reach
+    ]
 
 
 Times = dict[EmbeddingSession, np.ndarray]
@@ -178,6 +195,7 @@ def _model_result(
         preprocessing=_image_stages(entrant, image, settings),
         idle_memory_mb=None if idle is None else idle.idle_mb,
         no_twin=entrant.no_twin,
+        arithmetic=info.arithmetic,
     )
 
 

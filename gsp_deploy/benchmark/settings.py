@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -30,6 +30,8 @@ class BenchmarkSettings:
         threads: threads of one inference; None leaves the choice to the runtime.
         device: `cpu`, `cuda` or `cuda:N`.
         provider: ONNX Runtime's execution provider; None chooses it by the device.
+        ep_libraries: libraries with execution providers, loaded into ONNX Runtime first.
+        session_config: entries of ONNX Runtime's session configuration, by name.
         size: height and width for models that leave them open; None takes those of the
             pre-processing, or 7x7 for a head alone.
         twin: compare each model with its twin, the same network with average pooling.
@@ -57,6 +59,8 @@ class BenchmarkSettings:
     threads: int | None = None
     device: str = "cpu"
     provider: str | None = None
+    ep_libraries: tuple[str, ...] = ()
+    session_config: Mapping[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     twin: bool = True
     memory: bool = True
@@ -73,6 +77,7 @@ class BenchmarkSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batches", tuple(self.batches))
+        object.__setattr__(self, "ep_libraries", tuple(self.ep_libraries))
         if not self.batches or min(self.batches) < 1:
             raise UsageError(f"batch sizes must be at least 1, got {list(self.batches)}")
         if len(set(self.batches)) < len(self.batches):
@@ -101,6 +106,8 @@ class BenchmarkSettings:
             device=self.device,
             threads=self.threads,
             provider=self.provider,
+            ep_libraries=tuple(Path(library) for library in self.ep_libraries),
+            session_config=self.session_config,
             max_batch=max(self.batches),
             cuda_graphs=self.cuda_graphs,
             cuda_api=self.cuda_api,

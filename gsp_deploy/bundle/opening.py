@@ -80,10 +80,14 @@ def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
     """Open a bundle with the options of any session; see `open_bundle`.
 
     Raises:
-        UsageError: you give a provider or plugins; the bundle chooses those itself.
+        UsageError: you give a provider, plugins, libraries of providers or session options; the
+            bundle chooses those itself.
     """
-    if options.provider is not None or options.plugins:
-        raise UsageError(f"{folder}: a bundle chooses its own provider and plugins; leave them out")
+    if any((options.provider, options.plugins, options.ep_libraries, options.session_config)):
+        raise UsageError(
+            f"{folder}: a bundle chooses its own provider, plugins and session options; leave them "
+            "out"
+        )
     chosen = BundleOptions(
         device=options.device,
         threads=options.threads,

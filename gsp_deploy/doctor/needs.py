@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gsp_deploy.base.environment import can_import
-from gsp_deploy.base.platforms import install_line_on_a_jetson, is_jetson
+from gsp_deploy.base.platforms import (
+    install_line_on_a_jetson,
+    is_jetson,
+    package_line_on_a_jetson,
+)
 
 TRAIN = "pip install 'gsp-deploy[train]'"
 CPU = "pip install 'gsp-deploy[cpu]'"
@@ -79,11 +83,11 @@ CUDA_PROVIDER = Need(
 
 _ON_A_JETSON = {
     DRIVER: "flash JetPack, which brings the driver",
-    TENSORRT: install_line_on_a_jetson("gpu"),
+    TENSORRT: package_line_on_a_jetson("tensorrt"),
     GPU: install_line_on_a_jetson("gpu"),
     RTX: install_line_on_a_jetson("rtx"),
-    CUDA_PROVIDER.remedy: "PyPI has no onnxruntime-gpu for a Jetson: build an engine instead",
-    NVML: "a Jetson has no NVML: its clocks come from tegrastats, which JetPack brings",
+    CUDA_PROVIDER.remedy: package_line_on_a_jetson("onnxruntime-gpu"),
+    NVML: package_line_on_a_jetson("nvidia-ml-py"),
 }
 
 NEEDS: dict[str, tuple[Need, ...]] = {

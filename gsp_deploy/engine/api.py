@@ -21,6 +21,7 @@ from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import FLAVOURS, EngineManifest
 from gsp_deploy.base.environment import can_import
+from gsp_deploy.base.platforms import install_line, is_jetson, package_line
 from gsp_deploy.errors import MissingCapabilityError, UsageError, brief, reason_of
 
 WORDS = {
@@ -37,13 +38,7 @@ _MODULES = {
     "tensorrt-lean": ("tensorrt_lean", "tensorrt_lean_bindings"),
     "tensorrt-dispatch": ("tensorrt_dispatch", "tensorrt_dispatch_bindings"),
 }
-_HINTS = {
-    "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack: "
-    "apt install python3-libnvinfer)",
-    "tensorrt-rtx": "pip install 'gsp-deploy[rtx]'",
-    "tensorrt-lean": "pip install 'gsp-deploy[lean]'",
-    "tensorrt-dispatch": "pip install tensorrt-dispatch",
-}
+_EXTRAS = {"tensorrt-rtx": "rtx", "tensorrt-lean": "lean"}
 _CUDA_IN_NAME = re.compile(r"tensorrt.*[-_]cu(\d+)", re.IGNORECASE)
 
 
@@ -147,7 +142,8 @@ def load_tensorrt(flavour: str | None = None) -> TensorRT:
         if not installed:
             raise MissingCapabilityError(
                 "neither TensorRT nor TensorRT-RTX is installed: "
-                f"{_HINTS['tensorrt']}, or {_HINTS['tensorrt-rtx']}"
+                + _hint("tensorrt")
+                + ("" if is_jetson() else f", or {_hint('tensorrt-rtx')}")
             )
         return _load(installed[0])
     if flavour not in _MODULES:
@@ -159,7 +155,7 @@ def load_tensorrt(flavour: str | None = None) -> TensorRT:
 def _load(flavour: str) -> TensorRT:
     name = _module_of(flavour)
     if name is None:
-        raise MissingCapabilityError(f"{WORDS[flavour]} is not installed: {_HINTS[flavour]}")
+        raise MissingCapabilityError(f"{WORDS[flavour]} is not installed: {_hint(flavour)}")
     try:
         module = import_module(name)
     except Exception as error:  # a missing libnvinfer is an OSError, an ImportError or worse
@@ -173,6 +169,11 @@ def _load(flavour: str) -> TensorRT:
             "runs what gsp-deploy exports"
         )
     return TensorRT(flavour, module, found)
+
+
+def _hint(flavour: str) -> str:
+    extra = _EXTRAS.get(flavour)
+    return package_line(flavour) if extra is None else install_line(extra)
 
 
 def _module_of(flavour: str) -> str | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,10 +21,32 @@ from gsp_deploy.errors import DataError, ImageSizeError, reason_of
 from gsp_deploy.images import avif, jpeg, png, png_pixels
 from gsp_deploy.images.formats import formats_sentence, readable_formats
 from gsp_deploy.images.limits import MAX_FILE_BYTES, MAX_PIXELS
-from gsp_deploy.images.orientation import stated_orientation, upright
+from gsp_deploy.images.orientation import (
+    FIRST_TURNED,
+    MIRRORED_ACROSS,
+    MIRRORED_DOWN,
+    stated_orientation,
+    upright,
+)
 from gsp_deploy.images.transparency import on_white
 
 _ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An upright RGB image, decoded whole or reduced.
+
+    Attributes:
+        image: 8-bit RGB.
+        size: width and height in the file, upright.
+        box: the part of `image` that has the picture, in its own pixels: left, top, right, bottom.
+            The size divided by the reduction need not be whole.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    box: tuple[float, float, float, float]
 
 
 def decode_image(
@@ -44,13 +68,31 @@ def decode_image(
         DataError: the file is missing, damaged or not an image, or has floating-point pixels.
         ImageSizeError: the image has more than `max_pixels`, or the file is too large.
     """
+    return decode_reduced(source, _whole, name, max_pixels).image
+
+
+def decode_reduced(
+    source: str | os.PathLike[str] | BinaryIO,
+    least: Callable[[tuple[int, int]], tuple[int, int]],
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Decoded:
+    """Decode as `decode_image` does, but a JPEG file at 1/2, 1/4 or 1/8 if that is large enough.
+
+    Args:
+        source, name, max_pixels: as for `decode_image`.
+        least: the smallest width and height that are enough for an upright image of a size.
+
+    Raises:
+        DataError, ImageSizeError: as `decode_image` does.
+    """
     name = shown_name(source) if name is None else name
     try:
         if isinstance(source, (str, os.PathLike)):
             with open_regular(source) as stream:
                 _check_length(os.fstat(stream.fileno()).st_size, name)
-                return _decode(stream, name, max_pixels)
-        return _decode(source, name, max_pixels)
+                return _decode(stream, name, max_pixels, least)
+        return _decode(source, name, max_pixels, least)
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -63,6 +105,10 @@ def decode_image(
         raise DataError(f"{name}: not an image ({formats_sentence()})") from error
     except Exception as error:  # a damaged file can raise any type in Pillow's parsers
         raise DataError(f"{name}: damaged image ({reason_of(error)})") from error
+
+
+def _whole(size: tuple[int, int]) -> tuple[int, int]:
+    return size
 
 
 def shown_name(source: object) -> str:
@@ -85,27 +131,50 @@ def _check_length(length: int, name: str) -> None:
         )
 
 
-def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+def _decode(
+    stream: BinaryIO,
+    name: str,
+    max_pixels: int,
+    least: Callable[[tuple[int, int]], tuple[int, int]],
+) -> Decoded:
     start = stream.read(len(png.SIGNATURE))
     stream.seek(-len(start), os.SEEK_CUR)
     if start.startswith(jpeg.SIGNATURE):
         photograph = jpeg.read_jpeg(stream.read())
         _check_size(photograph.width, photograph.height, name, max_pixels)
-        image = jpeg.decode_jpeg(photograph)
-        return upright(image, stated_orientation(photograph.exif, photograph.xmp))
+        return _upright_jpeg(photograph, least)
     if start == png.SIGNATURE:
         drawing = png.read_png(stream.read())
         _check_size(drawing.header.width, drawing.header.height, name, max_pixels)
         image = png_pixels.decode_png(drawing)
-        return upright(image, stated_orientation(drawing.exif, drawing.xmp))
+        return _not_reduced(upright(image, stated_orientation(drawing.exif, drawing.xmp)))
     with _open(stream) as image:
         _check_size(image.width, image.height, name, max_pixels)
         _check_range(image, name)
         if image.format == "TIFF":
-            return _decode_tiff(image)
+            return _not_reduced(_decode_tiff(image))
         image.load()
         exif, xmp = (_bytes_or_none(image.info.get(key)) for key in ("exif", "xmp"))
-        return upright(_to_rgb(image), stated_orientation(exif, xmp))
+        return _not_reduced(upright(_to_rgb(image), stated_orientation(exif, xmp)))
+
+
+def _not_reduced(image: Image.Image) -> Decoded:
+    return Decoded(image, image.size, (0, 0, *image.size))
+
+
+def _upright_jpeg(
+    file: jpeg.JpegFile, least: Callable[[tuple[int, int]], tuple[int, int]]
+) -> Decoded:
+    orientation = stated_orientation(file.exif, file.xmp)
+    turned = orientation >= FIRST_TURNED
+    across, down = (file.height, file.width) if turned else (file.width, file.height)
+    wanted = least((across, down))
+    image, reduction = jpeg.decode_reduced_jpeg(file, wanted[::-1] if turned else wanted)
+    image = upright(image, orientation)
+    width, height = across / reduction, down / reduction
+    left = image.width - width if orientation in MIRRORED_ACROSS else 0
+    top = image.height - height if orientation in MIRRORED_DOWN else 0
+    return Decoded(image, (across, down), (left, top, left + width, top + height))
 
 
 def _open(stream: BinaryIO) -> Image.Image:

@@ -18,6 +18,7 @@ from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.ahead import decoding_threads, worked_ahead
 from gsp_deploy.images.formats import readable_suffixes
 from gsp_deploy.images.preprocessing import load_image
+from gsp_deploy.images.reduction import fit_reduced
 from gsp_deploy.images.walking import PassedOver, Walk, sort_out, walk_images
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class ImageReader:
         batch_size: images in each batch; the last batch may be smaller.
         strict: raise at the first file that cannot be decoded.
         threads: decoding threads; None means one per core, at most 8.
+        reduced: decode large JPEG files at a fraction of their size; see `load_image`.
 
     Raises:
         UsageError: on construction, if `batch_size` or `threads` is below 1.
@@ -71,6 +73,7 @@ class ImageReader:
     batch_size: int = 32
     strict: bool = False
     threads: int | None = None
+    reduced: bool = False
     failures: list[ImageFailure] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +102,7 @@ class ImageReader:
     def _decoded(self) -> Iterator[tuple[Path, np.ndarray]]:
         """Yield the readable images in order; the threads decode a little ahead."""
         threads = self.threads or decoding_threads()
-        load = partial(load_image, spec=self.spec)
+        load = partial(fit_reduced if self.reduced else load_image, spec=self.spec)
         for file, found in worked_ahead(self.files, load, self.batch_size, threads):
             if not isinstance(found, DataError):
                 yield file, found

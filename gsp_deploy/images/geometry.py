@@ -21,7 +21,12 @@ class Window:
     start: int
     size: int
 
-    def span(self, have: int) -> tuple[float, float]:
+    def within(self, first: float, last: float) -> tuple[float, float]:
+        """Return the window's begin and end, if the original side is from `first` to `last`."""
+        begin, end = self.span(last - first)
+        return first + begin, min(first + end, last)
+
+    def span(self, have: float) -> tuple[float, float]:
         """Return the window's begin and end in pixels of the original side, `have` pixels long."""
         begin, end = (place * have / self.resized for place in (self.start, self.start + self.size))
         return begin, min(end, have)

@@ -23,6 +23,9 @@ _NUMBERS = {
     3: "H", 4: "L", 5: "LL", 6: "b", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L", 16: "Q",
 }  # fmt: skip
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+FIRST_TURNED = 5  # from here on, width and height change places
+# What is stored at the right end or the lower end comes to the left end, or to the upper end.
+MIRRORED_ACROSS, MIRRORED_DOWN = (2, 3, 6, 7), (3, 4, 7, 8)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

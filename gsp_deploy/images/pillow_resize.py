@@ -20,18 +20,25 @@ _WASTE = 256
 
 
 def resize_like_whole(
-    image: Image.Image, across: Window, down: Window, interpolation: str
+    image: Image.Image,
+    across: Window,
+    down: Window,
+    interpolation: str,
+    box: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
     """Return the crop of the resized image, as if the whole image were resized and then cropped.
 
     Pillow resizes one axis after the other and rounds in between, so the order of the axes matters.
     The order here is that of Pillow 13 for the whole image; earlier versions always began with the
-    rows.
+    rows. `box` is the part that has the picture: left, top, right, bottom; None is all of it.
     """
     resample = FILTERS[interpolation]
+    left, top, right, bottom = box or (0, 0, *image.size)
     if columns_first(image.size, (across.resized, down.resized)):
-        return _resize_width(_resize_height(image, down, resample), across, resample)
-    return _resize_height(_resize_width(image, across, resample), down, resample)
+        shorter = _resize_height(image, down, (top, bottom), resample)
+        return _resize_width(shorter, across, (left, right), resample)
+    narrower = _resize_width(image, across, (left, right), resample)
+    return _resize_height(narrower, down, (top, bottom), resample)
 
 
 def columns_first(original: tuple[int, int], resized: tuple[int, int]) -> bool:
@@ -44,19 +51,25 @@ def columns_first(original: tuple[int, int], resized: tuple[int, int]) -> bool:
     return shorter > 0 and shorter > 2 * narrower
 
 
-def _resize_width(image: Image.Image, across: Window, resample: Image.Resampling) -> Image.Image:
+def _resize_width(
+    image: Image.Image, across: Window, ends: tuple[float, float], resample: Image.Resampling
+) -> Image.Image:
     end = across.start + across.size
     if across.resized > _WASTE * across.size:
-        left, right = across.span(image.width)
+        left, right = across.within(*ends)
         return image.resize((across.size, image.height), resample, (left, 0, right, image.height))
-    whole = image.resize((across.resized, image.height), resample)
+    box = (ends[0], 0, ends[1], image.height)
+    whole = image.resize((across.resized, image.height), resample, box)
     return whole.crop((across.start, 0, end, image.height))
 
 
-def _resize_height(image: Image.Image, down: Window, resample: Image.Resampling) -> Image.Image:
+def _resize_height(
+    image: Image.Image, down: Window, ends: tuple[float, float], resample: Image.Resampling
+) -> Image.Image:
     end = down.start + down.size
     if down.resized > _WASTE * down.size:
-        top, bottom = down.span(image.height)
+        top, bottom = down.within(*ends)
         return image.resize((image.width, down.size), resample, (0, top, image.width, bottom))
-    whole = image.resize((image.width, down.resized), resample)
+    box = (0, ends[0], image.width, ends[1])
+    whole = image.resize((image.width, down.resized), resample, box)
     return whole.crop((0, down.start, image.width, end))

@@ -12,6 +12,7 @@ from gsp_deploy.images.decoding import decode_image
 from gsp_deploy.images.geometry import crop_windows
 from gsp_deploy.images.opencv_resize import resize_like_opencv
 from gsp_deploy.images.pillow_resize import FILTERS, resize_like_whole
+from gsp_deploy.images.reduction import fit_reduced
 
 __all__ = ["decode_image", "fit_image", "load_image"]
 
@@ -35,11 +36,22 @@ def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
     return np.asarray(resize_like_whole(image, across, down, spec.interpolation))
 
 
-def load_image(path: str | os.PathLike[str], spec: PreprocessingSpec) -> np.ndarray:
+def load_image(
+    path: str | os.PathLike[str], spec: PreprocessingSpec, *, reduced: bool = False
+) -> np.ndarray:
     """Decode a file and fit it to the model's size: uint8 `(height, width, 3)`, RGB, upright.
+
+    Args:
+        path: the file.
+        spec: the model's pre-processing.
+        reduced: decode large JPEG files at a fraction of their size, which is faster and changes
+            pixels; see `fit_reduced`.
 
     Raises:
         DataError: the file is missing or damaged, or is not an image that Pillow reads.
         ImageSizeError: the image has more pixels than the limit.
+        UsageError: `reduced` with the pipeline `opencv`.
     """
+    if reduced:
+        return fit_reduced(path, spec)
     return fit_image(decode_image(path), spec)

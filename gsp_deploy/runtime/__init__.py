@@ -39,6 +39,8 @@ def open_session(
     provider: str | None = None,
     max_batch: int = 64,
     provider_options: Mapping[str, str] | None = None,
+    ep_libraries: Sequence[str | os.PathLike[str]] = (),
+    session_config: Mapping[str, str] | None = None,
     cuda_graphs: bool = True,
     cuda_api: CudaApi = "auto",
     wait: Wait = "auto",
@@ -60,6 +62,9 @@ def open_session(
             `tensorrt`; None takes the one for the device.
         max_batch: most images that run at once; more are split into chunks.
         provider_options: settings of that provider, by ONNX Runtime's names.
+        ep_libraries: libraries with more execution providers for ONNX Runtime 1.22 or later. Those
+            in installed packages `onnxruntime-ep-...` are found without it.
+        session_config: entries of ONNX Runtime's session configuration, by name.
         cuda_graphs: for engines: capture runs as CUDA graphs, one per shape.
         cuda_api: for engines: `cuda-python`, `pycuda`, or `auto`.
         wait: for engines: how the thread waits for the GPU, `spin`, `block` or `auto`.
@@ -83,6 +88,8 @@ def open_session(
         provider=provider,
         max_batch=max_batch,
         provider_options=provider_options or {},
+        ep_libraries=tuple(Path(library) for library in ep_libraries),
+        session_config=session_config or {},
         cuda_graphs=cuda_graphs,
         cuda_api=cuda_api,
         wait=wait,

@@ -9,7 +9,7 @@ import onnxruntime
 from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.base.elements import END_ELEMENTS
 from gsp_deploy.errors import MissingCapabilityError, UsageError, reason_of
-from gsp_deploy.runtime.providers import CPU
+from gsp_deploy.runtime.providers import ON_GPU
 from gsp_deploy.runtime.session import check_shape
 
 _CPU, _CUDA = 1, 2  # DLPack's numbers of kinds of devices
@@ -23,7 +23,7 @@ def check_device(array: Any, provider: str) -> None:
     if not hasattr(array, "__dlpack_device__"):
         raise UsageError(f"expected an array that speaks DLPack, got {type(array).__name__}")
     kind = int(array.__dlpack_device__()[0])
-    if kind not in _NAMES or (kind == _CPU) != (provider == CPU):
+    if kind not in _NAMES or (kind == _CUDA) != (provider in ON_GPU):
         place = _NAMES.get(kind, f"a device of DLPack's kind {kind}")
         raise UsageError(f"the array is on {place}, the session runs by {provider}")
 

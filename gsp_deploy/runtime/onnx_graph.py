@@ -15,8 +15,15 @@ from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.base.encoding import as_float16
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, reason_of
+from gsp_deploy.runtime.ep_libraries import devices_of
 from gsp_deploy.runtime.onnx_dlpack import ELEMENT_TYPES, check_device, run_bound, value_of
-from gsp_deploy.runtime.providers import CPU, provider_chain, provider_name
+from gsp_deploy.runtime.providers import (
+    CPU,
+    arithmetic,
+    provider_chain,
+    provider_name,
+    provider_settings,
+)
 from gsp_deploy.runtime.session import SessionOptions
 
 _QUIET = 3  # errors only
@@ -33,7 +40,7 @@ class OnnxGraph:
         outputs: names of the outputs.
         provider: the execution provider in use.
         emulates_bfloat16: the graph was widened because this provider has no bfloat16 kernels.
-        unsigned: int8 activations were rewritten as uint8, the same numbers in a faster form.
+        arithmetic: how the provider computes, as in `SessionInfo`.
     """
 
     def __init__(self, path: Path, options: SessionOptions | None = None) -> None:
@@ -41,7 +48,9 @@ class OnnxGraph:
         self.path = path
         self.provider = provider_name(options)
         self._session, form = _create(path, self.provider, options)
-        self.emulates_bfloat16, self.unsigned = form == "widened", form == "unsigned"
+        self.emulates_bfloat16 = form == "widened"
+        unsigned = "int8 activations as uint8" if form == "unsigned" else ""
+        self.arithmetic = unsigned or arithmetic(self.provider, options)
         with _blaming(path, "load"):
             sources, results = self._session.get_inputs(), self._session.get_outputs()
             self.outputs = tuple(result.name for result in results)
@@ -133,8 +142,14 @@ def _speaks_bfloat16(session: Any) -> bool:
 
 
 def _widened(path: Path, provider: str) -> bytes:
-    from gsp_deploy.artifact.half_precision import widen  # needs the onnx package
+    from gsp_deploy.artifact.compiled import compiled_for  # these need the onnx package
+    from gsp_deploy.artifact.half_precision import widen
 
+    if (compiler := compiled_for(path)) is not None:
+        raise MissingCapabilityError(
+            f"{path} is compiled for {compiler} (EPContext), and {provider} cannot run it; open it "
+            f"with --provider {compiler}"
+        )
     widened = widen(path, ELEMENTS["bfloat16"]) if provider == CPU else None
     if widened is None:
         raise ModelFileError(
@@ -164,12 +179,20 @@ def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     # x86-64 without VNNI would saturate in 16 bits; this has no effect on other processors.
     settings.add_session_config_entry("session.x64quantprecision", "1")
+    for name, value in options.session_config.items():
+        settings.add_session_config_entry(name, value)
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
+    chain = None  # a provider of a library is in the settings
+    if provider in onnxruntime.get_available_providers():
+        chain = provider_chain(provider, options)
+    else:
+        devices = devices_of(provider, options.device)
+        settings.add_provider_for_devices(devices, provider_settings(provider, options))
     session = onnxruntime.InferenceSession(
         model,
         settings,
-        providers=provider_chain(provider, options),
+        providers=chain,
         enable_fallback=0,  # it would print on stdout, and hide why a provider did not start
     )
     if session.get_providers()[0] != provider:

@@ -13,6 +13,7 @@ from gsp_deploy.artifact import METADATA_KEY, ExportManifest, check_described, r
 from gsp_deploy.artifact.identity import weight_files
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
+from gsp_deploy.runtime.providers import threads_reach
 from gsp_deploy.runtime.session import Capability, EmbeddingSession, SessionInfo, SessionOptions
 
 
@@ -115,4 +116,6 @@ def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> Se
         manifest=manifest,
         config=manifest.model if manifest else None,
         emulated=graph.emulates_bfloat16,
+        arithmetic=graph.arithmetic,
+        threads_reach=threads_reach(graph.provider),
     )

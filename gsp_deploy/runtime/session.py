@@ -31,6 +31,8 @@ WAITS: tuple[str, ...] = get_args(Wait)
 RUNTIME_WORDS: tuple[RuntimeWord, ...] = get_args(RuntimeWord)
 # `requests` with this value leaves the number to the runtime, for the most images per second.
 FOR_THROUGHPUT = 0
+# ONNX Runtime accepts every name in these groups, and ignores those that it does not know.
+SESSION_OPTION_GROUPS = ("ep", "mlas", "optimization", "session")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class SessionOptions:
         provider: ONNX Runtime's execution provider; None takes the one for the device.
         max_batch: images that go through the network at once.
         provider_options: settings of the provider, as ONNX Runtime names them.
+        ep_libraries: libraries with execution providers, loaded into ONNX Runtime first.
+        session_config: entries of ONNX Runtime's session configuration, such as
+            `ep.context_enable`, by name.
         cuda_graphs: capture an engine's runs as CUDA graphs, one per shape.
         cuda_api: the Python library that calls CUDA: `auto`, `cuda-python` or `pycuda`.
         wait: how a thread waits while an engine runs: `spin`, `block` (sleep), or `auto`.
@@ -64,6 +69,8 @@ class SessionOptions:
     provider: str | None = None
     max_batch: int = 64
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    ep_libraries: tuple[Path, ...] = ()
+    session_config: Mapping[str, str] = field(default_factory=dict)
     cuda_graphs: bool = True
     cuda_api: CudaApi = "auto"
     wait: Wait = "auto"
@@ -90,6 +97,13 @@ class SessionOptions:
         if self.max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, got {self.max_batch}")
         self._check_runtime()
+        for name in self.session_config:
+            if name.partition(".")[0] not in SESSION_OPTION_GROUPS:
+                raise UsageError(
+                    f"ONNX Runtime has no session option {name!r}; they start with "
+                    f"{', '.join(f'{group}.' for group in SESSION_OPTION_GROUPS)}, such as "
+                    "ep.context_enable"
+                )
 
     def _check_runtime(self) -> None:
         for name, word, known in (
@@ -127,6 +141,9 @@ class SessionInfo:
         emulated: whether the device only imitates the precision; its speed then means nothing.
         pinned: the element type that the runtime was made to compute floats in, such as `float32`;
             None if it has no such setting, because it then computes in the file's own types.
+        arithmetic: how the runtime may depart from the file's precision, or what was pinned, in
+            words; empty if it computes as the file says.
+        threads_reach: whether `threads` of the options reaches what computes.
         config: the model's configuration; None for a graph that is not an export of gsp-deploy.
     """
 
@@ -143,6 +160,8 @@ class SessionInfo:
     config: ModelConfig | None = None
     emulated: bool = False
     pinned: str | None = None
+    arithmetic: str = ""
+    threads_reach: bool = True
 
     def require_preprocessing(self) -> PreprocessingSpec:
         """Return how an image file becomes the input.

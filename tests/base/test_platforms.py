@@ -9,6 +9,8 @@ import pytest
 from gsp_deploy.base import platforms
 from gsp_deploy.base.platforms import install_line, is_jetson
 from gsp_deploy.doctor import needs
+from gsp_deploy.engine import api
+from gsp_deploy.errors import MissingCapabilityError
 
 
 @pytest.fixture
@@ -46,3 +48,15 @@ def test_doctor_on_a_jetson_names_no_wheel_that_does_not_exist(monkeypatch) -> N
     absent = ("gsp-deploy[gpu]", "gsp-deploy[rtx]", "install tensorrt", "install onnxruntime-gpu",
               "nvidia-ml-py", "nvidia-driver")  # fmt: skip
     assert not [line for line in lines if any(word in line for word in absent)]
+
+
+@pytest.mark.usefixtures("jetson")
+def test_builds_on_a_jetson_name_jetpack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "is_jetson", lambda: True)
+    monkeypatch.setattr(api, "can_import", lambda module: False)
+    for flavour in (None, "tensorrt"):
+        with pytest.raises(
+            MissingCapabilityError, match="sudo apt install nvidia-jetpack"
+        ) as found:
+            api.load_tensorrt(flavour)
+        assert "pip install" not in str(found.value)

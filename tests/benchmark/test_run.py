@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
-from gsp_deploy.benchmark import BenchmarkSettings, run_benchmark
+from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
 from gsp_deploy.benchmark.copies import time_copies
 from gsp_deploy.benchmark.entrants import entrant_names
 from gsp_deploy.benchmark.memory import measure_memory
@@ -181,3 +183,17 @@ def test_copies_are_timed_apart() -> None:
 def test_settings_outside_their_domain_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):
         BenchmarkSettings(**wrong)
+
+
+def test_what_the_provider_computes_in_and_whose_threads(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gsp_deploy.runtime import onnx_graph, onnx_session
+
+    monkeypatch.setattr(onnx_graph, "arithmetic", lambda provider, options: "TF32 on")
+    monkeypatch.setattr(onnx_session, "threads_reach", lambda provider: False)
+    report = run_benchmark([tiny_onnx], replace(BRIEF, batches=(1,), twin=False))
+    assert report.models[0].arithmetic == "TF32 on"
+    words = "tiny.onnx: the number of threads does not reach CPU, which chooses its own"
+    assert words in report.notes
+    assert BenchmarkReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report

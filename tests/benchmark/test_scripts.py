@@ -79,3 +79,13 @@ def test_int8_is_profiled_by_operator_in_every_form() -> None:
     plain, _, fast = (profile["by_operator_ms"] for profile in data["operators"])
     assert "QLinearConv" not in plain
     assert "QLinearConv" in fast
+
+
+@pytest.mark.slow
+def test_a_folder_is_embedded_as_by_hand() -> None:
+    """The script itself compares the embeddings."""
+    small = ("--backbone", "test_resnet", "--images", "5", "--batch", "2", "--workers", "1")
+    data = run("embed_folder.py", "--threads", "1", "--runs", "1", *small)
+    ours, loop = data["results"]
+    assert (ours["what"], loop["what"]) == ("gsp-deploy embed", "loop, 1 workers")
+    assert loop["ratio"] == [1]

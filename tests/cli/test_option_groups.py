@@ -21,6 +21,8 @@ ENGINE_OPTIONS = {
     "--allow-host-code",
     "--device",
     "--provider",
+    "--ep-library",
+    "--session-option",
     "--threads",
 }
 size_option = panel("Size")

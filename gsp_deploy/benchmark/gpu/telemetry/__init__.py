@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import AbstractContextManager
 
+from gsp_deploy.base.platforms import package_line
 from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source, summarise
 from gsp_deploy.device import DeviceProperties
 from gsp_deploy.errors import MissingCapabilityError
@@ -26,6 +27,6 @@ def open_telemetry(properties: DeviceProperties) -> AbstractContextManager[Sourc
         from gsp_deploy.benchmark.gpu.telemetry.nvml import Nvml
     except ModuleNotFoundError as error:
         raise MissingCapabilityError(
-            "clocks, power and temperature need NVML: pip install nvidia-ml-py"
+            f"clocks, power and temperature need NVML: {package_line('nvidia-ml-py')}"
         ) from error
     return Nvml(properties.pci_bus_id)
