@@ -23,8 +23,8 @@ from gsp_deploy.base.files import replacing, replacing_together
 from gsp_deploy.base.inputs import require_regular
 from gsp_deploy.base.origin import MARK
 from gsp_deploy.errors import DataError, MissingCapabilityError, UsageError, brief, reason_of
+from gsp_deploy.retrieval.stored import SUFFIXES
 
-TABLE_SUFFIXES = (".npy", ".npz", ".parquet")
 _CHUNK = 8192
 
 
@@ -40,9 +40,9 @@ def check_table_path(path: Path, with_columns: bool = False) -> None:
 
     `.npy` contains only embeddings, so it cannot have further columns.
     """
-    if path.suffix not in TABLE_SUFFIXES:
+    if path.suffix not in SUFFIXES:
         raise UsageError(
-            f"{path}: expected an output ending in {', '.join(TABLE_SUFFIXES)}, or a folder's name "
+            f"{path}: expected an output ending in {', '.join(SUFFIXES)}, or a folder's name "
             f"without a suffix, got {path.suffix or 'no suffix'}"
         )
     if with_columns and path.suffix == ".npy":

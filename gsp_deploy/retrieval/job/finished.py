@@ -8,7 +8,6 @@ from pathlib import Path
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.retrieval.dataset.layout import (
-    MANIFEST,
     EmbeddingSettings,
     Part,
     failures_name,
@@ -17,6 +16,7 @@ from gsp_deploy.retrieval.dataset.layout import (
     part_name,
 )
 from gsp_deploy.retrieval.dataset.parts import check_pages, read_footer
+from gsp_deploy.retrieval.stored import MANIFEST
 
 Note = Callable[[str], None]
 
