@@ -78,6 +78,8 @@ EXTRAS = {
     "prometheus_client": "serve",
     "python_multipart": "serve",
     "faiss": "search",
+    "fsspec": "cloud",
+    "ray": "ray",
 }
 
 

@@ -90,7 +90,9 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "check against a checkpoint": _EXPORT,
     "embed, bench with .onnx": (_package("onnxruntime", CPU), _package("onnx", CPU)),
     "embed, bench with .onnx on a GPU": (_package("onnxruntime", GPU), CUDA_PROVIDER, _GPU),
-    "embed to .parquet": (_package("pyarrow", "pip install pyarrow"),),
+    "embed to .parquet and data sets": (_package("pyarrow", "pip install pyarrow"),),
+    "embed from s3:// and other URLs": (_package("fsspec", "pip install 'gsp-deploy[cloud]'"),),
+    "embed --on ray": (_package("ray", "pip install 'gsp-deploy[ray]'"),),
     "build for this GPU": (_TENSORRT, _package("onnx", GPU), _CUDA_PYTHON, _GPU),
     "build for TensorRT-RTX": (
         _package("tensorrt-rtx", RTX, "tensorrt_rtx", "tensorrt_rtx_bindings"),

@@ -51,7 +51,7 @@ def check_table_path(path: Path, with_columns: bool = False) -> None:
             "column for the residual"
         )
     if path.suffix == ".parquet":
-        _parquet()
+        pyarrow_modules()
 
 
 @contextmanager
@@ -226,7 +226,7 @@ class _ParquetRows:
     """Rows of a Parquet file, gathered into row groups of one size."""
 
     def __init__(self, path: Path, dim: int, columns: Sequence[str]) -> None:
-        self._arrow, self._parquet = _parquet()
+        self._arrow, self._parquet = pyarrow_modules()
         vectors = self._arrow.list_(self._arrow.float32(), dim)
         fields = [("id", self._arrow.string()), ("embedding", vectors)]
         fields += [(name, self._arrow.float32()) for name in columns]
@@ -285,12 +285,17 @@ def _member(path: Path, name: str) -> np.ndarray:
         raise DataError(f"{path}: not a table of embeddings ({reason_of(error)})") from error
 
 
-def _parquet() -> tuple[Any, Any]:
+def pyarrow_modules() -> tuple[Any, Any]:
+    """Return `pyarrow` and `pyarrow.parquet`.
+
+    Raises:
+        MissingCapabilityError: they are not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise MissingCapabilityError(
-            "writing .parquet needs pyarrow: pip install pyarrow, or write .npy"
+            "Parquet files and data sets need pyarrow: pip install pyarrow, or write .npy"
         ) from error
     return pyarrow, pyarrow.parquet
