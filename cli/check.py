@@ -12,7 +12,7 @@ import typer
 
 from gsp_deploy_cli.options.common import Json, ModelFile, Strict
 from gsp_deploy_cli.options.groups import panel
-from gsp_deploy_cli.options.inputs import existing_images, existing_path
+from gsp_deploy_cli.options.inputs import existing_images, existing_model_or_embeddings
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
@@ -61,7 +61,7 @@ def check(
         Path,
         typer.Argument(
             help="The model to compare with, or a data set that embed wrote.",
-            callback=existing_path,
+            callback=existing_model_or_embeddings,
         ),
     ],
     candidate: ModelFile,

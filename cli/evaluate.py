@@ -10,7 +10,7 @@ import typer
 
 from gsp_deploy.base.words import counted
 from gsp_deploy_cli.options.common import Json
-from gsp_deploy_cli.options.inputs import existing_data, existing_path
+from gsp_deploy_cli.options.inputs import existing_data, existing_model_or_embeddings
 from gsp_deploy_cli.options.numbers import whole_numbers
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
@@ -26,7 +26,7 @@ def evaluate(
         typer.Argument(
             help="One or more models, or embeddings that embed wrote; several are also evaluated "
             "together, as an ensemble.",
-            callback=existing_path,
+            callback=existing_model_or_embeddings,
         ),
     ],
     *,
