@@ -12,11 +12,12 @@ import pyarrow.parquet as parquet
 
 from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.errors import DataError, UsageError, reason_of
+from gsp_deploy.retrieval.dataset.arrays import open_array, read_ids
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest
 from gsp_deploy.retrieval.dataset.parts import ROW_GROUP, floats, read_footer
 from gsp_deploy.retrieval.identity import ModelIdentity
 from gsp_deploy.retrieval.stored import MANIFEST, SUFFIXES
-from gsp_deploy.retrieval.tables import ids_path, open_array, read_ids
+from gsp_deploy.retrieval.tables import ids_path
 
 PARQUET = ".parquet"
 
