@@ -23,7 +23,7 @@ import torch
 from conditions import conditions, publish, spread
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, PreprocessingSpec
-from gsp_deploy.base.environment import available_cores
+from gsp_deploy.base.cores import available_cores
 from gsp_deploy.data.photographs import photograph
 from gsp_deploy.export import export_onnx
 from gsp_deploy.model import feature_channels

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from gsp_deploy.base.choices import RuntimeWord
 from gsp_deploy_cli.options.common import Json, ModelFile, Strict
 from gsp_deploy_cli.options.groups import panel
-from gsp_deploy_cli.options.inputs import existing_file, existing_images
+from gsp_deploy_cli.options.inputs import existing_images, existing_model_or_embeddings
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
+    from gsp_deploy.parity import ParityReport
     from gsp_deploy.runtime import EmbeddingSession, SessionOptions
 
 LAYER_IMAGES = 8
@@ -58,7 +59,11 @@ class Limits:
 
 def check(
     reference: Annotated[
-        Path, typer.Argument(help="The model to compare with.", callback=existing_file)
+        Path,
+        typer.Argument(
+            help="The model to compare with, or a data set that embed wrote.",
+            callback=existing_model_or_embeddings,
+        ),
     ],
     candidate: ModelFile,
     *,
@@ -106,6 +111,7 @@ def check(
     """
     from gsp_deploy.errors import UsageError
     from gsp_deploy.images.files import evenly_spaced, find_images
+    from gsp_deploy.retrieval.stored import holds_embeddings
 
     if labels not in ("folder", "none"):
         raise UsageError(f"--labels expects folder or none, got {labels!r}")
@@ -121,7 +127,7 @@ def check(
     )
     pair = _Pair(
         reference,
-        of_reference.for_model(reference),
+        None if holds_embeddings(reference) else of_reference.for_model(reference),
         candidate,
         runtime.for_model(candidate),
         emulate_fp16,
@@ -137,7 +143,7 @@ class _Pair(NamedTuple):
     """The two models and how each is run."""
 
     reference: Path
-    reference_options: SessionOptions
+    reference_options: SessionOptions | None  # None: the reference is stored embeddings
     candidate: Path
     candidate_options: SessionOptions
     emulate_fp16: bool
@@ -149,10 +155,28 @@ class _Pair(NamedTuple):
 
         opening = open_rounding if self.emulate_fp16 else open_with
         with (
-            opening(self.reference, self.reference_options) as first,
+            self._open_reference(opening) as first,
             opening(self.candidate, self.candidate_options) as second,
         ):
             yield first, second
+
+    def _open_reference(self, opening: Callable[..., EmbeddingSession]) -> EmbeddingSession:
+        if self.reference_options is not None:
+            return opening(self.reference, self.reference_options)
+        from gsp_deploy.parity.stored import StoredReference
+        from gsp_deploy.retrieval.dataset import open_embeddings
+
+        return StoredReference(open_embeddings(self.reference))
+
+    def compare(self, *arguments: Any, **options: Any) -> ParityReport:
+        """Compare the open sessions; see `compare_files` and `compare_stored`."""
+        from gsp_deploy.parity import compare_files
+
+        if self.reference_options is not None:
+            return compare_files(*arguments, **options)
+        from gsp_deploy.parity.stored import compare_stored
+
+        return compare_stored(*arguments, **options)
 
 
 def _check_outputs(
@@ -163,14 +187,14 @@ def _check_outputs(
     limits: Limits,
     json: bool,
 ) -> None:
-    from gsp_deploy.parity import compare_files, image_reader, tolerances_for
+    from gsp_deploy.parity import image_reader, tolerances_for
     from gsp_deploy_cli.tables.check import show_parity
 
     with pair.sessions() as (first, second):
         tolerances = tolerances_for(second.info.precision, asdict(limits))
         reader = image_reader(first, second, files, strict)
         with show.counting("comparing", len(files)) as advance:
-            report = compare_files(
+            report = pair.compare(
                 first,
                 second,
                 reader,
@@ -190,10 +214,13 @@ def _check_layers(
 ) -> None:
     import numpy as np
 
+    from gsp_deploy.errors import UsageError
     from gsp_deploy.parity import image_reader
     from gsp_deploy.parity.layers import compare_layers
     from gsp_deploy_cli.tables.check import show_layers
 
+    if pair.reference_options is None:
+        raise UsageError(f"--layers compares networks, and {pair.reference} contains embeddings")
     with pair.sessions() as (first, second):
         reader = image_reader(first, second, files, strict)
     with show.status("running both graphs"):

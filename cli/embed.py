@@ -118,6 +118,9 @@ def _embed_table(asked: _Asked, sources: Sources) -> None:
 def _embed_dataset(
     asked: _Asked, sources: Sources, dataset: DatasetOptions, shard_size: int
 ) -> None:
+    from gsp_deploy.retrieval.tables import pyarrow_modules
+
+    pyarrow_modules()
     from gsp_deploy.retrieval.job import EmbeddingRun, Job, sole_run
     from gsp_deploy.retrieval.job.settings import Wanted
 

@@ -10,23 +10,23 @@ import typer
 
 from gsp_deploy.base.words import counted
 from gsp_deploy_cli.options.common import Json
-from gsp_deploy_cli.options.inputs import existing_data, existing_file
+from gsp_deploy_cli.options.inputs import existing_data, existing_model_or_embeddings
 from gsp_deploy_cli.options.numbers import whole_numbers
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.metrics import RetrievalMetrics
-    from gsp_deploy.retrieval.evaluation import Evaluation
-    from gsp_deploy.runtime import EmbeddingSession
+    from gsp_deploy.retrieval.evaluation import Embedder, Evaluation
 
 
 def evaluate(
     models: Annotated[
         list[Path],
         typer.Argument(
-            help="One or more models; several are also evaluated together, as an ensemble.",
-            callback=existing_file,
+            help="One or more models, or embeddings that embed wrote; several are also evaluated "
+            "together, as an ensemble.",
+            callback=existing_model_or_embeddings,
         ),
     ],
     *,
@@ -50,7 +50,7 @@ def evaluate(
     chosen = None if ranks is None else whole_numbers("--ranks", ranks)
     dataset = open_dataset(data).for_evaluation()
     with ExitStack() as stack:
-        sessions = [stack.enter_context(runtime.open(model, many=True)) for model in models]
+        sessions = [_opened(model, runtime, stack) for model in models]
         notes = [note for session in sessions if (note := _other_data(session, data))]
         with show.counting("embedding", len(dataset.test) * len(models)) as advance:
             found = run(sessions, dataset, chosen, advance)
@@ -62,8 +62,23 @@ def evaluate(
         show.note(f"note: {note}")
 
 
-def _other_data(session: EmbeddingSession, data: str) -> str | None:
+def _opened(path: Path, runtime: RuntimeOptions, stack: ExitStack) -> Embedder:
+    """Open a model, or embeddings that a model has computed before."""
+    from gsp_deploy.retrieval.stored import holds_embeddings
+
+    if holds_embeddings(path):
+        from gsp_deploy.retrieval.dataset import open_embeddings
+
+        return open_embeddings(path)
+    return stack.enter_context(runtime.open(path, many=True))
+
+
+def _other_data(session: Embedder, data: str) -> str | None:
     """Return a note if the model was trained on other settings of the same kind of data."""
+    from gsp_deploy.runtime import EmbeddingSession
+
+    if not isinstance(session, EmbeddingSession):
+        return None
     manifest = session.info.manifest
     trained = None if manifest is None else manifest.provenance.get("dataset")
     kind = data.partition(":")[0]

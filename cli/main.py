@@ -82,6 +82,8 @@ EXTRAS = {
     "python_multipart": "serve",
     "faiss": "search",
     "huggingface_hub": "hub",
+    "fsspec": "cloud",
+    "ray": "ray",
 }
 
 

@@ -33,6 +33,19 @@ def existing_file(given: Given) -> Given:
     return given
 
 
+def existing_model_or_embeddings(given: Given) -> Given:
+    """Check files, or folders that contain a finished data set of embeddings."""
+    from gsp_deploy.retrieval.stored import holds_embeddings
+
+    for path in _each(given):
+        check_readable(path)
+        if path.is_dir() and not holds_embeddings(path):
+            raise UsageError(
+                f"{path}: expected a file, and this is a folder without the manifest of a data set"
+            )
+    return given
+
+
 def existing_path(given: Given) -> Given:
     """Check files or folders."""
     for path in _each(given):

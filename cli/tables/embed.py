@@ -23,7 +23,7 @@ def show_table(table: WrittenTable, info: SessionInfo, json: bool) -> None:
         name: value if math.isfinite(value) else None for name, value in table.largest.items()
     }
     if json:
-        failures = [{"file": str(f.file), "reason": f.reason} for f in table.failures]
+        failures = [{"file": name, "reason": reason} for name, reason in table.failures]
         found = {
             "files": [str(path) for path in table.files],
             "images": table.images,
@@ -40,7 +40,7 @@ def show_table(table: WrittenTable, info: SessionInfo, json: bool) -> None:
         words = "not a number" if value is None else f"{value:.1e}"
         rows.append((f"largest {name.replace('_', ' ')}", words))
     show.facts(", ".join(str(path) for path in table.files), rows)
-    show.skipped([failure.reason for failure in table.failures])
+    show.skipped([reason for _, reason in table.failures])
 
 
 def show_dataset(

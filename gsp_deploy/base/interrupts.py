@@ -10,6 +10,19 @@ from types import FrameType
 
 
 @contextmanager
+def held_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends; processes that start in it never get one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def remembered_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt if Ctrl-C was pressed in the block, even if a library hid it.
 

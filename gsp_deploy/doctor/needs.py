@@ -98,7 +98,9 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "embed, bench with --runtime openvino": (_package("openvino", OPENVINO),
                                              _package("onnx", OPENVINO)),
     "embed, bench with .onnx on a GPU": (_package("onnxruntime", GPU), CUDA_PROVIDER, _GPU),
-    "embed to .parquet": (_package("pyarrow", "pip install pyarrow"),),
+    "embed to .parquet and data sets": (_package("pyarrow", "pip install pyarrow"),),
+    "embed from s3:// and other URLs": (_package("fsspec", "pip install 'gsp-deploy[cloud]'"),),
+    "embed --on ray": (_package("ray", "pip install 'gsp-deploy[ray]'"),),
     "build for this GPU": (_TENSORRT, _package("onnx", GPU), _CUDA_PYTHON, _GPU),
     "build for TensorRT-RTX": (
         _package("tensorrt-rtx", RTX, "tensorrt_rtx", "tensorrt_rtx_bindings"),

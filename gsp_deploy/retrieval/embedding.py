@@ -97,12 +97,13 @@ def write_table(table: EmbeddingTable, path: Path) -> tuple[Path, ...]:
 class WrittenTable:
     """A table on disk: its files, the number of images, and the images that were left out.
 
-    `largest` holds the largest value of each further column, NaN if one of its values is NaN.
+    `failures` has the id and the reason of each image that was left out. `largest` holds the
+    largest value of each further column, NaN if one of its values is NaN.
     """
 
     files: tuple[Path, ...]
     images: int
-    failures: tuple[ImageFailure, ...]
+    failures: tuple[tuple[str, str], ...]
     largest: Mapping[str, float]
 
 
@@ -132,13 +133,13 @@ def embed_sources(
         SourceError: a source cannot be read.
         OutputError: the table cannot be written.
     """
-    images, failures = 0, list[ImageFailure]()
+    images, failures = 0, list[tuple[str, str]]()
     largest: dict[str, float] = {}
     records = (record for piece in sources for record in piece.records())
     pixels = decoded(records, session.info.require_preprocessing(), batch, decoding_threads())
     with writing_table(path, session.info.embedding_dim, columns) as rows:
         for found in embedded(session, pixels, batch, ("embedding", *columns), strict):
-            failures += [ImageFailure(Path(r.id), str(error)) for r, error in found.failures]
+            failures += [(record.id, str(error)) for record, error in found.failures]
             if found.records:
                 rows.add([record.id for record in found.records], found.outputs)
             for name in columns if found.records else ():
@@ -149,7 +150,7 @@ def embed_sources(
                 progress(found.seen)
         if not images and failures:
             raise DataError(
-                f"none of the {len(failures)} images can be read; the first: {failures[0].reason}"
+                f"none of the {len(failures)} images can be read; the first: {failures[0][1]}"
             )
     return WrittenTable(table_files(path), images, tuple(failures), largest)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
@@ -17,7 +17,12 @@ from gsp_deploy.images.preprocessing import fit_image
 from gsp_deploy.metrics import RetrievalMetrics, retrieval_metrics, unit_rows
 from gsp_deploy.runtime import EmbeddingSession
 
+if TYPE_CHECKING:
+    from gsp_deploy.retrieval.dataset import StoredEmbeddings
+
 BATCH = 64
+# An open model, or the embeddings that one has computed before.
+Embedder = Union[EmbeddingSession, "StoredEmbeddings"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Evaluation:
 
 
 def evaluate(
-    sessions: Sequence[EmbeddingSession],
+    sessions: Sequence[Embedder],
     dataset: Dataset,
     ranks: Sequence[int] | None = None,
     progress: Advance | None = None,
@@ -68,7 +73,8 @@ def evaluate(
     """Embed the test part with every session and search it as the data set's protocol does.
 
     Args:
-        sessions: one model, or the members of an ensemble (its embeddings are joined).
+        sessions: one model, or the members of an ensemble (its embeddings are joined). Each may
+            be stored embeddings instead; the images are found in them by their ids.
         dataset: if it has a gallery, its queries search the gallery; otherwise each test image
             searches all the others. If it names no parts, all its images are tested.
         ranks: the K of R@K; None takes those that the literature reports on this data set.
@@ -113,9 +119,15 @@ def _refuse_one_class(dataset: Dataset) -> None:
 
 
 def embed_images(
-    session: EmbeddingSession, images: LabelledImages, progress: Advance | None = None
+    session: Embedder, images: LabelledImages, progress: Advance | None = None
 ) -> np.ndarray:
-    """Return the embeddings of a part in its order, float32 `(n, D)`, decoding in parallel."""
+    """Return the embeddings of a part in its order, float32 `(n, D)`, decoding in parallel.
+
+    Raises:
+        DataError: an image cannot be read, or has no stored embedding.
+    """
+    if not isinstance(session, EmbeddingSession):
+        return _stored(session, images, progress)
     spec = session.info.require_preprocessing()
     found = [np.zeros((0, session.info.embedding_dim), np.float32)]
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -128,8 +140,19 @@ def embed_images(
     return np.concatenate(found)
 
 
+def _stored(
+    stored: StoredEmbeddings, images: LabelledImages, progress: Advance | None
+) -> np.ndarray:
+    from gsp_deploy.retrieval.dataset import embeddings_of
+
+    found = embeddings_of(stored, images.ids)
+    if progress is not None:
+        progress(len(found))
+    return found
+
+
 def _embed_parts(
-    session: EmbeddingSession, dataset: Dataset, progress: Advance | None
+    session: Embedder, dataset: Dataset, progress: Advance | None
 ) -> tuple[np.ndarray, ...]:
     parts = (dataset.test,) if dataset.query is None else (dataset.query, dataset.part("gallery"))
     return tuple(embed_images(session, part, progress) for part in parts)
@@ -153,9 +176,9 @@ def _join(members: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     )
 
 
-def _names(sessions: Sequence[EmbeddingSession]) -> list[str]:
+def _names(sessions: Sequence[Embedder]) -> list[str]:
     """Return one name per session: the file's name, or the whole path if two names are equal."""
-    paths = [session.info.path for session in sessions]
+    paths = [s.info.path if isinstance(s, EmbeddingSession) else s.path for s in sessions]
     plain = [path.name for path in paths]
     names = plain if len(set(plain)) == len(plain) else [str(path) for path in paths]
     if len(set(names)) != len(names):

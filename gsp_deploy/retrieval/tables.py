@@ -17,14 +17,12 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
-from gsp_deploy.base.arrays import read_array
 from gsp_deploy.base.file_names import as_text
 from gsp_deploy.base.files import replacing, replacing_together
-from gsp_deploy.base.inputs import require_regular
 from gsp_deploy.base.origin import MARK
-from gsp_deploy.errors import DataError, MissingCapabilityError, UsageError, brief, reason_of
+from gsp_deploy.errors import MissingCapabilityError, UsageError, brief
+from gsp_deploy.retrieval.stored import SUFFIXES
 
-TABLE_SUFFIXES = (".npy", ".npz", ".parquet")
 _CHUNK = 8192
 
 
@@ -40,9 +38,9 @@ def check_table_path(path: Path, with_columns: bool = False) -> None:
 
     `.npy` contains only embeddings, so it cannot have further columns.
     """
-    if path.suffix not in TABLE_SUFFIXES:
+    if path.suffix not in SUFFIXES:
         raise UsageError(
-            f"{path}: expected an output ending in {', '.join(TABLE_SUFFIXES)}, or a folder's name "
+            f"{path}: expected an output ending in {', '.join(SUFFIXES)}, or a folder's name "
             f"without a suffix, got {path.suffix or 'no suffix'}"
         )
     if with_columns and path.suffix == ".npy":
@@ -51,7 +49,7 @@ def check_table_path(path: Path, with_columns: bool = False) -> None:
             "column for the residual"
         )
     if path.suffix == ".parquet":
-        _parquet()
+        pyarrow_modules()
 
 
 @contextmanager
@@ -86,38 +84,6 @@ def ids_path(path: Path) -> Path:
     'table.ids.txt'
     """
     return path.with_suffix(".ids.txt")
-
-
-def read_ids(path: Path) -> list[str]:
-    """Return the ids of a `.npy` or `.npz` table.
-
-    Raises:
-        DataError: they are missing or damaged.
-    """
-    if path.suffix == ".npz":
-        return [str(name) for name in _member(path, "ids")]
-    beside = ids_path(path)
-    try:
-        require_regular(beside)
-        text = beside.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"{beside}: cannot be read ({reason_of(error)})") from error
-    return text.split("\n")[:-1]
-
-
-def open_array(path: Path) -> np.ndarray:
-    """Return the embeddings of a `.npy` or `.npz` table, `(n, D)`.
-
-    Raises:
-        DataError: the file is damaged or contains something else.
-    """
-    try:
-        found = _member(path, "embeddings") if path.suffix == ".npz" else read_array(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
-    if found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
-        raise DataError(f"{path}: expected embeddings (n, D), got {found.dtype} {found.shape}")
-    return found
 
 
 class _Column:
@@ -226,7 +192,7 @@ class _ParquetRows:
     """Rows of a Parquet file, gathered into row groups of one size."""
 
     def __init__(self, path: Path, dim: int, columns: Sequence[str]) -> None:
-        self._arrow, self._parquet = _parquet()
+        self._arrow, self._parquet = pyarrow_modules()
         vectors = self._arrow.list_(self._arrow.float32(), dim)
         fields = [("id", self._arrow.string()), ("embedding", vectors)]
         fields += [(name, self._arrow.float32()) for name in columns]
@@ -276,21 +242,17 @@ def _writing_parquet(path: Path, dim: int, columns: Sequence[str]) -> Iterator[T
             rows.close()
 
 
-def _member(path: Path, name: str) -> np.ndarray:
-    try:
-        require_regular(path)
-        with np.load(path, allow_pickle=False) as archive:
-            return archive[name]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a table of embeddings ({reason_of(error)})") from error
+def pyarrow_modules() -> tuple[Any, Any]:
+    """Return `pyarrow` and `pyarrow.parquet`.
 
-
-def _parquet() -> tuple[Any, Any]:
+    Raises:
+        MissingCapabilityError: they are not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise MissingCapabilityError(
-            "writing .parquet needs pyarrow: pip install pyarrow, or write .npy"
+            "Parquet files and data sets need pyarrow: pip install pyarrow, or write .npy"
         ) from error
     return pyarrow, pyarrow.parquet

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from gsp_deploy.errors import MissingCapabilityError
 from gsp_deploy.sources.records import Columns, FileEntry, Record
 from gsp_deploy.sources.tars import TAR_SUFFIXES, read_tar
 
@@ -37,6 +38,10 @@ def reader_of(kind: ContainerKind) -> ContainerReader:
     """
     if kind == "tar":
         return read_tar
-    from gsp_deploy.sources.tables import read_arrow, read_parquet
-
+    try:
+        from gsp_deploy.sources.tables import read_arrow, read_parquet
+    except ModuleNotFoundError as error:
+        raise MissingCapabilityError(
+            "reading Parquet and Arrow tables needs pyarrow: pip install pyarrow"
+        ) from error
     return read_parquet if kind == "parquet" else read_arrow

@@ -18,7 +18,13 @@ from urllib.parse import urlsplit
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.decoding import shown_name
 from gsp_deploy.images.formats import readable_suffixes
-from gsp_deploy.images.walking import PassedOver, is_left_out, reason_to_pass, survey_images
+from gsp_deploy.images.walking import (
+    PassedOver,
+    Survey,
+    is_left_out,
+    reason_to_pass,
+    survey_images,
+)
 from gsp_deploy.sources.containers import container_kind
 from gsp_deploy.sources.lists import read_csv, read_list
 from gsp_deploy.sources.records import Columns, FileEntry
@@ -48,6 +54,7 @@ class Listing:
 
     def __init__(self, arguments: list[str], columns: Columns) -> None:
         self._arguments, self._columns = arguments, columns
+        self._surveys: dict[str, Survey] = {}
         self.passed_over = PassedOver()
 
     def __iter__(self) -> Iterator[FileEntry]:
@@ -81,7 +88,8 @@ class Listing:
         if is_remote(folder):
             yield from self._remote_folder(folder)
             return
-        survey = survey_images(folder, readable_suffixes())
+        survey = self._surveys.get(folder) or survey_images(folder, readable_suffixes())
+        self._surveys[folder] = survey  # who iterates again needs no second survey
         self.passed_over += survey.passed_over
         for file in survey.files():
             yield FileEntry(file.as_posix(), os.fspath(file), stamp_of(os.fspath(file)))

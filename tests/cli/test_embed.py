@@ -201,3 +201,62 @@ def test_a_killed_parent_leaves_no_workers(
     assert not left
     assert run_here(*words, "--json")[0] == 0
     assert len(open_embeddings(tmp_path / "out").read()) == COUNT - 1
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images in three class folders."""
+    root = tmp_path_factory.mktemp("classes")
+    for number in range(12):
+        place = root / f"class_{number % 3}" / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place)
+    return root
+
+
+@pytest.mark.parametrize("name", ["out", "t.npz"])
+def test_evaluate_reads_stored_embeddings(
+    name: str, tiny_export: str, classes: Path, tmp_path: Path, run_here
+) -> None:
+    stored = tmp_path / name
+    assert run_here("embed", tiny_export, classes, "-o", stored)[0] == 0
+    data = ["--data", f"folder:{classes}", "--json"]
+    found = [run_here("evaluate", model, *data) for model in (tiny_export, stored)]
+    assert [code for code, _, _ in found] == [0, 0], found
+    by_model, by_store = (json.loads(out)["models"] for _, out, _ in found)
+    assert list(by_model.values()) == list(by_store.values())
+    (classes / "class_0" / "new.png").write_bytes((classes / "class_0" / "0.png").read_bytes())
+    code, _, err = run_here("evaluate", stored, *data)
+    (classes / "class_0" / "new.png").unlink()
+    assert code == 1
+    said = "has no embedding of 1 of the 13 images, such as class_0/new.png"
+    assert said in " ".join(err.split())
+
+
+def test_check_compares_a_model_with_stored_embeddings(
+    tiny_export: str, tiny_checkpoint: Path, classes: Path, tmp_path: Path, run_here
+) -> None:
+    stored = tmp_path / "out"
+    assert run_here("embed", tiny_export, classes, *small(stored))[0] == 0
+    code, out, err = run_here("check", stored, tiny_checkpoint, "--images", classes, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["reference"]["path"] == str(stored)
+    assert told["cosine_distance"]["max"] < 1e-5
+    assert told["retrieval"] is not None
+    words = ["check", stored, tiny_checkpoint, "--images", classes]
+    code, _, err = run_here(*words, "--max-cosine-distance", "0")
+    assert code == 3
+    code, _, err = run_here(*words, "--layers")
+    assert code == 2
+    assert "--layers compares networks" in err
+
+
+def test_check_needs_embeddings_that_record_their_model(
+    tiny_export: str, classes: Path, tmp_path: Path, run_here
+) -> None:
+    assert run_here("embed", tiny_export, classes, "-o", tmp_path / "t.npz")[0] == 0
+    code, _, err = run_here("check", tmp_path / "t.npz", tiny_export, "--images", classes)
+    assert code == 2
+    assert "does not record its model" in " ".join(err.split())

@@ -9,12 +9,14 @@ import os
 import shutil
 import struct
 import sys
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import torch
 from foreign_onnx import foreign_onnx
 from PIL import Image
@@ -97,6 +99,7 @@ def make_workshop(folder: Path) -> Path:
     _models(folder)
     _images(folder / "images")
     _texts(folder)
+    _sources(folder / "sources")
     (folder / "empty").mkdir()
     for name in ("folder.onnx", "folder.safetensors", "folder.json", "folder.toml"):
         (folder / name).mkdir()
@@ -242,6 +245,21 @@ def _png_announcing(width: int, height: int) -> bytes:
         for kind, data in chunks
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def _sources(folder: Path) -> None:
+    """Write containers and lists of images that are damaged."""
+    folder.mkdir()
+    for name in ("text.tar", "text.parquet", "text.arrow"):
+        (folder / name).write_text("no container " * 100)
+    with tarfile.open(folder / "cut.tar", "w") as archive:
+        member = tarfile.TarInfo("a.png")
+        member.size = 5000
+        archive.addfile(member, io.BytesIO(bytes(5000)))
+    (folder / "cut.tar").write_bytes((folder / "cut.tar").read_bytes()[:3000])
+    (folder / "no images.csv").write_text("label,size\n1,2\n")
+    pyarrow.parquet.write_table(pyarrow.table({"label": [1, 2]}), folder / "no images.parquet")
+    (folder / "gone.txt").write_text("gone 1.png\ngone 2.png\n")
 
 
 def _texts(folder: Path) -> None:

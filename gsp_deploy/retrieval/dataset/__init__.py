@@ -8,14 +8,15 @@
 You need pyarrow.
 """
 
-from gsp_deploy.retrieval.dataset.layout import MANIFEST, EmbeddingSettings, Part
+from gsp_deploy.retrieval.dataset.layout import EmbeddingSettings, Part
+from gsp_deploy.retrieval.dataset.lookup import embeddings_of
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest, write_manifest
 from gsp_deploy.retrieval.dataset.reading import (
     StoredBatch,
     StoredEmbeddings,
-    holds_embeddings,
     open_embeddings,
 )
+from gsp_deploy.retrieval.stored import MANIFEST, holds_embeddings
 
 __all__ = [
     "MANIFEST",
@@ -24,6 +25,7 @@ __all__ = [
     "Part",
     "StoredBatch",
     "StoredEmbeddings",
+    "embeddings_of",
     "holds_embeddings",
     "open_embeddings",
     "read_manifest",

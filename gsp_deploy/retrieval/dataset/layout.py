@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 from gsp_deploy.retrieval.identity import ModelIdentity
 
-MANIFEST = "_manifest.json"
 DOCUMENT = "embeddings"
 FORMAT_VERSION = 1
 # Key of the footer's metadata; it also marks the file as one that gsp-deploy made.

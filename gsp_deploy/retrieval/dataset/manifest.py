@@ -15,10 +15,10 @@ from gsp_deploy.errors import ConfigError, DataError, UsageError, reason_of
 from gsp_deploy.retrieval.dataset.layout import (
     DOCUMENT,
     FORMAT_VERSION,
-    MANIFEST,
     EmbeddingSettings,
     Part,
 )
+from gsp_deploy.retrieval.stored import MANIFEST
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import pyarrow.parquet as parquet
 
 from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.errors import DataError, UsageError, reason_of
-from gsp_deploy.retrieval.dataset.layout import MANIFEST
+from gsp_deploy.retrieval.dataset.arrays import open_array, read_ids
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest
 from gsp_deploy.retrieval.dataset.parts import ROW_GROUP, floats, read_footer
 from gsp_deploy.retrieval.identity import ModelIdentity
-from gsp_deploy.retrieval.tables import ids_path, open_array, read_ids
+from gsp_deploy.retrieval.stored import MANIFEST, SUFFIXES
+from gsp_deploy.retrieval.tables import ids_path
 
-ARRAYS, PARQUET = (".npy", ".npz"), ".parquet"
+PARQUET = ".parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +79,6 @@ class StoredEmbeddings:
         return StoredBatch(ids, np.concatenate([batch.embeddings for batch in batches]))
 
 
-def holds_embeddings(path: Path) -> bool:
-    """Whether a path is something that `open_embeddings` may read, by its name and kind.
-
-    A folder counts if it has the manifest of a data set.
-    """
-    return path.suffix in (*ARRAYS, PARQUET) if path.is_file() else (path / MANIFEST).is_file()
-
-
 def open_embeddings(path: str | Path) -> StoredEmbeddings:
     """Open the embeddings that `embed` wrote.
 
@@ -99,7 +92,7 @@ def open_embeddings(path: str | Path) -> StoredEmbeddings:
     path = Path(path)
     if path.is_dir():
         return StoredEmbeddings(path, read_manifest(path))
-    if path.suffix not in (*ARRAYS, PARQUET):
+    if path.suffix not in SUFFIXES:
         raise UsageError(
             f"{path}: expected embeddings: a folder that embed wrote, or a file ending in .npy, "
             ".npz or .parquet"

@@ -8,7 +8,6 @@ from pathlib import Path
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.retrieval.dataset.layout import (
-    MANIFEST,
     EmbeddingSettings,
     Part,
     failures_name,
@@ -17,6 +16,7 @@ from gsp_deploy.retrieval.dataset.layout import (
     part_name,
 )
 from gsp_deploy.retrieval.dataset.parts import check_pages, read_footer
+from gsp_deploy.retrieval.stored import MANIFEST
 
 Note = Callable[[str], None]
 
@@ -117,24 +117,31 @@ def strangers(folder: Path, parts: list[Part]) -> list[Path]:
     return [path for path in sorted(folder.glob("*.parquet")) if path.name not in wanted]
 
 
-def _names_in(folder: Path) -> frozenset[str]:
-    """Complete what a killed run began, and return the names of the parts."""
+def refuse_foreign(folder: Path) -> None:
+    """Raise `UsageError` if a folder contains something that `embed` did not make."""
     if not folder.exists():
-        return frozenset()
+        return
     if not folder.is_dir():
         raise UsageError(f"{folder} exists and is not a folder; choose another name")
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and not _is_known(path.name):
+            raise UsageError(
+                f"{folder} contains {path.name}, which embed did not make; choose another folder"
+            )
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    """Complete what a killed run began, and return the names of the parts."""
+    refuse_foreign(folder)
+    if not folder.exists():
+        return frozenset()
     found = sorted(path.name for path in folder.iterdir())
     for hidden in found:
         name = hidden[1:].rpartition(".")[0]
         if hidden.startswith(".") and numbers_of(name) is not None:
             settle(folder / name)
-    found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    for name in found:
-        if not _is_known(name):
-            raise UsageError(
-                f"{folder} contains {name}, which embed did not make; choose another folder"
-            )
-    return frozenset(name for name in found if numbers_of(name) is not None)
+    names = (path.name for path in folder.iterdir())
+    return frozenset(name for name in names if numbers_of(name) is not None)
 
 
 def _is_known(name: str) -> bool:

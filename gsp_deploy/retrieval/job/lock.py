@@ -10,6 +10,7 @@ from typing import TextIO
 
 from gsp_deploy.base.scratch import refusals_of
 from gsp_deploy.errors import UsageError
+from gsp_deploy.retrieval.job.finished import refuse_foreign
 
 if sys.platform == "win32":  # no such locks there
 
@@ -32,11 +33,12 @@ def sole_run(folder: Path, shard: str | None) -> Iterator[None]:
         shard: the shard's name. Shards share the folder, but each is there once.
 
     Raises:
-        UsageError: another run holds the folder.
+        UsageError: another run holds the folder, or it contains something that embed did not make.
         OutputError: the folder cannot be written.
 
     A folder that this run created is removed if nothing but locks is in it at the end.
     """
+    refuse_foreign(folder)
     created = not folder.exists()
     names = [(".lock", shard is not None)]
     names += [] if shard is None else [(f".lock-{shard}", False)]

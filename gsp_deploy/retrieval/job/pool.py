@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import connection
@@ -17,6 +16,7 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from gsp_deploy.base.cores import available_cores
+from gsp_deploy.base.interrupts import held_interrupts
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.retrieval.dataset.layout import Part
 from gsp_deploy.retrieval.job.worker import Job, Task, Worker
@@ -67,7 +67,8 @@ def _run_processes(job: Job, first: list[Task], rest: Iterator[Task]) -> Iterato
     for number in range(len(first)):
         devices.put(_device_of(job.options.device, number))
     pool = ProcessPoolExecutor(len(first), context, _open, (job, devices))
-    waiting: deque[Future[list[Part]]] = deque(pool.submit(_embed, task) for task in first)
+    with held_interrupts():  # the workers start here; this process ends them
+        waiting = deque(pool.submit(_embed, task) for task in first)
     try:
         for task in islice(rest, len(first)):
             waiting.append(pool.submit(_embed, task))
@@ -94,7 +95,6 @@ def _device_of(device: str, number: int) -> str:
 def _open(job: Job, devices: SimpleQueue[str]) -> None:
     """Open the model in a new worker process, which ends when its parent does."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     options = dataclasses.replace(job.options, device=devices.get())
     _worker = Worker(dataclasses.replace(job, options=options))

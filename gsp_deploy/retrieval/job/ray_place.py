@@ -74,10 +74,9 @@ class RayCluster:
         job = dataclasses.replace(job, options=self._on_worker(job.options))
         rest = iter(tasks)
         with self._connected(), _in_one_line():
-            while window := [_packed(task) for task in islice(rest, WINDOW)]:
+            while window := [_packed(job, task) for task in islice(rest, WINDOW)]:
                 rows = ray.data.from_items(window, override_num_blocks=len(window)).map_batches(
                     _Embedder,
-                    fn_constructor_args=(job,),
                     batch_size=1,
                     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.workers),
                     **self._resources(job.options),
@@ -117,16 +116,16 @@ class RayCluster:
 class _Embedder:
     """A worker as Ray Data calls it: a batch is one slice."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self) -> None:
         self._worker: Worker | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
         found = []
         for packed in batch["item"]:
+            job, task = _unpacked(packed)
             try:
-                self._worker = self._worker or Worker(self._job)
-                parts: object = list(self._worker.embed(_unpacked(packed)))
+                self._worker = self._worker or Worker(job)
+                parts: object = list(self._worker.embed(task))
             except GspDeployError as error:
                 parts = error
             found.append(pickle.dumps(parts))
@@ -146,12 +145,12 @@ def _raised(found: Any) -> Any:
     return found
 
 
-def _packed(task: Task) -> bytes:
-    return zlib.compress(pickle.dumps(task))
+def _packed(job: Job, task: Task) -> bytes:
+    return zlib.compress(pickle.dumps((job, task)))
 
 
-def _unpacked(packed: bytes) -> Task:
-    """Return a task that this run's own driver has packed."""
+def _unpacked(packed: bytes) -> tuple[Job, Task]:
+    """Return a job and a task that this run's own driver has packed."""
     return pickle.loads(zlib.decompress(packed))
 
 

@@ -18,11 +18,12 @@ from itertools import chain
 from pathlib import Path
 
 from gsp_deploy.errors import DataError, UsageError
-from gsp_deploy.retrieval.dataset.layout import MANIFEST, Part, key_of
+from gsp_deploy.retrieval.dataset.layout import Part, key_of
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest, write_manifest
 from gsp_deploy.retrieval.job.finished import Finished, Note, footers_of, strangers
 from gsp_deploy.retrieval.job.repeats import refuse_repeated_ids
 from gsp_deploy.retrieval.job.worker import Job, Task
+from gsp_deploy.retrieval.stored import MANIFEST
 from gsp_deploy.sources import Sources
 
 # Runs tasks somewhere and yields their parts, in any order.
