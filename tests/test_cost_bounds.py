@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from gsp_deploy.cost_bounds import cost_error_bound, log_mass_error_bound, smallest_separation
+from gsp_deploy.cost_bounds import (
+    SPLIT_ERRORS,
+    cost_error_bound,
+    log_mass_error_bound,
+    smallest_separation,
+)
 
 
 def random_prototypes(count: int = 32, dim: int = 64) -> np.ndarray:
@@ -52,3 +58,24 @@ def test_one_prototype_has_no_other() -> None:
 def test_the_separation_is_that_inside_the_unit_ball() -> None:
     prototypes = np.array([[3.0, 0.0], [0.0, 0.5], [0.0, 0.25]])
     assert smallest_separation(prototypes) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("length", [0.3, 1.0])
+@pytest.mark.parametrize("precision", SPLIT_ERRORS)
+def test_prototypes_in_two_halves_stay_within_the_bound(precision: str, length: float) -> None:
+    """The costs from high + low halves, in float64: only what the halves leave is off."""
+    dtype = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}[precision]
+    draw = np.random.default_rng(1)
+    prototypes = draw.standard_normal((64, 48))
+    prototypes = (length * prototypes / np.linalg.norm(prototypes, axis=1)[:, None]).astype("f4")
+    points = draw.standard_normal((5000, 48))
+    points /= np.linalg.norm(points, axis=1)[:, None]
+    high = prototypes.astype(dtype)
+    halves = high.astype("f8") + (prototypes - high.astype("f4")).astype(dtype).astype("f8")
+    off = np.abs(halves - prototypes).max() / length
+    assert off <= SPLIT_ERRORS[precision]
+    squares = np.square(prototypes.astype("f8")).sum(axis=1) + 1
+    exact, found = (np.sqrt(squares - 2 * points @ p.T.astype("f8")) for p in (prototypes, halves))
+    added = cost_error_bound(prototypes, SPLIT_ERRORS[precision]) - cost_error_bound(prototypes)
+    assert np.abs(found - exact).max() <= added
+    assert added < 2 * SPLIT_ERRORS[precision] / length * 4

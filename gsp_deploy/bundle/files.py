@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,15 +36,14 @@ def misfit(folder: Path) -> str | None:
         ModelFileError: `SHA256SUMS` is missing, or has another format.
     """
     sums = _read_sums(folder)
+    found = _files_below(folder)
+    for name in found:
+        if (folder / name).is_symlink() and (folder / name).is_dir():
+            return f"{name} is a link to a folder, which a bundle must not hold"
     for name, digest in sums.items():
-        if fault := _linked_folder(folder, name) or _fault(folder / name, name, digest):
+        if fault := _fault(folder / name, name, digest):
             return fault
-    for name in _files_below(folder):
-        if fault := _linked_folder(folder, name):
-            return fault
-        if name not in sums:
-            return f"{name} is not in {SUMS_NAME}"
-    return None
+    return next((f"{name} is not in {SUMS_NAME}" for name in found if name not in sums), None)
 
 
 def foreign_file(folder: Path) -> str | None:
@@ -54,13 +52,6 @@ def foreign_file(folder: Path) -> str | None:
     with suppress(ModelFileError):  # without `SHA256SUMS` only the manifest is known
         own |= _read_sums(folder).keys()
     return next((name for name in _files_below(folder) if name not in own), None)
-
-
-def _linked_folder(folder: Path, name: str) -> str | None:
-    for step in _steps(name):
-        if (folder / step).is_symlink() and (folder / step).is_dir():
-            return f"{step} is a link to a folder, which a bundle must not hold"
-    return None
 
 
 def _fault(path: Path, name: str, digest: str) -> str | None:
@@ -98,15 +89,11 @@ def _read_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def _steps(name: str) -> Iterator[str]:
-    """Yield `a`, `a/b`, `a/b/c`."""
-    parts = name.split("/")
-    for count in range(1, len(parts) + 1):
-        yield "/".join(parts[:count])
-
-
 def _files_below(folder: Path) -> list[str]:
-    """Return all files except `SHA256SUMS`, sorted, with forward slashes; never follow links."""
+    """Return all files except `SHA256SUMS`, sorted, with forward slashes.
+
+    Links to folders are among them and are not followed.
+    """
     found = []
     for current, folders, names in os.walk(folder):
         links = [name for name in folders if Path(current, name).is_symlink()]

@@ -134,7 +134,7 @@ def _certificate(
     twin = draft.assemble(plan, (), (draft.embeddings_name, "gsp/weights"))
     if plan.solver == "certified" and draft.options.iterations is None:
         locations = locations_of(twin.graph.outputs[-1])
-        guarantee = guarantee_of(plan, head, draft.prototypes, locations)
+        guarantee = guarantee_of(plan, head, draft.prototypes, locations, draft.options)
     return certify(twin, head, draft.prototypes, plan, calibration, tolerance, guarantee)
 
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from gsp_deploy.artifact import WeightGuarantee
 from gsp_deploy.bounds import Sweep, check_reachable, log_mass_range, newton_steps, sweep_for
 from gsp_deploy.config import DEFAULT_ITERATIONS, GSPConfig
-from gsp_deploy.cost_bounds import log_mass_error_bound
+from gsp_deploy.cost_bounds import SPLIT_ERRORS, log_mass_error_bound
 from gsp_deploy.export.options import ExportOptions
 from gsp_deploy.export.transport import SolverPlan
 from gsp_deploy.float32_bounds import (
@@ -67,7 +67,11 @@ def certified_plan(
 
 
 def guarantee_of(
-    plan: SolverPlan, head: GSPConfig, prototypes: np.ndarray, locations: int | None
+    plan: SolverPlan,
+    head: GSPConfig,
+    prototypes: np.ndarray,
+    locations: int | None,
+    options: ExportOptions,
 ) -> WeightGuarantee:
     """Return the bounds on a certified plan's weights that hold for every input.
 
@@ -76,9 +80,11 @@ def guarantee_of(
         head: the head.
         prototypes: p `(M, D)`.
         locations: N of the graph; None if its size is open, for a bound up to 256.
+        options: the form and precision, because the plugin's kernel splits prototypes.
     """
     sweep, most = Sweep(plan.grid_points, plan.steps), locations or MOST_LOCATIONS
-    costs = log_mass_error_bound(head.entropy_weight, prototypes)
+    split = SPLIT_ERRORS.get(options.precision, 0.0) if options.pooling_form != "unrolled" else 0.0
+    costs = log_mass_error_bound(head.entropy_weight, prototypes, split)
 
     def bound(log_mass_error: float) -> float:
         setting = SolverSetting(head.transport_ratio, plan.log_mass_range, log_mass_error, most)
