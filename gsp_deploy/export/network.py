@@ -271,7 +271,7 @@ def _certificate(
     guarantee = tolerance = None
     if options.iterations is None and layer.plan.solver == "certified":
         locations, tolerance = locations_of(taps.weights), options.tolerance
-        guarantee = guarantee_of(layer.plan, layer.head, taps.prototypes, locations)
+        guarantee = guarantee_of(layer.plan, layer.head, taps.prototypes, locations, options)
     return certify(twin, layer.head, taps.prototypes, layer.plan, images, tolerance, guarantee)
 
 
