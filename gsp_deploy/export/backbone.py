@@ -38,6 +38,10 @@ class _Features(nn.Module):
     def __init__(self, model: EmbeddingModel) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(model.backbone).cpu().float().eval()
+        for module in self.backbone.modules():
+            # timm's switch; the exporter takes fused attention with four axes only.
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False
 
     def forward(self, images: Tensor) -> Tensor:
         return feature_map(self.backbone, images)

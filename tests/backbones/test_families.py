@@ -42,6 +42,11 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
     "RepVGG": ("repvgg_a0", {}, (64, 64)),
     "HGNet": ("hgnetv2_b0", {}, (64, 64)),
     "CAFormer": ("gsp_test_caformer", {}, (64, 96)),
+    "Twins": (
+        "twins_svt_small",
+        {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 128)},
+        (224, 224),
+    ),
     "MaxViT": ("test_maxvit", {}, (160, 160)),
 }
 
