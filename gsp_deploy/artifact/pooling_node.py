@@ -100,15 +100,15 @@ def expand_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
     The body's values get their names from the unrolled export. Nodes that the graph also has
     outside the pooling node (the common inputs of pooling and max residual) are written once.
     """
-    bodies = {(f.name, f.overload): f for f in model.functions if f.domain == DOMAIN}
+    bodies = {f.name: f for f in model.functions if f.domain == DOMAIN}
     nodes = list(model.graph.node)
-    if not any(_body_of(node, bodies) for node in nodes):
+    if not any(node.domain == DOMAIN and node.op_type in bodies for node in nodes):
         return model
     known = {weight.name for weight in model.graph.initializer}
     expanded: list[onnx.NodeProto] = []
     for node in nodes:
-        body = _body_of(node, bodies)
-        for written in (node,) if body is None else _body(body, node):
+        is_pooling = node.domain == DOMAIN and node.op_type in bodies
+        for written in _body(bodies[node.op_type], node) if is_pooling else (node,):
             if not known.issuperset(written.output):
                 expanded.append(written)
                 known.update(written.output)
@@ -116,12 +116,6 @@ def expand_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
     model.graph.node.extend(expanded)
     _forget_domain(model)
     return model
-
-
-def _body_of(
-    node: onnx.NodeProto, bodies: Mapping[tuple[str, str], onnx.FunctionProto]
-) -> onnx.FunctionProto | None:
-    return bodies.get((node.op_type, node.overload)) if node.domain == DOMAIN else None
 
 
 def _body(function: onnx.FunctionProto, call: onnx.NodeProto) -> list[onnx.NodeProto]:

@@ -70,6 +70,7 @@ def export_network(
     network, layers = _translated(named, example, options)
     config = ModelConfig(name_of(module), _head_of(layers, network), spec)
     options.check_against(config)
+    _require_one_body(layers, options)
     kept = _lower(network, options)
     if options.include_preprocessing:
         prepend_preprocessing(network.graph, config)
@@ -83,7 +84,9 @@ def export_network(
     images = calibration or default_calibration(config)
     certificates = [_certificate(network, layer, images, options) for layer in layers]
     if options.pooling_form != "unrolled":
-        _fold(network, layers, options)
+        _fold(network, layers)
+    if options.pooling_form == "plugin-bare":
+        drop_body(network)
     manifest = ExportManifest(
         model=config,
         precision=options.precision,
@@ -284,9 +287,17 @@ def _taps_of(network: ir.Model, layer: TranslatedLayer) -> _Taps:
     return _Taps(embeddings, nodes[f"{layer.root}/weights"].outputs[0], unit.numpy())
 
 
-def _fold(network: ir.Model, layers: list[TranslatedLayer], options: ExportOptions) -> None:
+def _require_one_body(layers: list[TranslatedLayer], options: ExportOptions) -> None:
+    """Refuse several bodies: TensorRT's parser gives all nodes of one name the same body."""
+    count = sum(layer.plan != NOTHING_TO_SOLVE for layer in layers)
+    if options.pooling_form == "plugin" and count > 1:
+        raise UsageError(
+            f"the network has {count} GSP layers, and TensorRT would give their nodes one body; "
+            "export it with plugin-bare (--pooling plugin --bare), or unrolled"
+        )
+
+
+def _fold(network: ir.Model, layers: list[TranslatedLayer]) -> None:
     for layer in layers:
         if layer.plan != NOTHING_TO_SOLVE:
             Folding(network, layer.head, layer.plan, layer.outputs, layer.root).run()
-    if options.pooling_form == "plugin-bare":
-        drop_body(network)

@@ -128,16 +128,11 @@ class Folding:
         settings = self._attributes(ends, output_type).to_node()
         declared = [ir.Attr(name, ir.convenience.convert_attribute(name, value).type, None)
                     for name, value in settings.items()]  # fmt: skip
-        function = ir.Function(DOMAIN, OP_TYPE, self.overload, graph=body, attributes=declared)
+        function = ir.Function(DOMAIN, OP_TYPE, graph=body, attributes=declared)
         self.network.functions[function.identifier()] = function
         self.network.opset_imports[DOMAIN] = DOMAIN_VERSION
         self._call(inputs, ends, settings)
         passes.RemoveUnusedNodesPass()(self.network)
-
-    @property
-    def overload(self) -> str:
-        """Distinguishes the bodies of several heads; empty for the first."""
-        return "" if self.root == HEAD_SCOPE else self.root
 
     def _prototypes(self) -> ir.Value:
         constants = self.graph.initializers
@@ -235,7 +230,6 @@ class Folding:
             list(inputs.values()),
             attributes=settings,
             domain=DOMAIN,
-            overload=self.overload,
             num_outputs=len(replaced),
             name=f"{self.root}/{NODE_NAME}",
         )

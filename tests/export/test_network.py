@@ -103,17 +103,27 @@ def test_a_session_embeds_with_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-6)
 
 
-@pytest.mark.parametrize("pooling", ["gap", "gem"])
-def test_the_plugins_nodes_have_bodies_of_their_own(pooling: str, tmp_path: Path) -> None:
-    model = Named(pooling=pooling)
-    exported = export(model, tmp_path / "model.onnx", pooling_form="plugin")
+def test_two_layers_are_two_bare_nodes(tmp_path: Path) -> None:
+    exported = export(Named(pooling="gem"), tmp_path / "model.onnx", pooling_form="plugin-bare")
     network = onnx.load(exported.path)
     nodes = [node for node in network.graph.node if node.domain == "gsp.deploy"]
-    assert [node.overload for node in nodes] == ["", "gsp/2"]
-    assert len(network.functions) == 2
-    compare(model, exported.path, 2e-6)
+    assert [node.name for node in nodes] == ["gsp/pooling", "gsp/2/pooling"]
+    assert not network.functions
+    with pytest.raises(UsageError, match="has 2 GSP layers, and TensorRT would give"):
+        export(Named(), tmp_path / "refused.onnx", pooling_form="plugin")
+
+
+def test_a_single_node_has_a_body(tmp_path: Path) -> None:
+    model = WithNeck()
+    exported = export(model, tmp_path / "model.onnx", pooling_form="plugin")
+    network = onnx.load(exported.path)
+    assert [function.name for function in network.functions] == ["GeneralizedSumPooling"]
+    images = torch.rand(3, 3, SIDE, SIDE)
     onnx.save(expand_pooling(network), tmp_path / "unfolded.onnx")
-    compare(model, tmp_path / "unfolded.onnx", 2e-6)
+    for path in (exported.path, tmp_path / "unfolded.onnx"):
+        (found,) = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(found, model(images).numpy(), atol=2e-6)
 
 
 def test_half_precision_keeps_both_solvers_in_float32(tmp_path: Path) -> None:
