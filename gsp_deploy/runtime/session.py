@@ -28,7 +28,7 @@ Capability = Literal[
     "another", "embed_device", "embed_dlpack", "profile", "prototype_scores", "timeline"
 ]
 WAITS: tuple[str, ...] = get_args(Wait)
-RUNTIME_WORDS: tuple[str, ...] = get_args(RuntimeWord)
+RUNTIME_WORDS: tuple[RuntimeWord, ...] = get_args(RuntimeWord)
 # `requests` with this value leaves the number to the runtime, for the most images per second.
 FOR_THROUGHPUT = 0
 
