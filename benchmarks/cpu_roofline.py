@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from gsp_deploy.runtime.openvino_model import HINTS
 
 _SIDE = 2048
-_REPEATS = 9
 
 
 def multiply_adds(model: onnx.ModelProto, size: int) -> int:
@@ -34,22 +33,15 @@ def multiply_adds(model: onnx.ModelProto, size: int) -> int:
     return total
 
 
-def peak_tera_ops(precision: str, threads: int) -> float:
-    """Return 10^12 multiplications and additions a second of a matrix product in OpenVINO."""
+def product_task(precision: str, threads: int) -> tuple[Callable[[], object], float]:
+    """Return a matrix product in OpenVINO to time, and its multiplications and additions."""
     core = openvino.Core()
     hint = HINTS.get(precision, "f32")
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
     graph = _product(precision == "int8").SerializeToString()
-    compiled = core.compile_model(core.read_model(graph), "CPU", settings)
-    request = compiled.create_infer_request()
-    draw = np.random.default_rng(0)
-    inputs = draw.uniform(-1, 1, (_SIDE, _SIDE)).astype(np.float32)
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        request.infer([inputs], share_inputs=True)
-        times.append(time.perf_counter() - start)
-    return float(2 * _SIDE**3 / min(times) / 1e12)
+    request = core.compile_model(core.read_model(graph), "CPU", settings).create_infer_request()
+    inputs = np.random.default_rng(0).uniform(-1, 1, (_SIDE, _SIDE)).astype(np.float32)
+    return lambda: request.infer([inputs], share_inputs=True), 2.0 * _SIDE**3
 
 
 def _product(quantised: bool) -> onnx.ModelProto:

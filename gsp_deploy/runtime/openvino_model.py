@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import openvino
-from openvino.frontend import FrontEndManager
+from openvino.frontend import FrontEndManager, OpConversionFailure
 
 from gsp_deploy.artifact.external_data import without_links
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
@@ -42,7 +42,7 @@ def read_model(path: Path) -> openvino.Model:
     with blaming(path, "load"), without_links(path) as plain:
         try:
             model = reader.convert(reader.load(str(plain)))
-        except Exception:
+        except OpConversionFailure:  # also for the call of a function
             inlined = _inlined(plain)
             if inlined is None:
                 raise

@@ -89,3 +89,16 @@ def test_a_folder_is_embedded_as_by_hand() -> None:
     ours, loop = data["results"]
     assert (ours["what"], loop["what"]) == ("gsp-deploy embed", "loop, 1 workers")
     assert loop["ratio"] == [1]
+
+
+def test_the_runtimes_of_a_cpu_are_measured_on_the_same_file() -> None:
+    small = ("--backbone", "small_cnn_s8", "--size", "64", "--batch", "1")
+    data = run("cpu_runtimes.py", *small, *ONCE)
+    precisions = data["precisions"].split()
+    assert len(data["results"]) == 2 + 3 * len({"fp32", "bf16"} & set(precisions))
+    exact = [
+        row for row in data["results"] if row["what"].endswith("fp32") and "int8" not in row["what"]
+    ]
+    assert len(exact) == 3
+    assert max(row["worst_distance"] for row in exact) < 1e-6
+    assert [row[0] for row in data["roofline"]] == [*precisions[:2], "int8"]
