@@ -69,3 +69,18 @@ def test_onnx_scripts_run(script: str, arguments: tuple[str, ...], rows: int) ->
     results = run(script, *arguments, *ONCE, "--batch", "1")["results"]
     assert len(results) == rows
     assert all(result["batch"] == 1 for result in results)
+
+
+@pytest.mark.slow
+def test_a_data_set_is_whole_and_its_memory_is_reported() -> None:
+    size = ("--images", "150", "--tars", "3", "--workers", "1")
+    (result,) = run("embedding_scale.py", *size)["results"]
+    assert result["images"] == 150
+    assert result["peak_mib"] >= max(result["mib"])
+
+
+@pytest.mark.slow
+def test_the_writer_is_compared_with_the_same_work() -> None:
+    size = ("--images", "6", "--side", "32", "--batch", "2", "--shard-size", "4", "--rounds", "1")
+    (result,) = run("writer_overhead.py", *size)["results"]
+    assert result["ratios"] == [result["ratio"]]
