@@ -102,3 +102,18 @@ def test_the_runtimes_of_a_cpu_are_measured_on_the_same_file() -> None:
     assert len(exact) == 3
     assert max(row["worst_distance"] for row in exact) < 1e-6
     assert [row[0] for row in data["roofline"]] == [*precisions[:2], "int8"]
+
+
+@pytest.mark.slow
+def test_a_data_set_is_whole_and_its_memory_is_reported() -> None:
+    size = ("--images", "150", "--tars", "3", "--workers", "1")
+    (result,) = run("embedding_scale.py", *size)["results"]
+    assert result["images"] == 150
+    assert result["peak_mib"] >= max(result["mib"])
+
+
+@pytest.mark.slow
+def test_the_writer_is_compared_with_the_same_work() -> None:
+    size = ("--images", "6", "--side", "32", "--batch", "2", "--shard-size", "4", "--rounds", "1")
+    (result,) = run("writer_overhead.py", *size)["results"]
+    assert result["ratios"] == [result["ratio"]]

@@ -167,18 +167,41 @@ def test_stores_that_refuse(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("source", ["/2024/", "/2024/00.png", "/2024/*.png"])
 def test_a_bucket_without_permission(
-    tiny_export: str, bucket: str, tmp_path: Path, run_here, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import s3fs
+    source: str, tiny_export: str, bucket: str, tmp_path: Path, run_here,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The server checks credentials from now on, and it knows no such key."""
+    from moto import settings
 
-    async def denied(*_: object, **__: object) -> None:
-        raise PermissionError("Access Denied")
+    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+    words = ["embed", tiny_export, f"{bucket}{source}", *small(tmp_path / "out")]
+    code, out, err = run_here(*words)
+    assert (code, out) == (1, "")
+    assert "access denied" in " ".join(err.split())
+    assert "check the credentials and the permissions" in " ".join(err.split())
+    assert not list(tmp_path.iterdir())
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", denied)
-    code, _, err = run_here("embed", tiny_export, f"{bucket}/2024/", *small(tmp_path / "out"))
-    assert code == 1
-    assert "access denied (Access Denied); check the credentials" in " ".join(err.split())
+
+def test_without_pyarrow_and_fsspec(tiny_export: str, photos: Path, tmp_path: Path) -> None:
+    """A table needs neither; a data set and a URL say which package they need."""
+    script = (
+        "import sys; sys.modules.update(pyarrow=None, fsspec=None)\n"
+        "from gsp_deploy_cli.main import main; main()"
+    )
+
+    def run(source: object, output: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", script, "embed", tiny_export, str(source)]
+        command += ["-o", str(tmp_path / output)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        return ran.returncode, " ".join(ran.stderr.split())
+
+    assert run(photos, "t.npy")[0] == 0
+    code, said = run(photos, "out")
+    assert (code, "need pyarrow: pip install pyarrow" in said) == (4, True)
+    code, said = run("s3://photos/", "t.npz")
+    assert (code, "pip install 'gsp-deploy[cloud]'" in said) == (4, True)
 
 
 @pytest.mark.slow
