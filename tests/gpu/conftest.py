@@ -1,4 +1,7 @@
-"""Engines of a small model, built on the GPU of this machine; without one, all here is skipped."""
+"""Engines of a small model, built on the GPU of this machine.
+
+Without a GPU, all here is skipped; without TensorRT, what needs an engine.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from gsp_deploy.device import open_device
 from gsp_deploy.engine.api import load_tensorrt
 from gsp_deploy.errors import GspDeployError
 
 
-def why_not() -> str | None:
-    """Return what this machine lacks to run an engine, or None."""
-    try:
-        open_device()
-        load_tensorrt()
-    except (GspDeployError, ImportError) as error:
-        return str(error)
-    return None
-
-
+@pytest.hookimpl(tryfirst=True)  # before the hook that skips what is marked so
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    lacking = why_not() if here else None
-    for item in here:
-        item.add_marker(pytest.mark.gpu)
-        if lacking is not None:
-            item.add_marker(pytest.mark.skip(reason=f"needs a GPU and TensorRT: {lacking}"))
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +38,10 @@ def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def engines(exported: Path) -> Path:
     """The same folder with engines beside the exports: two profiles, batches 1 and 2 to 16."""
+    try:
+        load_tensorrt()
+    except GspDeployError as error:
+        pytest.skip(f"needs TensorRT: {error}")
     from gsp_deploy.engine.build import build_engine
     from gsp_deploy.engine.options import BuildOptions
     from gsp_deploy.engine.profiles import parse_batch

@@ -16,6 +16,7 @@ from gsp_deploy.benchmark.gpu.layers import UNATTRIBUTED
 from gsp_deploy.device import open_device
 from gsp_deploy.doctor.diagnosis import diagnose
 from gsp_deploy.doctor.selftest import run_selftest
+from gsp_deploy.engine.api import installed_flavours
 from gsp_deploy.errors import DeviceError, MissingCapabilityError
 from gsp_deploy.runtime import open_session
 
@@ -172,4 +173,5 @@ def test_a_benchmark_takes_an_engine_apart(engines) -> None:
 def test_the_selftest_passes_here() -> None:
     found = run_selftest(diagnose())
     assert all(step.state in ("passed", "skipped") for step in found.steps), found.steps
-    assert any(step.name.startswith("parity") for step in found.steps)
+    has_parity = any(step.name.startswith("parity") for step in found.steps)
+    assert has_parity or not installed_flavours()

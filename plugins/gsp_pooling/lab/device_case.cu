@@ -50,8 +50,9 @@ std::vector<double> draw(size_t count, double scale, unsigned seed, DataType typ
   return values;
 }
 
-// Copy (B, channels, N) to the device in the type and the layout that the parameters name.
-void upload(const std::vector<double>& values, const PoolingParams& p, int channels,
+// Copy (B, channels, N) to the device in the type and the layout that the parameters name, `shift`
+// bytes behind the beginning of the memory.
+void upload(const std::vector<double>& values, const PoolingParams& p, int channels, size_t shift,
             const Buffer& to) {
   std::vector<unsigned char> bytes(to.bytes());
   const size_t size = size_of(p.input_type), N = p.locations;
@@ -59,15 +60,36 @@ void upload(const std::vector<double>& values, const PoolingParams& p, int chann
     const size_t i = at % N, c = at / N % channels, image = at / N / channels;
     const bool last = p.layout == Layout::kChannelsLast;
     const size_t place = last ? (image * N + i) * channels + c : at;
-    store(bytes.data() + place * size, values[at], p.input_type);
+    store(bytes.data() + shift + place * size, values[at], p.input_type);
   }
   check(cudaMemcpy(to.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice), "upload");
 }
 
-std::vector<double> download(const Buffer& from, size_t count) {
-  std::vector<float> values(count);
-  check(cudaMemcpy(values.data(), from.data(), count * 4, cudaMemcpyDeviceToHost), "download");
-  return {values.begin(), values.end()};
+double load(const unsigned char* from, DataType type) {
+  if (type == DataType::kFloat32) {
+    float value;
+    std::memcpy(&value, from, 4);
+    return value;
+  }
+  if (type == DataType::kFloat16) {
+    __half value;
+    std::memcpy(&value, from, 2);
+    return __half2float(value);
+  }
+  __nv_bfloat16 value;
+  std::memcpy(&value, from, 2);
+  return __bfloat162float(value);
+}
+
+std::vector<double> download(const Buffer& from, size_t count, DataType type) {
+  const size_t size = size_of(type);
+  std::vector<unsigned char> bytes(count * size);
+  check(cudaMemcpy(bytes.data(), from.data(), bytes.size(), cudaMemcpyDeviceToHost), "download");
+  std::vector<double> values(count);
+  for (size_t at = 0; at < count; ++at) {
+    values[at] = load(bytes.data() + at * size, type);
+  }
+  return values;
 }
 
 Inputs draw_inputs(const PoolingParams& p) {
@@ -108,20 +130,21 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
 }
 Buffer::~Buffer() { cudaFree(data_); }
 
-DeviceCase::DeviceCase(const PoolingParams& p, bool wants_attributes)
+DeviceCase::DeviceCase(const PoolingParams& p, bool wants_attributes, bool misaligned)
     : params_(p),
       wants_attributes_(wants_attributes),
+      shift_(misaligned ? size_of(p.input_type) : 0),
       inputs_(draw_inputs(p)),
-      embeddings_(inputs_.embeddings.size() * size_of(p.input_type)),
-      features_(inputs_.features.size() * size_of(p.input_type)),
+      embeddings_(inputs_.embeddings.size() * size_of(p.input_type) + shift_),
+      features_(inputs_.features.size() * size_of(p.input_type) + shift_),
       prototypes_(inputs_.prototypes.size() * 4),
       pooled_(p.batch * pooled_channels(p) * 4),
       weights_(static_cast<size_t>(p.batch) * p.locations * 4),
       attributes_(static_cast<size_t>(p.batch) * p.num_prototypes * 4),
       workspace_(workspace_bytes(p)) {
-  upload(inputs_.embeddings, p, p.embedding_dim, embeddings_);
+  upload(inputs_.embeddings, p, p.embedding_dim, shift_, embeddings_);
   if (!inputs_.features.empty()) {
-    upload(inputs_.features, p, p.channels, features_);
+    upload(inputs_.features, p, p.channels, shift_, features_);
   }
   const std::vector<float> prototypes(inputs_.prototypes.begin(), inputs_.prototypes.end());
   check(cudaMemcpy(prototypes_.data(), prototypes.data(), prototypes_.bytes(),
@@ -131,8 +154,8 @@ DeviceCase::DeviceCase(const PoolingParams& p, bool wants_attributes)
 
 cudaError_t DeviceCase::launch(Plan plan, cudaStream_t stream) const {
   PoolingTensors tensors;
-  tensors.embeddings = embeddings_.data();
-  tensors.features = features_.data();
+  tensors.embeddings = static_cast<unsigned char*>(embeddings_.data()) + shift_;
+  tensors.features = static_cast<unsigned char*>(features_.data()) + shift_;
   tensors.prototypes = static_cast<const float*>(prototypes_.data());
   tensors.pooled = pooled_.data();
   tensors.weights = weights_.data();
@@ -140,13 +163,31 @@ cudaError_t DeviceCase::launch(Plan plan, cudaStream_t stream) const {
   return launch_pooling(params_, tensors, workspace_.data(), stream, plan);
 }
 
+cudaError_t DeviceCase::launch_captured(Plan plan) const {
+  cudaStream_t stream;
+  cudaGraph_t graph;
+  cudaGraphExec_t ready;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+  const cudaError_t error = launch(plan, stream);
+  check(cudaStreamEndCapture(stream, &graph), "capture");
+  check(cudaGraphInstantiateWithFlags(&ready, graph, 0), "graph");
+  check(cudaGraphLaunch(ready, stream), "graph");
+  check(cudaStreamSynchronize(stream), "graph");
+  cudaGraphExecDestroy(ready);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+  return error;
+}
+
 Outputs DeviceCase::fetch() const {
   check(cudaDeviceSynchronize(), "the kernel");
   const size_t batch = params_.batch;
   Outputs out;
-  out.pooled = download(pooled_, batch * pooled_channels(params_));
-  out.weights = download(weights_, batch * params_.locations);
-  out.attributes = download(attributes_, batch * params_.num_prototypes);
+  const DataType type = params_.output_type;
+  out.pooled = download(pooled_, batch * pooled_channels(params_), type);
+  out.weights = download(weights_, batch * params_.locations, type);
+  out.attributes = download(attributes_, batch * params_.num_prototypes, type);
   return out;
 }
 

@@ -28,15 +28,20 @@ class Buffer {
 class DeviceCase {
  public:
   // Inputs are drawn from a fixed seed, and rounded to the input type before anything reads them.
-  explicit DeviceCase(const PoolingParams& params, bool wants_attributes = true);
+  // Misaligned ones begin one element behind an aligned address.
+  explicit DeviceCase(const PoolingParams& params, bool wants_attributes = true,
+                      bool misaligned = false);
 
   const Inputs& inputs() const { return inputs_; }
   cudaError_t launch(Plan plan, cudaStream_t stream = nullptr) const;
+  // Launch by a graph that was captured before.
+  cudaError_t launch_captured(Plan plan) const;
   Outputs fetch() const;
 
  private:
   PoolingParams params_;
   bool wants_attributes_;
+  size_t shift_;  // bytes in front of embeddings and features
   Inputs inputs_;
   Buffer embeddings_, features_, prototypes_, pooled_, weights_, attributes_, workspace_;
 };

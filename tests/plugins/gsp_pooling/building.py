@@ -72,6 +72,19 @@ def build(folder: Path, variant: Variant = PLAIN, faults: Sequence[Fault] = ()) 
     return program
 
 
+def build_lab(folder: Path) -> Path:
+    """Compile the lab against the emulation; return the program."""
+    kernel = folder / "gsp_pooling"
+    shutil.copytree(KERNEL, kernel, ignore=shutil.ignore_patterns("build"))
+    sources = [EMULATION / "emulator.cpp", kernel / "gsp_pooling.cu"]
+    sources.append(kernel / "gsp_pooling_params.cpp")
+    sources += sorted([*(kernel / "lab").glob("*.cu"), *(kernel / "lab").glob("*.cpp")])
+    objects = [_compile(folder, source, ("-O1",)) for source in sources]
+    program = folder / "lab"
+    _run([*map(str, objects), "-o", str(program)])
+    return program
+
+
 def _plant(kernel: Path, fault: Fault) -> None:
     path = kernel / fault.file
     source = path.read_text()

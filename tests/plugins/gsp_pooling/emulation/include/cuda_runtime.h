@@ -87,7 +87,14 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     return cudaErrorInvalidValue;
   }
   const unsigned cluster = config->numAttrs == 0 ? 1 : config->attrs[0].val.clusterDim.x;
-  emulation::run({config->gridDim, config->blockDim, cluster, config->dynamicSmemBytes},
-                 [&] { kernel(given...); });
+  const emulation::Shape shape{config->gridDim, config->blockDim, cluster,
+                               config->dynamicSmemBytes};
+  const auto launch = [shape, kernel, given...] { emulation::run(shape, [&] { kernel(given...); }); };
+  const emulation::Capture& capture = emulation::captured;
+  if (capture.graph != nullptr && capture.stream == config->stream) {
+    capture.graph->push_back(launch);
+  } else {
+    launch();
+  }
   return cudaSuccess;
 }
