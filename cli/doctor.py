@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.common import Force, Json
 from gsp_deploy_cli.options.inputs import existing_file
+from gsp_deploy_cli.options.proof import ProofOptions
 from gsp_deploy_cli.options.runtime import CudaApiOption
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.doctor.diagnosis import Diagnosis
     from gsp_deploy.doctor.selftest import SelfTest
+    from gsp_deploy.proof import Proof
 
 
 def doctor(
+    *,
     selftest: Annotated[
         bool,
         typer.Option("--selftest", help="Build and run a small model against known embeddings."),
@@ -28,20 +31,31 @@ def doctor(
     ] = None,
     gpu: Annotated[int, typer.Option(min=0, help="Number of the CUDA device.")] = 0,
     cuda_api: CudaApiOption = "auto",
+    proof: ProofOptions,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Check this machine: what is installed, and what each command still needs.
 
-    You can paste the output into an issue. --selftest also runs a small model.
+    You can paste the output into an issue. --selftest also runs a small model,
+    and --selftest --full everything that only a machine with a GPU can show.
     Its exit codes: 3 if an embedding is wrong, 1 if an installed runtime fails,
     4 if no runtime is installed.
     """
+    from gsp_deploy.base.files import refuse_overwrite
     from gsp_deploy.doctor.diagnosis import diagnose
     from gsp_deploy.doctor.selftest import run_selftest
+    from gsp_deploy.proof import prove
 
+    settings, output = proof.settings(selftest), proof.output
+    for file in _files(output):
+        refuse_overwrite(file, force)
     found = diagnose(gpu, plugin, cuda_api)
-    tested = None
-    if selftest:
+    tested: SelfTest | Proof | None = None
+    if settings is not None:
+        tested = prove(found, settings, lambda part: show.note(f"proof: {part}"))
+        _write(tested, output)
+    elif selftest:
         tested = run_selftest(found, lambda step: show.note(f"self-test: {step}"))
     if json:
         more = {} if tested is None else {"selftest": tested.to_dict()}
@@ -52,7 +66,22 @@ def doctor(
         tested.check()
 
 
-def _report(found: Diagnosis, tested: SelfTest | None) -> None:
+def _files(output: Path | None) -> tuple[Path, ...]:
+    return () if output is None else (output.with_suffix(".md"), output)
+
+
+def _write(proof: Proof, output: Path | None) -> None:
+    """Write the findings as JSON and, beside it, as a page."""
+    from gsp_deploy.base.files import write_document, write_text
+
+    for file in _files(output):
+        if file.suffix == ".md":
+            write_text(file, proof.to_markdown())
+        else:
+            write_document(file, "proof", proof.to_dict())
+
+
+def _report(found: Diagnosis, tested: SelfTest | Proof | None) -> None:
     show.facts("Machine", list(found.machine.items()))
     show.facts("GPU", list(found.gpu.items()) or [("none", found.no_gpu or "")])
     show.facts(
@@ -75,6 +104,7 @@ def _report(found: Diagnosis, tested: SelfTest | None) -> None:
         ],
     )
     if tested is not None:
-        show.facts("Self-test", [(s.name, f"{s.state}: {s.detail}") for s in tested.steps])
+        steps = tested.steps if hasattr(tested, "steps") else tested.findings
+        show.facts("Self-test", [(s.name, f"{s.state}: {s.detail}") for s in steps])
     for warning in found.warnings:
         show.note(f"note: {warning}")
