@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   ?= runs/demo
 
-.PHONY: demo test coverage tried lint typecheck format docs clean
+.PHONY: demo test coverage tried lint typecheck format docs gpu-proof gpu-kit clean
 
 demo: $(READY)
 	$(BIN)/gsp-deploy demo --output $(DEMO) --force
@@ -21,6 +21,18 @@ coverage: test
 
 tried: $(READY)
 	GSP_TRIED=tests/hardening/TRIED.md $(BIN)/python -m pytest tests/hardening
+
+# On a machine with a GPU: everything that only it can show, in some 20 minutes.
+gpu-proof: $(READY)
+	$(MAKE) -C plugins/gsp_pooling/lab
+	$(BIN)/gsp-deploy export models/glyphs-lite0.safetensors -o build/glyphs-lite0.onnx --force
+	$(BIN)/gsp-deploy doctor --selftest --full --lab plugins/gsp_pooling/lab/build/lab \
+	  --tests tests --model build/glyphs-lite0.onnx -o build/proof.json --force
+	@echo 'the page: build/proof.md; commit both files under docs/proof/'
+
+# The same for a machine without this checkout, and without a network.
+gpu-kit: $(READY)
+	$(BIN)/python benchmarks/gpu_kit.py build/gpu-kit
 
 lint: $(READY)
 	$(BIN)/ruff check .

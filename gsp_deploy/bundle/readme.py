@@ -138,7 +138,7 @@ def _engine_note(engine: EngineManifest | None) -> str:
         )
     gpu = "this kind of GPU" if engine.hardware_compatibility == "none" else "the GPUs above"
     return (
-        f"The engine runs {versions} and on {gpu}. Elsewhere opening it fails with "
+        f"The engine runs only {versions} and on {gpu}. Elsewhere opening it fails with "
         "the reason, unless you allow fallback to the ONNX model: `--allow-fallback`, "
         "`BundleOptions(allow_fallback=True)`, `Options::allow_fallback`."
     )

@@ -170,6 +170,38 @@ def test_what_does_not_belong_to_an_engine(tiny_export: str, make_engine, tmp_pa
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words", "extra"),
+    [
+        ({}, "runs only with this TensorRT version and on", "gpu"),
+        ({"version_compatible": True}, r"or a later one, .*--allow-host-code", "gpu"),
+        ({"version_compatible": True, "lean": True}, "lean runtime of this version or a", "lean"),
+    ],
+)
+def test_the_readme_names_the_runtimes_of_an_engine(
+    changes, words, extra, tiny_export: str, make_engine, tmp_path: Path
+) -> None:
+    onnx = Path(tiny_export)
+    engine = make_engine(onnx, tmp_path / "m.engine", **changes)
+    packaged = package_model(engine, tmp_path / "bundle", PackageOptions(onnx=onnx))
+    assert packaged.manifest.artifacts[0].lean == changes.get("lean", False)
+    text = (packaged.folder / "README.md").read_text()
+    assert re.search(words, text)
+    assert f"## Python\n`pip install 'gsp-deploy[{extra}]'`" in text
+
+
+def test_an_engine_with_its_plugin_inside_brings_no_library(
+    tiny_export: str, make_engine, tmp_path: Path
+) -> None:
+    from gsp_deploy.artifact.engine_manifest import PluginRecord
+
+    onnx = Path(tiny_export)
+    record = PluginRecord("GSP", "gsp.deploy", "1", "libgsp_plugin.so", "ab" * 32, 1, inside=True)
+    engine = make_engine(onnx, tmp_path / "m.engine", plugin=record, version_compatible=True)
+    packaged = package_model(engine, tmp_path / "bundle", PackageOptions(onnx=onnx))
+    assert packaged.manifest.artifacts[0].plugin is None
+
+
 def test_an_engines_plugin_comes_along(tiny_export: str, make_engine, tmp_path: Path) -> None:
     from gsp_deploy.artifact.engine_manifest import PluginRecord
     from gsp_deploy.base.files import sha256_of

@@ -45,6 +45,18 @@ def test_this_machine_is_described_even_if_packages_are_missing() -> None:
     json.dumps(found.to_dict())
 
 
+def test_the_lean_runtime_is_listed_where_it_is_installed(monkeypatch) -> None:
+    monkeypatch.setattr(diagnosis, "installed_runtimes", lambda: ("tensorrt-lean",))
+    monkeypatch.setattr(diagnosis, "_tensorrt", lambda name: f"the version of {name}")
+    found = diagnose().tensorrt
+    assert list(found) == ["TensorRT", "TensorRT-RTX", "TensorRT lean runtime"]
+    assert found["TensorRT lean runtime"] == "the version of tensorrt-lean"
+    monkeypatch.setattr(needs, "can_import", lambda module: "lean" not in module)
+    states = {state.command: state for state in readiness([])}
+    lean = states["embed, bench with a lean .engine"]
+    assert lean.remedies == ("pip install 'gsp-deploy[lean]'",)
+
+
 def test_a_device_is_described_with_its_memory(monkeypatch) -> None:
     device = HostDevice(memory=8 << 30)
     install(monkeypatch, device)
