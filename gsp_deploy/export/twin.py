@@ -77,9 +77,9 @@ def _replace_head(
     graph = network.graph
     passes.ShapeInferencePass()(network)
     old = next(value for value in graph.outputs if value.name == EMBEDDING)
-    _require_last(old, source)
     dtype, shape = old.dtype or ir.DataType.FLOAT, old.shape
     features = _features(graph, source)
+    _require_last(old, source)
     graph.outputs[:] = [features]
     passes.RemoveUnusedNodesPass()(network)
     passes.RemoveUnusedFunctionsPass()(network)
