@@ -152,7 +152,6 @@ def _describe(
         manifest=manifest,
         config=manifest.model if manifest else None,
         emulated=lowered and precision == "fp32",
-        pinned=pinned,
     )
 
 

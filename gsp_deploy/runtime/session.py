@@ -139,8 +139,6 @@ class SessionInfo:
         manifest: the export's manifest, if the file carries one.
         engine: the engine's manifest; None for other models, and if it has no manifest.
         emulated: whether the device only imitates the precision; its speed then means nothing.
-        pinned: the element type that the runtime was made to compute floats in, such as `float32`;
-            None if it has no such setting, because it then computes in the file's own types.
         arithmetic: how the runtime may depart from the file's precision, or what was pinned, in
             words; empty if it computes as the file says.
         threads_reach: whether `threads` of the options reaches what computes.
@@ -159,7 +157,6 @@ class SessionInfo:
     engine: EngineManifest | None = None
     config: ModelConfig | None = None
     emulated: bool = False
-    pinned: str | None = None
     arithmetic: str = ""
     threads_reach: bool = True
 

@@ -52,7 +52,10 @@ def test_the_precision_goes_with_the_bundle(narrow: Path) -> None:
     assert (first.precision, first.computes) == ("bf16", "bf16")
     assert first.max_cosine_distance == 1e-2
     with open_bundle(narrow) as session:
-        assert (session.info.precision, session.info.pinned) == ("bf16", "bfloat16")
+        assert (session.info.precision, session.info.device) == (
+            "bf16",
+            "CPU, computes in bfloat16",
+        )
     assert verify_bundle(narrow).passed
 
 

@@ -31,7 +31,11 @@ def opened(path: Path, **options):
 def test_float32_is_pinned(head_export, features) -> None:
     with opened(head_export()) as session, open_session(head_export()) as other:
         info = session.info
-        assert (info.precision, info.pinned, info.emulated) == ("fp32", "float32", False)
+        assert (info.precision, info.device, info.emulated) == (
+            "fp32",
+            "CPU, computes in float32",
+            False,
+        )
         assert info.device == "CPU, computes in float32"
         expected = other.run(features)
         for name, array in session.run(features).items():
@@ -87,7 +91,11 @@ def test_weights_may_be_links(head_export, features, tmp_path: Path) -> None:
 def test_bfloat16_is_taken_if_it_is_asked_for(head_export, features) -> None:
     with opened(head_export(), precision="bf16") as session, opened(head_export()) as exact:
         info = session.info
-        assert (info.precision, info.pinned, info.emulated) == ("bf16", "bfloat16", False)
+        assert (info.precision, info.device, info.emulated) == (
+            "bf16",
+            "CPU, computes in bfloat16",
+            False,
+        )
         found, expected = session.run(features), exact.run(features)
     assert info.outputs == exact.info.outputs
     for name in ("embedding", "attributes"):
@@ -102,12 +110,19 @@ def test_bfloat16_is_taken_if_it_is_asked_for(head_export, features) -> None:
 def test_a_bfloat16_file_computes_in_it(options, head_export, features) -> None:
     path = head_export(**options)
     with opened(path) as session, opened(head_export()) as exact:
-        assert (session.info.precision, session.info.pinned) == ("bf16", "bfloat16")
+        assert (session.info.precision, session.info.device) == (
+            "bf16",
+            "CPU, computes in bfloat16",
+        )
         found, expected = session.embed(features), exact.embed(features)
     assert 1e-6 < np.abs(found - expected).max() < 3e-2
     with opened(path, precision="fp32") as session:
         info = session.info
-        assert (info.precision, info.pinned, info.emulated) == ("bf16", "float32", True)
+        assert (info.precision, info.device, info.emulated) == (
+            "bf16",
+            "CPU, computes in float32",
+            True,
+        )
 
 
 def test_a_processor_without_bfloat16_is_named(head_export, monkeypatch) -> None:
@@ -200,7 +215,10 @@ def test_a_foreign_model_with_an_embedding_runs(tmp_path: Path) -> None:
         x = np.random.default_rng(0).standard_normal((3, 4, 5, 6)).astype(np.float32)
         np.testing.assert_allclose(session.embed(x), np.maximum(x, 0).mean(axis=(2, 3)), atol=1e-6)
         assert session.info.manifest is None
-        assert (session.info.precision, session.info.pinned) == ("unknown", "float32")
+        assert (session.info.precision, session.info.device) == (
+            "unknown",
+            "CPU, computes in float32",
+        )
         assert session.info.input.shape == ("batch", 4, "?", "?")
 
 
