@@ -67,6 +67,19 @@ def external_data_of(model: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
+def mentions(model: Path, word: str) -> bool:
+    """Whether a graph's file contains a word, such as the name of an operator.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with model.open("rb") as stream:
+        if not stream.seek(0, 2):
+            return False  # mmap refuses an empty file
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(word.encode()) >= 0
+
+
 @contextmanager
 def without_links(model: Path) -> Iterator[Path]:
     """Yield a path to the model with its weights as plain files beside it, not links.

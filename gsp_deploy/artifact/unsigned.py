@@ -15,7 +15,6 @@ has the same rules for the C++ library.
 
 from __future__ import annotations
 
-import mmap
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +38,6 @@ def unsign(path: Path) -> bytes | None:
     Raises:
         Exception: protobuf or onnx cannot read the file.
     """
-    if not _mentions(path, _QUANTISE.encode()):
-        return None
     with without_links(path) as plain:
         model = onnx.load(plain)
     if _operator_set(model) < _FIRST_OPERATOR_SET or not unsign_graph(model.graph):
@@ -66,14 +63,6 @@ def _operator_set(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operators."""
     own = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     return own[-1] if own else 0
-
-
-def _mentions(path: Path, word: bytes) -> bool:
-    with path.open("rb") as stream:
-        if not stream.seek(0, 2):
-            return False  # mmap refuses an empty file
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return data.find(word) >= 0
 
 
 def _zero_points(graph: onnx.GraphProto) -> set[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact.external_data import mentions
 from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.base.encoding import as_float16
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, reason_of
@@ -128,6 +129,8 @@ def _unsigned(path: Path, provider: str) -> bytes | None:
     """Return the model with uint8 activations, if they are signed and this processor wants that."""
     if provider != CPU or platform.machine().lower() not in _X86:
         return None
+    if not mentions(path, "QuantizeLinear"):
+        return None  # so that it needs no onnx package
     try:
         from gsp_deploy.artifact.unsigned import unsign  # needs the onnx package
     except ModuleNotFoundError:

@@ -14,6 +14,7 @@ from int8_network import int8_network
 from onnx import TensorProto, helper, numpy_helper
 
 from gsp_deploy.artifact import unsigned
+from gsp_deploy.artifact.external_data import mentions
 
 # Far beyond the ranges of the integers too, so that both ends saturate.
 IMAGES = np.random.default_rng(1).normal(0, 40, (5, 3, 16, 16)).astype(np.float32)
@@ -125,6 +126,12 @@ def test_other_files_are_left_alone(
     assert network.SerializeToString(deterministic=True) == before
 
 
-def test_a_file_without_pairs_is_not_parsed(tiny_export: str, monkeypatch) -> None:
-    monkeypatch.setattr(onnx, "load", None)
+def test_what_a_file_mentions(tiny_export: str, tmp_path: Path, network) -> None:
+    assert not mentions(Path(tiny_export), "QuantizeLinear")
+    assert mentions(written(network, tmp_path), "QuantizeLinear")
+    (tmp_path / "empty").touch()
+    assert not mentions(tmp_path / "empty", "QuantizeLinear")
+
+
+def test_a_float32_file_has_nothing_to_rewrite(tiny_export: str) -> None:
     assert unsigned.unsign(Path(tiny_export)) is None
