@@ -159,7 +159,10 @@ def _kind_in_use(data: Tables, overrides: list[str]) -> str:
 
 
 def _apply(data: Tables, override: str) -> None:
-    """Set one key in the recipe's tables; create missing tables."""
+    """Set one key in the recipe's tables; create missing tables.
+
+    A loss, miner or schedule of another kind starts without the old one's settings.
+    """
     *tables, key = override.partition("=")[0].strip().split(".")
     if "=" not in override or not tables or not key:
         raise ConfigError(f"expected section.key=value, got {override!r}")
@@ -171,6 +174,8 @@ def _apply(data: Tables, override: str) -> None:
             raise ConfigError(f"{override!r}: {part} is not a table of settings")
     if key in _LENGTHS:
         _drop_length(table)
+    if key == "kind" and tables[0] in TAGGED and table.get("kind") != value:
+        table.clear()
     table[key] = value
 
 

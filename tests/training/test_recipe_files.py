@@ -145,3 +145,11 @@ def test_a_step_of_each_shipped_recipe(name, benchmark_folder, tmp_path):
     result = train(recipe, tmp_path / "run", dataset=open_dataset(recipe.data.spec))
     assert result.steps == 1
     assert (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_another_kind_of_loss_starts_without_the_old_ones_settings() -> None:
+    overrides = ["data.spec=cub:x", "loss.margin=0.3", "xbm.size=0", "loss.kind=triplet"]
+    loss = load_recipe("mlrc-bn-inception", [*overrides, "loss.margin=0.2"]).loss
+    assert (loss.kind, loss.margin) == ("triplet", 0.2)
+    same = ["data.spec=cub:x", "loss.negative_margin=0.4", "loss.kind=cosine-contrastive"]
+    assert load_recipe("mlrc-bn-inception", same).loss.negative_margin == 0.4
