@@ -60,14 +60,16 @@ class Mutant:
 def main() -> int:
     """Run mutants of the modules named, print the survivors and the score."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*", default=list(TESTS), choices=list(TESTS))
+    parser.add_argument("modules", nargs="*", help=f"Of {', '.join(TESTS)}; none means all.")
     parser.add_argument("--sample", type=int, default=40, help="Mutants of each module, at most.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=120, help="Seconds of one mutant.")
     asked = parser.parse_args()
+    if unknown := set(asked.modules) - TESTS.keys():
+        parser.error(f"no tests are listed for {', '.join(sorted(unknown))}")
     for name in LARGE.split():
         importlib.import_module(name)
-    for module in asked.modules:
+    for module in asked.modules or TESTS:
         _score(module, asked)
     return 0
 
