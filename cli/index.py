@@ -61,17 +61,28 @@ def _report(gallery: Gallery, folder: Path, json: bool) -> None:
             "index": str(folder),
             "kind": gallery.kind,
             "images": len(gallery.files),
-            "recall": gallery.recall,
+            "recall": None if gallery.recall is None else dataclasses.asdict(gallery.recall),
             "model": dataclasses.asdict(identity),
             "skipped": failures,
         }
         show.document("index", found)
         return
-    exact = "exact" if gallery.recall is None else f"recall@10 {100 * gallery.recall:.1f} %"
     rows = [
         ("indexed", f"{counted(len(gallery.files), 'image')}, {identity.embedding_dim}-D"),
-        ("kind", f"{gallery.kind}, {exact}"),
+        *_kind_and_recall(gallery),
         ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
     ]
     show.facts(str(folder), rows)
     show.skipped([failure.reason for failure in gallery.failures])
+
+
+def _kind_and_recall(gallery: Gallery) -> list[tuple[str, str]]:
+    recall = gallery.recall
+    if recall is None:
+        return [("kind", f"{gallery.kind}, exact")]
+    held_out = counted(recall.queries, "query", "queries") + " held out of the index"
+    return [
+        ("kind", f"{gallery.kind}, approximate"),
+        ("recall@1", f"{recall.at_1}, {held_out}"),
+        ("recall@10", str(recall.at_10)),
+    ]

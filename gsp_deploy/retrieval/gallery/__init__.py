@@ -7,8 +7,10 @@
 You need faiss, from the extra `search`.
 """
 
-from gsp_deploy.retrieval.gallery.build import KINDS, build_gallery
+from gsp_deploy.retrieval.gallery.build import build_gallery, gallery_of
 from gsp_deploy.retrieval.gallery.index import Gallery, Hit, open_gallery, write_gallery
+from gsp_deploy.retrieval.gallery.kinds import KINDS
+from gsp_deploy.retrieval.gallery.recall import Recall
 from gsp_deploy.retrieval.identity import ModelIdentity, identity_of
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "Gallery",
     "Hit",
     "ModelIdentity",
+    "Recall",
     "build_gallery",
+    "gallery_of",
     "identity_of",
     "open_gallery",
     "write_gallery",

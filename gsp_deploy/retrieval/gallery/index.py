@@ -22,9 +22,10 @@ from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import ModelFileError, UsageError, brief, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
+from gsp_deploy.retrieval.gallery.recall import Recall
 from gsp_deploy.retrieval.identity import ModelIdentity
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "index.json"
 INDEX = "index.faiss"
 FILES = "files.json"
@@ -39,7 +40,7 @@ class _About:
     kind: GalleryKind
     metric: str
     images: int
-    recall: float | None
+    recall: Recall | None
     identity: ModelIdentity
     sha256: Mapping[str, str]
     made_by: str
@@ -63,16 +64,16 @@ class Gallery:
         files: the images, in the index's order.
         identity: the model that embedded them.
         kind: `flat`, `hnsw` or `ivf`.
-        recall: share of the 10 true nearest neighbours that an approximate index finds, measured
-            when it was built; None for an exact index.
+        recall: how much of the exact result an approximate index finds, measured when it was
+            built, on queries that it did not contain; None for an exact index.
         failures: images that could not be read when the index was built.
     """
 
     index: Any
     files: tuple[str, ...]
     identity: ModelIdentity
-    kind: GalleryKind
-    recall: float | None = None
+    kind: GalleryKind = "flat"
+    recall: Recall | None = None
     failures: tuple[ImageFailure, ...] = ()
 
     def search(
