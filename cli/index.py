@@ -1,4 +1,4 @@
-"""`gsp-deploy index`: embed image files into an index that you can search."""
+"""`gsp-deploy index`: fill an index that you can search, from images or embeddings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
-from gsp_deploy_cli.options.common import BatchSize, Force, Images, Json, ModelFile, Strict
+from gsp_deploy.errors import UsageError
+from gsp_deploy_cli.options.common import BatchSize, Force, Json, Strict
+from gsp_deploy_cli.options.inputs import existing_file, existing_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
@@ -18,37 +20,90 @@ if TYPE_CHECKING:
 
 
 def index(
-    model: ModelFile,
-    images: Images,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A model and its images (folders, files or glob patterns); or what embed wrote: "
+            "one folder, .npy, .npz or .parquet.",
+            callback=existing_images,
+        ),
+    ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     kind: Annotated[
         GalleryKind,
         typer.Option(help="flat: exact; hnsw or ivf: faster from 100,000 images on, approximate."),
     ] = "flat",
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model of a .npy, .npz or .parquet, which does not record it.",
+            callback=existing_file,
+        ),
+    ] = None,
     batch: BatchSize = 32,
     strict: Strict = False,
     runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Embed images into a faiss index, and record which model did it."""
+    """Fill a faiss index from images or from embeddings, and record which model they are from."""
     from gsp_deploy.base.folders import refuse_to_replace
-    from gsp_deploy.images.files import ImageReader, find_images
-    from gsp_deploy.retrieval.gallery import build_gallery, identity_of, write_gallery
+    from gsp_deploy.retrieval.gallery import write_gallery
     from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST, foreign_file
 
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
+    if len(sources) == 1:
+        gallery = _from_embeddings(Path(sources[0]), kind, model, runtime)
+    elif model is None:
+        gallery = _from_images(
+            existing_file(Path(sources[0])), sources[1:], kind, runtime, batch, strict
+        )
+    else:
+        raise UsageError("--model belongs to embeddings; for images, name the model first")
+    write_gallery(gallery, output, force=force)
+    _report(gallery, output, json)
+
+
+def _from_embeddings(
+    path: Path, kind: GalleryKind, model: Path | None, runtime: RuntimeOptions
+) -> Gallery:
+    from gsp_deploy.artifact.kind import kind_of
+    from gsp_deploy.retrieval.gallery import gallery_from, identity_of
+    from gsp_deploy.retrieval.tables import TABLE_SUFFIXES
+
+    if path.is_file() and path.suffix not in TABLE_SUFFIXES:
+        kind_of(path)
+        raise UsageError(f"{path} is a model; name the images to index after it")
+    from gsp_deploy.retrieval.dataset import open_embeddings
+
+    stored, identity = open_embeddings(path), None
+    if model is not None:
+        with runtime.open(model) as session:
+            identity = identity_of(session)
+    gallery, warning = gallery_from(stored, kind, identity)
+    if warning is not None:
+        show.note(f"warning: {warning}")
+    return gallery
+
+
+def _from_images(
+    model: Path,
+    images: list[str],
+    kind: GalleryKind,
+    runtime: RuntimeOptions,
+    batch: int,
+    strict: bool,
+) -> Gallery:
+    from gsp_deploy.images.files import ImageReader, find_images
+    from gsp_deploy.retrieval.gallery import build_gallery, identity_of
+
     files = [file.absolute() for file in find_images(images, show.note)]
     with runtime.open(model, many=True) as session:
         identity_of(session)  # before any image is decoded
-        spec = session.info.preprocessing
-        assert spec is not None
-        reader = ImageReader(files, spec, batch, strict)
+        reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
         with show.counting("embedding", len(files)) as advance:
-            gallery = build_gallery(session, reader, kind, advance)
-    write_gallery(gallery, output, force=force)
-    _report(gallery, output, json)
+            return build_gallery(session, reader, kind, advance)
 
 
 def _report(gallery: Gallery, folder: Path, json: bool) -> None:

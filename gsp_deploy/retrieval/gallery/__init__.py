@@ -11,6 +11,7 @@ from gsp_deploy.retrieval.gallery.build import build_gallery, gallery_of
 from gsp_deploy.retrieval.gallery.index import Gallery, Hit, open_gallery, write_gallery
 from gsp_deploy.retrieval.gallery.kinds import KINDS
 from gsp_deploy.retrieval.gallery.recall import Recall
+from gsp_deploy.retrieval.gallery.stored import gallery_from
 from gsp_deploy.retrieval.identity import ModelIdentity, identity_of
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ModelIdentity",
     "Recall",
     "build_gallery",
+    "gallery_from",
     "gallery_of",
     "identity_of",
     "open_gallery",

@@ -159,7 +159,7 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
                 )
         listed = json.loads(read_regular_text(source / FILES))
         files = from_data(tuple[str, ...], listed, FILES)
-        _check_names(files)
+        check_names(files)
         index = faiss.read_index(str(source / INDEX))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelFileError(
@@ -175,8 +175,8 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
     return Gallery(index, files, about.identity, about.kind, about.recall)
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """Raise `ValueError` if `files.json` contains a name that no file can have."""
+def check_names(names: Sequence[str]) -> None:
+    """Raise `ValueError` unless each name is one that a file can have."""
     for name in names:
         if not name or "\0" in name or not _has_bytes(name):
             raise ValueError(f"{FILES} must hold file names, got {brief(name)}")

@@ -32,6 +32,8 @@ ATTEMPTS: tuple[Attempt, ...] = each(
         "bench|@model.onnx|--batch|many": (2, "--batch takes whole numbers"),
         f"check|@model.onnx|@model.onnx|--images|{IMAGE}|--device|tpu": (2, "device must be"),
         f"index|@model.onnx|{IMAGE}|-o|>index|--kind|none": (2, "kind must be one of"),
+        "index|@model.onnx|-o|>index": (2, "name the images to index after it"),
+        f"index|@model.onnx|{IMAGE}|-o|>index|--model|@model.onnx": (2, "--model belongs to embed"),
         f"{SEARCH}|-k|0": (2, "--count must be at least 1"),
         f"{SEARCH}|--sheet|>s.txt": (2, "expected a sheet named"),
         "verify|@bundle|--device|tpu": (2, "device must be"),
