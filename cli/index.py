@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -17,6 +17,14 @@ from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.retrieval.gallery import Gallery
+    from gsp_deploy.retrieval.gallery.trade import Trade
+
+
+class _Filling(NamedTuple):
+    """The kind of index, and the recall that its search should reach."""
+
+    kind: GalleryKind
+    recall: float | None
 
 
 def index(
@@ -32,8 +40,14 @@ def index(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     kind: Annotated[
         GalleryKind,
-        typer.Option(help="flat: exact; hnsw or ivf: faster from 100,000 images on, approximate."),
+        typer.Option(
+            help="flat: exact; hnsw, ivf, ivf-pq: faster from 100,000 images on, approximate."
+        ),
     ] = "flat",
+    recall: Annotated[
+        float | None,
+        typer.Option(help="Choose the fastest search that reaches this recall@10, as 0.99."),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -51,14 +65,16 @@ def index(
     from gsp_deploy.base.folders import refuse_to_replace
     from gsp_deploy.retrieval.gallery import write_gallery
     from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST, foreign_file
+    from gsp_deploy.retrieval.gallery.kinds import check_kind
 
+    check_kind(kind, recall)
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
+    filling = _Filling(kind, recall)
     if len(sources) == 1:
-        gallery = _from_embeddings(Path(sources[0]), kind, model, runtime)
+        gallery = _from_embeddings(Path(sources[0]), filling, model, runtime)
     elif model is None:
-        gallery = _from_images(
-            existing_file(Path(sources[0])), sources[1:], kind, runtime, batch, strict
-        )
+        first = existing_file(Path(sources[0]))
+        gallery = _from_images(first, sources[1:], filling, runtime, batch, strict)
     else:
         raise UsageError("--model belongs to embeddings; for images, name the model first")
     write_gallery(gallery, output, force=force)
@@ -66,7 +82,7 @@ def index(
 
 
 def _from_embeddings(
-    path: Path, kind: GalleryKind, model: Path | None, runtime: RuntimeOptions
+    path: Path, filling: _Filling, model: Path | None, runtime: RuntimeOptions
 ) -> Gallery:
     from gsp_deploy.artifact.kind import kind_of
     from gsp_deploy.retrieval.gallery import gallery_from, identity_of
@@ -81,7 +97,7 @@ def _from_embeddings(
     if model is not None:
         with runtime.open(model) as session:
             identity = identity_of(session)
-    gallery, warning = gallery_from(stored, kind, identity)
+    gallery, warning = gallery_from(stored, filling.kind, identity, filling.recall)
     if warning is not None:
         show.note(f"warning: {warning}")
     return gallery
@@ -90,7 +106,7 @@ def _from_embeddings(
 def _from_images(
     model: Path,
     images: list[str],
-    kind: GalleryKind,
+    filling: _Filling,
     runtime: RuntimeOptions,
     batch: int,
     strict: bool,
@@ -103,7 +119,7 @@ def _from_images(
         identity_of(session)  # before any image is decoded
         reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
         with show.counting("embedding", len(files)) as advance:
-            return build_gallery(session, reader, kind, advance)
+            return build_gallery(session, reader, filling.kind, advance, filling.recall)
 
 
 def _report(gallery: Gallery, folder: Path, json: bool) -> None:
@@ -117,6 +133,7 @@ def _report(gallery: Gallery, folder: Path, json: bool) -> None:
             "kind": gallery.kind,
             "images": len(gallery.files),
             "recall": None if gallery.recall is None else dataclasses.asdict(gallery.recall),
+            "trade": None if gallery.trade is None else dataclasses.asdict(gallery.trade),
             "model": dataclasses.asdict(identity),
             "skipped": failures,
         }
@@ -128,7 +145,23 @@ def _report(gallery: Gallery, folder: Path, json: bool) -> None:
         ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
     ]
     show.facts(str(folder), rows)
+    if gallery.trade is not None:
+        _show_trade(gallery.trade)
     show.skipped([failure.reason for failure in gallery.failures])
+
+
+def _show_trade(trade: Trade) -> None:
+    rows = [
+        [
+            trial.words,
+            f"{100 * trial.recall:.1f} %",
+            f"{trial.milliseconds:.3g}",
+            "chosen" if trial == trade.chosen else "",
+        ]
+        for trial in trade.trials
+    ]
+    title = f"recall against time, to reach {100 * trade.wanted:g} %"
+    show.table(title, ["search", "recall@10", "ms a query, here", ""], rows)
 
 
 def _kind_and_recall(gallery: Gallery) -> list[tuple[str, str]]:

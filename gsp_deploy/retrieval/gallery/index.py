@@ -23,6 +23,7 @@ from gsp_deploy.errors import ModelFileError, UsageError, brief, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
 from gsp_deploy.retrieval.gallery.recall import Recall
+from gsp_deploy.retrieval.gallery.trade import Trade
 from gsp_deploy.retrieval.identity import ModelIdentity
 
 FORMAT_VERSION = 2
@@ -63,10 +64,11 @@ class Gallery:
         index: faiss's index of unit vectors, by inner product.
         files: the images, in the index's order.
         identity: the model that embedded them.
-        kind: `flat`, `hnsw` or `ivf`.
+        kind: `flat`, `hnsw`, `ivf` or `ivf-pq`.
         recall: how much of the exact result an approximate index finds, measured when it was
             built, on queries that it did not contain; None for an exact index.
         failures: images that could not be read when the index was built.
+        trade: the settings that were tried for a wanted recall, when the index was built.
     """
 
     index: Any
@@ -75,6 +77,7 @@ class Gallery:
     kind: GalleryKind = "flat"
     recall: Recall | None = None
     failures: tuple[ImageFailure, ...] = ()
+    trade: Trade | None = None
 
     def search(
         self, model: ModelIdentity, embeddings: np.ndarray, k: int

@@ -1,4 +1,4 @@
-"""Make an empty index of each kind: exact, a graph, or cells."""
+"""Make an empty index of each kind, and list the settings of its search."""
 
 from __future__ import annotations
 
@@ -19,12 +19,33 @@ HNSW_BUILD, HNSW_SEARCH = 200, 128
 IVF_VECTORS_A_CELL = 39
 # A search looks into one eighth of the cells.
 IVF_SHARE_PROBED = 8
+# One code of 8 bits for 4 entries of an embedding; faiss warns if it learns a code's 256 values from
+# fewer than 39 vectors each. A search compares the codes, and compares the best REFINED times the
+# wanted number of results again, with float16 copies of the embeddings.
+PQ_BITS, PQ_ENTRIES = 8, 4
+PQ_VECTORS = IVF_VECTORS_A_CELL << PQ_BITS
+REFINED = 8
+
+# A setting of a search: faiss's names of its parameters, and their values.
+Setting = dict[str, int]
+_REFINEMENTS = (1, 4, 16, 64)
+_CANDIDATES = (16, 32, 64, 128, 256, 512, 1024)
 
 
-def check_kind(kind: str) -> None:
-    """Raise `UsageError` for an unknown kind, so that a command can check before it works."""
+def check_kind(kind: str, recall: float | None = None) -> None:
+    """Check a kind and the recall wanted of it, so that a command can check before it works.
+
+    Raises:
+        UsageError: the kind is unknown, the recall is not in (0, 1], or flat is to reach it.
+    """
     if kind not in KINDS:
         raise UsageError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if recall is None:
+        return
+    if not 0 < recall <= 1:
+        raise UsageError(f"expected a recall above 0 and at most 1, such as 0.99, got {recall:g}")
+    if kind == "flat":
+        raise UsageError("a flat index is exact, so no recall can be chosen; take another --kind")
 
 
 def empty_index(kind: GalleryKind, count: int, dim: int) -> Any:
@@ -33,7 +54,26 @@ def empty_index(kind: GalleryKind, count: int, dim: int) -> Any:
     Raises:
         UsageError: `count` is too small for the kind.
     """
-    return {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf}[kind](count, dim)
+    return {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf, "ivf-pq": _ivf_pq}[kind](count, dim)
+
+
+def settings_of(kind: GalleryKind, index: Any) -> list[Setting]:
+    """Return the settings of a search that `--recall` chooses from; none for an exact index."""
+    if kind == "flat":
+        return []
+    if kind == "hnsw":
+        return [{"efSearch": candidates} for candidates in _CANDIDATES]
+    cells = (index if kind == "ivf" else faiss.extract_index_ivf(index)).nlist
+    probes = sorted({*(1 << bit for bit in range(cells.bit_length())), cells})
+    if kind == "ivf":
+        return [{"nprobe": n} for n in probes]
+    return [{"nprobe": n, "k_factor_rf": factor} for n in probes for factor in _REFINEMENTS]
+
+
+def apply_setting(index: Any, setting: Setting) -> None:
+    """Change how an index searches from now on; faiss stores it with the index."""
+    for name, value in setting.items():
+        faiss.ParameterSpace().set_index_parameter(index, name, value)
 
 
 def _flat(count: int, dim: int) -> Any:
@@ -51,6 +91,33 @@ def _ivf(count: int, dim: int) -> Any:
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, faiss.METRIC_INNER_PRODUCT)
     index.nprobe = max(1, cells // IVF_SHARE_PROBED)
     return index
+
+
+def _ivf_pq(count: int, dim: int) -> Any:
+    if count < PQ_VECTORS:
+        raise UsageError(
+            f"an ivf-pq index needs at least {PQ_VECTORS:,} images besides those held out to "
+            f"measure it, got {count:,}; take --kind flat, which is fast for so few"
+        )
+    metric, quantizer = faiss.METRIC_INNER_PRODUCT, faiss.IndexFlatIP(dim)
+    codes = faiss.IndexIVFPQ(quantizer, dim, _cells("ivf-pq", count), _codes(dim), PQ_BITS, metric)
+    copies = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, metric)
+    index = faiss.IndexRefine(codes, copies)
+    codes.nprobe, index.k_factor = max(1, codes.nlist // IVF_SHARE_PROBED), REFINED
+    # faiss keeps plain pointers to its parts, so hand each of them to its owner.
+    for owner, part, field in (
+        (codes, quantizer, "own_fields"),
+        (index, codes, "own_fields"),
+        (index, copies, "own_refine_index"),
+    ):
+        part.this.disown()
+        setattr(owner, field, True)
+    return index
+
+
+def _codes(dim: int) -> int:
+    """Return the number of codes: the largest divisor of `dim` with 4 entries or more a code."""
+    return next(n for n in range(max(1, dim // PQ_ENTRIES), 0, -1) if dim % n == 0)
 
 
 def _cells(kind: str, count: int) -> int:

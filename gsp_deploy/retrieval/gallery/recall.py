@@ -22,6 +22,7 @@ METHOD = (
 # At most this many queries, and at most one vector in ten, are held out.
 _MOST_QUERIES = 1000
 _SHARE = 10
+FEWEST = 4  # vectors: two to build on, and two to hold out, so that one of them can choose
 _Z = 1.959964  # the 97.5 % quantile of the normal distribution
 _TIE = 1e-6  # cosines this close tie, because float32 rounds
 
@@ -57,14 +58,14 @@ class Recall:
 
 
 def held_out(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of `count` vectors to build on and the rows to hold out, at least one each.
+    """Return the rows of `count` vectors to build on and to hold out, at least two of each.
 
     The held-out rows are a random sample, the same in each run.
 
     >>> [len(rows) for rows in held_out(50)]
     [45, 5]
     """
-    number = min(_MOST_QUERIES, max(1, count // _SHARE))
+    number = min(_MOST_QUERIES, max(2, count // _SHARE))
     order = np.random.default_rng(0).permutation(count)
     return np.sort(order[number:]), order[:number]
 

@@ -22,7 +22,10 @@ _RAW_IDS = (".npy", ".npz")  # Parquet holds ids as `as_text` writes them
 
 
 def gallery_from(
-    stored: StoredEmbeddings, kind: GalleryKind = "flat", model: ModelIdentity | None = None
+    stored: StoredEmbeddings,
+    kind: GalleryKind = "flat",
+    model: ModelIdentity | None = None,
+    recall: float | None = None,
 ) -> tuple[Gallery, str | None]:
     """Index stored embeddings, and return the gallery and a warning or None.
 
@@ -31,12 +34,14 @@ def gallery_from(
         kind: see `gallery_of`.
         model: the model of the embeddings. If the data set records one, they are compared as
             `ModelIdentity.warn_or_refuse` does, and the recorded one stays.
+        recall: see `gallery_of`.
 
     Raises:
         UsageError: the model is unknown or another one, or the kind does not fit.
+        GateError: no setting of the index reaches the recall.
         DataError: the embeddings are damaged, or an id is missing or there twice.
     """
-    check_kind(kind)
+    check_kind(kind, recall)
     identity, warning = _identity(stored, model)
     rows = stored.read()
     ids = rows.ids if stored.path.suffix in _RAW_IDS else tuple(map(from_text, rows.ids))
@@ -48,7 +53,7 @@ def gallery_from(
     if times > 1:
         raise DataError(f"{stored.path}: expected each id once, got {brief(name)} {times} times")
     _check_embeddings(stored, rows.embeddings, identity)
-    return gallery_of(ids, rows.embeddings, identity, kind), warning
+    return gallery_of(ids, rows.embeddings, identity, kind, recall), warning
 
 
 def _identity(

@@ -32,6 +32,8 @@ ATTEMPTS: tuple[Attempt, ...] = each(
         "bench|@model.onnx|--batch|many": (2, "--batch takes whole numbers"),
         f"check|@model.onnx|@model.onnx|--images|{IMAGE}|--device|tpu": (2, "device must be"),
         f"index|@model.onnx|{IMAGE}|-o|>index|--kind|none": (2, "kind must be one of"),
+        f"index|@model.onnx|{IMAGE}|-o|>index|--recall|0.9": (2, "flat index is exact"),
+        f"index|@model.onnx|{IMAGE}|-o|>index|--kind|ivf|--recall|99": (2, "above 0 and at most 1"),
         "index|@model.onnx|-o|>index": (2, "name the images to index after it"),
         f"index|@model.onnx|{IMAGE}|-o|>index|--model|@model.onnx": (2, "--model belongs to embed"),
         f"{SEARCH}|-k|0": (2, "--count must be at least 1"),

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import faiss
 import numpy as np
 import pytest
 
+from gsp_deploy import PreprocessingSpec
+from gsp_deploy.errors import GateError, UsageError
 from gsp_deploy.metrics import unit_rows
-from gsp_deploy.retrieval.gallery import build, gallery_of
+from gsp_deploy.retrieval.gallery import (
+    Gallery,
+    ModelIdentity,
+    build,
+    gallery_of,
+    kinds,
+    open_gallery,
+    write_gallery,
+)
 from gsp_deploy.retrieval.gallery.recall import RANK, estimate, held_out, measured_recall
 
 VECTORS = unit_rows(np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32))
+
+IDENTITY = ModelIdentity("a.onnx", "1" * 64, None, "fp32", 8, None, PreprocessingSpec(32, 32))
 
 
 class FindsOnlyItself:
@@ -31,7 +45,7 @@ class FindsOnlyItself:
 def test_finding_itself_earns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "empty_index", lambda *_: FindsOnlyItself())
     ids = [str(number) for number in range(len(VECTORS))]
-    gallery = gallery_of(ids, VECTORS, None, "hnsw")  # type: ignore[arg-type]
+    gallery = gallery_of(ids, VECTORS, IDENTITY, "hnsw")
     assert gallery.recall is not None
     assert (gallery.recall.at_1.value, gallery.recall.at_10.value) == (0, 0)
     _, places = gallery.index.search(VECTORS, 1)
@@ -75,13 +89,79 @@ def test_half_of_the_neighbours_is_half() -> None:
 
 
 def test_rows_are_held_out_once() -> None:
-    for count in (2, 9, 90, 20_000):
+    for count in (4, 9, 90, 20_000):
         built, held = held_out(count)
         assert sorted((*built, *held)) == list(range(count))
-        assert 1 <= len(held) <= 1000
+        assert 2 <= len(held) <= 1000
 
 
 def test_the_interval_is_wilsons() -> None:
     """The textbook's: 8 of 10 gives 0.490 to 0.943."""
     found = estimate(0.8, 10)
     assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def many() -> np.ndarray:
+    """Vectors around 200 centres."""
+    generator = np.random.default_rng(4)
+    centres = generator.standard_normal((200, 8))
+    points = np.repeat(centres, 60, axis=0) + 0.3 * generator.standard_normal((12_000, 8))
+    return unit_rows(points.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def compressed(many: np.ndarray) -> Gallery:
+    ids = [str(number) for number in range(len(many))]
+    return gallery_of(ids, many, IDENTITY, "ivf-pq", recall=0.97)
+
+
+def test_the_fastest_setting_that_reaches_the_recall_is_chosen(compressed: Gallery) -> None:
+    trade, measured = compressed.trade, compressed.recall
+    assert trade is not None
+    assert measured is not None
+    assert measured.queries == 500  # the other half chose
+    assert trade.chosen.recall >= 0.97
+    assert measured.at_10.high >= 0.97
+    assert trade.chosen in trade.trials
+    front = [(trial.milliseconds, trial.recall) for trial in trade.trials]
+    assert front == sorted(front)
+    faster = [t for t in trade.trials if t.milliseconds < trade.chosen.milliseconds]
+    assert all(trial.recall < 0.97 for trial in faster)
+
+
+def test_refinement_gives_cosines_and_is_kept_on_disk(
+    compressed: Gallery, many: np.ndarray, tmp_path: Path
+) -> None:
+    write_gallery(compressed, tmp_path / "gallery")
+    again = open_gallery(tmp_path / "gallery")
+    assert (again.kind, again.recall) == ("ivf-pq", compressed.recall)
+    expected, found = (g.search(IDENTITY, many[:50], 5)[0] for g in (compressed, again))
+    assert found == expected
+    for row, hits in enumerate(found):
+        for hit in hits:
+            assert hit.cosine == pytest.approx(many[row] @ many[int(hit.file)], abs=2e-3)
+    assert np.mean([hits[0].cosine > 0.998 for hits in found]) > 0.9
+
+
+def test_a_recall_that_cannot_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "_CANDIDATES", (1,))
+    points = unit_rows(np.random.default_rng(5).standard_normal((2000, 64)).astype(np.float32))
+    with pytest.raises(GateError, match=r"recall@10 of 1; the best is 0\.\d+ with efSearch 1"):
+        gallery_of([str(n) for n in range(2000)], points, IDENTITY, "hnsw", recall=1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "recall", "said"),
+    [("flat", 0.9, "flat index is exact"), ("hnsw", 0.0, "above 0"), ("ivf", 1.5, "at most 1")],
+)
+def test_recalls_that_cannot_be_wanted(kind, recall: float, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        gallery_of(["a"] * 300, VECTORS, IDENTITY, kind, recall)
+
+
+def test_too_few_images_for_codes() -> None:
+    with pytest.raises(UsageError, match="at least 9,984 images besides"):
+        gallery_of(["a"] * 300, VECTORS, IDENTITY, "ivf-pq")
+    with pytest.raises(UsageError, match="at least 4 images, got 3"):
+        gallery_of(["a"] * 3, VECTORS[:3], IDENTITY, "hnsw")
