@@ -19,9 +19,9 @@ HNSW_BUILD, HNSW_SEARCH = 200, 128
 IVF_VECTORS_A_CELL = 39
 # A search looks into one eighth of the cells.
 IVF_SHARE_PROBED = 8
-# One code of 8 bits for 4 entries of an embedding; faiss warns if it learns a code's 256 values from
-# fewer than 39 vectors each. A search compares the codes, and compares the best REFINED times the
-# wanted number of results again, with float16 copies of the embeddings.
+# One code of 8 bits for 4 entries of an embedding; faiss warns if it learns the 256 values of a
+# code from fewer than 39 vectors each. A search compares the codes, and compares the best REFINED
+# times the wanted number of results again, with float16 copies of the embeddings.
 PQ_BITS, PQ_ENTRIES = 8, 4
 PQ_VECTORS = IVF_VECTORS_A_CELL << PQ_BITS
 REFINED = 8
