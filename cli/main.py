@@ -25,6 +25,7 @@ from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
 from gsp_deploy_cli.inspect import inspect
+from gsp_deploy_cli.migrate_check import migrate_check
 from gsp_deploy_cli.options.choices import Command
 from gsp_deploy_cli.options.groups import unfolded
 from gsp_deploy_cli.package import package
@@ -65,6 +66,7 @@ COMMANDS = (
     serve,
     index,
     search,
+    migrate_check,
     report,
 )
 

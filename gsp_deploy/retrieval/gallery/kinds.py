@@ -104,15 +104,16 @@ def _ivf_pq(count: int, dim: int) -> Any:
     copies = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, metric)
     index = faiss.IndexRefine(codes, copies)
     codes.nprobe, index.k_factor = max(1, codes.nlist // IVF_SHARE_PROBED), REFINED
-    # faiss keeps plain pointers to its parts, so hand each of them to its owner.
-    for owner, part, field in (
-        (codes, quantizer, "own_fields"),
-        (index, codes, "own_fields"),
-        (index, copies, "own_refine_index"),
-    ):
-        part.this.disown()
-        setattr(owner, field, True)
+    _own(codes, quantizer, "own_fields")
+    _own(index, codes, "own_fields")
+    _own(index, copies, "own_refine_index")
     return index
+
+
+def _own(owner: Any, part: Any, field: str) -> None:
+    """Let an index free its part: faiss keeps plain pointers, and Python would free it too."""
+    part.this.disown()
+    setattr(owner, field, True)
 
 
 def _codes(dim: int) -> int:

@@ -12,6 +12,7 @@ TAKING_IMAGES = (
     "index|@model.onnx|?|-o|>index",
     "search|?|--index|@gallery|--model|@model.onnx",
     "check|@model.onnx|@model.onnx|--images|?",
+    "migrate-check|--gallery|@gallery|--old|@model.onnx|--new|@model.onnx|--images|?",
     "report|@model.onnx.json|-o|>r.html|--reference|@model.onnx|--model|@model.onnx|--images|?",
     "package|@model.onnx|-o|>bundle|--images|?",
     "export|@model.safetensors|-o|>m.onnx|--calibrate|?",
