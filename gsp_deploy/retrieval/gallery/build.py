@@ -14,7 +14,7 @@ from gsp_deploy.images.files import ImageReader
 from gsp_deploy.retrieval.embedding import embed_files
 from gsp_deploy.retrieval.gallery.index import Gallery, unit_length
 from gsp_deploy.retrieval.gallery.kinds import check_kind, empty_index
-from gsp_deploy.retrieval.gallery.recall import FEWEST, held_out, measured_recall
+from gsp_deploy.retrieval.gallery.recall import FEWEST, Truth, held_out, measured_recall
 from gsp_deploy.retrieval.gallery.trade import choose_setting
 from gsp_deploy.retrieval.identity import ModelIdentity, identity_of
 from gsp_deploy.runtime import EmbeddingSession
@@ -86,9 +86,9 @@ def gallery_of(
     trade, queries = None, outside
     if recall is not None:
         half = len(outside) // 2
-        trade = choose_setting(kind, index, inside, outside[:half], recall)
+        trade = choose_setting(kind, index, Truth.of(inside, outside[:half]), recall)
         queries = outside[half:]
-    measured = measured_recall(index, inside, queries)
+    measured = measured_recall(index, Truth.of(inside, queries))
     index.add(outside)
     names = tuple(ids[row] for row in (*built, *held))
     return Gallery(index, names, identity, kind, measured, trade=trade)

@@ -57,17 +57,20 @@ def empty_index(kind: GalleryKind, count: int, dim: int) -> Any:
     return {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf, "ivf-pq": _ivf_pq}[kind](count, dim)
 
 
-def settings_of(kind: GalleryKind, index: Any) -> list[Setting]:
-    """Return the settings of a search that `--recall` chooses from; none for an exact index."""
+def settings_of(kind: GalleryKind, index: Any) -> list[list[Setting]]:
+    """Return rows of settings that `--recall` chooses from; none for an exact index.
+
+    In each row the recall and the time grow from one setting to the next.
+    """
     if kind == "flat":
         return []
     if kind == "hnsw":
-        return [{"efSearch": candidates} for candidates in _CANDIDATES]
-    cells = (index if kind == "ivf" else faiss.extract_index_ivf(index)).nlist
+        return [[{"efSearch": candidates} for candidates in _CANDIDATES]]
+    cells = faiss.extract_index_ivf(index).nlist
     probes = sorted({*(1 << bit for bit in range(cells.bit_length())), cells})
     if kind == "ivf":
-        return [{"nprobe": n} for n in probes]
-    return [{"nprobe": n, "k_factor_rf": factor} for n in probes for factor in _REFINEMENTS]
+        return [[{"nprobe": n} for n in probes]]
+    return [[{"nprobe": n, "k_factor_rf": factor} for n in probes] for factor in _REFINEMENTS]
 
 
 def apply_setting(index: Any, setting: Setting) -> None:

@@ -70,22 +70,33 @@ def held_out(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[number:]), order[:number]
 
 
-def measured_recall(index: Any, vectors: np.ndarray, queries: np.ndarray) -> Recall:
-    """Search an index of unit vectors `(n, D)` with queries `(Q, D)` that it does not contain."""
-    rank = min(RANK, len(vectors))
-    exact = faiss.IndexFlatIP(vectors.shape[1])
-    exact.add(vectors)
-    wanted, _ = exact.search(queries, rank)
-    _, places = index.search(queries, rank)
-    cosines = np.einsum("qkd,qd->qk", vectors[places], queries)
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Queries `(Q, D)`, the vectors `(n, D)` that they search, and the best cosines `(Q, k)`."""
+
+    vectors: np.ndarray
+    queries: np.ndarray
+    cosines: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, queries: np.ndarray) -> Truth:
+        """Search unit vectors exactly."""
+        exact = faiss.IndexFlatIP(vectors.shape[1])
+        exact.add(vectors)
+        cosines, _ = exact.search(queries, min(RANK, len(vectors)))
+        return cls(vectors, queries, cosines)
+
+
+def measured_recall(index: Any, truth: Truth) -> Recall:
+    """Search an index of the truth's vectors with its queries, which the index does not contain."""
+    wanted = truth.cosines
+    _, places = index.search(truth.queries, wanted.shape[1])
+    cosines = np.einsum("qkd,qd->qk", truth.vectors[places], truth.queries)
     cosines[places < 0] = -math.inf  # faiss writes -1 where it finds fewer
     first = cosines[:, 0] >= wanted[:, 0] - _TIE
     near = cosines >= wanted[:, -1:] - _TIE
-    return Recall(
-        estimate(float(first.mean()), len(queries)),
-        estimate(float(near.mean()), len(queries)),
-        len(queries),
-    )
+    count = len(truth.queries)
+    return Recall(estimate(float(first.mean()), count), estimate(float(near.mean()), count), count)
 
 
 def estimate(share: float, queries: int) -> Estimate:

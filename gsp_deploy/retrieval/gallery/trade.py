@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.errors import GateError
 from gsp_deploy.retrieval.gallery.kinds import Setting, apply_setting, settings_of
-from gsp_deploy.retrieval.gallery.recall import RANK, measured_recall
+from gsp_deploy.retrieval.gallery.recall import RANK, Truth, measured_recall
 
 _TIMED_QUERIES = 50
 
@@ -46,25 +46,20 @@ class Trade:
     trials: tuple[Trial, ...]
 
 
-def choose_setting(
-    kind: GalleryKind, index: Any, vectors: np.ndarray, queries: np.ndarray, wanted: float
-) -> Trade:
-    """Try each setting, and leave the index with the fastest that reaches the wanted recall@10.
+def choose_setting(kind: GalleryKind, index: Any, truth: Truth, wanted: float) -> Trade:
+    """Try settings, and leave the index with the fastest that reaches the wanted recall@10.
 
     Args:
         kind: the index's kind.
-        index: the index of `vectors`.
-        vectors: unit vectors `(n, D)`.
-        queries: unit vectors `(Q, D)` that the index does not contain. Measure the recall that you
-            report on others, because a choice flatters the queries that it was made on.
+        index: the index of the truth's vectors.
+        truth: queries that the index does not contain. Measure the recall that you report on
+            others, because a choice flatters the queries that it was made on.
         wanted: the recall@10, in (0, 1].
 
     Raises:
         GateError: no setting reaches it.
     """
-    trials = [
-        _trial(index, setting, vectors, queries, RANK) for setting in settings_of(kind, index)
-    ]
+    trials = list(_trials(settings_of(kind, index), index, truth, wanted))
     good = [trial for trial in trials if trial.recall >= wanted]
     if not good:
         best = max(trials, key=lambda trial: trial.recall)
@@ -77,15 +72,25 @@ def choose_setting(
     return Trade(wanted, chosen, _front(trials))
 
 
-def _trial(
-    index: Any, setting: Setting, vectors: np.ndarray, queries: np.ndarray, rank: int
-) -> Trial:
+def _trials(
+    rows: Sequence[Sequence[Setting]], index: Any, truth: Truth, wanted: float
+) -> Iterator[Trial]:
+    """Yield each row's trials up to the first that reaches the recall; the others are slower."""
+    for row in rows:
+        for setting in row:
+            trial = _trial(index, setting, truth)
+            yield trial
+            if trial.recall >= wanted:
+                break
+
+
+def _trial(index: Any, setting: Setting, truth: Truth) -> Trial:
     apply_setting(index, setting)
-    recall = measured_recall(index, vectors, queries).at_10.value
+    recall = measured_recall(index, truth).at_10.value
     times = []
-    for query in queries[:_TIMED_QUERIES]:
+    for query in truth.queries[:_TIMED_QUERIES]:
         start = time.perf_counter()
-        index.search(query[None], rank)
+        index.search(query[None], RANK)
         times.append(time.perf_counter() - start)
     return Trial(setting, recall, 1e3 * float(np.median(times)))
 

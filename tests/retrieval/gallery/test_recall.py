@@ -20,7 +20,7 @@ from gsp_deploy.retrieval.gallery import (
     open_gallery,
     write_gallery,
 )
-from gsp_deploy.retrieval.gallery.recall import RANK, estimate, held_out, measured_recall
+from gsp_deploy.retrieval.gallery.recall import RANK, Truth, estimate, held_out, measured_recall
 
 VECTORS = unit_rows(np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32))
 
@@ -66,7 +66,7 @@ def test_exact_search_has_full_recall_with_copies_in_the_gallery() -> None:
             return cosines, len(twice) - 1 - places
 
     queries = unit_rows(np.random.default_rng(2).standard_normal((20, 8)).astype(np.float32))
-    found = measured_recall(Reversed(), twice, queries)
+    found = measured_recall(Reversed(), Truth.of(twice, queries))
     assert (found.at_1.value, found.at_10.value) == (1, 1)
 
 
@@ -83,7 +83,7 @@ def test_half_of_the_neighbours_is_half() -> None:
             return cosines[:, 1::2], places[:, 1::2]
 
     queries = unit_rows(np.random.default_rng(3).standard_normal((20, 8)).astype(np.float32))
-    found = measured_recall(Half(), VECTORS, queries)
+    found = measured_recall(Half(), Truth.of(VECTORS, queries))
     assert found.at_1.value == 0
     assert found.at_10.value == pytest.approx((RANK // 2) / RANK)
 
