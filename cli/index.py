@@ -20,22 +20,25 @@ if TYPE_CHECKING:
     from gsp_deploy.retrieval.gallery.trade import Trade
 
 
-class _Filling(NamedTuple):
-    """The kind of index, and the recall that its search should reach."""
-
-    kind: GalleryKind
-    recall: float | None
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="A model and its images (folders, files or glob patterns); or what embed wrote: "
+        "one folder, .npy, .npz or .parquet.",
+        callback=existing_images,
+    ),
+]
+TableModel = Annotated[
+    Path | None,
+    typer.Option(
+        help="The model of a .npy, .npz or .parquet, which does not record it.",
+        callback=existing_file,
+    ),
+]
 
 
 def index(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="A model and its images (folders, files or glob patterns); or what embed wrote: "
-            "one folder, .npy, .npz or .parquet.",
-            callback=existing_images,
-        ),
-    ],
+    sources: Sources,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     kind: Annotated[
@@ -48,13 +51,7 @@ def index(
         float | None,
         typer.Option(help="Choose the fastest search that reaches this recall@10, as 0.99."),
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="The model of a .npy, .npz or .parquet, which does not record it.",
-            callback=existing_file,
-        ),
-    ] = None,
+    model: TableModel = None,
     batch: BatchSize = 32,
     strict: Strict = False,
     runtime: RuntimeOptions,
@@ -69,16 +66,39 @@ def index(
 
     check_kind(kind, recall)
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
+    gallery = filled(sources, model, runtime, batch, strict, kind, recall)
+    write_gallery(gallery, output, force=force)
+    report_gallery(gallery, output, json)
+
+
+def filled(
+    sources: list[str],
+    model: Path | None,
+    runtime: RuntimeOptions,
+    batch: int,
+    strict: bool,
+    kind: GalleryKind = "flat",
+    recall: float | None = None,
+) -> Gallery:
+    """Return a gallery of the images or the embeddings that a command names.
+
+    Raises:
+        UsageError: the sources are neither a model and images, nor one set of embeddings.
+    """
     filling = _Filling(kind, recall)
     if len(sources) == 1:
-        gallery = _from_embeddings(Path(sources[0]), filling, model, runtime)
-    elif model is None:
-        first = existing_file(Path(sources[0]))
-        gallery = _from_images(first, sources[1:], filling, runtime, batch, strict)
-    else:
+        return _from_embeddings(Path(sources[0]), filling, model, runtime)
+    if model is not None:
         raise UsageError("--model belongs to embeddings; for images, name the model first")
-    write_gallery(gallery, output, force=force)
-    _report(gallery, output, json)
+    first = existing_file(Path(sources[0]))
+    return _from_images(first, sources[1:], filling, runtime, batch, strict)
+
+
+class _Filling(NamedTuple):
+    """The kind of index, and the recall that its search should reach."""
+
+    kind: GalleryKind
+    recall: float | None
 
 
 def _from_embeddings(
@@ -122,7 +142,8 @@ def _from_images(
             return build_gallery(session, reader, filling.kind, advance, filling.recall)
 
 
-def _report(gallery: Gallery, folder: Path, json: bool) -> None:
+def report_gallery(gallery: Gallery, folder: Path, json: bool) -> None:
+    """Print what a gallery contains and how well it searches."""
     import dataclasses
 
     identity = gallery.identity
@@ -168,7 +189,7 @@ def _kind_and_recall(gallery: Gallery) -> list[tuple[str, str]]:
     recall = gallery.recall
     if recall is None:
         return [("kind", f"{gallery.kind}, exact")]
-    held_out = counted(recall.queries, "query", "queries") + " held out of the index"
+    held_out = f"{counted(recall.queries, 'query', 'queries')} held out of {recall.images:,}"
     return [
         ("kind", f"{gallery.kind}, approximate"),
         ("recall@1", f"{recall.at_1}, {held_out}"),

@@ -24,6 +24,8 @@ from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
+from gsp_deploy_cli.index_add import index_add
+from gsp_deploy_cli.index_remove import index_remove
 from gsp_deploy_cli.inspect import inspect
 from gsp_deploy_cli.migrate_check import migrate_check
 from gsp_deploy_cli.options.choices import Command
@@ -65,6 +67,8 @@ COMMANDS = (
     verify,
     serve,
     index,
+    index_add,
+    index_remove,
     search,
     migrate_check,
     report,

@@ -90,6 +90,22 @@ def test_damaged_embeddings_are_one_line(
     assert not (tmp_path / "gallery").exists()
 
 
+def test_images_are_added_and_removed(tiny_export, pictures, tmp_path: Path, run_here) -> None:
+    gallery = tmp_path / "gallery"
+    assert run_here("index", tiny_export, pictures / "0.png", "-o", gallery)[0] == 0
+    code, out, err = run_here("index-add", tiny_export, pictures, "--to", gallery, "--json")
+    assert code == 0, err
+    assert json.loads(out)["images"] == 6
+    assert "1 of 6 were there already" in err
+    code, out, err = run_here("index-remove", gallery, pictures / "3.png", "--json")
+    assert (code, json.loads(out)["images"]) == (0, 5), err
+    options = ("--index", gallery, "--model", tiny_export, "--json")
+    code, out, err = run_here("search", pictures / "3.png", *options)
+    assert code == 0, err
+    hits = [Path(hit["file"]).name for hit in json.loads(out)["results"][0]["hits"]]
+    assert sorted(hits) == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+
+
 def test_another_model_is_refused(tiny_export, pictures, tmp_path: Path, run_here) -> None:
     gallery = tmp_path / "gallery"
     assert run_here("index", tiny_export, pictures, "-o", gallery)[0] == 0

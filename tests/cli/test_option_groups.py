@@ -107,7 +107,18 @@ def options_of(name: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["bench", "check", "embed", "evaluate", "explain", "index", "migrate-check", "search", "serve"],
+    [
+        "bench",
+        "check",
+        "embed",
+        "evaluate",
+        "explain",
+        "index",
+        "index-add",
+        "migrate-check",
+        "search",
+        "serve",
+    ],
 )
 def test_commands_that_open_a_session_take_the_same_options(name: str) -> None:
     assert options_of(name) >= ENGINE_OPTIONS

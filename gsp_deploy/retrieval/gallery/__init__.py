@@ -8,6 +8,7 @@ You need faiss, from the extra `search`.
 """
 
 from gsp_deploy.retrieval.gallery.build import build_gallery, gallery_of
+from gsp_deploy.retrieval.gallery.changing import added, without
 from gsp_deploy.retrieval.gallery.index import Gallery, Hit, open_gallery, write_gallery
 from gsp_deploy.retrieval.gallery.kinds import KINDS
 from gsp_deploy.retrieval.gallery.recall import Recall
@@ -20,10 +21,12 @@ __all__ = [
     "Hit",
     "ModelIdentity",
     "Recall",
+    "added",
     "build_gallery",
     "gallery_from",
     "gallery_of",
     "identity_of",
     "open_gallery",
+    "without",
     "write_gallery",
 ]

@@ -13,7 +13,7 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader
 from gsp_deploy.retrieval.embedding import embed_files
 from gsp_deploy.retrieval.gallery.index import Gallery, unit_length
-from gsp_deploy.retrieval.gallery.kinds import check_kind, empty_index
+from gsp_deploy.retrieval.gallery.kinds import Setting, apply_setting, check_kind, empty_index
 from gsp_deploy.retrieval.gallery.recall import FEWEST, Truth, held_out, measured_recall
 from gsp_deploy.retrieval.gallery.trade import choose_setting
 from gsp_deploy.retrieval.identity import ModelIdentity, identity_of
@@ -54,6 +54,7 @@ def gallery_of(
     identity: ModelIdentity,
     kind: GalleryKind = "flat",
     recall: float | None = None,
+    setting: Setting | None = None,
 ) -> Gallery:
     """Index embeddings `(n, D)` by their cosine.
 
@@ -67,6 +68,7 @@ def gallery_of(
         recall: the recall@10 that the search should reach, in (0, 1]; the fastest setting that
             reaches it is chosen on half of the held-out queries, and measured on the other half.
             None leaves the settings as they are.
+        setting: how the index should search, if no recall is wanted; None takes the kind's default.
 
     Raises:
         UsageError: the kind is unknown, or there are too few images for it.
@@ -83,6 +85,7 @@ def gallery_of(
     built, held = held_out(len(vectors))
     inside, outside = vectors[built], vectors[held]
     index = _filled(empty_index(kind, *inside.shape), inside)
+    apply_setting(index, setting or {})
     trade, queries = None, outside
     if recall is not None:
         half = len(outside) // 2

@@ -73,6 +73,16 @@ def settings_of(kind: GalleryKind, index: Any) -> list[list[Setting]]:
     return [[{"nprobe": n, "k_factor_rf": factor} for n in probes] for factor in _REFINEMENTS]
 
 
+def setting_of(kind: GalleryKind, index: Any) -> Setting:
+    """Return the present setting of an index's search; empty for an exact one."""
+    if kind == "flat":
+        return {}
+    if kind == "hnsw":
+        return {"efSearch": index.hnsw.efSearch}
+    probes = {"nprobe": faiss.extract_index_ivf(index).nprobe}
+    return probes if kind == "ivf" else {**probes, "k_factor_rf": round(index.k_factor)}
+
+
 def apply_setting(index: Any, setting: Setting) -> None:
     """Change how an index searches from now on; faiss stores it with the index."""
     for name, value in setting.items():

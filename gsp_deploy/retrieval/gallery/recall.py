@@ -48,12 +48,14 @@ class Recall:
         at_1: share of queries whose first result is the true nearest neighbour.
         at_10: mean share of the 10 true nearest neighbours among the first 10 results.
         queries: number of queries.
+        images: number of images that they searched.
         method: how it was measured, in words.
     """
 
     at_1: Estimate
     at_10: Estimate
     queries: int
+    images: int
     method: str = METHOD
 
 
@@ -96,7 +98,12 @@ def measured_recall(index: Any, truth: Truth) -> Recall:
     first = cosines[:, 0] >= wanted[:, 0] - _TIE
     near = cosines >= wanted[:, -1:] - _TIE
     count = len(truth.queries)
-    return Recall(estimate(float(first.mean()), count), estimate(float(near.mean()), count), count)
+    return Recall(
+        at_1=estimate(float(first.mean()), count),
+        at_10=estimate(float(near.mean()), count),
+        queries=count,
+        images=len(truth.vectors),
+    )
 
 
 def estimate(share: float, queries: int) -> Estimate:

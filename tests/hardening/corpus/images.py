@@ -10,6 +10,7 @@ TAKING_IMAGES = (
     "embed|@model.onnx|?|-o|>t.npy",
     "explain|@model.safetensors|?|-o|>maps",
     "index|@model.onnx|?|-o|>index",
+    "index-add|@model.onnx|?|--to|@gallery",
     "search|?|--index|@gallery|--model|@model.onnx",
     "check|@model.onnx|@model.onnx|--images|?",
     "migrate-check|--gallery|@gallery|--old|@model.onnx|--new|@model.onnx|--images|?",

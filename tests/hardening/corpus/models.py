@@ -111,6 +111,8 @@ ATTEMPTS: tuple[Attempt, ...] = (
         "a folder that is not a gallery, and a changed gallery",
         (
             f"search|{IMAGE}|--index|?|--model|@model.onnx",
+            f"index-add|@model.onnx|{IMAGE}|--to|?",
+            "index-remove|?|*.png",
             f"migrate-check|--gallery|?|--old|@model.onnx|--new|@model.onnx|--images|{IMAGE}",
         ),
         {

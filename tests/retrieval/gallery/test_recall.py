@@ -14,12 +14,16 @@ from gsp_deploy.metrics import unit_rows
 from gsp_deploy.retrieval.gallery import (
     Gallery,
     ModelIdentity,
+    added,
     build,
     gallery_of,
     kinds,
     open_gallery,
+    without,
     write_gallery,
 )
+from gsp_deploy.retrieval.gallery.changing import embeddings_of
+from gsp_deploy.retrieval.gallery.kinds import setting_of
 from gsp_deploy.retrieval.gallery.recall import RANK, Truth, estimate, held_out, measured_recall
 
 VECTORS = unit_rows(np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32))
@@ -142,6 +146,16 @@ def test_refinement_gives_cosines_and_is_kept_on_disk(
         for hit in hits:
             assert hit.cosine == pytest.approx(many[row] @ many[int(hit.file)], abs=2e-3)
     assert np.mean([hits[0].cosine > 0.998 for hits in found]) > 0.9
+
+
+def test_compressed_galleries_grow_and_shrink(compressed: Gallery, many: np.ndarray) -> None:
+    order = [int(name) for name in compressed.files]
+    np.testing.assert_allclose(embeddings_of(compressed), many[order], atol=1e-3)
+    fewer = without(compressed, ["1", "2"])
+    assert setting_of("ivf-pq", fewer.index) == setting_of("ivf-pq", compressed.index)
+    more, _ = added(fewer, gallery_of(["1"], many[1:2], IDENTITY))
+    assert (len(fewer.files), more.index.ntotal) == (len(many) - 2, len(many) - 1)
+    assert more.search(IDENTITY, many[1:2], 1)[0][0][0].file == "1"
 
 
 def test_a_recall_that_cannot_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
