@@ -31,14 +31,16 @@ def index_add(
     The model must be one that may search the index.
     """
     from gsp_deploy.retrieval.gallery import added, open_gallery, write_gallery
+    from gsp_deploy.retrieval.gallery.lock import sole_change
 
-    opened = open_gallery(gallery)
-    addition = filled(sources, model, runtime, batch, strict)
-    changed, warning = added(opened, addition)
+    with sole_change(gallery):
+        opened = open_gallery(gallery)
+        addition = filled(sources, model, runtime, batch, strict)
+        changed, warning = added(opened, addition)
+        write_gallery(changed, gallery, force=True)
     if warning is not None:
         show.note(f"warning: {warning}")
     there = len(opened.files) + len(addition.files) - len(changed.files)
     if there:
         show.note(f"note: {there:,} of {len(addition.files):,} were there already")
-    write_gallery(changed, gallery, force=True)
     report_gallery(changed, gallery, json)

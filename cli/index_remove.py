@@ -25,7 +25,9 @@ def index_remove(
 ) -> None:
     """Remove images from an index: it is built again from its embeddings, and measured again."""
     from gsp_deploy.retrieval.gallery import open_gallery, without, write_gallery
+    from gsp_deploy.retrieval.gallery.lock import sole_change
 
-    changed = without(open_gallery(gallery), images)
-    write_gallery(changed, gallery, force=True)
+    with sole_change(gallery):
+        changed = without(open_gallery(gallery), images)
+        write_gallery(changed, gallery, force=True)
     report_gallery(changed, gallery, json)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gsp_deploy import PreprocessingSpec
+from gsp_deploy.base import folders
 from gsp_deploy.errors import UsageError
 from gsp_deploy.metrics import unit_rows
-from gsp_deploy.retrieval.gallery import Gallery, ModelIdentity, added, gallery_of, without
+from gsp_deploy.retrieval.gallery import (
+    Gallery,
+    ModelIdentity,
+    added,
+    gallery_of,
+    open_gallery,
+    without,
+    write_gallery,
+)
 from gsp_deploy.retrieval.gallery.changing import embeddings_of
 from gsp_deploy.retrieval.gallery.kinds import setting_of
+from gsp_deploy.retrieval.gallery.lock import sole_change
 
 COUNT, DIM = 200, 8
 IDENTITY = ModelIdentity("a.onnx", "1" * 64, None, "fp32", DIM, None, PreprocessingSpec(32, 32))
@@ -52,6 +63,33 @@ def test_removed_images_are_gone_and_the_others_stay(kind) -> None:
             if name in expected] == list(FILES[2::2])  # fmt: skip
     assert setting_of(kind, fewer.index) == setting_of(kind, gallery.index)
     assert first_hits(gallery) == list(FILES)
+
+
+def test_one_change_at_a_time(tmp_path: Path) -> None:
+    refused = pytest.raises(UsageError, match="another run is changing this gallery")
+    with sole_change(tmp_path), refused, sole_change(tmp_path):
+        pass
+    with sole_change(tmp_path):
+        pass
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_change_leaves_the_old_gallery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gallery"
+    write_gallery(gallery_of(FILES[:20], VECTORS[:20], IDENTITY), folder)
+    more, _ = added(open_gallery(folder), gallery_of(FILES, VECTORS, IDENTITY))
+    monkeypatch.setattr(
+        folders, "move_together", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        write_gallery(more, folder, force=True)
+    assert open_gallery(folder).files == FILES[:20]
+    assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
 
 
 def test_what_cannot_be_changed() -> None:
