@@ -10,7 +10,9 @@ import sys
 from gsp_deploy.base.memory import limit_memory
 from gsp_deploy.base.worker import LACKS_PACKAGE
 
-_QUERIES, _RESULTS = 16, 10
+_QUERIES = 16
+# Enough results to see every vector of a small index: a damaged one may name vectors that it lacks.
+_RESULTS = 10_000
 
 
 def main(path: str, memory: int) -> int:
@@ -25,6 +27,8 @@ def main(path: str, memory: int) -> int:
     try:
         index = faiss.read_index(path)
         queries = np.random.default_rng(0).standard_normal((_QUERIES, index.d), dtype=np.float32)
+        if cells := getattr(faiss.try_extract_index_ivf(index), "nlist", None):
+            faiss.ParameterSpace().set_index_parameter(index, "nprobe", cells)
         _, places = index.search(queries, max(1, min(_RESULTS, index.ntotal)))
         if places.min() < -1 or places.max() >= index.ntotal:
             raise ValueError("a search finds vectors that the index does not have")

@@ -59,6 +59,21 @@ def test_a_graph_that_points_outside_ends_the_worker_alone(folder: Path) -> None
     assert "\n" not in str(e.value)
 
 
+def test_a_vector_that_is_not_there_is_found_out(tmp_path: Path) -> None:
+    """A number in the file names a vector beyond the last one, in a cell that few searches see."""
+    names = [str(n) for n in range(4 * COUNT)]
+    write_gallery(
+        gallery_of(names, np.tile(VECTORS, (4, 1)), IDENTITY, "ivf"), tmp_path / "gallery"
+    )
+    file = tmp_path / "gallery" / "index.faiss"
+    raw = file.read_bytes()
+    place = raw.rindex(struct.pack("<q", 7))  # the cells' numbers are at the end of the file
+    file.write_bytes(raw[:place] + struct.pack("<q", 10**6) + raw[place + 8 :])
+    claim_hash(tmp_path / "gallery")
+    with pytest.raises(ModelFileError, match="vectors that the index does not have"):
+        open_gallery(tmp_path / "gallery")
+
+
 def test_a_false_length_does_not_take_the_memory(folder: Path) -> None:
     raw = (folder / "index.faiss").read_bytes()
     changed = raw.replace(struct.pack("<Q", COUNT * DIM), struct.pack("<Q", 1 << 36))
