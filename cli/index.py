@@ -1,57 +1,149 @@
-"""`gsp-deploy index`: embed image files into an index that you can search."""
+"""`gsp-deploy index`: fill an index that you can search, from images or embeddings."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
-from gsp_deploy_cli.options.common import BatchSize, Force, Images, Json, ModelFile, Strict
+from gsp_deploy.errors import UsageError
+from gsp_deploy_cli.options.common import BatchSize, Force, Json, Strict
+from gsp_deploy_cli.options.inputs import existing_file, existing_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.retrieval.gallery import Gallery
+    from gsp_deploy.retrieval.gallery.trade import Trade
+
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="A model and its images (folders, files or glob patterns); or what embed wrote: "
+        "one folder, .npy, .npz or .parquet.",
+        callback=existing_images,
+    ),
+]
+TableModel = Annotated[
+    Path | None,
+    typer.Option(
+        help="The model of a .npy, .npz or .parquet, which does not record it.",
+        callback=existing_file,
+    ),
+]
 
 
 def index(
-    model: ModelFile,
-    images: Images,
+    sources: Sources,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     kind: Annotated[
         GalleryKind,
-        typer.Option(help="flat: exact; hnsw or ivf: faster from 100,000 images on, approximate."),
+        typer.Option(
+            help="flat: exact; hnsw, ivf, ivf-pq: faster from 100,000 images on, approximate."
+        ),
     ] = "flat",
+    recall: Annotated[
+        float | None,
+        typer.Option(help="Choose the fastest search that reaches this recall@10, as 0.99."),
+    ] = None,
+    model: TableModel = None,
     batch: BatchSize = 32,
     strict: Strict = False,
     runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Embed images into a faiss index, and record which model did it."""
+    """Fill a faiss index from images or from embeddings, and record which model they are from."""
     from gsp_deploy.base.folders import refuse_to_replace
-    from gsp_deploy.images.files import ImageReader, find_images
-    from gsp_deploy.retrieval.gallery import build_gallery, identity_of, write_gallery
+    from gsp_deploy.retrieval.gallery import write_gallery
     from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST, foreign_file
+    from gsp_deploy.retrieval.gallery.kinds import check_kind
 
+    check_kind(kind, recall)
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
+    gallery = filled(sources, model, runtime, batch, strict, kind, recall)
+    write_gallery(gallery, output, force=force)
+    report_gallery(gallery, output, json)
+
+
+def filled(
+    sources: list[str],
+    model: Path | None,
+    runtime: RuntimeOptions,
+    batch: int,
+    strict: bool,
+    kind: GalleryKind = "flat",
+    recall: float | None = None,
+) -> Gallery:
+    """Return a gallery of the images or the embeddings that a command names.
+
+    Raises:
+        UsageError: the sources are neither a model and images, nor one set of embeddings.
+    """
+    filling = _Filling(kind, recall)
+    if len(sources) == 1:
+        return _from_embeddings(Path(sources[0]), filling, model, runtime)
+    if model is not None:
+        raise UsageError("--model belongs to embeddings; for images, name the model first")
+    first = existing_file(Path(sources[0]))
+    return _from_images(first, sources[1:], filling, runtime, batch, strict)
+
+
+class _Filling(NamedTuple):
+    """The kind of index, and the recall that its search should reach."""
+
+    kind: GalleryKind
+    recall: float | None
+
+
+def _from_embeddings(
+    path: Path, filling: _Filling, model: Path | None, runtime: RuntimeOptions
+) -> Gallery:
+    from gsp_deploy.artifact.kind import kind_of
+    from gsp_deploy.retrieval.gallery import gallery_from, identity_of
+    from gsp_deploy.retrieval.tables import TABLE_SUFFIXES
+
+    if path.is_file() and path.suffix not in TABLE_SUFFIXES:
+        kind_of(path)
+        raise UsageError(f"{path} is a model; name the images to index after it")
+    from gsp_deploy.retrieval.dataset import open_embeddings
+
+    stored, identity = open_embeddings(path), None
+    if model is not None:
+        with runtime.open(model) as session:
+            identity = identity_of(session)
+    gallery, warning = gallery_from(stored, filling.kind, identity, filling.recall)
+    if warning is not None:
+        show.note(f"warning: {warning}")
+    return gallery
+
+
+def _from_images(
+    model: Path,
+    images: list[str],
+    filling: _Filling,
+    runtime: RuntimeOptions,
+    batch: int,
+    strict: bool,
+) -> Gallery:
+    from gsp_deploy.images.files import ImageReader, find_images
+    from gsp_deploy.retrieval.gallery import build_gallery, identity_of
+
     files = [file.absolute() for file in find_images(images, show.note)]
     with runtime.open(model, many=True) as session:
         identity_of(session)  # before any image is decoded
-        spec = session.info.preprocessing
-        assert spec is not None
-        reader = ImageReader(files, spec, batch, strict)
+        reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
         with show.counting("embedding", len(files)) as advance:
-            gallery = build_gallery(session, reader, kind, advance)
-    write_gallery(gallery, output, force=force)
-    _report(gallery, output, json)
+            return build_gallery(session, reader, filling.kind, advance, filling.recall)
 
 
-def _report(gallery: Gallery, folder: Path, json: bool) -> None:
+def report_gallery(gallery: Gallery, folder: Path, json: bool) -> None:
+    """Print what a gallery contains and how well it searches."""
     import dataclasses
 
     identity = gallery.identity
@@ -61,17 +153,45 @@ def _report(gallery: Gallery, folder: Path, json: bool) -> None:
             "index": str(folder),
             "kind": gallery.kind,
             "images": len(gallery.files),
-            "recall": gallery.recall,
+            "recall": None if gallery.recall is None else dataclasses.asdict(gallery.recall),
+            "trade": None if gallery.trade is None else dataclasses.asdict(gallery.trade),
             "model": dataclasses.asdict(identity),
             "skipped": failures,
         }
         show.document("index", found)
         return
-    exact = "exact" if gallery.recall is None else f"recall@10 {100 * gallery.recall:.1f} %"
     rows = [
         ("indexed", f"{counted(len(gallery.files), 'image')}, {identity.embedding_dim}-D"),
-        ("kind", f"{gallery.kind}, {exact}"),
+        *_kind_and_recall(gallery),
         ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
     ]
     show.facts(str(folder), rows)
+    if gallery.trade is not None:
+        _show_trade(gallery.trade)
     show.skipped([failure.reason for failure in gallery.failures])
+
+
+def _show_trade(trade: Trade) -> None:
+    rows = [
+        [
+            trial.words,
+            f"{100 * trial.recall:.1f} %",
+            f"{trial.milliseconds:.3g}",
+            "chosen" if trial == trade.chosen else "",
+        ]
+        for trial in trade.trials
+    ]
+    title = f"recall against time, to reach {100 * trade.wanted:g} %"
+    show.table(title, ["search", "recall@10", "ms a query, here", ""], rows)
+
+
+def _kind_and_recall(gallery: Gallery) -> list[tuple[str, str]]:
+    recall = gallery.recall
+    if recall is None:
+        return [("kind", f"{gallery.kind}, exact")]
+    held_out = f"{counted(recall.queries, 'query', 'queries')} held out of {recall.images:,}"
+    return [
+        ("kind", f"{gallery.kind}, approximate"),
+        ("recall@1", f"{recall.at_1}, {held_out}"),
+        ("recall@10", str(recall.at_10)),
+    ]

@@ -25,7 +25,10 @@ from gsp_deploy_cli.evaluate import evaluate
 from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
+from gsp_deploy_cli.index_add import index_add
+from gsp_deploy_cli.index_remove import index_remove
 from gsp_deploy_cli.inspect import inspect
+from gsp_deploy_cli.migrate_check import migrate_check
 from gsp_deploy_cli.options.choices import Command
 from gsp_deploy_cli.options.groups import unfolded
 from gsp_deploy_cli.package import package
@@ -65,7 +68,10 @@ COMMANDS = (
     verify,
     serve,
     index,
+    index_add,
+    index_remove,
     search,
+    migrate_check,
     report,
 )
 

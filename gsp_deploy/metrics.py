@@ -88,7 +88,7 @@ def retrieval_metrics(
     sums = np.zeros(len(ranks) + 2)
     for rows, found in _search(queries, gallery, depth, searchable, same_set):
         hits = gallery_classes[found] == labels[rows, None]
-        sums += _summed_scores(hits, relevant[rows], ranks)
+        sums += summed_scores(hits, relevant[rows], ranks)
     means = (sums / len(searchable)).tolist()
     recalls = dict(zip(ranks, means, strict=False))
     return RetrievalMetrics(recalls, means[-2], means[-1], len(searchable))
@@ -215,7 +215,7 @@ def _nearest(
     return squared[~own].reshape(-1, k), indices[~own].reshape(-1, k)
 
 
-def _summed_scores(hits: np.ndarray, relevant: np.ndarray, ranks: Sequence[int]) -> np.ndarray:
+def summed_scores(hits: np.ndarray, relevant: np.ndarray, ranks: Sequence[int]) -> np.ndarray:
     """Return sums over queries: recall at each rank, average precision at R, R-precision.
 
     Args:

@@ -30,7 +30,7 @@ def show_parity(report: ParityReport) -> None:
     """Print what ran, the errors, the neighbours, and the verdict of each gate."""
     _show_subject(report)
     _show_errors(report)
-    _show_gates(report.gates)
+    show_gates(report.gates)
     for line in report.figures.notes:
         show.note(f"note: {line}")
     show.skipped(report.skipped)
@@ -113,7 +113,8 @@ def _error_row(name: str, errors: Distribution, ids: tuple[str, ...]) -> list[st
     return [name, *(f"{value:.1e}" for value in figures), worst]
 
 
-def _show_gates(gates: tuple[Gate, ...]) -> None:
+def show_gates(gates: tuple[Gate, ...]) -> None:
+    """Print each gate with its figure, its limit and its verdict."""
     rows = [
         [
             gate.title,

@@ -23,7 +23,7 @@ Wait = Literal["auto", "spin", "block"]
 L2State = Literal["warm", "cold"]
 # What a comparison of two benchmarks holds against its limit.
 GatedFigure = Literal["ratio", "latency"]
-GalleryKind = Literal["flat", "hnsw", "ivf"]
+GalleryKind = Literal["flat", "hnsw", "ivf", "ivf-pq"]
 # Where Triton runs a model.
 Placement = Literal["auto", "cpu", "gpu"]
 PackageFormat = Literal["bundle", "triton"]

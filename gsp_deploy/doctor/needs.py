@@ -115,7 +115,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "bench --sustained, with clocks": (_package("pynvml", NVML), _GPU),
     "serve": (_package("fastapi", "pip install 'gsp-deploy[serve]'"),
               _package("uvicorn", "pip install 'gsp-deploy[serve]'")),
-    "index, search": (_package("faiss", "pip install 'gsp-deploy[search]'"),),
+    "index, search, migrate-check": (_package("faiss", "pip install 'gsp-deploy[search]'"),),
 }  # fmt: skip
 
 

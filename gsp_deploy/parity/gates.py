@@ -9,7 +9,6 @@ from typing import Any
 
 from gsp_deploy.parity.distribution import finite
 from gsp_deploy.parity.figures import ParityFigures
-from gsp_deploy.parity.retrieval import RetrievalAgreement
 from gsp_deploy.precision import Tolerances
 
 # So that rounding does not put one image of n above a limit of one image of n.
@@ -124,18 +123,18 @@ def _retrieval_gates(figures: ParityFigures, limits: Tolerances) -> Iterator[Gat
     if agreement is None:
         return
     rank, overlap = max(agreement.overlap_at.items())
-    flips = _at_least_one_image(limits.max_flips, agreement)
+    flips = at_least_one_image(limits.max_flips, agreement.queries)
     yield Gate("max_flips", "top-1 flips", agreement.flip_share, flips)
     yield Gate("min_overlap", f"neighbour overlap@{rank}", overlap, limits.min_overlap)
     if not math.isnan(agreement.recall_change):
         drop = max(0.0, -agreement.recall_change)
-        limit = _at_least_one_image(limits.max_recall_drop, agreement)
+        limit = at_least_one_image(limits.max_recall_drop, agreement.queries)
         yield Gate("max_recall_drop", "R@1 lost", drop, limit)
         drop = max(0.0, -agreement.map_change)
-        limit = _at_least_one_image(limits.max_map_drop, agreement)
+        limit = at_least_one_image(limits.max_map_drop, agreement.queries)
         yield Gate("max_map_drop", "MAP@R lost", drop, limit)
 
 
-def _at_least_one_image(share: float, agreement: RetrievalAgreement) -> float:
+def at_least_one_image(share: float, queries: int) -> float:
     """Raise a limit on a share to one image, unless the limit is 0."""
-    return max(share, 1 / agreement.queries) if share > 0 else 0.0
+    return max(share, 1 / queries) if share > 0 else 0.0

@@ -45,6 +45,67 @@ def test_a_gallery_is_made_and_searched(tiny_export, pictures, tmp_path: Path, r
     assert (code, "--force" in err) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["set", "table.npy", "table.npz", "table.parquet"])
+def test_what_embed_wrote_is_indexed(
+    name: str, tiny_export, pictures, tmp_path: Path, run_here
+) -> None:
+    pytest.importorskip("pyarrow")
+    stored, gallery = tmp_path / name, tmp_path / "gallery"
+    code, _, err = run_here("embed", tiny_export, pictures, "-o", stored)
+    assert code == 0, err
+    model = () if name == "set" else ("--model", tiny_export)
+    if model:
+        code, _, err = run_here("index", stored, "-o", gallery)
+        assert (code, "name that model with --model" in err) == (2, True)
+        assert not gallery.exists()
+    code, out, err = run_here("index", stored, *model, "-o", gallery, "--json")
+    assert code == 0, err
+    assert json.loads(out)["model"]["file"] == Path(tiny_export).name
+    query = pictures / "3.png"
+    code, out, err = run_here("search", query, "--index", gallery, "--model", tiny_export, "--json")
+    assert code == 0, err
+    hits = json.loads(out)["results"][0]["hits"]
+    assert (len(hits), hits[0]["file"]) == (6, str(query))
+
+
+@pytest.mark.parametrize(
+    ("ids", "vectors", "said"),
+    [
+        ("a\nb\n", np.ones((2, 7)), "got 7-D"),
+        ("a\na\n", np.ones((2, 8)), "got 'a' 2 times"),
+        ("a\nb\n", np.full((2, 8), np.nan), "embedding 0 contains NaN"),
+        ("\nb\n", np.ones((2, 8)), "must hold file names"),
+        ("", np.ones((0, 8)), "has no embeddings"),
+    ],
+)
+def test_damaged_embeddings_are_one_line(
+    ids: str, vectors: np.ndarray, said: str, tiny_export, tmp_path: Path, run_here
+) -> None:
+    pytest.importorskip("pyarrow")
+    np.save(tmp_path / "t.npy", vectors.astype(np.float32))
+    (tmp_path / "t.ids.txt").write_text(ids)
+    options = ("--model", tiny_export, "-o", tmp_path / "gallery")
+    code, _, err = run_here("index", tmp_path / "t.npy", *options)
+    assert (code, said in " ".join(err.split())) == (1, True), err
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_images_are_added_and_removed(tiny_export, pictures, tmp_path: Path, run_here) -> None:
+    gallery = tmp_path / "gallery"
+    assert run_here("index", tiny_export, pictures / "0.png", "-o", gallery)[0] == 0
+    code, out, err = run_here("index-add", tiny_export, pictures, "--to", gallery, "--json")
+    assert code == 0, err
+    assert json.loads(out)["images"] == 6
+    assert "1 of 6 were there already" in err
+    code, out, err = run_here("index-remove", gallery, pictures / "3.png", "--json")
+    assert (code, json.loads(out)["images"]) == (0, 5), err
+    options = ("--index", gallery, "--model", tiny_export, "--json")
+    code, out, err = run_here("search", pictures / "3.png", *options)
+    assert code == 0, err
+    hits = [Path(hit["file"]).name for hit in json.loads(out)["results"][0]["hits"]]
+    assert sorted(hits) == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+
+
 def test_another_model_is_refused(tiny_export, pictures, tmp_path: Path, run_here) -> None:
     gallery = tmp_path / "gallery"
     assert run_here("index", tiny_export, pictures, "-o", gallery)[0] == 0

@@ -110,9 +110,11 @@ def test_a_pipe_is_refused_before_it_is_opened(
     assert outcome == (2, "", said)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda command: command.__name__.replace("_", "-")
+)
 def test_every_path_that_is_read_is_looked_at_first(command) -> None:
-    name = command.__name__
+    name = command.__name__.replace("_", "-")
     for parameter in signature(unfolded(command)).parameters.values():
         kind, *told = get_args(parameter.annotation) or (parameter.annotation,)
         if "Path" in str(kind) and parameter.name not in NOT_READ:

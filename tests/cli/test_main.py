@@ -17,7 +17,7 @@ from gsp_deploy.errors import (
 )
 from gsp_deploy_cli import main as frame
 
-COMMANDS = (*(command.__name__ for command in frame.COMMANDS), "data")
+COMMANDS = (*(command.__name__.replace("_", "-") for command in frame.COMMANDS), "data")
 
 
 @pytest.fixture

@@ -108,16 +108,30 @@ def options_of(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["bench", "check", "embed", "evaluate", "explain", "index", "search", "serve"]
+    "name",
+    [
+        "bench",
+        "check",
+        "embed",
+        "evaluate",
+        "explain",
+        "index",
+        "index-add",
+        "migrate-check",
+        "search",
+        "serve",
+    ],
 )
 def test_commands_that_open_a_session_take_the_same_options(name: str) -> None:
     assert options_of(name) >= ENGINE_OPTIONS
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda command: command.__name__.replace("_", "-")
+)
 def test_a_shell_completes_the_options_of_a_group(command, monkeypatch) -> None:
     """Every option that help lists is one that completion offers."""
-    name = command.__name__
+    name = command.__name__.replace("_", "-")
     monkeypatch.setenv("_GSP_DEPLOY_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", f"gsp-deploy {name} --")
     monkeypatch.setenv("COMP_CWORD", "2")
@@ -125,7 +139,9 @@ def test_a_shell_completes_the_options_of_a_group(command, monkeypatch) -> None:
     assert {o for o in options_of(name) if o.startswith("--")} <= {*offered, "--help"}
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda command: command.__name__.replace("_", "-")
+)
 def test_every_option_says_what_it_is(command) -> None:
-    parameters = typer.main.get_command(app).commands[command.__name__].params
+    parameters = typer.main.get_command(app).commands[command.__name__.replace("_", "-")].params
     assert [parameter.name for parameter in parameters if not parameter.help] == []

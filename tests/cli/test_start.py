@@ -42,4 +42,4 @@ def test_help_names_every_command() -> None:
     command = [sys.executable, "-m", "gsp_deploy_cli.main", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for command in COMMANDS:
-        assert f" {command.__name__} " in shown
+        assert f" {command.__name__.replace('_', '-')} " in shown

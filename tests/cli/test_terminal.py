@@ -77,6 +77,17 @@ def test_galleries_and_bundles_fit_and_are_plain(photos: Path, tiny_export: str,
     for arguments in (
         ("index", tiny_export, "photos", "-o", "gallery"),
         ("search", "photos/3.png", "--index", "gallery", "--model", tiny_export, "-k", 3),
+        (
+            "migrate-check",
+            "--gallery",
+            "gallery",
+            "--old",
+            tiny_export,
+            "--new",
+            tiny_export,
+            "--images",
+            "photos",
+        ),
         ("package", tiny_export, "-o", "bundle"),
         ("verify", "bundle"),
     ):
@@ -85,7 +96,7 @@ def test_galleries_and_bundles_fit_and_are_plain(photos: Path, tiny_export: str,
         assert_plain(out, err)
 
 
-@pytest.mark.parametrize("command", [command.__name__ for command in COMMANDS])
+@pytest.mark.parametrize("command", [command.__name__.replace("_", "-") for command in COMMANDS])
 def test_help_fits_and_is_plain(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     shown = CliRunner().invoke(app, [command, "--help"])

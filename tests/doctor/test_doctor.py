@@ -31,7 +31,7 @@ def test_a_missing_package_is_named_with_its_install_command(monkeypatch) -> Non
     found = {state.command: state for state in readiness([device, provider])}
     assert found.keys() == NEEDS.keys()
     assert found["train"].is_ready
-    assert found["index, search"].remedies == ("pip install 'gsp-deploy[search]'",)
+    assert found["index, search, migrate-check"].remedies == ("pip install 'gsp-deploy[search]'",)
     assert found["build for this GPU"].missing == ("tensorrt", "a CUDA device")
     assert found["check, embed, bench with .engine"].missing == ("a CUDA device",)  # RTX is there
     assert all(state.is_ready == (not state.remedies) for state in found.values())

@@ -29,7 +29,7 @@ def test_bad_input_gets_its_line(bad: Attempt, workshop: Path, tmp_path: Path, t
 def test_every_command_has_its_bad_inputs() -> None:
     counts = collections.Counter(bad.command.partition("|")[0] for bad in ATTEMPTS if bad.code)
     counts.update(" ".join(bad.command.split("|")[:2]) for bad in ATTEMPTS if bad.code)
-    names = {command.__name__ for command in COMMANDS}
+    names = {command.__name__.replace("_", "-") for command in COMMANDS}
     names |= {f"data {command.callback.__name__}" for command in data_app.registered_commands}
     names -= {"data list_kinds"}  # it takes nothing
     assert {name for name in names if counts[name] < AT_LEAST} == set()

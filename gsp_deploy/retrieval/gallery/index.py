@@ -22,9 +22,12 @@ from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import ModelFileError, UsageError, brief, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
+from gsp_deploy.retrieval.gallery.recall import Recall
+from gsp_deploy.retrieval.gallery.trade import Trade
+from gsp_deploy.retrieval.gallery.trial import try_index
 from gsp_deploy.retrieval.identity import ModelIdentity
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "index.json"
 INDEX = "index.faiss"
 FILES = "files.json"
@@ -39,7 +42,7 @@ class _About:
     kind: GalleryKind
     metric: str
     images: int
-    recall: float | None
+    recall: Recall | None
     identity: ModelIdentity
     sha256: Mapping[str, str]
     made_by: str
@@ -62,18 +65,20 @@ class Gallery:
         index: faiss's index of unit vectors, by inner product.
         files: the images, in the index's order.
         identity: the model that embedded them.
-        kind: `flat`, `hnsw` or `ivf`.
-        recall: share of the 10 true nearest neighbours that an approximate index finds, measured
-            when it was built; None for an exact index.
+        kind: `flat`, `hnsw`, `ivf` or `ivf-pq`.
+        recall: how much of the exact result an approximate index finds, measured when it was
+            built, on queries that it did not contain; None for an exact index.
         failures: images that could not be read when the index was built.
+        trade: the settings that were tried for a wanted recall, when the index was built.
     """
 
     index: Any
     files: tuple[str, ...]
     identity: ModelIdentity
-    kind: GalleryKind
-    recall: float | None = None
+    kind: GalleryKind = "flat"
+    recall: Recall | None = None
     failures: tuple[ImageFailure, ...] = ()
+    trade: Trade | None = None
 
     def search(
         self, model: ModelIdentity, embeddings: np.ndarray, k: int
@@ -91,7 +96,7 @@ class Gallery:
         warning = self.identity.warn_or_refuse(model)
         if k < 1:
             raise UsageError(f"expected at least 1 result, got {k}")
-        cosines, places = self.index.search(unit_length(embeddings), min(k, len(self.files)))
+        cosines, places = self.nearest(embeddings, k)
         hits = [
             [
                 Hit(rank, float(cosine), self.files[place])
@@ -101,6 +106,19 @@ class Gallery:
             for row, found in zip(cosines, places, strict=True)
         ]
         return hits, warning
+
+    def nearest(self, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return cosines and rows of `files` of the `k` nearest images, `(n, k)` each, best first.
+
+        It compares no identities. A row is -1 if an approximate index finds fewer than `k`.
+
+        Raises:
+            ModelFileError: the index finds an image that it does not have.
+        """
+        cosines, places = self.index.search(unit_length(embeddings), min(k, len(self.files)))
+        if len(places) and not -1 <= places.min() <= places.max() < len(self.files):
+            raise ModelFileError(f"{INDEX} finds images that the gallery lacks; index again")
+        return cosines, places
 
 
 def unit_length(embeddings: np.ndarray) -> np.ndarray:
@@ -141,8 +159,9 @@ def foreign_file(folder: Path) -> str | None:
 def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
     """Read a gallery from disk and check its hashes.
 
-    faiss does not protect itself against hostile files: open a gallery only from a source whose
-    programs you would run.
+    faiss does not protect itself against hostile files, so a process of its own reads and searches
+    the index first; a file that crashes it is a damaged gallery. This stops damage and most
+    attacks, and not every one: prefer galleries from sources that you trust.
 
     Raises:
         ModelFileError: the folder is not a gallery, or is damaged.
@@ -158,24 +177,24 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
                 )
         listed = json.loads(read_regular_text(source / FILES))
         files = from_data(tuple[str, ...], listed, FILES)
-        _check_names(files)
+        check_names(files)
+        found = try_index(source / INDEX)
+        length = about.identity.embedding_dim
+        if found != (about.images, length) or len(files) != about.images:
+            raise ModelFileError(
+                f"{source}: expected {about.images} embeddings of {length}-D, found "
+                f"{found[0]} of {found[1]}-D for {len(files)} files; index again"
+            )
         index = faiss.read_index(str(source / INDEX))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelFileError(
             f"{source}: the gallery is damaged ({reason_of(error)}); index again"
         ) from error
-    length = about.identity.embedding_dim
-    found, wanted = (index.ntotal, len(files)), (about.images, about.images)
-    if found != wanted or index.d != length:
-        raise ModelFileError(
-            f"{source}: expected {about.images} embeddings of {length}-D, found "
-            f"{index.ntotal} of {index.d}-D for {len(files)} files; index again"
-        )
     return Gallery(index, files, about.identity, about.kind, about.recall)
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """Raise `ValueError` if `files.json` contains a name that no file can have."""
+def check_names(names: Sequence[str]) -> None:
+    """Raise `ValueError` unless each name is one that a file can have."""
     for name in names:
         if not name or "\0" in name or not _has_bytes(name):
             raise ValueError(f"{FILES} must hold file names, got {brief(name)}")

@@ -109,7 +109,12 @@ ATTEMPTS: tuple[Attempt, ...] = (
     ),
     *crossed(
         "a folder that is not a gallery, and a changed gallery",
-        (f"search|{IMAGE}|--index|?|--model|@model.onnx",),
+        (
+            f"search|{IMAGE}|--index|?|--model|@model.onnx",
+            f"index-add|@model.onnx|{IMAGE}|--to|?",
+            "index-remove|?|*.png",
+            f"migrate-check|--gallery|?|--old|@model.onnx|--new|@model.onnx|--images|{IMAGE}",
+        ),
         {
             "@none": MISSING,
             "@empty": (1, "not a gallery"),
