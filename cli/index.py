@@ -106,9 +106,9 @@ def _from_embeddings(
 ) -> Gallery:
     from gsp_deploy.artifact.kind import kind_of
     from gsp_deploy.retrieval.gallery import gallery_from, identity_of
-    from gsp_deploy.retrieval.tables import TABLE_SUFFIXES
+    from gsp_deploy.retrieval.stored import SUFFIXES
 
-    if path.is_file() and path.suffix not in TABLE_SUFFIXES:
+    if path.is_file() and path.suffix not in SUFFIXES:
         kind_of(path)
         raise UsageError(f"{path} is a model; name the images to index after it")
     from gsp_deploy.retrieval.dataset import open_embeddings
