@@ -77,7 +77,9 @@ NAMED = (
     "data write folder:{gone} -o out",
 )
 # Paths that are written; and a recipe, which may be the name of one that ships.
-NOT_READ = {"output", "folder", "sheet", "save", "markdown", "timing_cache", "recipe"}
+NOT_READ = {
+    "output", "folder", "sheet", "save", "markdown", "timing_cache", "model_cache", "recipe", "target"
+}  # fmt: skip
 WRITTEN = {("build", "onnx")}
 
 
