@@ -205,7 +205,7 @@ def _notes(run: TrainingRun) -> list[str]:
     if share := unsettled_share(run.model, run.total_steps):
         notes.append(
             f"{counted(run.total_steps, 'step')} leave {share:.0%} of batch norm's initial "
-            f"statistics, so they are measured anew at the end, over {SETTLING_BATCHES} batches"
+            f"statistics, so they are measured again at the end, over {SETTLING_BATCHES} batches"
         )
     if run.world.size > 1 and run.device.type == "cpu":
         notes.append("on CPUs batch norm sees only each process's share of the batch")
