@@ -131,6 +131,6 @@ class ReferenceOptions:
 def settings_in_words(head: GSPConfig) -> str:
     """Return the settings that a state dict does not store, so that you notice a wrong default."""
     return (
-        f"{head.pooling}, mu {head.transport_ratio:g}, gamma {head.entropy_weight:g}, "
+        f"GSP ({head.pooling}), mu {head.transport_ratio:g}, gamma {head.entropy_weight:g}, "
         f"{head.num_prototypes} prototypes"
     )

@@ -137,7 +137,7 @@ def _read_pickled(path: Path) -> Mapping[Any, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a hostile file's protocol; the error suffices
             data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, LookupError) as error:  # LookupError: a text, for example
         raise CheckpointError(
             f"{path}: refused, the file is damaged or contains more than tensors; "
             "save `model.state_dict()` (better: as .safetensors)"

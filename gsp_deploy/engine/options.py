@@ -118,7 +118,10 @@ class BuildOptions:
                 "TensorRT-RTX has no hardware compatibility: name the GPUs, --target sm_86,sm_120"
             )
         if self.version_compatible:
-            raise UsageError("TensorRT-RTX plans run on their own version alone; build for each")
+            raise UsageError(
+                "TensorRT-RTX plans run on their own version alone; leave --version-compatible out "
+                "and build for each version, or build with --flavour tensorrt"
+            )
         if self.plugin is not None:
             raise UsageError(
                 "TensorRT-RTX cannot host plugins; leave --plugin out (the node's own body runs "

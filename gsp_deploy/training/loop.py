@@ -204,8 +204,9 @@ def _notes(run: TrainingRun) -> list[str]:
         notes.append(f"head {run.recipe.head.kind}: {sections} are not used")
     if share := unsettled_share(run.model, run.total_steps):
         notes.append(
-            f"{counted(run.total_steps, 'step')} leave {share:.0%} of batch norm's initial "
-            f"statistics, so they are measured anew at the end, over {SETTLING_BATCHES} batches"
+            f"after {counted(run.total_steps, 'step')}, batch norm's statistics are still "
+            f"{share:.0%} initial values; they are measured again at the end, over "
+            f"{SETTLING_BATCHES} batches"
         )
     if run.world.size > 1 and run.device.type == "cpu":
         notes.append("on CPUs batch norm sees only each process's share of the batch")
@@ -221,7 +222,8 @@ def _split(recipe: Recipe, dataset: Dataset) -> tuple[LabelledImages, LabelledIm
     """Return the training images and those of the held-out classes."""
     if not len(dataset.train):
         raise DataError(
-            f"{recipe.data.spec} has no training part; training needs one with labelled classes"
+            f"{recipe.data.spec} has no training part; add one with labelled classes (train/ in a "
+            "folder), or pass another --data"
         )
     if recipe.data.fold_of is not None:
         number, count = recipe.data.fold_of

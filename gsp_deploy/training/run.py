@@ -181,7 +181,7 @@ class TrainingRun:
         return np.concatenate(parts)
 
     def settle_statistics(self) -> None:
-        """Measure batch norm's statistics anew if the run is too short for running ones.
+        """Measure batch norm's statistics again if the run is too short for running ones.
 
         A running mean of few steps holds much of its start, and of weights that have changed since.
         So the statistics of the final weights are averaged over batches instead.

@@ -1,4 +1,4 @@
-"""A dozen families of networks, small and untrained, exported and compared in fp32 and fp16."""
+"""Families of networks, small and untrained, exported and compared in fp32 and fp16."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ ERROR = {"fp32": 1e-5, "fp16": 1e-2}
 NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
     "ViT": ("vit_tiny_patch16_224", {**TINY, "img_size": (48, 64)}, (48, 64)),
     "DINOv2": ("vit_small_patch14_reg4_dinov2", {**TINY, "dynamic_img_size": True}, (42, 56)),
+    "DINOv3": ("vit_small_patch16_dinov3", {**TINY, "dynamic_img_size": True}, (48, 64)),
     "SigLIP": ("vit_base_patch16_siglip_224", {**TINY, "img_size": 48}, (48, 48)),
+    "EVA": ("eva02_tiny_patch14_224", {**TINY, "img_size": 42}, (42, 42)),
     "Swin": (
         "swin_tiny_patch4_window7_224",
         {"depths": (1, 2), "embed_dim": 24, "num_heads": (2, 2), "img_size": 56},

@@ -45,6 +45,15 @@ def test_a_hostile_pickle_gets_one_line(tmp_path: Path, recwarn: pytest.Warnings
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("content", [b"hi\n", b"git-lfs\n", b"q"])
+def test_a_text_named_as_a_torch_file_gets_a_reason_in_words(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.pt"
+    path.write_bytes(content)
+    assert_refused(path, "refused, the file is damaged or contains more than tensors")
+
+
 def test_damaged_torch_files(golden: Path, tmp_path: Path) -> None:
     """A bit flipped between the archive's records is harmless; in a weight it is found."""
     sound = load_checkpoint(golden / "official_head_state_dict.pt").state_dict()

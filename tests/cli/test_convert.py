@@ -41,7 +41,7 @@ def test_the_checkpoint_embeds_as_the_state_dict_does(run_here, authors, tmp_pat
     code, out, err = run_here(
         "convert", authors, *SETTINGS, "--entropy-weight", 5, "--pooling-mode", "gap", "-o", output
     )
-    assert (code, "gap, mu 0.3, gamma 5, 8 prototypes" in out) == (0, True), err
+    assert (code, "GSP (gap), mu 0.3, gamma 5, 8 prototypes" in out) == (0, True), err
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     direct = load_checkpoint(
         authors,

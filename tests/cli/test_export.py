@@ -96,7 +96,7 @@ def test_settings_that_a_state_dict_cannot_tell(
     flags = ("--max-residual", "--no-normalize", "--solver", "fixed-point", "--iterations", "9")
     code, out, _ = export(official, "-o", output, *settings, *flags)
     assert code == 0
-    assert "gap, mu 0.5, gamma 7" in out
+    assert "GSP (gap), mu 0.5, gamma 7" in out
     manifest = read_sidecar(output)
     head = manifest.model.head
     assert (head.transport_ratio, head.entropy_weight, head.pooling) == (0.5, 7.0, "gap")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from gsp_deploy.export.adoption.likeness import preprocessing_like
 from gsp_deploy_cli.main import app
 from gsp_deploy_cli.options import inputs
 
@@ -24,6 +25,7 @@ PAGES = sorted(
 CONTAINER = r"docker run (?!.*--entrypoint).*?"
 SHOWN = re.compile(rf"^ *(?:\$ )?(?:{CONTAINER})?gsp-deploy(?::\w+)? ((?:.*\\\n)*.*)", re.MULTILINE)
 NAMED = re.compile(r"`gsp-deploy ([^`]+)`")
+LIKE = re.compile(r"--like (timm/[\w.]+)")
 INCOMPLETE = ("MissingParameter", "BadOptionUsage", "NoArgsIsHelpError")
 COMMANDS = typer.main.get_command(app)
 # Options that act while they are read, as --install-completion does: those are known, not parsed.
@@ -81,6 +83,13 @@ def test_a_named_command_exists_with_its_options(page: str, line: str) -> None:
         # In running text `gsp-deploy embed` is the command's name, `bench --compare` an option's.
         if type(error).__name__ not in INCOMPLETE:
             raise
+
+
+def test_a_network_whose_images_a_page_takes_is_one_of_timm() -> None:
+    shown = {name for _, line in lines(SHOWN) for name in LIKE.findall(line)}
+    assert shown
+    for name in shown:
+        preprocessing_like(name)
 
 
 def test_pages_show_commands() -> None:

@@ -1,4 +1,4 @@
-"""Batch norm at the end of a run: measured anew if the run is short, untouched otherwise."""
+"""Batch norm at the end of a run: measured again if the run is short, untouched otherwise."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_a_short_run_ends_with_the_statistics_of_its_final_weights(tmp_path) -> 
     heard = Heard()
     trained(recipe_with(run__steps=3), tmp_path / "run", observer=heard)
     assert heard.plan.notes[-1] == (
-        "3 steps leave 73% of batch norm's initial statistics, so they are measured anew at the "
-        f"end, over {SETTLING_BATCHES} batches"
+        "after 3 steps, batch norm's statistics are still 73% initial values; they are measured "
+        f"again at the end, over {SETTLING_BATCHES} batches"
     )
     model = load_checkpoint(tmp_path / "run" / "last.safetensors")
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

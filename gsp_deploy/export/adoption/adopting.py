@@ -127,7 +127,7 @@ def model_name(path: Path) -> str:
 
 
 def _finish(network: ir.Model) -> None:
-    """Order the nodes, and infer the shapes anew, because their old names of sizes are gone."""
+    """Order the nodes, and infer the shapes again, because their old names of sizes are gone."""
     for node in network.graph:
         for value in node.outputs:
             if not value.is_graph_output():
