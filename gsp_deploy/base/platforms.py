@@ -7,7 +7,7 @@ from pathlib import Path
 # The file that NVIDIA's Linux for Tegra has, on the board and in its containers.
 _RELEASE = Path("/etc/nv_tegra_release")
 _JETPACK = "JetPack brings TensorRT and CUDA (sudo apt install nvidia-jetpack)"
-# PyPI has no wheels of these for a Jetson, whether you name an extra of ours or a package.
+# PyPI has no wheels of these for a Jetson, whether you name an extra of gsp-deploy or a package.
 _EXTRAS_ON_A_JETSON = {
     "gpu": f"{_JETPACK}; then: pip install pycuda",
     "rtx": "TensorRT-RTX is not made for a Jetson; use JetPack's TensorRT (--flavour tensorrt)",

@@ -38,7 +38,7 @@ def load_checkpoint(
     prefix: str = "",
     tell: Callable[[str], None] = warnings.warn,
 ) -> EmbeddingModel:
-    """Load a checkpoint of ours, or the authors' state dict, as a model in eval mode on the CPU.
+    """Load a gsp-deploy checkpoint, or the authors' state dict, as a model in eval mode on the CPU.
 
     The authors' state dict (`embed.*`, `prototypes`, `power`, under any prefix) contains no
     settings: if you do not give one here, it has the value of their PyTorch layer. Our checkpoints

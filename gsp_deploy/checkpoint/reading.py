@@ -34,7 +34,7 @@ _WEIGHT_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class CheckpointContents:
-    """The contents of a checkpoint file: its tensors and, if it is one of ours, its metadata.
+    """The contents of a checkpoint file: its tensors and, if gsp-deploy wrote it, its metadata.
 
     `notes` has lines about the choice if the file had several sets of weights.
     """

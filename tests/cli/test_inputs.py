@@ -78,7 +78,8 @@ NAMED = (
 )
 # Paths that are written; and a recipe, which may be the name of one that ships.
 NOT_READ = {
-    "output", "folder", "sheet", "save", "markdown", "timing_cache", "model_cache", "recipe", "target"
+    "output", "target", "folder", "sheet", "save", "markdown", "timing_cache", "model_cache",
+    "recipe",
 }  # fmt: skip
 WRITTEN = {("build", "onnx")}
 
