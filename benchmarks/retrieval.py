@@ -126,7 +126,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _follow(pool: ProcessPoolExecutor, tasks: list[Task], began: float) -> None:
-    """Run the tasks and tell of each one that is over."""
+    """Run the tasks and report each one that is over."""
     waiting = {pool.submit(run, task): task for task in tasks}
     for done, future in enumerate(as_completed(waiting), start=1):
         found, task = future.result(), waiting[future]

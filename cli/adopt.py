@@ -61,6 +61,6 @@ def adopt(
             normalize=normalize,
             external_data=external_data,
             license=license,
-            tell=lambda line: show.note(f"note: {line}"),
+            announce=lambda line: show.note(f"note: {line}"),
         )
     report(adopted, json, document="adopt")

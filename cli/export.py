@@ -123,7 +123,7 @@ def _calibration(folder: Path | None, spec: PreprocessingSpec | None) -> Calibra
         raise UsageError(
             "a head alone is calibrated on features, not images; leave --calibrate out"
         )
-    return calibration_from_files(folder, spec, tell=show.note)
+    return calibration_from_files(folder, spec, announce=show.note)
 
 
 def _quantisation_images(

@@ -84,7 +84,7 @@ class Rewriting:
 
         images, spec = None, self._preprocessing()
         if self.calibrate is not None and spec is not None:
-            images = calibration_from_files(self.calibrate, spec, tell=show.note)
+            images = calibration_from_files(self.calibrate, spec, announce=show.note)
         return convert_precision(self.source, self.output, self.precision, images)
 
     def _quantise(self) -> Artifact[ExportManifest]:

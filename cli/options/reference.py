@@ -107,7 +107,7 @@ class ReferenceOptions:
             normalize=self.normalize,
             weights_key=self.weights_key,
             prefix=self.prefix,
-            tell=lambda line: show.note(f"note: {line}"),
+            announce=lambda line: show.note(f"note: {line}"),
         )
 
     def preprocessing(self, usual: PreprocessingSpec) -> PreprocessingSpec:

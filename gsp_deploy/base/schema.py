@@ -20,7 +20,7 @@ from gsp_deploy.errors import ConfigError, GspDeployError, ModelFileError, brief
 T = TypeVar("T")
 V = TypeVar("V")
 
-# Deepest nesting of a field of type Any: no file of gsp-deploy comes near it, and a hostile one cannot
+# Deepest nesting of a field of type Any: no real document comes near it, and a hostile one cannot
 # exhaust the stack.
 _DEEPEST = 32
 # Digits of a number that is a key: a signed 64-bit integer has at most 19.

@@ -42,7 +42,7 @@ def scratch_beside(target: Path) -> Iterator[Path]:
     """Yield an empty folder on the file system of `target`, and remove it when the block ends.
 
     The folder is `.NAME.xxxxxxxx/files`. Its owner locks `.NAME.xxxxxxxx/lock` as long as it
-    lives. SIGKILL prevents any tidying up, but it releases the lock, so the next run can tell
+    lives. SIGKILL prevents any tidying up, but it releases the lock, so the next run sees
     that the folder is abandoned. Before the block begins, the moves that a killed run had begun
     are completed; after the block succeeds, abandoned folders are removed.
 

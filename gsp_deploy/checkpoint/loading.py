@@ -36,7 +36,7 @@ def load_checkpoint(
     normalize: bool | None = None,
     weights_key: str | None = None,
     prefix: str = "",
-    tell: Callable[[str], None] = warnings.warn,
+    announce: Callable[[str], None] = warnings.warn,
 ) -> EmbeddingModel:
     """Load a gsp-deploy checkpoint, or the authors' state dict, as a model in eval mode on the CPU.
 
@@ -61,8 +61,8 @@ def load_checkpoint(
         weights_key: key of the set to take if a `.pt` file has several sets of weights, such as
             `state_dict_ema`; None takes averaged weights before plain ones, as timm does.
         prefix: start of the tensors' names to take if a state dict has several heads or networks.
-        tell: called with one line about each choice, and one about unused tensors; by default the
-            line becomes a warning.
+        announce: called with one line about each choice, and one about unused tensors; by default
+            the line becomes a warning.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, or does not fit its config.
@@ -83,7 +83,7 @@ def load_checkpoint(
         return read_keras_model(Path(path), given, preprocessing).eval()
     contents = read_checkpoint(path, weights_key)
     for note in contents.notes:
-        tell(note)
+        announce(note)
     if contents.metadata is None:
         model = read_reference_model(
             contents.tensors,
@@ -93,7 +93,7 @@ def load_checkpoint(
             backbone_options or {},
             preprocessing,
             prefix,
-            tell,
+            announce,
         )
     else:
         _refuse_backbone_options(path, backbone, backbone_options, preprocessing)

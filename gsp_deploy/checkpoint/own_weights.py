@@ -19,7 +19,7 @@ def load_weights(
     path: str | os.PathLike[str],
     weights_key: str | None = None,
     prefix: str = "",
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Load all tensors of a network from a state dict, under any one prefix, as `module.`.
 
@@ -29,7 +29,7 @@ def load_weights(
         weights_key: as in `read_checkpoint`.
         prefix: start of the names to take if several prefixes fit; without it averaged weights
             (EMA) go before plain ones, and if none goes first the error names them all.
-        tell: called with one line about each choice, and one about unused tensors.
+        announce: called with one line about each choice, and one about unused tensors.
 
     Raises:
         CheckpointError: the file is missing, damaged or hostile, does not have all the tensors, or
@@ -37,7 +37,7 @@ def load_weights(
     """
     contents, wanted = read_checkpoint(path, weights_key), network.state_dict()
     for note in contents.notes:
-        tell(note)
+        announce(note)
     sets = fitting(contents.tensors, wanted)
     if not sets:
         raise _missing(network, contents.tensors, Path(path), prefix)
@@ -51,14 +51,14 @@ def load_weights(
             "--prefix"
         )
     if others := sorted(place for place in kept if place != chosen):
-        tell(f"took the weights under {chosen!r}; there are also {in_short(others)}")
+        announce(f"took the weights under {chosen!r}; there are also {in_short(others)}")
     try:
         network.load_state_dict(_shaped(kept[chosen], wanted))
     except RuntimeError as error:
         raise CheckpointError(f"{path}: {flattened(error)}") from error
     used = {chosen + name for name in wanted}
     if unused := [name for name in contents.tensors if name not in used]:
-        tell(f"{counted(len(unused), 'tensor')} not used: {in_short(unused)}")
+        announce(f"{counted(len(unused), 'tensor')} not used: {in_short(unused)}")
 
 
 def _shaped(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

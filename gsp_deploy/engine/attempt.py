@@ -34,7 +34,7 @@ class Job:
     parsed: ParsedNetwork
     profiles: tuple[Mapping[str, ShapeRange], ...]
     options: BuildOptions
-    tell: Callable[[str], None]
+    announce: Callable[[str], None]
     report: Report
 
     def build(self, targets: Sequence[str], effort: Effort) -> bytes:
@@ -57,7 +57,7 @@ class Job:
         self._add_profiles(config)
         cache = self.options.timing_cache
         has_cache = cache is not None and attach_timing_cache(
-            parsed.tensorrt, config, cache, log, self.tell
+            parsed.tensorrt, config, cache, log, self.announce
         )
         log.errors.clear()  # drop messages about a foreign cache, which is handled
         try:

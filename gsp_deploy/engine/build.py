@@ -43,7 +43,7 @@ def build_engine(
     path: str | os.PathLike[str],
     options: BuildOptions | None = None,
     flavour: str | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
     report: Report = lambda done, phase: None,
 ) -> Artifact[EngineManifest]:
     """Build a plan from an ONNX file and write it with its manifest beside it.
@@ -57,7 +57,7 @@ def build_engine(
         options: settings.
         flavour: `tensorrt` or `tensorrt-rtx`; None takes what is installed, TensorRT first, or
             TensorRT-RTX if you give targets.
-        tell: called with a line of text for each event that the user should know about.
+        announce: called with a line of text for each event that the user should know about.
         report: called with the share that is done and TensorRT's name for the phase.
 
     Raises:
@@ -86,7 +86,7 @@ def build_engine(
 
     def note(line: str) -> None:
         notes.append(line)
-        tell(line)
+        announce(line)
 
     job = Job(parsed, profiles, options, note, report)
     with replacing_together(sidecar_path(path), path) as (_, draft):

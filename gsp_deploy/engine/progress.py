@@ -24,21 +24,21 @@ class BuildProgress:
         """Enter a phase."""
         with self._lock:
             self._phases[phase] = [0, max(steps, 1)]
-            self._tell(phase)
+            self._announce(phase)
 
     def step(self, phase: str, step: int) -> None:
         """Note that a step is done, counted from 0."""
         with self._lock:
             if phase in self._phases:
                 self._phases[phase][0] = step + 1
-                self._tell(phase)
+                self._announce(phase)
 
     def finish(self, phase: str) -> None:
         """Leave a phase, even if not all its steps were reported."""
         with self._lock:
             self._phases.pop(phase, None)
 
-    def _tell(self, phase: str) -> None:
+    def _announce(self, phase: str) -> None:
         done, width = 0.0, 1.0
         for finished, steps in self._phases.values():
             done += width * min(finished, steps) / steps

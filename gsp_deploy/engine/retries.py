@@ -41,7 +41,7 @@ def build_plan(job: Job, targets: tuple[str, ...], may_narrow: bool) -> Plan:
             data = job.build(targets, effort)
         except BuildFailedError as error:
             if is_out_of_memory(error.messages) and smaller is not None:
-                job.tell(f"out of memory with {effort}; trying again with {smaller}")
+                job.announce(f"out of memory with {effort}; trying again with {smaller}")
                 continue
             if may_narrow and (fitting := _fitting(job, targets, effort)):
                 return build_plan(job, fitting, False)
@@ -57,7 +57,7 @@ def _fitting(job: Job, targets: Sequence[str], effort: Effort) -> tuple[str, ...
         try:
             job.build((target,), effort)
         except BuildFailedError as error:
-            job.tell(f"{sm_of(target)} is left out: {error}")
+            job.announce(f"{sm_of(target)} is left out: {error}")
         else:
             fitting.append(target)
     return tuple(fitting) if len(fitting) < len(targets) else ()

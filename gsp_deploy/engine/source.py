@@ -47,7 +47,7 @@ class SourceOptions:
 
 @contextmanager
 def onnx_of(
-    source: Path, options: SourceOptions, tell: Callable[[str], None] = lambda line: None
+    source: Path, options: SourceOptions, announce: Callable[[str], None] = lambda line: None
 ) -> Iterator[Path]:
     """Yield an ONNX file in the precision and with the pooling that were asked for.
 
@@ -64,10 +64,10 @@ def onnx_of(
     with tempfile.TemporaryDirectory(prefix="gsp-build-") as folder:
         made = options.keep or Path(folder) / options.name_for(source)
         if require_kind(source, ONNX, CHECKPOINT) is CHECKPOINT:
-            tell(f"exporting {source.name}")
+            announce(f"exporting {source.name}")
             yield _export(source, made, options)
         else:
-            yield _rewrite(source, made, Path(folder), options, tell)
+            yield _rewrite(source, made, Path(folder), options, announce)
 
 
 def _export(source: Path, target: Path, options: SourceOptions) -> Path:
@@ -97,7 +97,7 @@ def _rewrite(
     target: Path,
     folder: Path,
     options: SourceOptions,
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
 ) -> Path:
     manifest = read_onnx_manifest(source)
     found = source
@@ -106,7 +106,7 @@ def _rewrite(
     if options.precision is not None and _precision_of(manifest) != options.precision:
         from gsp_deploy.export.conversion import convert_precision  # needs the onnx package
 
-        tell(f"converting {source.name} to {options.precision}")
+        announce(f"converting {source.name} to {options.precision}")
         wants_more = options.pooling == "plugin"
         converted = folder / "converted" / source.name if wants_more else target
         found = convert_precision(source, converted, options.precision).path

@@ -15,25 +15,25 @@ ASIDE = ".aside"
 
 
 def attach_timing_cache(
-    tensorrt: TensorRT, config: Any, path: Path, log: Any, tell: Callable[[str], None]
+    tensorrt: TensorRT, config: Any, path: Path, log: Any, announce: Callable[[str], None]
 ) -> bool:
     """Give a build the cache in `path`, or a new one; return whether to save one afterwards.
 
     A cache of another device or version of TensorRT is moved to `<path>.aside` and reported to
-    `tell`, because TensorRT would refuse to build with it.
+    `announce`, because TensorRT would refuse to build with it.
 
     Raises:
         GspDeployError: the file cannot be read or moved.
     """
     if not tensorrt.times_tactics:
-        tell(f"{tensorrt.name} times no kernels, so that {path} is left as it is")
+        announce(f"{tensorrt.name} times no kernels, so that {path} is left as it is")
         return False
     try:
         known = path.read_bytes() if path.is_file() else b""
         if known and not _accepted(config, known, log):
             aside = path.with_name(path.name + ASIDE)
             os.replace(path, aside)
-            tell(
+            announce(
                 f"{path} belongs to another device or version of TensorRT, or is damaged: set "
                 f"aside as {aside.name}, a new one is begun"
             )

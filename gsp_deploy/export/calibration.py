@@ -57,16 +57,16 @@ def calibration_from_files(
     folder: str | os.PathLike[str],
     spec: PreprocessingSpec,
     limit: int = DEFAULT_IMAGES,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
     """Read up to `limit` images, evenly spaced over the sorted files below a folder.
 
-    `tell` receives one line with the number of files that were skipped.
+    `announce` receives one line with the number of files that were skipped.
 
     Raises:
         DataError: the folder contains no readable image.
     """
-    found, _ = read_images(evenly_spaced(find_images([folder], tell), limit), spec)
+    found, _ = read_images(evenly_spaced(find_images([folder], announce), limit), spec)
     return Calibration(found.images, f"{len(found)} images of {Path(folder).name}", spec)
 
 

@@ -38,7 +38,7 @@ def export_onnx(
     calibration: Calibration | None = None,
     source: Source | None = None,
     quantisation: QuantisationImages | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
     *,
     example: Tensor | None = None,
     preprocessing: PreprocessingSpec | None = None,
@@ -57,7 +57,7 @@ def export_onnx(
     if the calibration images need more.
 
     int8 needs the images of `quantisation`, keeps the activation ranges in
-    `<model>.calibration.json`, and calls `tell` with a line at each stage. If no attempt keeps
+    `<model>.calibration.json`, and calls `announce` with a line at each stage. If no attempt keeps
     the allowed drop, the best one is written and `manifest.quantisation.passed` is False.
 
     Args:
@@ -67,7 +67,7 @@ def export_onnx(
         calibration: images to measure on.
         source: the checkpoint's hash and provenance, for the manifest.
         quantisation: images to calibrate and to validate int8 on.
-        tell: is called with a line at each stage of int8.
+        announce: is called with a line at each stage of int8.
         example: normalised images `(B, 3, H, W)` for a network of your own.
         preprocessing: how such a network's images are prepared; None is ImageNet's at the
             example's size.
@@ -94,7 +94,7 @@ def export_onnx(
             raise UsageError("int8 needs images to calibrate on; pass --calibrate FOLDER")
         trial_plan, _ = _plan(draft, options, calibration)
         cache = cache_path(Path(path))
-        draft, record = quantise_draft(draft, trial_plan, quantisation, cache, tell)
+        draft, record = quantise_draft(draft, trial_plan, quantisation, cache, announce)
     plan, tolerance = _plan(draft, options, calibration)
     network = draft.assemble(plan, options.outputs)
     check_open_sizes(network, draft.config)

@@ -127,7 +127,7 @@ def read_images(
 
 
 def find_images(
-    paths: Iterable[str | os.PathLike[str]], tell: Callable[[str], None] = lambda line: None
+    paths: Iterable[str | os.PathLike[str]], announce: Callable[[str], None] = lambda line: None
 ) -> list[Path]:
     """Return the image files in folders, files and glob patterns.
 
@@ -137,7 +137,7 @@ def find_images(
 
     Args:
         paths: folders, files and patterns.
-        tell: called with one line that counts the skipped files by suffix and by folder.
+        announce: called with one line that counts the skipped files by suffix and by folder.
 
     Raises:
         DataError: a path does not exist, or none of them contains an image.
@@ -153,7 +153,7 @@ def find_images(
             f"{f'; {passed_over}' if passed_over else ''}"
         )
     if passed_over:
-        tell(str(passed_over))
+        announce(str(passed_over))
     return list(dict.fromkeys(found))
 
 

@@ -213,7 +213,7 @@ def test_prototypes_that_were_not_initialised_come_from_the_classifier(wide_head
     """Their layer does so at its first step; `k_centre` is held to theirs by the golden vectors."""
     state = {**wide_head, "is_proto_inited": torch.tensor(False)}
     lines: list[str] = []
-    model = load_checkpoint(saved(state, tmp_path / "m.pt"), tell=lines.append)
+    model = load_checkpoint(saved(state, tmp_path / "m.pt"), announce=lines.append)
     classes = wide_head["classifier.weight"]
     assert torch.equal(model.head.prototypes, classes[k_centre(classes, 4)])
     assert any("not initialised" in line for line in lines)
@@ -230,7 +230,7 @@ def test_the_stride_of_the_last_stage_is_asked_for(tmp_path: Path) -> None:
     path = saved({**with_prefix("base.", theirs.state_dict()), **head}, tmp_path / "m.pt")
     theirs.layer4[0].conv1.stride = theirs.layer4[0].downsample[0].stride = (1, 1)
     image, lines = torch.randn(1, 3, 64, 64), []
-    plain = load_checkpoint(path, backbone="resnet18", preprocessing=SPEC, tell=lines.append)
+    plain = load_checkpoint(path, backbone="resnet18", preprocessing=SPEC, announce=lines.append)
     assert plain.features(image).shape[-1] == 2
     assert any("--backbone-option last_stride=1" in line for line in lines)
     options = {"last_stride": 1}

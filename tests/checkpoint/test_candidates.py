@@ -50,7 +50,7 @@ def loaded(contents: Any, path: Path, **options: Any) -> tuple[float, float, lis
     notes: list[str] = []
     stride = {"last_stride": 2}  # which no state dict says, so that a line would ask for it
     model = load_checkpoint(
-        path, backbone=BACKBONE, backbone_options=stride, tell=notes.append, **options
+        path, backbone=BACKBONE, backbone_options=stride, announce=notes.append, **options
     )
     first = next(iter(model.backbone.state_dict().values()))
     return first.flatten()[0].item(), model.head.prototypes[0, 0].item(), notes

@@ -32,7 +32,7 @@ def loaded(contents: Any, path: Path, **options: Any) -> tuple[float, list[str]]
     else:
         torch.save(contents, path)
     model, notes = network(), []
-    load_weights(model, path, tell=notes.append, **options)
+    load_weights(model, path, announce=notes.append, **options)
     return model[0].bias[0].item(), notes
 
 

@@ -163,7 +163,7 @@ def test_all_leaves_out_what_cannot_be_built_and_says_so(
     lines: list[str] = []
     onnx = exported("glyphs-lite0", precision="bf16")
     built = build_engine(
-        onnx, tmp_path / "a.engine", BuildOptions(targets=("all",)), tell=lines.append
+        onnx, tmp_path / "a.engine", BuildOptions(targets=("all",)), announce=lines.append
     )
     assert set(BOTH) <= set(built.manifest.compute_capabilities)
     assert "7.5" not in built.manifest.compute_capabilities

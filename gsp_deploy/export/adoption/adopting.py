@@ -26,7 +26,7 @@ from gsp_deploy.export.graph import IR_VERSION
 from gsp_deploy.export.model_file import spec_of, write_model
 from gsp_deploy.export.trial_run import running
 
-Tell = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 def adopt_onnx(
@@ -38,14 +38,14 @@ def adopt_onnx(
     normalize: bool = False,
     external_data: bool = False,
     license: str | None = None,
-    tell: Tell = lambda line: None,
+    announce: Announce = lambda line: None,
 ) -> Artifact[ExportManifest]:
     """Write an embedding network in ONNX of any exporter as a model that every command reads.
 
     The network's computation stays as it is: nothing is pooled. Only its ends change. The input
     gets the name `images` and an export's layout; the output gets the name `embedding`. Both forms
     are run on random pixels, and must give the same answers. Open sizes are run at another size;
-    one that fails is fixed, and `tell` gets a line.
+    one that fails is fixed, and `announce` gets a line.
 
     Args:
         source: the `.onnx` file. Its input is float32, float16 or bfloat16 and normalised, or uint8
@@ -58,7 +58,7 @@ def adopt_onnx(
         normalize: append an L2 normalisation.
         external_data: put the weights in a file of their own even below 2 GB.
         license: SPDX identifier of the weights' licence.
-        tell: is called with each remark.
+        announce: is called with each remark.
 
     Raises:
         UsageError: the file's input, outputs or size do not fit the arguments, or the target is
@@ -85,9 +85,9 @@ def adopt_onnx(
             sizes = rehearsal.settle(images)
         set_sizes(network, sizes)
     if expected.ndim > 2:
-        tell(f"output {called} is {expected.shape[1:]} per image; its sizes of 1 are left out")
+        announce(f"output {called} is {expected.shape[1:]} per image; its sizes of 1 are left out")
     for note in rehearsal.notes:
-        tell(note)
+        announce(note)
     notes = f"adopted from {path.name}, output {called}"
     manifest = ExportManifest(
         model=ModelConfig(model_name(path), AdoptedHead(dim, normalize), spec),

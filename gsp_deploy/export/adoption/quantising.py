@@ -36,7 +36,7 @@ def quantise_adopted(
     target: str | os.PathLike[str],
     images: QuantisationImages,
     options: ExportOptions | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Artifact[ExportManifest]:
     """Write an adopted float32 network in int8.
 
@@ -49,7 +49,7 @@ def quantise_adopted(
         target: where to write.
         images: images to calibrate and to validate on.
         options: method of calibration and allowed drop; None is an export's.
-        tell: is called with a line at each stage.
+        announce: is called with a line at each stage.
 
     Raises:
         UsageError: the file is not adopted, or not float32.
@@ -72,7 +72,7 @@ def quantise_adopted(
     passes.ShapeInferencePass()(network)
     draft = AdoptedDraft(manifest.model, options or ExportOptions(precision="int8"), network)
     quantised, record = quantise_draft(
-        draft, NOTHING_TO_SOLVE, images, cache_path(Path(target)), tell
+        draft, NOTHING_TO_SOLVE, images, cache_path(Path(target)), announce
     )
     described = replace(
         manifest,

@@ -28,7 +28,7 @@ def cached_ranges(
     calibration: Calibration,
     method: str,
     cache: Path | None,
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
 ) -> Ranges:
     """Return the ranges from the cache if it matches, else calibrate and write the cache.
 
@@ -37,9 +37,9 @@ def cached_ranges(
     """
     key = _key(backbone, calibration, method)
     if cache is not None and (known := _read(cache, key)) is not None:
-        tell(f"activation ranges taken from {cache.name}")
+        announce(f"activation ranges taken from {cache.name}")
         return known
-    tell(f"calibrating on {calibration.source}, {method}")
+    announce(f"calibrating on {calibration.source}, {method}")
     ranges = calibrate_ranges(backbone, calibration, method)
     if cache is not None:
         document = {"format": FORMAT_VERSION, "key": key, "method": method, "ranges": dict(ranges)}

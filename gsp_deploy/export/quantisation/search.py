@@ -19,7 +19,7 @@ from gsp_deploy.export.quantisation.ranges import Ranges
 from gsp_deploy.export.quantisation.retrieval_score import Judge, Score
 from gsp_deploy.export.transport import SolverPlan
 
-Tell = Callable[[str], None]
+Announce = Callable[[str], None]
 Q = TypeVar("Q", bound=Quantisable)
 
 
@@ -28,7 +28,7 @@ def quantise_draft(
     plan: SolverPlan,
     images: QuantisationImages,
     cache: Path | None = None,
-    tell: Tell = lambda line: None,
+    announce: Announce = lambda line: None,
 ) -> tuple[Q, QuantisationRecord]:
     """Return the draft with an int8 backbone, and the record of the search.
 
@@ -42,7 +42,7 @@ def quantise_draft(
         plan: the solver that the attempts use.
         images: the images to calibrate on and to judge with.
         cache: the file of activation ranges, or None to keep none.
-        tell: called with a line at each stage, because the search may take minutes.
+        announce: called with a line at each stage, because the search may take minutes.
 
     Raises:
         GspDeployError: the backbone has no layer to quantise.
@@ -54,8 +54,8 @@ def quantise_draft(
             "constant weights to quantise; export it as fp16"
         )
     method = draft.options.calibration_method
-    ranges = cached_ranges(draft.backbone, images.calibration, method, cache, tell)
-    attempts = _Attempts(draft.backbone, layers, ranges, Judge(draft, plan, images), tell)
+    ranges = cached_ranges(draft.backbone, images.calibration, method, cache, announce)
+    attempts = _Attempts(draft.backbone, layers, ranges, Judge(draft, plan, images), announce)
     count = attempts.settle(draft.options.max_drop)
     record = attempts.record(count, draft, images)
     return draft.variant(attempts.backbone(count)), record
@@ -88,13 +88,13 @@ class _Attempts:
         layers: Sequence[Layer],
         ranges: Ranges,
         judge: Judge,
-        tell: Tell,
+        announce: Announce,
     ) -> None:
         self._float32 = float32
         self._layers = list(layers)
         self._ranges = ranges
         self._judge = judge
-        self._tell = tell
+        self._announce = announce
         self._sensitivity: dict[Layer, float] = {}
         self._scores: dict[int, Score] = {}
 
@@ -144,7 +144,7 @@ class _Attempts:
 
     def _rank(self) -> None:
         """Sort the layers by the error that each causes alone in int8, the largest first."""
-        self._tell(f"measuring what each of {len(self._layers)} layers does to the embedding")
+        self._announce(f"measuring what each of {len(self._layers)} layers does to the embedding")
         for layer in self._layers:
             self._sensitivity[layer] = self._judge.deviation(self._quantise([layer]))
         self._layers.sort(key=lambda layer: self._sensitivity[layer], reverse=True)
@@ -152,7 +152,7 @@ class _Attempts:
     def _score(self, count: int) -> Score:
         if count not in self._scores:
             score = self._scores[count] = self._judge.score(self.backbone(count))
-            self._tell(
+            self._announce(
                 f"{self._judge.measure} {score.value:.2f} with {count} of {len(self._layers)} "
                 f"layers in float32, {self._judge.float32.value:.2f} with all of them"
             )

@@ -101,7 +101,7 @@ def test_open_sizes_stay_open_where_they_are(tmp_path: Path) -> None:
 def test_a_batch_size_that_only_seems_open_is_fixed_with_a_line(tmp_path: Path) -> None:
     source = foreign_onnx(tmp_path / "any.onnx", works_with_batch=1)
     notes: list[str] = []
-    adopted = adopt_onnx(source, tmp_path / "model.onnx", SPEC, tell=notes.append)
+    adopted = adopt_onnx(source, tmp_path / "model.onnx", SPEC, announce=notes.append)
     assert adopted.manifest.inputs[0].shape == (1, 3, SIDE, SIDE)
     assert adopted.manifest.outputs[0].shape == (1, DIM)
     assert notes == ["its batch size is open in the file, but only 1 runs; it is fixed"]
@@ -122,7 +122,7 @@ def test_a_fixed_batch_size_stays(tmp_path: Path) -> None:
 def test_sizes_of_one_are_left_out(tmp_path: Path) -> None:
     source = foreign_onnx(tmp_path / "any.onnx", ending="1x1")
     notes: list[str] = []
-    adopted = adopt_onnx(source, tmp_path / "model.onnx", SPEC, tell=notes.append)
+    adopted = adopt_onnx(source, tmp_path / "model.onnx", SPEC, announce=notes.append)
     assert adopted.manifest.outputs[0].shape == ("batch", CHANNELS)
     assert notes == [
         f"output features is ({CHANNELS}, 1, 1) per image; its sizes of 1 are left out"
