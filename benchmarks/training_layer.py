@@ -1,7 +1,7 @@
-"""One training step of the pooling layer: costs, transport, pooling, forward and backward.
+"""One training step of the pooling layer: embedding, costs, transport, pooling, both ways.
 
 The package's layer with either solver against plain autograd through torch.cdist and the paper's
-100 steps. All three give the same outputs and gradients, which is checked before anything is timed.
+100 steps. All give the same outputs and gradients, which is checked before anything is timed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from conditions import conditions, publish, spread
 from torch import Tensor
-from unrolled import BATCH, DIM, LOCATIONS, PROTOTYPES, inputs, layer, loss, unrolled
+from unrolled import (
+    BATCH,
+    DIM,
+    LOCATIONS,
+    PROTOTYPES,
+    embedded,
+    inputs,
+    layer,
+    loss,
+    unrolled,
+)
 
 from gsp_deploy.benchmark.timing import MILLISECONDS, Rounds, interleave
 from gsp_deploy.layers import PoolingOutput
@@ -65,27 +76,29 @@ def _arguments() -> argparse.Namespace:
 
 def _training_steps() -> dict[str, Callable[[], list[Tensor]]]:
     """Return what runs forward and backward, and gives the outputs and gradients."""
-    embeddings, prototypes = inputs()
+    features, prototypes = inputs()
     layers = {}
-    for solver in ("fixed-point", "newton"):
+    for solver in ("fixed-point", "newton", "certified"):
         layers[solver] = layer(solver, STEPS if solver == "fixed-point" else None)
+        layers[solver].embed.weight = layers["fixed-point"].embed.weight
         layers[solver].prototypes = torch.nn.Parameter(prototypes.detach().clone())
 
     def run(forward: Forward, anchors: Tensor) -> list[Tensor]:
-        embeddings.grad = anchors.grad = None
-        out = forward(embeddings)
+        weight = layers["fixed-point"].embed.weight
+        features.grad = anchors.grad = weight.grad = None
+        out = forward(features)
         loss(out).backward()
-        assert embeddings.grad is not None
-        assert anchors.grad is not None
-        return [out.embedding.detach(), embeddings.grad, anchors.grad]
+        found = [out.embedding.detach(), features.grad, anchors.grad, weight.grad]
+        assert all(tensor is not None for tensor in found)
+        return found
 
-    return {
-        AUTOGRAD: lambda: run(lambda f: unrolled(f, prototypes, STEPS), prototypes),
-        "this layer, fixed-point": lambda: run(
-            layers["fixed-point"], layers["fixed-point"].prototypes
-        ),
-        "this layer, newton": lambda: run(layers["newton"], layers["newton"].prototypes),
+    plain = layers["fixed-point"].embed.weight
+    steps = {
+        AUTOGRAD: lambda: run(lambda x: unrolled(embedded(x, plain), prototypes, STEPS), prototypes)
     }
+    for solver, module in layers.items():
+        steps[f"this layer, {solver}"] = partial(run, module, module.prototypes)
+    return steps
 
 
 def _check(steps: dict[str, Callable[[], list[Tensor]]]) -> None:

@@ -13,7 +13,17 @@ from typing import Any
 import torch
 from conditions import conditions, publish
 from torch import Tensor
-from unrolled import BATCH, DIM, LOCATIONS, PROTOTYPES, inputs, layer, loss, unrolled
+from unrolled import (
+    BATCH,
+    DIM,
+    LOCATIONS,
+    PROTOTYPES,
+    embedded,
+    inputs,
+    layer,
+    loss,
+    unrolled,
+)
 
 MEBIBYTE = 1 << 20
 
@@ -22,11 +32,14 @@ def main() -> None:
     """Count for each number of steps and print one row a layer."""
     asked = _arguments()
     about = conditions(asked.threads, sizes=f"B={BATCH} N={LOCATIONS} D={DIM} M={PROTOTYPES}")
-    embeddings, prototypes = inputs()
+    features, prototypes = inputs()
+    weight = layer("newton").embed.weight
     layers: dict[str, Callable[[int], Tensor]] = {
-        "autograd through cdist and K steps": lambda k: loss(unrolled(embeddings, prototypes, k)),
-        "this layer, fixed-point": lambda k: loss(layer("fixed-point", k)(embeddings)),
-        "this layer, newton": lambda k: loss(layer("newton", k)(embeddings)),
+        "autograd through cdist and K steps": lambda k: loss(
+            unrolled(embedded(features, weight), prototypes, k)
+        ),
+        "this layer, fixed-point": lambda k: loss(layer("fixed-point", k)(features)),
+        "this layer, newton": lambda k: loss(layer("newton", k)(features)),
     }
     results: list[dict[str, Any]] = [
         {

@@ -13,15 +13,8 @@ BATCH, LOCATIONS, DIM, PROTOTYPES = 32, 49, 512, 64
 RATIO, ENTROPY = 0.3, 5.0
 
 
-class FromEmbeddings(GeneralizedSumPooling):
-    """The layer of this package on `(B, D, H, W)` that is embedded already."""
-
-    def _embed_locations(self, locations: Tensor) -> Tensor:
-        return locations
-
-
-def layer(solver: str, steps: int | None = None) -> FromEmbeddings:
-    """Return the package's layer without its 1x1 embedding, of the size that is measured here."""
+def layer(solver: str, steps: int | None = None) -> GeneralizedSumPooling:
+    """Return the package's layer, of the size that is measured here, with a square embedding."""
     config = GSPConfig(
         DIM,
         embedding_dim=DIM,
@@ -30,8 +23,14 @@ def layer(solver: str, steps: int | None = None) -> FromEmbeddings:
         entropy_weight=ENTROPY,
         solver=solver,  # type: ignore[arg-type]
         iterations=steps,
+        bias=False,
     )
-    return FromEmbeddings(config)
+    return GeneralizedSumPooling(config)
+
+
+def embedded(features: Tensor, weight: Tensor) -> Tensor:
+    """Embed each location of `(B, C, H, W)` by a weight `(D, C)`."""
+    return F.conv2d(features, weight[:, :, None, None])
 
 
 def unrolled(embeddings: Tensor, prototypes: Tensor, steps: int) -> PoolingOutput:
