@@ -14,7 +14,7 @@ from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
-    from gsp_deploy.retrieval.gallery.sheet import Row
+    from gsp_deploy.retrieval.hits import Row
 
 FILE_WIDTH = 60
 
@@ -50,7 +50,8 @@ def search(
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.embedding import embed_files
     from gsp_deploy.retrieval.gallery import identity_of, open_gallery
-    from gsp_deploy.retrieval.gallery.sheet import Row, check_sheet_path, write_sheet
+    from gsp_deploy.retrieval.hits import Row
+    from gsp_deploy.retrieval.sheet import check_sheet_path, write_sheet
 
     if count < 1:
         raise UsageError(f"--count must be at least 1, got {count}")
