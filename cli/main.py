@@ -86,6 +86,10 @@ EXTRAS = {
     "prometheus_client": "serve",
     "python_multipart": "serve",
     "faiss": "search",
+    "qdrant_client": "qdrant",
+    "pymilvus": "milvus",
+    "psycopg": "pgvector",
+    "pgvector": "pgvector",
 }
 
 
