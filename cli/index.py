@@ -11,7 +11,7 @@ from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import UsageError
 from gsp_deploy_cli.options.common import BatchSize, Force, Json, Strict
-from gsp_deploy_cli.options.inputs import existing_file, existing_images
+from gsp_deploy_cli.options.inputs import existing_file, existing_images, model_and_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
@@ -40,7 +40,18 @@ TableModel = Annotated[
 def index(
     sources: Sources,
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder to write.")
+    ] = None,
+    to: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--to",
+            metavar="SERVER URI",
+            help="Instead of a folder, a collection on a vector server: qdrant, milvus or "
+            "pgvector, and URI/COLLECTION.",
+        ),
+    ] = None,
     kind: Annotated[
         GalleryKind,
         typer.Option(
@@ -58,7 +69,22 @@ def index(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Fill a faiss index from images or from embeddings, and record which model they are from."""
+    """Fill an index from images or from embeddings, and record which model they are from.
+
+    The index is a folder for faiss, or a collection on a vector server.
+    """
+    if to is not None:
+        if (output, recall, force) != (None, None, False) or kind != "flat":
+            raise UsageError(
+                "--to sends to a server, which has an index of its own; leave --output, --kind, "
+                "--recall and --force out"
+            )
+        from gsp_deploy_cli.index_to import send_to
+
+        send_to(to, sources, model, runtime, batch, strict, json)
+        return
+    if output is None:
+        raise UsageError("name a folder with --output, or a vector server with --to")
     from gsp_deploy.base.folders import refuse_to_replace
     from gsp_deploy.retrieval.gallery import write_gallery
     from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST, foreign_file
@@ -86,12 +112,10 @@ def filled(
         UsageError: the sources are neither a model and images, nor one set of embeddings.
     """
     filling = _Filling(kind, recall)
-    if len(sources) == 1:
+    if (named := model_and_images(sources, model)) is None:
         return _from_embeddings(Path(sources[0]), filling, model, runtime)
-    if model is not None:
-        raise UsageError("--model belongs to embeddings; for images, name the model first")
-    first = existing_file(Path(sources[0]))
-    return _from_images(first, sources[1:], filling, runtime, batch, strict)
+    first, images = named
+    return _from_images(first, images, filling, runtime, batch, strict)
 
 
 class _Filling(NamedTuple):
@@ -104,14 +128,8 @@ class _Filling(NamedTuple):
 def _from_embeddings(
     path: Path, filling: _Filling, model: Path | None, runtime: RuntimeOptions
 ) -> Gallery:
-    from gsp_deploy.artifact.kind import kind_of
-    from gsp_deploy.retrieval.gallery import gallery_from, identity_of
-    from gsp_deploy.retrieval.stored import SUFFIXES
-
-    if path.is_file() and path.suffix not in SUFFIXES:
-        kind_of(path)
-        raise UsageError(f"{path} is a model; name the images to index after it")
     from gsp_deploy.retrieval.dataset import open_embeddings
+    from gsp_deploy.retrieval.gallery import gallery_from, identity_of
 
     stored, identity = open_embeddings(path), None
     if model is not None:

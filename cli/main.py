@@ -90,6 +90,10 @@ EXTRAS = {
     "huggingface_hub": "hub",
     "fsspec": "cloud",
     "ray": "ray",
+    "qdrant_client": "qdrant",
+    "pymilvus": "milvus",
+    "psycopg": "pgvector",
+    "pgvector": "pgvector",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +11,14 @@ import typer
 
 from gsp_deploy.base.words import counted
 from gsp_deploy_cli.options.common import Force, Json
-from gsp_deploy_cli.options.inputs import existing_file, existing_images, existing_path
+from gsp_deploy_cli.options.inputs import existing_file, existing_images, existing_index
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
-    from gsp_deploy.retrieval.gallery.sheet import Row
+    from gsp_deploy.retrieval.gallery import Gallery
+    from gsp_deploy.retrieval.hits import Row
+    from gsp_deploy.retrieval.servers import Collection
 
 FILE_WIDTH = 60
 
@@ -26,8 +30,12 @@ def search(
     ],
     *,
     gallery: Annotated[
-        Path,
-        typer.Option("--index", help="A folder made by `index`.", callback=existing_path),
+        str,
+        typer.Option(
+            "--index",
+            help="A folder made by `index`; or SERVER:URI/COLLECTION, as `index --to` fills.",
+            callback=existing_index,
+        ),
     ],
     model: Annotated[
         Path,
@@ -49,17 +57,17 @@ def search(
     from gsp_deploy.errors import UsageError
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.embedding import embed_files
-    from gsp_deploy.retrieval.gallery import identity_of, open_gallery
-    from gsp_deploy.retrieval.gallery.sheet import Row, check_sheet_path, write_sheet
+    from gsp_deploy.retrieval.hits import Row
+    from gsp_deploy.retrieval.identity import identity_of
+    from gsp_deploy.retrieval.sheet import check_sheet_path, write_sheet
 
     if count < 1:
         raise UsageError(f"--count must be at least 1, got {count}")
     if sheet is not None:
         check_sheet_path(sheet)
         refuse_overwrite(sheet, force)
-    opened = open_gallery(gallery)
     files = find_images(queries, show.note)
-    with runtime.open(model) as session:
+    with _opened(gallery) as opened, runtime.open(model) as session:
         identity = identity_of(session)
         opened.identity.warn_or_refuse(identity)  # before anything is embedded
         spec = session.info.preprocessing
@@ -73,8 +81,25 @@ def search(
         show.note(f"warning: {warning}")
     show.skipped([failure.reason for failure in table.failures])
     if sheet is not None:
-        write_sheet(rows, sheet, f"{counted(len(rows), 'query', 'queries')} of {gallery.name}")
+        asked = counted(len(rows), "query", "queries")
+        write_sheet(rows, sheet, f"{asked} of {Path(gallery).name}")
     _report(rows, warning, sheet, json)
+
+
+@contextmanager
+def _opened(index: str) -> Iterator[Gallery | Collection]:
+    """Open a folder, or a collection on a vector server, which needs no faiss."""
+    from gsp_deploy.retrieval.servers.place import place_in
+
+    if (place := place_in(index)) is None:
+        from gsp_deploy.retrieval.gallery import open_gallery
+
+        yield open_gallery(index)
+        return
+    from gsp_deploy.retrieval.servers import open_collection
+
+    with open_collection(place) as collection:
+        yield collection
 
 
 def _report(rows: list[Row], warning: str | None, sheet: Path | None, json: bool) -> None:

@@ -84,6 +84,10 @@ class DeviceError(GspDeployError):
     """A CUDA or TensorRT call failed on the device; the message contains CUDA's error name."""
 
 
+class VectorServerError(GspDeployError):
+    """A vector server cannot be reached, or refuses a request, or its place is not a URI."""
+
+
 class RequestError(GspDeployError):
     """A server rejects a request; `status` is the HTTP status code.
 

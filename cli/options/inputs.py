@@ -15,8 +15,9 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
+from gsp_deploy.base.choices import VectorServer
 from gsp_deploy.base.inputs import NotRegularError, require_regular
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import UsageError
@@ -67,6 +68,13 @@ def existing_sources(given: list[str]) -> list[str]:
     return given
 
 
+def existing_index(given: str) -> str:
+    """Check the folder of an index; a collection on a vector server is left alone."""
+    if given.partition(":")[0] not in get_args(VectorServer):
+        check_readable(Path(given))
+    return given
+
+
 def existing_data(given: Given) -> Given:
     """Check the path in the spec of a data set, if it has one."""
     from gsp_deploy.data import path_of
@@ -75,6 +83,30 @@ def existing_data(given: Given) -> Given:
         if (path := path_of(str(spec))) is not None:
             check_readable(path)
     return given
+
+
+def model_and_images(sources: list[str], model: Path | None) -> tuple[Path, list[str]] | None:
+    """Return the model and the images that a command names, or None if it names embeddings.
+
+    Args:
+        sources: a model and images, or one set of embeddings.
+        model: what `--model` names: the model of the embeddings.
+
+    Raises:
+        UsageError: the sources are neither.
+    """
+    from gsp_deploy.artifact.kind import kind_of
+    from gsp_deploy.retrieval.stored import SUFFIXES
+
+    first = Path(sources[0])
+    if len(sources) > 1:
+        if model is not None:
+            raise UsageError("--model belongs to embeddings; for images, name the model first")
+        return existing_file(first), sources[1:]
+    if first.is_file() and first.suffix not in SUFFIXES:
+        kind_of(first)
+        raise UsageError(f"{first} is a model; name the images to index after it")
+    return None
 
 
 def check_readable(path: Path) -> None:

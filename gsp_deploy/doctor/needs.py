@@ -116,6 +116,14 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "serve": (_package("fastapi", "pip install 'gsp-deploy[serve]'"),
               _package("uvicorn", "pip install 'gsp-deploy[serve]'")),
     "index, search, migrate-check": (_package("faiss", "pip install 'gsp-deploy[search]'"),),
+    "index --to, search with Qdrant": (
+        _package("qdrant_client", "pip install 'gsp-deploy[qdrant]'"),
+    ),
+    "index --to, search with Milvus": (_package("pymilvus", "pip install 'gsp-deploy[milvus]'"),),
+    "index --to, search with pgvector": (
+        _package("psycopg", "pip install 'gsp-deploy[pgvector]'"),
+        _package("pgvector", "pip install 'gsp-deploy[pgvector]'"),
+    ),
 }  # fmt: skip
 
 

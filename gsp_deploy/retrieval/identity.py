@@ -52,27 +52,31 @@ class ModelIdentity:
     preprocessing: PreprocessingSpec
     solution: str | None = None
 
-    def warn_or_refuse(self, other: ModelIdentity) -> str | None:
-        """Return a warning if `other` may search this model's index but near neighbours may differ.
+    def warn_or_refuse(self, other: ModelIdentity, what: str = "queries") -> str | None:
+        """Return a warning if `other` may use this model's index but near neighbours may differ.
 
-        Return None if the search needs no warning.
+        Return None if that needs no warning.
+
+        Args:
+            other: the model of embeddings that search the index, or that go into it.
+            what: those embeddings, in a word for the messages.
 
         Raises:
-            UsageError: `other` may not search the index; the module's docstring has the rule.
+            UsageError: `other` may not use the index; the module's docstring has the rule.
         """
         if why := self._difference(other):
             raise UsageError(
-                f"the index is from {self._named()}, but the queries are from {other._named()}: "
-                f"{why}; search with the index's model, or index again"
+                f"the index is from {self._named()}, but the {what} are from {other._named()}: "
+                f"{why}; take the index's model, or index again"
             )
         if other.precision != self.precision:
             return (
-                f"the index is in {self.precision} and the queries are in {other.precision}, from "
+                f"the index is in {self.precision} and the {what} are in {other.precision}, from "
                 "the same checkpoint: near neighbours may change places"
             )
         if None not in (self.solution, other.solution) and self.solution != other.solution:
             return (
-                f"the pooling is solved differently (index: {self.solution}; queries: "
+                f"the pooling is solved differently (index: {self.solution}; {what}: "
                 f"{other.solution}): near neighbours may change places"
             )
         return None

@@ -117,7 +117,7 @@ def test_another_model_is_refused(tiny_export, pictures, tmp_path: Path, run_her
     shutil.copyfile(tiny_export, other)
     code, _, err = run_here("search", pictures / "3.png", "--index", gallery, "--model", other)
     assert code == 2
-    assert "search with the index's model" in err
+    assert "take the index's model" in err
 
 
 @pytest.fixture

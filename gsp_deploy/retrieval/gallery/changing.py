@@ -35,7 +35,7 @@ def added(gallery: Gallery, addition: Gallery) -> tuple[Gallery, str | None]:
     Raises:
         UsageError: the addition's model may not fill this gallery.
     """
-    warning = gallery.identity.warn_or_refuse(addition.identity)
+    warning = gallery.identity.warn_or_refuse(addition.identity, "new embeddings")
     known = set(gallery.files)
     rows = [row for row, name in enumerate(addition.files) if name not in known]
     if rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from gsp_deploy.base.folders import new_folder, stranger
 from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.base.schema import from_data, from_fields
 from gsp_deploy.base.scratch import settle
-from gsp_deploy.errors import ModelFileError, UsageError, brief, reason_of
+from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
+from gsp_deploy.retrieval.checked import check_names
 from gsp_deploy.retrieval.gallery.recall import Recall
 from gsp_deploy.retrieval.gallery.trade import Trade
 from gsp_deploy.retrieval.gallery.trial import try_index
+from gsp_deploy.retrieval.hits import Hit
 from gsp_deploy.retrieval.identity import ModelIdentity
 
 FORMAT_VERSION = 2
@@ -46,15 +48,6 @@ class _About:
     identity: ModelIdentity
     sha256: Mapping[str, str]
     made_by: str
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An image of the gallery that a query found: its rank from 1, its cosine, its file."""
-
-    rank: int
-    cosine: float
-    file: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +170,7 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
                 )
         listed = json.loads(read_regular_text(source / FILES))
         files = from_data(tuple[str, ...], listed, FILES)
-        check_names(files)
+        check_names(files, FILES)
         found = try_index(source / INDEX)
         length = about.identity.embedding_dim
         if found != (about.images, length) or len(files) != about.images:
@@ -191,22 +184,6 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
             f"{source}: the gallery is damaged ({reason_of(error)}); index again"
         ) from error
     return Gallery(index, files, about.identity, about.kind, about.recall)
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise `ValueError` unless each name is one that a file can have."""
-    for name in names:
-        if not name or "\0" in name or not _has_bytes(name):
-            raise ValueError(f"{FILES} must hold file names, got {brief(name)}")
-
-
-def _has_bytes(name: str) -> bool:
-    """Whether a file can have this name; Python writes a byte that is not UTF-8 as a surrogate."""
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _about(folder: Path) -> _About:

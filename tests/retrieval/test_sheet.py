@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 
 from gsp_deploy.errors import UsageError
-from gsp_deploy.retrieval.gallery import Hit
-from gsp_deploy.retrieval.gallery.sheet import (
+from gsp_deploy.retrieval.hits import Hit, Row
+from gsp_deploy.retrieval.sheet import (
     CAPTION,
     GAP,
     MOST_COLUMNS,
     TILE,
-    Row,
     draw_sheet,
     write_sheet,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +18,7 @@ from gsp_deploy.images.data_uri import data_uri
 from gsp_deploy.images.files import name_with_folder
 from gsp_deploy.images.marked import save_picture
 from gsp_deploy.images.preprocessing import decode_image
-from gsp_deploy.retrieval.gallery.index import Hit
+from gsp_deploy.retrieval.hits import Row
 
 TILE = 128
 GAP = 8
@@ -31,14 +30,6 @@ SUFFIXES = (".png", ".html")
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-@dataclass(frozen=True)
-class Row:
-    """A query's file and its hits."""
-
-    query: str
-    hits: Sequence[Hit]
 
 
 def check_sheet_path(path: Path) -> None:
@@ -58,7 +49,7 @@ def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
 
 def html_sheet(rows: Sequence[Row], title: str) -> str:
     """Return the results as one HTML page."""
-    page = files("gsp_deploy.retrieval.gallery").joinpath("sheet.html").read_text(encoding="utf-8")
+    page = files("gsp_deploy.retrieval").joinpath("sheet.html").read_text(encoding="utf-8")
     body = "\n".join(_html_row(row) for row in rows)
     return Template(page).substitute(title=html.escape(title), tile=TILE, rows=body)
 
