@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -311,11 +312,18 @@ def test_fifty_kills_lose_and_double_nothing(
     while kills < KILLS:
         child = os.fork()
         if child == 0:
-            complete(run)
-            os._exit(0)
+            try:
+                complete(run)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:  # the fork must not go on with the tests
+                os._exit(1)
         time.sleep(draw.uniform(0, 0.7 * lasts))
         os.kill(child, signal.SIGKILL)
-        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        killed = status == -signal.SIGKILL
+        assert killed or status == 0
         kills += killed
         kept = contents(folder) if folder.exists() else {}
         assert {name: expected[name] for name in kept} == kept
