@@ -145,7 +145,7 @@ def test_it_is_tuned(folder: Path, done, tmp_path: Path) -> None:
     tuned = done(
         "tune", tmp_path / "open-model.onnx", "--data", f"folder:{images}", "--calibrate", images,
         "--folder", tmp_path / "study", "--precision", "fp32,fp16,int8", "--size", "16,24",
-        "--batch", 1, "--repeats", 2, "--threads", 1, "--max-drop", 99,
+        "--batch", 1, "--repeats", 2, "--threads", 1, "--max-drop", 99, "--runtime", "onnxruntime",
         "-o", tmp_path / "chosen.onnx", "--json",
     )  # fmt: skip
     document = json.loads(tuned)

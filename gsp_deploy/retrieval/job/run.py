@@ -17,6 +17,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from gsp_deploy.base.scratch import remove_left_behind
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.retrieval.dataset.layout import Part, key_of
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest, write_manifest
@@ -161,7 +162,7 @@ class EmbeddingRun:
                 yield Task(piece, len(parts))
 
     def _remove_strangers(self, parts: list[Part]) -> None:
-        """Remove parts of slices that no longer exist."""
+        """Remove parts of slices that no longer exist, and what killed runs left behind."""
         left = strangers(self.job.folder, parts)
         if left and not self.force and any(path.name.startswith("part-") for path in left):
             raise UsageError(
@@ -170,6 +171,8 @@ class EmbeddingRun:
             )
         for path in left:
             path.unlink(missing_ok=True)
+        for name in {path.name for path in self.job.folder.glob(".*.parquet.*")}:
+            remove_left_behind(self.job.folder / name[1:].rpartition(".")[0])
 
 
 def _is_written(manifest: DatasetManifest, folder: Path) -> bool:
