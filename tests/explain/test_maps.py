@@ -131,7 +131,7 @@ def test_tokens_without_a_grid_pool_and_have_no_map(tmp_path: Path, images: np.n
     for name in ("m.safetensors", "m.onnx"):
         with open_session(tmp_path / name) as session:
             found[name] = session.run(images[:3], ("embedding", "weights"))
-            with pytest.raises(UsageError, match=rf"{name}: .* 24 tokens without a grid, so it has"):
+            with pytest.raises(UsageError, match=rf"{name}: .* tokens without a grid, so it has"):
                 pooling_maps(session, images[:3])
     assert found["m.onnx"]["weights"].shape == (3, 24, 1)
     np.testing.assert_allclose(
