@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gsp_deploy.precision import PRECISIONS
+from gsp_deploy_cli.options.groups import given_options
 from gsp_deploy_cli.options.int8 import Int8Options
 from gsp_deploy_cli.tables import show
 from gsp_deploy_cli.tables.export import check_drop, report
@@ -53,11 +54,10 @@ class Rewriting:
         """Raise `UsageError` if another option is given, or if nothing is to be changed."""
         from gsp_deploy.errors import UsageError
 
-        for parameter in context.command.params:
-            origin = context.get_parameter_source(parameter.name or "")
-            if getattr(origin, "name", "") == "COMMANDLINE" and parameter.name not in TAKEN:
+        for name, option in given_options(context).items():
+            if name not in TAKEN:
                 raise UsageError(
-                    f"{parameter.opts[0]} is settled in {self.source.name} already; with --from "
+                    f"{option} is settled in {self.source.name} already; with --from "
                     "only --pooling plugin and --bare, or --precision, change anything"
                 )
         changes = (self.form != "unrolled") + (self.precision != "fp32")

@@ -57,6 +57,16 @@ def unfolded(command: Command) -> Command:
     return folding
 
 
+def given_options(context: typer.Context) -> dict[str, str]:
+    """Return what the command line sets: the parameter's name, and the option, as `--name`."""
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name is not None
+        and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    }
+
+
 def _options_of(group: type) -> list[Parameter]:
     types = get_type_hints(group, include_extras=True)
     return [

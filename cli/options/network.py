@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli.naming import is_factory
-from gsp_deploy_cli.options.groups import panel
+from gsp_deploy_cli.options.groups import given_options, panel
 from gsp_deploy_cli.options.inputs import existing_file
 from gsp_deploy_cli.options.reference import ReferenceOptions
 from gsp_deploy_cli.tables import show
@@ -135,7 +135,6 @@ def _refuse(context: typer.Context, text: str, settled: Collection[str]) -> None
     """Refuse options for what the network decides itself."""
     from gsp_deploy.errors import UsageError
 
-    for parameter in context.command.params:
-        origin = context.get_parameter_source(parameter.name or "")
-        if getattr(origin, "name", "") == "COMMANDLINE" and parameter.name in settled:
-            raise UsageError(f"{parameter.opts[0]} is settled in {text}; leave it out")
+    for name, option in given_options(context).items():
+        if name in settled:
+            raise UsageError(f"{option} is settled in {text}; leave it out")
