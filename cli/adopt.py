@@ -61,6 +61,6 @@ def adopt(
             normalize=normalize,
             external_data=external_data,
             license=license,
-            announce=lambda line: show.note(f"note: {line}"),
+            announce=show.remark,
         )
     report(adopted, json, document="adopt")

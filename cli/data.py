@@ -75,7 +75,7 @@ def check(spec: Spec, as_json: Json = False) -> None:
         rows = [(name, _sized(size["images"], size["classes"])) for name, size in parts.items()]
         show.facts(dataset.name, [*rows, ("unreadable", counted(len(broken), "image"))])
         for note in dataset.notes:
-            show.note(f"note: {note}")
+            show.remark(note)
     for image in broken[:_MOST_NAMED]:
         show.note(f"{image.part}: {image.reason}")
     if broken:
@@ -107,7 +107,7 @@ def preview(
     images = dataset.part(part)
     write_contact_sheet(images, output, count)
     for note in dataset.notes:
-        show.note(f"note: {note}")
+        show.remark(note)
     size = _sized(len(images), images.num_classes)
     show.facts(f"{dataset.name}, {part} part", [("holds", size), ("sheet", str(output))])
 

@@ -89,7 +89,7 @@ def _report(report: DemoReport) -> None:
         [_latency_row(t, m) for t, m in zip(titles, report.benchmark.models, strict=True)],
     )
     for note in report.benchmark.notes:
-        show.note(f"note: {note}")
+        show.remark(note)
     show.out.print("w error: mixing weights, relative to their spread. x GAP: time relative to the")
     show.out.print("same network with average pooling, run in turns.")
     if report.engine is not None:

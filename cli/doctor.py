@@ -111,4 +111,4 @@ def _report(found: Diagnosis, tested: SelfTest | Proof | None) -> None:
         steps = tested.steps if hasattr(tested, "steps") else tested.findings
         show.facts("Self-test", [(s.name, f"{s.state}: {s.detail}") for s in steps])
     for warning in found.warnings:
-        show.note(f"note: {warning}")
+        show.remark(warning)

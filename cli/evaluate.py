@@ -59,7 +59,7 @@ def evaluate(
     else:
         _report(found)
     for note in notes:
-        show.note(f"note: {note}")
+        show.remark(note)
 
 
 def _opened(path: Path, runtime: RuntimeOptions, stack: ExitStack) -> Embedder:
@@ -98,7 +98,7 @@ def _report(found: Evaluation) -> None:
     title = f"{found.dataset}: {size}, per cent"
     show.table(title, columns, rows)
     for note in found.notes:
-        show.note(f"note: {note}")
+        show.remark(note)
 
 
 def _row(name: str, metrics: RetrievalMetrics) -> list[str]:

@@ -48,7 +48,7 @@ def explain(
             advance()
     show.skipped([failure.reason for failure in failures])
     if len(files) > limit:
-        show.note(f"note: {limit} of {len(files):,} images drawn; --limit draws more")
+        show.remark(f"{limit} of {len(files):,} images drawn; --limit draws more")
     _report(maps, [panels[file] for file in batch.files], json)
 
 

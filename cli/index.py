@@ -137,7 +137,7 @@ def _from_embeddings(
             identity = identity_of(session)
     gallery, warning = gallery_from(stored, filling.kind, identity, filling.recall)
     if warning is not None:
-        show.note(f"warning: {warning}")
+        show.warning(warning)
     return gallery
 
 

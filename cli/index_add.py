@@ -39,8 +39,8 @@ def index_add(
         changed, warning = added(opened, addition)
         write_gallery(changed, gallery, force=True)
     if warning is not None:
-        show.note(f"warning: {warning}")
+        show.warning(warning)
     there = len(opened.files) + len(addition.files) - len(changed.files)
     if there:
-        show.note(f"note: {there:,} of {len(addition.files):,} were there already")
+        show.remark(f"{there:,} of {len(addition.files):,} were there already")
     report_gallery(changed, gallery, json)

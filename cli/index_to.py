@@ -75,7 +75,7 @@ def _send_stored(
             named = identity_of(session)
     identity, warning = model_of(stored, named)
     if warning is not None:
-        show.note(f"warning: {warning}")
+        show.warning(warning)
     ran_on = None if stored.manifest is None else stored.manifest.settings.runtime
     with show.counting("sending", None) as advance:
         sent = send(place, stored_batches(stored, identity, advance), identity, ran_on)
@@ -92,7 +92,7 @@ def _report(
     import dataclasses
 
     if sent.warning is not None:
-        show.note(f"warning: {sent.warning}")
+        show.warning(sent.warning)
     if json:
         found = {
             "index": str(place),

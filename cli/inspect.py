@@ -41,7 +41,7 @@ def inspect(
     ]
     show.facts(str(file), rows)
     for warning in found.warnings:
-        show.note(f"note: {warning}")
+        show.remark(warning)
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, str]]:

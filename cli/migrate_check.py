@@ -136,9 +136,9 @@ def _report(found: Migration, gallery: Path) -> None:
     show.facts(f"old gallery {gallery}", rows)
     show_gates(found.gates)
     if found.copies:
-        show.note(f"note: {found.copies} queries find a copy of themselves, which flatters both")
+        show.remark(f"{found.copies} queries find a copy of themselves, which flatters both")
     if found.refusal is not None:
-        show.note(f"note: search would refuse this model ({found.refusal})")
+        show.remark(f"search would refuse this model ({found.refusal})")
 
 
 def _qualities(found: Migration) -> list[tuple[str, str]]:

@@ -167,4 +167,4 @@ def _report(packaged: PackagedBundle, json: bool) -> None:
     ]
     show.facts(str(packaged.folder), rows)
     if manifest.license is None:
-        show.note("note: the model does not name its licence; see LICENSE, or pass --license")
+        show.remark("the model does not name its licence; see LICENSE, or pass --license")

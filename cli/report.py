@@ -101,7 +101,7 @@ def _pictures(reference: Path | None, model: Path | None, images: Path | None) -
         raise UsageError("pictures need all three of --reference, --model and --images")
     files = find_images([images], show.note)
     if len(files) > MOST_IMAGES:
-        show.note(f"note: pictures are of the first {MOST_IMAGES:,} of {len(files):,} images")
+        show.remark(f"pictures are of the first {MOST_IMAGES:,} of {len(files):,} images")
     with ExitStack() as stack, show.status("comparing neighbours"):
         sessions = [stack.enter_context(open_session(path)) for path in (reference, model)]
         spec = sessions[0].info.require_preprocessing()

@@ -78,7 +78,7 @@ def search(
         hits, warning = opened.search(identity, table.embeddings, count)
     rows = [Row(query, found) for query, found in zip(table.ids, hits, strict=True)]
     if warning is not None:
-        show.note(f"warning: {warning}")
+        show.warning(warning)
     show.skipped([failure.reason for failure in table.failures])
     if sheet is not None:
         asked = counted(len(rows), "query", "queries")

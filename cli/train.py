@@ -191,7 +191,7 @@ class _Screen:
         if plan.first_step:
             show.note(f"continuing after step {plan.first_step:,}")
         for note in plan.notes:
-            show.note(f"note: {note}")
+            show.remark(note)
         self._bar = self._stack.enter_context(show.progress("training", plan.total_steps))
         self._bar.update(self._bar.task_ids[0], completed=plan.first_step)
 

@@ -61,5 +61,5 @@ def verify(
             rows.insert(0, ("runs", f"{report.artifact} on {report.runtime}"))
         show.facts(str(bundle), rows)
     if report.fallback is not None:
-        show.note(f"note: fell back to {report.artifact}: {report.fallback}")
+        show.remark(f"fell back to {report.artifact}: {report.fallback}")
     report.raise_on_failure()

@@ -62,5 +62,5 @@ class AccessOptions:
             return ApiKeys()
         keys, warnings = read_api_keys(self.api_key_file)
         for warning in warnings:
-            show.note(f"warning: {warning}")
+            show.warning(warning)
         return keys

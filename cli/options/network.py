@@ -109,7 +109,7 @@ class NetworkOptions:
         model, source = build_network(text), None
         if self.weights is not None:
             file = _file_of(self.weights)
-            load_weights(model, file, reference.weights_key, reference.prefix, _note)
+            load_weights(model, file, reference.weights_key, reference.prefix, show.remark)
             source = Source.of(file)
         if isinstance(model, EmbeddingModel):
             _refuse(context, text, _OF_IMAGES)
@@ -125,10 +125,6 @@ def _file_of(text: str) -> Path:
     from gsp_deploy.checkpoint.hub import hub_file
 
     return hub_file(text)
-
-
-def _note(line: str) -> None:
-    show.note(f"note: {line}")
 
 
 def _refuse(context: typer.Context, text: str, settled: Collection[str]) -> None:

@@ -107,7 +107,7 @@ class ReferenceOptions:
             normalize=self.normalize,
             weights_key=self.weights_key,
             prefix=self.prefix,
-            announce=lambda line: show.note(f"note: {line}"),
+            announce=show.remark,
         )
 
     def preprocessing(self, usual: PreprocessingSpec) -> PreprocessingSpec:

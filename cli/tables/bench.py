@@ -17,7 +17,7 @@ def show_report(report: BenchmarkReport, comparison: Comparison | None, json: bo
     from gsp_deploy.benchmark.report import DOCUMENT, VERSION
 
     for note in report.notes:
-        show.note(f"note: {note}")
+        show.remark(note)
     if json:
         compared = {} if comparison is None else {"comparison": comparison.to_dict()}
         show.document(DOCUMENT, {**report.to_dict(), **compared}, VERSION)
@@ -54,7 +54,7 @@ def _show_pooling_cost(report: BenchmarkReport) -> None:
         show.table("Against the same network with average pooling (GAP), ms", columns, rows)
     for model in report.models:
         if model.no_twin:
-            show.note(f"note: {model.name} has no twin with average pooling: {model.no_twin}")
+            show.remark(f"{model.name} has no twin with average pooling: {model.no_twin}")
 
 
 def _show_surroundings(report: BenchmarkReport) -> None:

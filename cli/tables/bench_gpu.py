@@ -50,7 +50,7 @@ def _show_stages(found: Found) -> None:
     columns = ("model", "batch", "graphs", "to GPU", "compute", "from GPU", "enqueue", "all")
     show.table("In stages on the GPU, with CUDA graphs on and off, p50 in ms", columns, rows)
     for reason in dict.fromkeys(gpu.no_graphs for _, _, gpu in found if gpu.no_graphs):
-        show.note(f"note: no CUDA graphs: {reason}")
+        show.remark(f"no CUDA graphs: {reason}")
 
 
 def _times(stages: StageTimes) -> list[str]:

@@ -24,7 +24,7 @@ def show_preflight(found: Preflight, low_memory: bool) -> None:
         for line in found.lines():
             show.note(line)
     for line in found.warnings():
-        show.note(f"note: {line}")
+        show.remark(line)
 
 
 def report(built: Artifact[EngineManifest], preflight: Preflight, json: bool) -> None:

@@ -32,7 +32,7 @@ def show_parity(report: ParityReport) -> None:
     _show_errors(report)
     show_gates(report.gates)
     for line in report.figures.notes:
-        show.note(f"note: {line}")
+        show.remark(line)
     show.skipped(report.skipped)
 
 

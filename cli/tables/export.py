@@ -115,7 +115,7 @@ def _report_quantisation(record: QuantisationRecord) -> None:
             "the only one in int8"
         )
     for note in record.notes:
-        show.note(f"note: {note}")
+        show.remark(note)
 
 
 def check_drop(exported: Artifact[ExportManifest]) -> None:

@@ -73,6 +73,16 @@ def note(message: str) -> None:
     err.print(message, soft_wrap=True)
 
 
+def remark(message: str) -> None:
+    """Print something that the user should know about the result."""
+    note(f"note: {message}")
+
+
+def warning(message: str) -> None:
+    """Print something that may make the result useless."""
+    note(f"warning: {message}")
+
+
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Progress]:
     """Yield a progress bar on stderr that leaves no trace in a log."""

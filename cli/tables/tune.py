@@ -27,9 +27,9 @@ def show_tuning(
         return
     _tables(tuning, chosen)
     for name, reason in tuning.study.failures.items():
-        show.note(f"note: {name} could not be measured: {reason}")
+        show.remark(f"{name} could not be measured: {reason}")
     for note in (*tuning.notes, *doubts_of(chosen)):
-        show.note(f"note: {note}")
+        show.remark(note)
     rows = [("figure", str(figure)), ("study", str(tuning.study.folder))]
     if chosen is not None:
         rows.insert(0, ("chosen", _in_words(chosen)))
