@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.base.names import HUB
 from gsp_deploy_cli.naming import is_factory
 from gsp_deploy_cli.options.groups import given_options, panel
 from gsp_deploy_cli.options.inputs import existing_file
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from gsp_deploy.export import Source
 
 network_option = panel("For a network of your own")
-HUB = "hf-hub:"
 USUAL_SIDE = 224
 # Options of a state dict that a network of your own takes too.
 _OF_WEIGHTS = frozenset({"weights_key", "prefix"})

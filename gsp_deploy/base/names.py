@@ -1,9 +1,11 @@
-"""Check file names that a file contains: each must be a path below that file's folder."""
+"""Check names that a file contains, and tell a name on the Hugging Face hub from a path."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath, PureWindowsPath
 
+# Weights on the Hugging Face hub: this, then `owner/name`.
+HUB = "hf-hub:"
 # Linux's PATH_MAX, the longest path that it opens.
 _LONGEST = 4096
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import snapshot_download
 
+from gsp_deploy.base.names import HUB
 from gsp_deploy.checkpoint.candidates import in_short
 from gsp_deploy.errors import CheckpointError, UsageError, reason_of
 
-HUB = "hf-hub:"
 _USUAL = "model.safetensors"
 _NAME = re.compile(
     r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<file>[\w./-]+))?"
