@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gsp_deploy.base.constants import NORM_FLOOR
-from gsp_deploy.checkpoint.authors import REFERENCE_SETTINGS
+from gsp_deploy.checkpoint.authors import REFERENCE_SETTINGS, first_prototypes
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError, flattened
 from gsp_deploy.layers import GeneralizedSumPooling
@@ -125,7 +125,8 @@ def _in_place_of_authors(theirs: Any, config: GSPConfig | None) -> GeneralizedSu
             f"the layer's weights do not fit its config: {flattened(error)}"
         ) from error
     if not getattr(theirs, "is_proto_inited", True) and isinstance(classifier, nn.Linear):
-        ours.initialize_prototypes(classifier.weight)  # theirs does it in the first forward pass
+        chosen = first_prototypes(classifier.weight, len(ours.prototypes))
+        ours.prototypes.copy_(chosen)  # theirs does it in the first forward pass
     for name, parameter in ours.named_parameters():
         if name in (given := dict(theirs.named_parameters())):
             parameter.requires_grad_(given[name].requires_grad)

@@ -53,7 +53,7 @@ def read_reference_model(
         )
     head_tensors = _head_at(place, tensors)
     if not tensors.get(f"{place}is_proto_inited", True):
-        head_tensors["prototypes"] = _first_prototypes(place, tensors, path)
+        head_tensors["prototypes"] = _prototypes_from_classes(place, tensors, path)
         note("the prototypes were not initialised yet: set from the classifier, as training would")
     head = _head_config(head_tensors, settings, path)
     skipped = {place + name for name in (*head_tensors, *_TRAINING_ONLY)}
@@ -79,6 +79,28 @@ def read_reference_model(
         if unused := [name for name in rest if name not in used]:
             note(f"{counted(len(unused), 'tensor')} not used: {in_short(unused)}")
     return model
+
+
+def with_settings(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a head's stored settings with yours in their place.
+
+    The authors' number of steps belongs to their iteration, so another solver gets its own.
+    """
+    settings = {**stored, **given}
+    if given.get("solver") not in (None, "fixed-point") and "iterations" not in given:
+        settings["iterations"] = None
+    return settings
+
+
+def first_prototypes(classes: Tensor, count: int) -> Tensor:
+    """Return the prototypes `(count, D)` that the authors' layer sets before its first step.
+
+    They are some rows of the classifier's weights `(K, D)`. If there are fewer classes than
+    prototypes, theirs repeats the second class: its distances are all 0 then.
+    """
+    chosen = k_centre(classes, min(count, len(classes)))
+    chosen += [min(1, len(classes) - 1)] * (count - len(chosen))
+    return classes[chosen]
 
 
 def _find_head(
@@ -112,8 +134,7 @@ def _find_head(
     )
 
 
-def _first_prototypes(prefix: str, tensors: Mapping[str, Tensor], path: Path) -> Tensor:
-    """Return the prototypes `(M, D)` that the authors' layer sets before its first step."""
+def _prototypes_from_classes(prefix: str, tensors: Mapping[str, Tensor], path: Path) -> Tensor:
     wanted = tensors[f"{prefix}prototypes"]
     classes = tensors.get(f"{prefix}classifier.weight")
     if classes is None or classes.ndim != 2 or classes.shape[1:] != wanted.shape[1:]:
@@ -122,9 +143,7 @@ def _first_prototypes(prefix: str, tensors: Mapping[str, Tensor], path: Path) ->
             f"is no {prefix}classifier.weight of {wanted.shape[-1]} columns to set them from; save "
             "the state dict after the first step"
         )
-    chosen = k_centre(classes, min(len(wanted), len(classes)))
-    chosen += [min(1, len(classes) - 1)] * (len(wanted) - len(chosen))  # theirs repeats the second
-    return classes[chosen].to(wanted)
+    return first_prototypes(classes, len(wanted)).to(wanted)
 
 
 def _head_at(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -146,15 +165,13 @@ def _head_config(
             f"{path}: expected embed.weight (D, C) and prototypes (M, D), "
             f"got {tuple(weight.shape)} and {tuple(prototypes.shape)}"
         )
-    known = {**REFERENCE_SETTINGS, "pooling": "gem" if "power" in tensors else "gmp", **settings}
-    if settings.get("solver") not in (None, "fixed-point") and "iterations" not in settings:
-        known["iterations"] = None
+    stored = {**REFERENCE_SETTINGS, "pooling": "gem" if "power" in tensors else "gmp"}
     return GSPConfig(
         in_channels=weight.shape[1],
         embedding_dim=weight.shape[0],
         num_prototypes=prototypes.shape[0],
         bias="embed.bias" in tensors,
-        **known,
+        **with_settings(stored, settings),
     )
 
 

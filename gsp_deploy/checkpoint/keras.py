@@ -18,7 +18,9 @@ from torch import Tensor
 
 from gsp_deploy.backbones.keras_resnet50 import NAME as RESNET50
 from gsp_deploy.base.inputs import require_regular
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.worker import WorkerError, WorkerLacksPackageError, run_worker
+from gsp_deploy.checkpoint.authors import with_settings
 from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import (
     CheckpointError,
@@ -89,7 +91,7 @@ def _contents(path: Path) -> tuple[str, dict[str, Tensor]]:
                 return stream.metadata()["model_config"], arrays
         except WorkerLacksPackageError as error:
             raise MissingCapabilityError(
-                "reading .h5 needs h5py: pip install 'gsp-deploy[train]'"
+                f"reading .h5 needs h5py: {install_line('train')}"
             ) from error
         except (WorkerError, SafetensorError, OSError) as error:
             raise CheckpointError(
@@ -127,7 +129,7 @@ def _head_config(
             f"{layer.get('normalization')!r}"
         )
     kernel = _array(arrays, "feature_transform/kernel:0", path)
-    known = {
+    stored = {
         "transport_ratio": layer.get("transport_ratio"),
         "entropy_weight": layer.get("entropy_regularizer_weight"),
         "iterations": layer.get("optimization_steps"),
@@ -135,16 +137,13 @@ def _head_config(
         "initial_scale": 1.0,
         "pooling": "gem" if layer.get("use_gemp") else "gap",
         "max_residual": layer.get("augment_max_pool", False),
-        **settings,
     }
-    if settings.get("solver") not in (None, "fixed-point") and "iterations" not in settings:
-        known["iterations"] = None
     return GSPConfig(
         in_channels=kernel.shape[-2],
         embedding_dim=kernel.shape[-1],
         num_prototypes=len(_array(arrays, "/target_support:0", path)),
         bias=False,
-        **known,
+        **with_settings(stored, settings),
     )
 
 

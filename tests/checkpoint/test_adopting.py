@@ -80,6 +80,17 @@ def test_prototypes_that_theirs_would_choose_first_are_chosen_now(golden: Path) 
     np.testing.assert_allclose(model.head.prototypes.detach(), vectors["prototypes"])
 
 
+def test_with_fewer_classes_than_prototypes_the_second_class_is_repeated() -> None:
+    """All distances are 0 then, and their loop takes the first class after the first."""
+    theirs = Authors(5, 4, 3)
+    theirs.classifier = nn.Linear(4, 2)
+    theirs.is_proto_inited.data = torch.tensor(False)
+    classes = theirs.classifier.weight
+    model = Network(theirs)
+    adopt_layer(model)
+    assert torch.equal(model.head.prototypes, classes[[0, 1, 1]])
+
+
 def test_a_layer_under_two_names_stays_one() -> None:
     model = Network(Authors(5, 4, 3))
     model.again = model.head
