@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from gsp_deploy.artifact import METADATA_KEY, ExportManifest, check_described, read_sidecar
+from gsp_deploy.artifact import METADATA_KEY, ExportManifest, read_sidecar
 from gsp_deploy.artifact.identity import weight_files
+from gsp_deploy.artifact.onnx_manifest import check_runnable
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.providers import threads_reach
@@ -24,7 +25,7 @@ class OnnxSession(EmbeddingSession):
         manifest = _manifest_beside(path)
         if path.is_file():
             weight_files(path)  # before ONNX Runtime opens what the graph names
-        _check_runnable(path, manifest)
+        check_runnable(path, manifest, "ONNX Runtime")
         self._graph = OnnxGraph(path, options)
         super().__init__(_describe(path, self._graph, manifest), options)
         batch = self._graph.input.shape[0]
@@ -79,18 +80,6 @@ class OnnxSession(EmbeddingSession):
 
 def _manifest_beside(path: Path) -> ExportManifest | None:
     return read_sidecar(path) if path.is_file() else None
-
-
-def _check_runnable(path: Path, manifest: ExportManifest | None) -> None:
-    """Refuse a file that ONNX Runtime cannot run by its manifest, with a clearer message."""
-    if manifest is None:
-        return
-    if manifest.pooling_form == "plugin-bare":
-        raise ModelFileError(
-            f"{path} has the pooling as a bare node, which only TensorRT with the plugin can run; "
-            "for ONNX Runtime export it without --bare"
-        )
-    check_described(manifest, path)
 
 
 def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> SessionInfo:
