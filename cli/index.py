@@ -10,6 +10,7 @@ import typer
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import UsageError
+from gsp_deploy_cli.index_sources import embedding, identity_named
 from gsp_deploy_cli.options.common import BatchSize, Force, Json, Strict
 from gsp_deploy_cli.options.inputs import existing_file, existing_images, model_and_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
@@ -129,12 +130,9 @@ def _from_embeddings(
     path: Path, filling: _Filling, model: Path | None, runtime: RuntimeOptions
 ) -> Gallery:
     from gsp_deploy.retrieval.dataset import open_embeddings
-    from gsp_deploy.retrieval.gallery import gallery_from, identity_of
+    from gsp_deploy.retrieval.gallery import gallery_from
 
-    stored, identity = open_embeddings(path), None
-    if model is not None:
-        with runtime.open(model) as session:
-            identity = identity_of(session)
+    stored, identity = open_embeddings(path), identity_named(model, runtime)
     gallery, warning = gallery_from(stored, filling.kind, identity, filling.recall)
     if warning is not None:
         show.warning(warning)
@@ -149,15 +147,10 @@ def _from_images(
     batch: int,
     strict: bool,
 ) -> Gallery:
-    from gsp_deploy.images.files import ImageReader, find_images
-    from gsp_deploy.retrieval.gallery import build_gallery, identity_of
+    from gsp_deploy.retrieval.gallery import build_gallery
 
-    files = [file.absolute() for file in find_images(images, show.note)]
-    with runtime.open(model, many=True) as session:
-        identity_of(session)  # before any image is decoded
-        reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
-        with show.counting("embedding", len(files)) as advance:
-            return build_gallery(session, reader, filling.kind, advance, filling.recall)
+    with embedding(model, images, runtime, batch, strict) as (session, _, reader, advance):
+        return build_gallery(session, reader, filling.kind, advance, filling.recall)
 
 
 def report_gallery(gallery: Gallery, folder: Path, json: bool) -> None:

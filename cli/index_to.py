@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsp_deploy.base.words import counted
+from gsp_deploy_cli.index_sources import embedding, identity_named
 from gsp_deploy_cli.options.inputs import model_and_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
@@ -47,17 +48,11 @@ def _send_images(
     strict: bool,
     json: bool,
 ) -> None:
-    from gsp_deploy.images.files import ImageReader, find_images
-    from gsp_deploy.retrieval.identity import identity_of
     from gsp_deploy.retrieval.servers import image_batches, send
 
-    files = [file.absolute() for file in find_images(images, show.note)]
-    with runtime.open(model, many=True) as session:
-        identity = identity_of(session)  # before any image is decoded
-        reader = ImageReader(files, session.info.require_preprocessing(), batch, strict)
-        with show.counting("embedding", len(files)) as advance:
-            batches = image_batches(session, reader, advance)
-            sent = send(place, batches, identity, session.info.runtime)
+    with embedding(model, images, runtime, batch, strict) as (session, identity, reader, advance):
+        batches = image_batches(session, reader, advance)
+        sent = send(place, batches, identity, session.info.runtime)
     _report(place, sent, identity, reader.failures, json)
 
 
@@ -66,14 +61,10 @@ def _send_stored(
 ) -> None:
     from gsp_deploy.retrieval.checked import model_of
     from gsp_deploy.retrieval.dataset import open_embeddings
-    from gsp_deploy.retrieval.identity import identity_of
     from gsp_deploy.retrieval.servers import send, stored_batches
 
-    stored, named = open_embeddings(path), None
-    if model is not None:
-        with runtime.open(model) as session:
-            named = identity_of(session)
-    identity, warning = model_of(stored, named)
+    stored = open_embeddings(path)
+    identity, warning = model_of(stored, identity_named(model, runtime))
     if warning is not None:
         show.warning(warning)
     ran_on = None if stored.manifest is None else stored.manifest.settings.runtime
