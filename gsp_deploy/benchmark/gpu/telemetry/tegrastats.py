@@ -6,7 +6,6 @@ import re
 import subprocess
 import threading
 from dataclasses import replace
-from types import TracebackType
 
 from gsp_deploy.benchmark.gpu.telemetry.sample import Sample, Source
 
@@ -48,12 +47,7 @@ class Tegrastats(Source):
         for line in self._process.stdout:
             self._newest = parse_line(line, 0.0)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._process is not None
         assert self._reader is not None
         self._process.terminate()
