@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from gsp_deploy.base.choices import RuntimeWord
-from gsp_deploy_cli.options.common import Json, ModelFile, Strict
+from gsp_deploy_cli.options.common import Json, Labels, ModelFile, Strict
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_images, existing_model_or_embeddings
 from gsp_deploy_cli.options.runtime import RuntimeOptions
@@ -75,9 +75,7 @@ def check(
             callback=existing_images,
         ),
     ],
-    labels: Annotated[
-        str, typer.Option(help="Where classes come from: folder (one folder per class), or none.")
-    ] = "folder",
+    labels: Labels = "folder",
     limit: Annotated[
         int | None,
         typer.Option(
@@ -109,22 +107,11 @@ def check(
     Both models get the same pixels. --layers compares every node of the graph
     instead, and names the first node that differs and its PyTorch module.
     """
-    from gsp_deploy.errors import UsageError
     from gsp_deploy.images.files import evenly_spaced, find_images
     from gsp_deploy.retrieval.stored import holds_embeddings
 
-    if labels not in ("folder", "none"):
-        raise UsageError(f"--labels expects folder or none, got {labels!r}")
     files = find_images(images, show.note)
-    of_reference = replace(
-        runtime,
-        device=ref_device,
-        provider=ref_provider,
-        runtime=ref_runtime,
-        precision=None,
-        requests=None,
-        model_cache=None,
-    )
+    of_reference = runtime.for_other(ref_device, ref_runtime, ref_provider)
     pair = _Pair(
         reference,
         None if holds_embeddings(reference) else of_reference.for_model(reference),

@@ -32,7 +32,7 @@ def embedding(
     """Open a model for many images, under a bar that counts them.
 
     Raises:
-        UsageError: the model does not say who it is; no image is decoded before.
+        UsageError: the model does not record its pre-processing; no image is decoded before.
     """
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.identity import identity_of

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsp_deploy.base.choices import RuntimeWord
-from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.common import Json, Labels
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file, existing_images, existing_path
 from gsp_deploy_cli.options.runtime import RuntimeOptions
@@ -64,9 +64,7 @@ def migrate_check(
             callback=existing_images,
         ),
     ],
-    labels: Annotated[
-        str, typer.Option(help="Where classes come from: folder (one folder per class), or none.")
-    ] = "folder",
+    labels: Labels = "folder",
     old_device: Annotated[str | None, typer.Option(help="Device of the old model.")] = None,
     old_runtime: Annotated[
         RuntimeWord | None,
@@ -82,26 +80,15 @@ def migrate_check(
     the neighbours lost, and the change of R@1 and MAP@R if the images of
     both are in class folders.
     """
-    from gsp_deploy.errors import UsageError
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.parity.migration import check_migration
     from gsp_deploy.precision import tolerances_for
     from gsp_deploy.retrieval.embedding import EmbeddingTable, embed_files
     from gsp_deploy.retrieval.gallery import ModelIdentity, identity_of, open_gallery
 
-    if labels not in ("folder", "none"):
-        raise UsageError(f"--labels expects folder or none, got {labels!r}")
     opened = open_gallery(gallery)
     files = find_images(images, show.note)
-    of_old = replace(
-        runtime,
-        device=old_device,
-        provider=None,
-        runtime=old_runtime,
-        precision=None,
-        requests=None,
-        model_cache=None,
-    )
+    of_old = runtime.for_other(old_device, old_runtime)
     sides: list[tuple[ModelIdentity, EmbeddingTable]] = []
     for model, options in ((old, of_old), (new, runtime)):
         with options.open(model, many=True) as session:

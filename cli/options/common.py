@@ -7,12 +7,26 @@ from typing import Annotated
 
 import typer
 
+from gsp_deploy.errors import UsageError
 from gsp_deploy_cli.options.inputs import existing_file, existing_images
+
+
+def _labels(given: str) -> str:
+    if given not in ("folder", "none"):
+        raise UsageError(f"--labels expects folder or none, got {given!r}")
+    return given
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Fail at the first image that cannot be read.")
+]
+Labels = Annotated[
+    str,
+    typer.Option(
+        help="Where classes come from: folder (one folder per class), or none.", callback=_labels
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 ModelFile = Annotated[

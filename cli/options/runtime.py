@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,6 +133,20 @@ class RuntimeOptions(DeviceOptions):
         from gsp_deploy.runtime import open_with
 
         return open_with(model, self.for_model(model, many=many))
+
+    def for_other(
+        self, device: str | None, runtime: RuntimeWord | None, provider: str | None = None
+    ) -> RuntimeOptions:
+        """Return options for a second model: those that say how one model runs are its own."""
+        return replace(
+            self,
+            device=device,
+            provider=provider,
+            runtime=runtime,
+            precision=None,
+            requests=None,
+            model_cache=None,
+        )
 
     def requests_for(self, *, many: bool = False) -> int:
         """Return the batches in flight, with the default filled in."""
