@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,8 @@ from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.doctor.diagnosis import Diagnosis
-    from gsp_deploy.doctor.selftest import SelfTest
-    from gsp_deploy.proof import Proof
+    from gsp_deploy.doctor.selftest import SelfTest, Step
+    from gsp_deploy.proof import Finding, Proof
 
 
 def doctor(
@@ -52,16 +53,19 @@ def doctor(
         refuse_overwrite(file, force)
     found = diagnose(gpu, plugin, cuda_api)
     tested: SelfTest | Proof | None = None
+    steps: Sequence[Step | Finding] = ()
     if settings is not None:
         tested = prove(found, settings, lambda part: show.note(f"proof: {part}"))
+        steps = tested.findings
         _write(tested, output)
     elif selftest:
         tested = run_selftest(found, lambda step: show.note(f"self-test: {step}"))
+        steps = tested.steps
     if json:
         more = {} if tested is None else {"selftest": tested.to_dict()}
         show.document("doctor", {**found.to_dict(), **more})
     else:
-        _report(found, tested)
+        _report(found, steps)
     if tested is not None:
         tested.check()
 
@@ -81,7 +85,7 @@ def _write(proof: Proof, output: Path | None) -> None:
             write_document(file, "proof", proof.to_dict())
 
 
-def _report(found: Diagnosis, tested: SelfTest | Proof | None) -> None:
+def _report(found: Diagnosis, steps: Sequence[Step | Finding]) -> None:
     show.facts("Machine", list(found.machine.items()))
     show.facts("GPU", list(found.gpu.items()) or [("none", found.no_gpu or "")])
     show.facts(
@@ -107,8 +111,7 @@ def _report(found: Diagnosis, tested: SelfTest | Proof | None) -> None:
             for state in found.commands
         ],
     )
-    if tested is not None:
-        steps = tested.steps if hasattr(tested, "steps") else tested.findings
+    if steps:
         show.facts("Self-test", [(s.name, f"{s.state}: {s.detail}") for s in steps])
     for warning in found.warnings:
         show.remark(warning)
