@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from gsp_deploy.base.choices import GatedFigure, L2State, Wait
+from gsp_deploy.base.progress import Announce
 from gsp_deploy_cli.options.common import Force, Json
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_file
@@ -182,7 +183,7 @@ def _share(text: str) -> float:
 
 
 @contextmanager
-def _announcing() -> Iterator[Callable[[str], None]]:
+def _announcing() -> Iterator[Announce]:
     """Yield a function that shows the next step: a spinner on a terminal, lines in a log."""
     if not show.err.is_terminal:
         yield show.note

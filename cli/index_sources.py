@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gsp_deploy.base.progress import Advance
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
@@ -22,7 +23,7 @@ class Embedding(NamedTuple):
     session: EmbeddingSession
     identity: ModelIdentity
     reader: ImageReader
-    advance: Callable[[int], None]
+    advance: Advance
 
 
 @contextmanager

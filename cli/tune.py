@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsp_deploy.base.progress import Progress
 from gsp_deploy_cli.options.common import Json
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_data, existing_file, existing_path
@@ -224,7 +225,7 @@ def _steps(word: str) -> int | None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[Progress]:
     """Yield a function that shows each stage: a bar on a terminal, lines in a log."""
     with show.progress("tuning", None) as bar:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -15,6 +15,7 @@ from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.cores import available_cores
 from gsp_deploy.base.files import write_document, write_text
 from gsp_deploy.base.folders import stranger
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.data import Dataset, open_dataset
@@ -40,8 +41,6 @@ ENGINE_TARGETS = ("8.6", "12.0")
 HITS = 5
 BATCHES = (1, 8)
 ROUNDS = 40
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gsp_deploy.backbones.last_stride import OPTION as LAST_STRIDE
 from gsp_deploy.backbones.last_stride import may_differ
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint.candidates import fitting, in_short, preferred
 from gsp_deploy.config import FEATURES, GSPConfig, ModelConfig, PreprocessingSpec
@@ -32,7 +33,7 @@ def read_reference_model(
     backbone_options: Mapping[str, Any],
     preprocessing: PreprocessingSpec | None,
     prefix: str = "",
-    note: Callable[[str], None] = lambda line: None,
+    note: Announce = lambda line: None,
 ) -> EmbeddingModel:
     """Build a model from a state dict with the authors' names.
 
@@ -103,9 +104,7 @@ def first_prototypes(classes: Tensor, count: int) -> Tensor:
     return classes[chosen]
 
 
-def _find_head(
-    tensors: Mapping[str, Tensor], path: Path, wanted: str, note: Callable[[str], None]
-) -> str:
+def _find_head(tensors: Mapping[str, Tensor], path: Path, wanted: str, note: Announce) -> str:
     """Return the prefix that both `prototypes` and `embed.weight` have."""
     prefixes = [
         name.removesuffix("prototypes")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.checkpoint.authors import read_reference_model
 from gsp_deploy.checkpoint.keras import SPEC as KERAS_SPEC
 from gsp_deploy.checkpoint.keras import SUFFIXES as KERAS_SUFFIXES
@@ -36,7 +37,7 @@ def load_checkpoint(
     normalize: bool | None = None,
     weights_key: str | None = None,
     prefix: str = "",
-    announce: Callable[[str], None] = warnings.warn,
+    announce: Announce = warnings.warn,
 ) -> EmbeddingModel:
     """Load a gsp-deploy checkpoint, or the authors' state dict, as a model in eval mode on the CPU.
 

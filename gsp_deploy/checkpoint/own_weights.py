@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint.candidates import fitting, in_short, preferred
 from gsp_deploy.checkpoint.reading import read_checkpoint
@@ -19,7 +20,7 @@ def load_weights(
     path: str | os.PathLike[str],
     weights_key: str | None = None,
     prefix: str = "",
-    announce: Callable[[str], None] = lambda line: None,
+    announce: Announce = lambda line: None,
 ) -> None:
     """Load all tensors of a network from a state dict, under any one prefix, as `module.`.
 

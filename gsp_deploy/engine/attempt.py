@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gsp_deploy.artifact.engine_manifest import ShapeRange
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.engine.log import reason_for
 from gsp_deploy.engine.memory import Effort
 from gsp_deploy.engine.network import OPEN, ParsedNetwork
@@ -34,7 +35,7 @@ class Job:
     parsed: ParsedNetwork
     profiles: tuple[Mapping[str, ShapeRange], ...]
     options: BuildOptions
-    announce: Callable[[str], None]
+    announce: Announce
     report: Report
 
     def build(self, targets: Sequence[str], effort: Effort) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import ENGINE
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.base.files import replacing_together, sha256_of
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.engine.api import load_tensorrt
 from gsp_deploy.engine.attempt import Job
 from gsp_deploy.engine.inspector import check_engine
@@ -43,7 +44,7 @@ def build_engine(
     path: str | os.PathLike[str],
     options: BuildOptions | None = None,
     flavour: str | None = None,
-    announce: Callable[[str], None] = lambda line: None,
+    announce: Announce = lambda line: None,
     report: Report = lambda done, phase: None,
 ) -> Artifact[EngineManifest]:
     """Build a plan from an ONNX file and write it with its manifest beside it.

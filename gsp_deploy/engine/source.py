@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.kind import CHECKPOINT, ONNX, require_kind
 from gsp_deploy.artifact.onnx_manifest import read_onnx_manifest
 from gsp_deploy.base.choices import Pooling, PoolingForm
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.errors import ModelFileError, UsageError
 from gsp_deploy.precision import PrecisionWord, precision_named
 
@@ -47,7 +48,7 @@ class SourceOptions:
 
 @contextmanager
 def onnx_of(
-    source: Path, options: SourceOptions, announce: Callable[[str], None] = lambda line: None
+    source: Path, options: SourceOptions, announce: Announce = lambda line: None
 ) -> Iterator[Path]:
     """Yield an ONNX file in the precision and with the pooling that were asked for.
 
@@ -97,7 +98,7 @@ def _rewrite(
     target: Path,
     folder: Path,
     options: SourceOptions,
-    announce: Callable[[str], None],
+    announce: Announce,
 ) -> Path:
     manifest = read_onnx_manifest(source)
     found = source

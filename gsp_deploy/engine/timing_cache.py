@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gsp_deploy.base.files import replacing
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.engine.api import TensorRT
 from gsp_deploy.errors import GspDeployError, reason_of
 
@@ -15,7 +15,7 @@ ASIDE = ".aside"
 
 
 def attach_timing_cache(
-    tensorrt: TensorRT, config: Any, path: Path, log: Any, announce: Callable[[str], None]
+    tensorrt: TensorRT, config: Any, path: Path, log: Any, announce: Announce
 ) -> bool:
     """Give a build the cache in `path`, or a new one; return whether to save one afterwards.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError
 from gsp_deploy.export.head import HeadParameters
@@ -57,7 +58,7 @@ def calibration_from_files(
     folder: str | os.PathLike[str],
     spec: PreprocessingSpec,
     limit: int = DEFAULT_IMAGES,
-    announce: Callable[[str], None] = lambda line: None,
+    announce: Announce = lambda line: None,
 ) -> Calibration:
     """Read up to `limit` images, evenly spaced over the sorted files below a folder.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from gsp_deploy.artifact import ExportManifest, SolverCertificate
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.environment import package_versions
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.config import GSPConfig, PreprocessingSpec
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.assembly import Draft
@@ -38,7 +38,7 @@ def export_onnx(
     calibration: Calibration | None = None,
     source: Source | None = None,
     quantisation: QuantisationImages | None = None,
-    announce: Callable[[str], None] = lambda line: None,
+    announce: Announce = lambda line: None,
     *,
     example: Tensor | None = None,
     preprocessing: PreprocessingSpec | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.ahead import decoding_threads, worked_ahead
@@ -127,7 +128,7 @@ def read_images(
 
 
 def find_images(
-    paths: Iterable[str | os.PathLike[str]], announce: Callable[[str], None] = lambda line: None
+    paths: Iterable[str | os.PathLike[str]], announce: Announce = lambda line: None
 ) -> list[Path]:
     """Return the image files in folders, files and glob patterns.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from gsp_deploy.base.progress import Advance
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader, class_labels
 from gsp_deploy.parity.outputs import run_both, shared_preprocessing
@@ -42,7 +43,7 @@ def compare_files(
     *,
     labels_from_folders: bool = True,
     tolerances: Tolerances | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
 ) -> ParityReport:
     """Compare two models on image files; see `compare_sessions`.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.base.progress import Advance
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader, class_labels
 from gsp_deploy.parity.outputs import PairedOutputs, naming, prepared, shared_preprocessing
@@ -61,7 +62,7 @@ def compare_stored(
     *,
     labels_from_folders: bool = True,
     tolerances: Tolerances | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
 ) -> ParityReport:
     """Compare a model with stored embeddings of the same images; see `compare_files`.
 

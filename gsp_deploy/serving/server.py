@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.errors import GspDeployError, UsageError, reason_of
 from gsp_deploy.serving.app import EmbeddingService
 from gsp_deploy.serving.connection import BoundedConnection
@@ -46,7 +47,7 @@ class EmbeddingServer(uvicorn.Server):
         self,
         service: EmbeddingService,
         settings: ServingSettings,
-        announce: Callable[[str], None] | None = None,
+        announce: Announce | None = None,
     ) -> None:
         connection = partial(
             BoundedConnection,
@@ -149,7 +150,7 @@ def serve(
     service: EmbeddingService,
     listener: socket.socket,
     settings: ServingSettings,
-    announce: Callable[[str], None] | None = None,
+    announce: Announce | None = None,
 ) -> None:
     """Serve on a socket until SIGTERM or SIGINT, then drain.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -16,6 +15,7 @@ from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.artifact.identity import identity
 from gsp_deploy.base.environment import package_versions
 from gsp_deploy.base.files import refuse_inputs_inside
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.config import FEATURES, AdoptedHead, ModelConfig, PreprocessingSpec
 from gsp_deploy.export.adoption.ends import ImageInput, give_embedding, image_input, take_images
 from gsp_deploy.export.adoption.pixels import cast_before_turning
@@ -25,8 +25,6 @@ from gsp_deploy.export.adoption.trial import Rehearsal, own_answer
 from gsp_deploy.export.graph import IR_VERSION
 from gsp_deploy.export.model_file import spec_of, write_model
 from gsp_deploy.export.trial_run import running
-
-Announce = Callable[[str], None]
 
 
 def adopt_onnx(

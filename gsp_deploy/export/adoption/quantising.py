@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from onnx_ir.passes import common as passes
 
 from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.artifact import Artifact
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.config import AdoptedHead
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export.adoption.draft import AdoptedDraft
@@ -36,7 +36,7 @@ def quantise_adopted(
     target: str | os.PathLike[str],
     images: QuantisationImages,
     options: ExportOptions | None = None,
-    announce: Callable[[str], None] = lambda line: None,
+    announce: Announce = lambda line: None,
 ) -> Artifact[ExportManifest]:
     """Write an adopted float32 network in int8.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -12,6 +11,7 @@ import onnxruntime
 
 from gsp_deploy.base.files import write_text
 from gsp_deploy.base.inputs import read_regular_text
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.export.calibration import Calibration
 from gsp_deploy.export.quantisation.ranges import SETTINGS, Ranges, calibrate_ranges
 
@@ -28,7 +28,7 @@ def cached_ranges(
     calibration: Calibration,
     method: str,
     cache: Path | None,
-    announce: Callable[[str], None],
+    announce: Announce,
 ) -> Ranges:
     """Return the ranges from the cache if it matches, else calibrate and write the cache.
 

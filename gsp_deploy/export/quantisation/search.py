@@ -9,6 +9,7 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from gsp_deploy.artifact import FloatLayer, QuantisationRecord, QuantisationTrial
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export.quantisation.graph import quantise_graph
 from gsp_deploy.export.quantisation.images import QuantisationImages
@@ -19,7 +20,6 @@ from gsp_deploy.export.quantisation.ranges import Ranges
 from gsp_deploy.export.quantisation.retrieval_score import Judge, Score
 from gsp_deploy.export.transport import SolverPlan
 
-Announce = Callable[[str], None]
 Q = TypeVar("Q", bound=Quantisable)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gsp_deploy.base.choices import GalleryKind
+from gsp_deploy.base.progress import Advance
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader
 from gsp_deploy.retrieval.embedding import embed_files
@@ -24,7 +25,7 @@ def build_gallery(
     session: EmbeddingSession,
     reader: ImageReader,
     kind: GalleryKind = "flat",
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
     recall: float | None = None,
 ) -> Gallery:
     """Embed every readable image and index the embeddings by their cosine.

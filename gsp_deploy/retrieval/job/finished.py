@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.retrieval.dataset.layout import (
@@ -17,8 +18,6 @@ from gsp_deploy.retrieval.dataset.layout import (
 )
 from gsp_deploy.retrieval.dataset.parts import check_pages, read_footer
 from gsp_deploy.retrieval.stored import MANIFEST
-
-Note = Callable[[str], None]
 
 
 class Finished:
@@ -36,7 +35,11 @@ class Finished:
     """
 
     def __init__(
-        self, folder: Path, settings: EmbeddingSettings, force: bool, note: Note = lambda _: None
+        self,
+        folder: Path,
+        settings: EmbeddingSettings,
+        force: bool,
+        note: Announce = lambda _: None,
     ) -> None:
         self._folder, self._settings, self._force, self._note = folder, settings, force, note
         self.names = _names_in(folder)

@@ -17,11 +17,12 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.base.scratch import remove_left_behind
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.retrieval.dataset.layout import Part, key_of
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest, write_manifest
-from gsp_deploy.retrieval.job.finished import Finished, Note, footers_of, strangers
+from gsp_deploy.retrieval.job.finished import Finished, footers_of, strangers
 from gsp_deploy.retrieval.job.repeats import refuse_repeated_ids
 from gsp_deploy.retrieval.job.worker import Job, Task
 from gsp_deploy.retrieval.stored import MANIFEST
@@ -98,7 +99,7 @@ class EmbeddingRun:
     sources: Sources
     shard: Shard = field(default_factory=Shard)
     force: bool = False
-    note: Note = lambda line: None
+    note: Announce = lambda line: None
     counts: Counts = field(default_factory=Counts, init=False)
     _keys: list[str] = field(default_factory=list, init=False)
 
