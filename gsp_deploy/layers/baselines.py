@@ -8,12 +8,8 @@ from torch.nn import functional as F
 
 from gsp_deploy.base.constants import GEM_POWER, NORM_FLOOR
 from gsp_deploy.config import BaselineConfig
-from gsp_deploy.layers.pooling import (
-    PoolingOutput,
-    check_features,
-    embed_vector,
-)
-from gsp_deploy.layers.reductions import generalised_mean
+from gsp_deploy.layers.pooling import PoolingOutput, check_features
+from gsp_deploy.layers.reductions import Embedding, generalised_mean
 
 
 class BaselinePooling(nn.Module):
@@ -37,7 +33,8 @@ class BaselinePooling(nn.Module):
         check_features(features, self.config.in_channels)
         with torch.autocast(features.device.type, enabled=False):
             working = torch.promote_types(features.dtype, torch.float32)
-            embedding = embed_vector(self.embed, self._pool(features.flatten(2).to(working)))
+            embed = Embedding.of(self.embed.weight, self.embed.bias, working)
+            embedding = embed.of_vector(self._pool(features.flatten(2).to(working)))
             if self.config.normalize:
                 embedding = F.normalize(embedding, dim=1, eps=NORM_FLOOR)
         return PoolingOutput(embedding, None, None)

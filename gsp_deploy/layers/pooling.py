@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gsp_deploy.base.constants import GEM_POWER
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.layers.costs import prototype_costs
 from gsp_deploy.layers.operator import PUBLIC_OUTPUTS, generalized_sum_pooling
+from gsp_deploy.layers.reductions import Embedding
 from gsp_deploy.layers.stages import PoolingSettings
 from gsp_deploy.layers.transport import TransportProblem
 
@@ -115,18 +115,12 @@ class GeneralizedSumPooling(nn.Module):
         self.prototypes[:count] = vectors[chosen].to(self.prototypes)
 
     def _embed_locations(self, locations: Tensor) -> Tensor:
-        weight, bias = self.embed.weight.to(locations.dtype), self.embed.bias
-        return F.conv1d(locations, weight[:, :, None], None if bias is None else bias.to(weight))
+        embed = Embedding.of(self.embed.weight, self.embed.bias, locations.dtype)
+        return embed.of_locations(locations)
 
     def _scores(self, embeddings: Tensor) -> Tensor:
         costs = prototype_costs(embeddings, self.prototypes.to(embeddings.dtype))
         return -self.config.entropy_weight * costs
-
-
-def embed_vector(embed: nn.Linear, pooled: Tensor) -> Tensor:
-    """Apply the 1x1 embedding to pooled features `(B, C)` in their own precision: `(B, D)`."""
-    bias = None if embed.bias is None else embed.bias.to(pooled.dtype)
-    return F.linear(pooled, embed.weight.to(pooled.dtype), bias)
 
 
 def k_centre(vectors: Tensor, count: int) -> list[int]:

@@ -22,6 +22,11 @@ class Embedding:
     weight: Tensor
     bias: Tensor | None
 
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Embedding:
+        """Return the embedding by these parameters in a precision."""
+        return cls(weight.to(dtype), None if bias is None else bias.to(dtype))
+
     def of_locations(self, locations: Tensor) -> Tensor:
         """Return W x_i + b, `(B, D, N)`."""
         return F.conv1d(locations, self.weight[:, :, None], self.bias).contiguous()

@@ -75,7 +75,7 @@ class Head:
         self.settings = settings
         self.locations = features.flatten(2).to(dtype)  # (B, C, N)
         self.anchors = unit_prototypes(prototypes, dtype)
-        self.embed = Embedding(weight.to(dtype), None if bias is None else bias.to(dtype))
+        self.embed = Embedding.of(weight, bias, dtype)
         self.reduction = Reduction(settings.pooling, settings.max_residual, self.embed, power)
 
 
