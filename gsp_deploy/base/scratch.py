@@ -13,24 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from gsp_deploy.base.locks import hold
 from gsp_deploy.base.moves import JOURNALS, NEW, OLD, finish, is_unfinished
 from gsp_deploy.errors import OutputError
 
-if sys.platform == "win32":  # no such locks here, so no folder ever counts as abandoned
+if sys.platform == "win32":  # no locks here, so no folder ever counts as abandoned
     _USER = 0
-
-    def _hold(lock: TextIO, *, wait: bool) -> None:
-        raise OSError
-
 else:
-    import fcntl
-
     _USER = os.geteuid()
-
-    def _hold(lock: TextIO, *, wait: bool) -> None:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
 # A scratch folder contains these and nothing else: the new files, the old ones that they replace,
 # the owner's lock, and the journal of moves.
 _LOCK = "lock"
@@ -119,7 +109,7 @@ def _taken_over(place: Path) -> Iterator[None]:
     if place.is_symlink() or place.stat().st_uid != _USER or not _holds_what_ours_do(place):
         raise PermissionError(errno.EPERM, "not a folder of this user's", str(place))
     with (place / _LOCK).open("r+") as lock:
-        _hold(lock, wait=False)
+        hold(lock)
         yield
 
 
@@ -150,7 +140,7 @@ def _locked(place: Path) -> TextIO:
     lock = (place / _LOCK).open("w")
     try:
         with suppress(OSError):  # a file system without locks: no run counts it as abandoned
-            _hold(lock, wait=True)
+            hold(lock, wait=True)
         (place / NEW).mkdir()
     except BaseException:
         lock.close()

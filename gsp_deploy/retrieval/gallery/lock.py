@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gsp_deploy.base.locks import hold
 from gsp_deploy.errors import UsageError
 
 
@@ -24,12 +25,10 @@ def sole_change(folder: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    import fcntl
-
     held = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(held)
             replaced = not os.path.samestat(os.fstat(held), os.stat(folder))
         except BlockingIOError:
             replaced = True

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from gsp_deploy.base.locks import hold
 from gsp_deploy.base.scratch import refusals_of
 from gsp_deploy.errors import UsageError
 from gsp_deploy.retrieval.job.finished import refuse_foreign
-
-if sys.platform == "win32":  # no such locks there
-
-    def _lock(stream: TextIO, *, shared: bool) -> None:
-        raise OSError
-
-else:
-    import fcntl
-
-    def _lock(stream: TextIO, *, shared: bool) -> None:
-        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -59,7 +48,7 @@ def sole_run(folder: Path, shard: str | None) -> Iterator[None]:
 
 def _take(stream: TextIO, folder: Path, shared: bool) -> None:
     try:
-        _lock(stream, shared=shared)
+        hold(stream, shared=shared)
     except BlockingIOError as error:
         raise UsageError(
             f"another run is writing into {folder}; wait until it ends, or choose another folder"
