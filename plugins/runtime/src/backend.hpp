@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <gsp/embedder.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "bundle.hpp"
 
@@ -41,5 +43,18 @@ std::unique_ptr<InferenceBackend> open_tensorrt(const Bundle& bundle, const Arti
 
 // Bytes of one image at the graph's input.
 std::size_t input_bytes(const Bundle& bundle, const Artifact& artifact);
+
+// Sizes of the graph's input for one image.
+std::vector<std::int64_t> input_shape(const Bundle& bundle, const Artifact& artifact);
+
+// An output in host memory; its values are float16 if they have 2 bytes, float32 if they have 4.
+struct HostOutput {
+  const void* data;
+  std::size_t count, value_bytes;
+};
+
+// Copy an output of `wanted` values to float32. Throw Error(runtime), which names the file, if it
+// has another length or type.
+void copy_output(const HostOutput& output, std::size_t wanted, const std::string& file, float* out);
 
 }  // namespace gsp

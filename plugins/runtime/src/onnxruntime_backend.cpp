@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "backend.hpp"
-#include "half.hpp"
 #include "read_file.hpp"
 #include "unsigned.hpp"
 
@@ -66,13 +65,10 @@ class OnnxRuntimeBackend final : public InferenceBackend {
         artifact_(artifact),
         dim_(bundle.embedding_dim),
         image_bytes_(input_bytes(bundle, artifact)),
+        shape_(input_shape(bundle, artifact)),
         env_(nullptr, api_.ReleaseEnv),
         memory_(nullptr, api_.ReleaseMemoryInfo),
         session_(nullptr, api_.ReleaseSession) {
-    const auto height = bundle.preprocessing.height, width = bundle.preprocessing.width;
-    shape_ = artifact.input_type == ElementType::uint8
-                 ? std::vector<std::int64_t>{0, height, width, 3}
-                 : std::vector<std::int64_t>{0, 3, height, width};
     env_ = make(api_.ReleaseEnv, [&](OrtEnv** made) {
       return api_.CreateEnv(ORT_LOGGING_LEVEL_ERROR, "gsp_runtime", made);
     });
@@ -194,17 +190,10 @@ class OnnxRuntimeBackend final : public InferenceBackend {
     check(api_.GetTensorShapeElementCount(info.get(), &count));
     check(api_.GetTensorElementType(info.get(), &type));
     check(api_.GetTensorMutableData(result, &data));
-    if (count != wanted)
-      throw Error(ErrorKind::runtime,
-                  name_ + ": an output is not of the length that bundle.json says");
-    if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
-      std::copy_n(static_cast<const float*>(data), count, out);
-    } else if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16) {
-      std::transform(static_cast<const std::uint16_t*>(data),
-                     static_cast<const std::uint16_t*>(data) + count, out, from_half);
-    } else {
-      throw Error(ErrorKind::runtime, name_ + ": expected outputs of float32 or float16");
-    }
+    const bool is_half = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+    const bool is_float = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    const std::size_t value_bytes = is_half ? 2 : is_float ? 4 : 0;
+    copy_output({data, count, value_bytes}, wanted, name_, out);
   }
 
   const OrtApiBase& base_;

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "backend.hpp"
-#include "half.hpp"
 #include "openvino_api.hpp"
 
 namespace gsp {
@@ -46,12 +45,9 @@ class OpenVinoBackend final : public InferenceBackend {
         artifact_(artifact),
         dim_(bundle.embedding_dim),
         image_bytes_(input_bytes(bundle, artifact)),
+        shape_(input_shape(bundle, artifact)),
         core_(nullptr, api_.core_free),
         compiled_(nullptr, api_.compiled_model_free) {
-    const auto height = bundle.preprocessing.height, width = bundle.preprocessing.width;
-    shape_ = artifact.input_type == ElementType::uint8
-                 ? std::vector<std::int64_t>{0, height, width, 3}
-                 : std::vector<std::int64_t>{0, 3, height, width};
     core_ = make(api_.core_free, [&](ov_core** made) { return api_.core_create(made); });
     precision_ = chosen_precision();
     const auto model = make(api_.model_free, [&](ov_model** made) {
@@ -193,18 +189,8 @@ class OpenVinoBackend final : public InferenceBackend {
     check(api_.tensor_get_size(tensor.get(), &count));
     check(api_.tensor_get_byte_size(tensor.get(), &bytes));
     check(api_.tensor_data(tensor.get(), &data));
-    if (count != wanted)
-      throw Error(ErrorKind::runtime,
-                  name_ + ": an output is not of the length that bundle.json says");
     // A bundle's outputs are float32, or float16 beside an input of float16.
-    if (bytes == count * sizeof(float)) {
-      std::copy_n(static_cast<const float*>(data), count, out);
-    } else if (bytes == count * sizeof(std::uint16_t)) {
-      std::transform(static_cast<const std::uint16_t*>(data),
-                     static_cast<const std::uint16_t*>(data) + count, out, from_half);
-    } else {
-      throw Error(ErrorKind::runtime, name_ + ": expected outputs of float32 or float16");
-    }
+    copy_output({data, count, count == 0 ? 0 : bytes / count}, wanted, name_, out);
   }
 
   void check(OpenVinoApi::Status status) const {
