@@ -13,24 +13,18 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from kept_runs import follow, kept_dataset, records_of
 from retrieval_weights import object_mass
 
 from gsp_deploy.base.environment import Environment
 from gsp_deploy.base.files import write_text
-from gsp_deploy.data import Dataset, LabelledImages, open_dataset
-from gsp_deploy.data.images import ImageSource
+from gsp_deploy.data import Dataset
 from gsp_deploy.retrieval.evaluation import evaluate
 from gsp_deploy.runtime import open_session
 from gsp_deploy.training import load_recipe, train
@@ -97,12 +91,8 @@ def main() -> None:
         for data, heads in COMPARED.items()
         for head in heads
     ]
-    began = time.monotonic()
-    pool = ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"))
-    with pool:
-        for part in ([first], tasks):
-            _follow(pool, [task for task in part if not task.record.exists()], began)
-    records = [json.loads(task.record.read_text()) for task in (first, *tasks)]
+    for part in ([first], tasks):
+        follow(part, run, asked.jobs)
     document = {
         "benchmark": "retrieval",
         "version": 1,
@@ -110,7 +100,7 @@ def main() -> None:
         "data": DATA,
         "heads": HEADS,
         "environment": dataclasses.asdict(Environment.here()),
-        "runs": records,
+        "runs": records_of([first, *tasks]),
     }
     write_text(asked.results, json.dumps(document, indent=1) + "\n")
     print(asked.results)
@@ -125,41 +115,33 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _follow(pool: ProcessPoolExecutor, tasks: list[Task], began: float) -> None:
-    """Run the tasks and report each one that is over."""
-    waiting = {pool.submit(run, task): task for task in tasks}
-    for done, future in enumerate(as_completed(waiting), start=1):
-        found, task = future.result(), waiting[future]
-        print(
-            f"[{done}/{len(tasks)}, {time.monotonic() - began:.0f} s] {task.path.name}: "
-            f"R@1 {found['recall_at_1']:.3f}, MAP@R {found['map_at_r']:.3f}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
 def run(task: Task) -> dict[str, Any]:
     """Train, judge on the test classes, keep the record."""
     began = time.monotonic()
     dataset = kept_dataset(DATA[task.data] + (QUICK_DATA if task.quick else ""))
     recipe = load_recipe(MODELS / (ALONE if task.head == FIRST_STAGE else RECIPE), _settings(task))
     result = train(recipe, task.path, dataset=dataset, resume=True)
-    checkpoint = task.path / "last.safetensors"
     record: dict[str, Any] = {
         "data": task.data,
         "head": task.head,
         "seed": task.seed,
         "steps": result.steps,
         "validation": result.last_metrics,
+        **judged(task.path / "last.safetensors", dataset, with_mass=task.head.startswith("gsp")),
     }
+    record["seconds"] = round(time.monotonic() - began, 1)
+    write_text(task.record, json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def judged(checkpoint: Path, dataset: Dataset, *, with_mass: bool) -> dict[str, Any]:
+    """Return the measures on the test classes and, for GSP, the weights' mass on the object."""
     with open_session(checkpoint, threads=1) as session:
         found = evaluate([session], dataset)
         (metrics,) = found.models.values()
-        record |= {"test_classes": found.classes, **metrics.to_dict()}
-        if task.head.startswith("gsp"):
+        record: dict[str, Any] = {"test_classes": found.classes, **metrics.to_dict()}
+        if with_mass:
             record |= object_mass(session, dataset.test)
-    record["seconds"] = round(time.monotonic() - began, 1)
-    write_text(task.record, json.dumps(record, indent=1) + "\n")
     return record
 
 
@@ -172,41 +154,6 @@ def _settings(task: Task) -> Iterator[str]:
         yield from HEADS[task.head]
     if task.quick:
         yield from QUICK
-
-
-class Kept:
-    """A generated source whose images are drawn once and kept in memory."""
-
-    def __init__(self, source: Any, count: int) -> None:
-        self._source = source
-        self._pixels = np.stack([np.asarray(source.image(place)) for place in range(count)])
-
-    @property
-    def parameters(self) -> Mapping[str, str | int | float]:
-        """Those of the source: the pixels are the same."""
-        parameters: Mapping[str, str | int | float] = self._source.parameters
-        return parameters
-
-    def image(self, position: int) -> Image.Image:
-        """Return one image."""
-        return Image.fromarray(self._pixels[position])
-
-    def object_mask(self, position: int) -> np.ndarray:
-        """Return where the object is."""
-        mask: np.ndarray = self._source.object_mask(position)
-        return mask
-
-
-@cache
-def kept_dataset(spec: str) -> Dataset:
-    """Return a built-in data set with its pixels in memory: every run of a process uses it."""
-    dataset = open_dataset(spec)
-    return dataclasses.replace(dataset, train=_kept(dataset.train), test=_kept(dataset.test))
-
-
-def _kept(part: LabelledImages) -> LabelledImages:
-    source: ImageSource = Kept(part.source, len(part))
-    return dataclasses.replace(part, source=source)
 
 
 if __name__ == "__main__":

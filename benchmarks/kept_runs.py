@@ -1,0 +1,99 @@
+"""Runs of a study that keep a record each, so that a stopped study goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from gsp_deploy.data import Dataset, LabelledImages, open_dataset
+from gsp_deploy.data.images import ImageSource
+
+
+class Recorded(Protocol):
+    """A run with a folder, and its record once it is over."""
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+
+    @property
+    def record(self) -> Path:
+        """The file of the record."""
+
+
+Task = TypeVar("Task", bound=Recorded)
+
+
+def follow(
+    tasks: Sequence[Task],
+    run: Callable[[Task], dict[str, Any]],
+    jobs: int,
+    finished: Callable[[], object] = lambda: None,
+) -> None:
+    """Run the tasks without a record in `jobs` processes, report each, and call `finished`."""
+    missing = [task for task in tasks if not task.record.exists()]
+    began = time.monotonic()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(run, task): task for task in missing}
+        for done, future in enumerate(as_completed(waiting), start=1):
+            found = future.result()
+            judged = found if "recall_at_1" in found else found["validation"]
+            print(
+                f"[{done}/{len(missing)}, {time.monotonic() - began:.0f} s] "
+                f"{waiting[future].path.name}: R@1 {judged['recall_at_1']:.3f}, "
+                f"MAP@R {judged['map_at_r']:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+            finished()
+
+
+def records_of(tasks: Sequence[Recorded]) -> list[dict[str, Any]]:
+    """Return the records that exist, in the order of the tasks."""
+    return [json.loads(task.record.read_text()) for task in tasks if task.record.exists()]
+
+
+class Kept:
+    """A generated source whose images are drawn once and kept in memory."""
+
+    def __init__(self, source: Any, count: int) -> None:
+        self._source = source
+        self._pixels = np.stack([np.asarray(source.image(place)) for place in range(count)])
+
+    @property
+    def parameters(self) -> Mapping[str, str | int | float]:
+        """Those of the source: the pixels are the same."""
+        parameters: Mapping[str, str | int | float] = self._source.parameters
+        return parameters
+
+    def image(self, position: int) -> Image.Image:
+        """Return one image."""
+        return Image.fromarray(self._pixels[position])
+
+    def object_mask(self, position: int) -> np.ndarray:
+        """Return where the object is."""
+        mask: np.ndarray = self._source.object_mask(position)
+        return mask
+
+
+@cache
+def kept_dataset(spec: str) -> Dataset:
+    """Return a built-in data set with its pixels in memory: every run of a process uses it."""
+    dataset = open_dataset(spec)
+    return dataclasses.replace(dataset, train=_kept(dataset.train), test=_kept(dataset.test))
+
+
+def _kept(part: LabelledImages) -> LabelledImages:
+    source: ImageSource = Kept(part.source, len(part))
+    return dataclasses.replace(part, source=source)
