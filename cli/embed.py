@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsp_deploy_cli.options.common import BatchSize, Force, Json, ModelFile, Strict
+from gsp_deploy_cli.options.common import Force, Json, ModelFile, ReadingOptions
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.options.sources import (
     ColumnOptions,
@@ -44,8 +44,7 @@ def embed(
             callback=known_columns,
         ),
     ] = None,
-    batch: BatchSize = 32,
-    strict: Strict = False,
+    reading: ReadingOptions,
     columns: ColumnOptions,
     dataset: DatasetOptions,
     runtime: RuntimeOptions,
@@ -59,7 +58,7 @@ def embed(
     """
     from gsp_deploy.sources import Sources
 
-    asked = _Asked(model, output, tuple(also or ()), batch, strict, runtime, force, json)
+    asked = _Asked(model, output, tuple(also or ()), reading, runtime, force, json)
     is_table = output.suffix != "" and not output.is_dir()
     size = dataset.shard_size or 8192
     found = Sources(sources, size, columns.columns())
@@ -79,8 +78,7 @@ class _Asked:
     model: Path
     output: Path
     also: tuple[str, ...]
-    batch: int
-    strict: bool
+    reading: ReadingOptions
     runtime: RuntimeOptions
     force: bool
     json: bool
@@ -107,9 +105,10 @@ def _embed_table(asked: _Asked, sources: Sources) -> None:
                 session,
                 sources,
                 asked.output,
-                batch=asked.batch,
-                strict=asked.strict,
+                batch=asked.reading.batch,
+                strict=asked.reading.strict,
                 columns=columns,
+                reduced_jpeg=asked.reading.reduced_jpeg,
                 progress=advance,
             )
         show_table(table, session.info, asked.json)
@@ -130,13 +129,18 @@ def _embed_dataset(
     # One thread: the parts do not depend on the number of cores, and processes use the others.
     options = replace(options, threads=options.threads or 1)
     wanted = Wanted(
-        dataset.store or "float32", asked.also, asked.batch, shard_size, sources.columns
+        dataset.store or "float32",
+        asked.also,
+        asked.reading.batch,
+        shard_size,
+        sources.columns,
+        asked.reading.reduced_jpeg,
     )
     place = dataset.place(options.device)
     model, folder = asked.model.absolute(), asked.output.absolute()
     with sole_run(folder, shard.name):
         settings = place.settings_of(model, options, wanted)
-        job = Job(model, options, settings, folder, asked.strict, place.decoders)
+        job = Job(model, options, settings, folder, asked.reading.strict, place.decoders)
         run = EmbeddingRun(job, sources, shard, asked.force, show.note)
         with show.counting("embedding", None) as advance:
             for part in run.parts(place.run):

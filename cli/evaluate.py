@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy.base.words import counted
-from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.common import Json, ReducedJpeg
 from gsp_deploy_cli.options.inputs import existing_data, existing_model_or_embeddings
 from gsp_deploy_cli.options.numbers import whole_numbers
 from gsp_deploy_cli.options.runtime import RuntimeOptions
@@ -40,6 +40,7 @@ def evaluate(
     ranks: Annotated[
         str | None, typer.Option(help="K of R@K, as 1,2,4,8. (default: the data set's own)")
     ] = None,
+    reduced_jpeg: ReducedJpeg = False,
     runtime: RuntimeOptions,
     json: Json = False,
 ) -> None:
@@ -53,7 +54,7 @@ def evaluate(
         sessions = [_opened(model, runtime, stack) for model in models]
         notes = [note for session in sessions if (note := _other_data(session, data))]
         with show.counting("embedding", len(dataset.test) * len(models)) as advance:
-            found = run(sessions, dataset, chosen, advance)
+            found = run(sessions, dataset, chosen, advance, reduced_jpeg=reduced_jpeg)
     if json:
         show.document("evaluate", {"data": data, **found.to_dict()})
     else:

@@ -11,7 +11,7 @@ from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import UsageError
 from gsp_deploy_cli.index_sources import embedding, identity_named
-from gsp_deploy_cli.options.common import BatchSize, Force, Json, Strict
+from gsp_deploy_cli.options.common import Force, Json, ReadingOptions
 from gsp_deploy_cli.options.inputs import existing_file, existing_images, model_and_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
@@ -19,6 +19,7 @@ from gsp_deploy_cli.tables import show
 if TYPE_CHECKING:
     from gsp_deploy.retrieval.gallery import Gallery
     from gsp_deploy.retrieval.gallery.trade import Trade
+    from gsp_deploy.retrieval.identity import ModelIdentity
 
 
 Sources = Annotated[
@@ -64,8 +65,7 @@ def index(
         typer.Option(help="Choose the fastest search that reaches this recall@10, as 0.99."),
     ] = None,
     model: TableModel = None,
-    batch: BatchSize = 32,
-    strict: Strict = False,
+    reading: ReadingOptions,
     runtime: RuntimeOptions,
     force: Force = False,
     json: Json = False,
@@ -82,7 +82,7 @@ def index(
             )
         from gsp_deploy_cli.index_to import send_to
 
-        send_to(to, sources, model, runtime, batch, strict, json)
+        send_to(to, sources, model, runtime, reading, json)
         return
     if output is None:
         raise UsageError("name a folder with --output, or a vector server with --to")
@@ -93,7 +93,7 @@ def index(
 
     check_kind(kind, recall)
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
-    gallery = filled(sources, model, runtime, batch, strict, kind, recall)
+    gallery = filled(sources, model, runtime, reading, kind, recall)
     write_gallery(gallery, output, force=force)
     report_gallery(gallery, output, json)
 
@@ -102,8 +102,7 @@ def filled(
     sources: list[str],
     model: Path | None,
     runtime: RuntimeOptions,
-    batch: int,
-    strict: bool,
+    reading: ReadingOptions,
     kind: GalleryKind = "flat",
     recall: float | None = None,
 ) -> Gallery:
@@ -114,9 +113,10 @@ def filled(
     """
     filling = _Filling(kind, recall)
     if (named := model_and_images(sources, model)) is None:
-        return _from_embeddings(Path(sources[0]), filling, model, runtime)
+        identity = identity_named(model, runtime, reading)
+        return _from_embeddings(Path(sources[0]), filling, identity)
     first, images = named
-    return _from_images(first, images, filling, runtime, batch, strict)
+    return _from_images(first, images, filling, runtime, reading)
 
 
 class _Filling(NamedTuple):
@@ -126,14 +126,11 @@ class _Filling(NamedTuple):
     recall: float | None
 
 
-def _from_embeddings(
-    path: Path, filling: _Filling, model: Path | None, runtime: RuntimeOptions
-) -> Gallery:
+def _from_embeddings(path: Path, filling: _Filling, identity: ModelIdentity | None) -> Gallery:
     from gsp_deploy.retrieval.dataset import open_embeddings
     from gsp_deploy.retrieval.gallery import gallery_from
 
-    stored, identity = open_embeddings(path), identity_named(model, runtime)
-    gallery, warning = gallery_from(stored, filling.kind, identity, filling.recall)
+    gallery, warning = gallery_from(open_embeddings(path), filling.kind, identity, filling.recall)
     if warning is not None:
         show.warning(warning)
     return gallery
@@ -144,12 +141,11 @@ def _from_images(
     images: list[str],
     filling: _Filling,
     runtime: RuntimeOptions,
-    batch: int,
-    strict: bool,
+    reading: ReadingOptions,
 ) -> Gallery:
     from gsp_deploy.retrieval.gallery import build_gallery
 
-    with embedding(model, images, runtime, batch, strict) as (session, _, reader, advance):
+    with embedding(model, images, runtime, reading) as (session, _, reader, advance):
         return build_gallery(session, reader, filling.kind, advance, filling.recall)
 
 

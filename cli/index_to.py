@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gsp_deploy.base.words import counted
 from gsp_deploy_cli.index_sources import embedding, identity_named
+from gsp_deploy_cli.options.common import ReadingOptions
 from gsp_deploy_cli.options.inputs import model_and_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
@@ -24,8 +25,7 @@ def send_to(
     sources: list[str],
     model: Path | None,
     runtime: RuntimeOptions,
-    batch: int,
-    strict: bool,
+    reading: ReadingOptions,
     json: bool,
 ) -> None:
     """Send the images or the embeddings that a command names, and report what is there then."""
@@ -33,10 +33,10 @@ def send_to(
 
     place = Place.parse(*to)
     if (named := model_and_images(sources, model)) is None:
-        _send_stored(place, Path(sources[0]), model, runtime, json)
+        _send_stored(place, Path(sources[0]), identity_named(model, runtime, reading), json)
     else:
         first, images = named
-        _send_images(place, first, images, runtime, batch, strict, json)
+        _send_images(place, first, images, runtime, reading, json)
 
 
 def _send_images(
@@ -44,27 +44,24 @@ def _send_images(
     model: Path,
     images: list[str],
     runtime: RuntimeOptions,
-    batch: int,
-    strict: bool,
+    reading: ReadingOptions,
     json: bool,
 ) -> None:
     from gsp_deploy.retrieval.servers import image_batches, send
 
-    with embedding(model, images, runtime, batch, strict) as (session, identity, reader, advance):
+    with embedding(model, images, runtime, reading) as (session, identity, reader, advance):
         batches = image_batches(session, reader, advance)
         sent = send(place, batches, identity, session.info.runtime)
     _report(place, sent, identity, reader.failures, json)
 
 
-def _send_stored(
-    place: Place, path: Path, model: Path | None, runtime: RuntimeOptions, json: bool
-) -> None:
+def _send_stored(place: Place, path: Path, model: ModelIdentity | None, json: bool) -> None:
     from gsp_deploy.retrieval.checked import model_of
     from gsp_deploy.retrieval.dataset import open_embeddings
     from gsp_deploy.retrieval.servers import send, stored_batches
 
     stored = open_embeddings(path)
-    identity, warning = model_of(stored, identity_named(model, runtime))
+    identity, warning = model_of(stored, model)
     if warning is not None:
         show.warning(warning)
     ran_on = None if stored.manifest is None else stored.manifest.settings.runtime

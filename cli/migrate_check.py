@@ -87,16 +87,18 @@ def migrate_check(
     from gsp_deploy.retrieval.gallery import ModelIdentity, identity_of, open_gallery
 
     opened = open_gallery(gallery)
+    reduced = opened.identity.reduced_jpeg
     files = find_images(images, show.note)
     of_old = runtime.for_other(old_device, old_runtime)
     sides: list[tuple[ModelIdentity, EmbeddingTable]] = []
     for model, options in ((old, of_old), (new, runtime)):
         with options.open(model, many=True) as session:
-            identity = identity_of(session)
+            identity = identity_of(session, reduced_jpeg=reduced)
             if not sides:
                 opened.identity.warn_or_refuse(identity)  # before anything is embedded
             tolerances_for(identity.precision, asdict(limits))
-            reader = ImageReader(files, session.info.require_preprocessing())
+            spec = session.info.require_preprocessing()
+            reader = ImageReader(files, spec, reduced=reduced)
             with show.counting(f"embedding with {model.name}", len(files)) as advance:
                 sides.append((identity, embed_files(session, reader, advance)))
     found = check_migration(

@@ -68,11 +68,12 @@ def search(
         refuse_overwrite(sheet, force)
     files = find_images(queries, show.note)
     with _opened(gallery) as opened, runtime.open(model) as session:
-        identity = identity_of(session)
+        reduced = opened.identity.reduced_jpeg  # the queries are decoded as the gallery was
+        identity = identity_of(session, reduced_jpeg=reduced)
         opened.identity.warn_or_refuse(identity)  # before anything is embedded
         spec = session.info.preprocessing
         assert spec is not None
-        reader = ImageReader(files, spec)
+        reader = ImageReader(files, spec, reduced=reduced)
         with show.counting("embedding", len(files)) as advance:
             table = embed_files(session, reader, advance)
         hits, warning = opened.search(identity, table.embeddings, count)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy_cli.options.access import AccessOptions
-from gsp_deploy_cli.options.common import Json
+from gsp_deploy_cli.options.common import Json, ReducedJpeg
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.inputs import existing_path
 from gsp_deploy_cli.options.runtime import RuntimeOptions
@@ -118,6 +118,7 @@ def serve(
     window_ms: Annotated[
         float, typer.Option(help="Milliseconds that an image waits for others to join its batch.")
     ] = 2.0,
+    reduced_jpeg: ReducedJpeg = False,
     limits: ServingLimits,
     access: AccessOptions,
     allow_fallback: Annotated[
@@ -139,6 +140,7 @@ def serve(
     from gsp_deploy.serving import serve as run
 
     settings, keys = limits.settings(max_batch, window_ms, access), access.keys()
+    settings = replace(settings, reduced_jpeg=reduced_jpeg)
     called = _checked_name(name or model.resolve().stem)
     _check_runtime(model, runtime, allow_fallback)
     with (

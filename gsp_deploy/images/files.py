@@ -19,7 +19,7 @@ from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.ahead import decoding_threads, worked_ahead
 from gsp_deploy.images.formats import readable_suffixes
 from gsp_deploy.images.preprocessing import load_image
-from gsp_deploy.images.reduction import fit_reduced
+from gsp_deploy.images.reduction import refuse_unaveraged
 from gsp_deploy.images.walking import PassedOver, Walk, sort_out, walk_images
 
 T = TypeVar("T")
@@ -65,7 +65,8 @@ class ImageReader:
         reduced: decode large JPEG files at a fraction of their size; see `load_image`.
 
     Raises:
-        UsageError: on construction, if `batch_size` or `threads` is below 1.
+        UsageError: on construction, if `batch_size` or `threads` is below 1, or if the images
+            cannot be `reduced`.
         DataError: while iterating, if no file can be decoded, or with `strict` if one cannot.
     """
 
@@ -81,6 +82,8 @@ class ImageReader:
         for name, value in (("batch_size", self.batch_size), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}")
+        if self.reduced:
+            refuse_unaveraged(self.spec)
 
     def __len__(self) -> int:
         """Return the number of files, including broken ones."""
@@ -103,7 +106,7 @@ class ImageReader:
     def _decoded(self) -> Iterator[tuple[Path, np.ndarray]]:
         """Yield the readable images in order; the threads decode a little ahead."""
         threads = self.threads or decoding_threads()
-        load = partial(fit_reduced if self.reduced else load_image, spec=self.spec)
+        load = partial(load_image, spec=self.spec, reduced=self.reduced)
         for file, found in worked_ahead(self.files, load, self.batch_size, threads):
             if not isinstance(found, DataError):
                 yield file, found

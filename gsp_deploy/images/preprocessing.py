@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.images.decoding import decode_image
 from gsp_deploy.images.geometry import crop_windows
+from gsp_deploy.images.limits import MAX_PIXELS
 from gsp_deploy.images.opencv_resize import resize_like_opencv
 from gsp_deploy.images.pillow_resize import FILTERS, resize_like_whole
 from gsp_deploy.images.reduction import fit_reduced
@@ -37,12 +39,17 @@ def fit_image(image: Image.Image, spec: PreprocessingSpec) -> np.ndarray:
 
 
 def load_image(
-    path: str | os.PathLike[str], spec: PreprocessingSpec, *, reduced: bool = False
+    source: str | os.PathLike[str] | BinaryIO,
+    spec: PreprocessingSpec,
+    *,
+    reduced: bool = False,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Decode a file and fit it to the model's size: uint8 `(height, width, 3)`, RGB, upright.
 
     Args:
-        path: the file.
+        source, name, max_pixels: as for `decode_image`.
         spec: the model's pre-processing.
         reduced: decode large JPEG files at a fraction of their size, which is faster and changes
             pixels; see `fit_reduced`.
@@ -53,5 +60,5 @@ def load_image(
         UsageError: `reduced` with the pipeline `opencv`.
     """
     if reduced:
-        return fit_reduced(path, spec)
-    return fit_image(decode_image(path), spec)
+        return fit_reduced(source, spec, name, max_pixels)
+    return fit_image(decode_image(source, name, max_pixels), spec)

@@ -14,6 +14,7 @@ from gsp_deploy.base.progress import Advance
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.ahead import decoding_threads
 from gsp_deploy.images.files import ImageFailure, ImageReader
+from gsp_deploy.images.reduction import refuse_unaveraged
 from gsp_deploy.retrieval.pipeline import decoded, embedded
 from gsp_deploy.retrieval.tables import table_files, writing_table
 from gsp_deploy.runtime import EmbeddingSession
@@ -115,6 +116,7 @@ def embed_sources(
     batch: int = 32,
     strict: bool = False,
     columns: Sequence[str] = (),
+    reduced_jpeg: bool = False,
     progress: Advance | None = None,
 ) -> WrittenTable:
     """Embed every readable image of some sources into one table, in order, in constant memory.
@@ -126,9 +128,11 @@ def embed_sources(
         batch: images per batch.
         strict: fail at the first image that cannot be read.
         columns: outputs with one number per image to keep beside the embedding.
+        reduced_jpeg: decode large JPEG files at a fraction of their size; see `load_image`.
         progress: called with the number of images processed since the last call.
 
     Raises:
+        UsageError: the model's images cannot be reduced.
         DataError: no image can be read; or, with `strict`, one cannot.
         SourceError: a source cannot be read.
         OutputError: the table cannot be written.
@@ -136,7 +140,10 @@ def embed_sources(
     images, failures = 0, list[tuple[str, str]]()
     largest: dict[str, float] = {}
     records = (record for piece in sources for record in piece.records())
-    pixels = decoded(records, session.info.require_preprocessing(), batch, decoding_threads())
+    spec = session.info.require_preprocessing()
+    if reduced_jpeg:
+        refuse_unaveraged(spec)
+    pixels = decoded(records, spec, batch, decoding_threads(), reduced=reduced_jpeg)
     with writing_table(path, session.info.embedding_dim, columns) as rows:
         for found in embedded(session, pixels, batch, ("embedding", *columns), strict):
             failures += [(record.id, str(error)) for record, error in found.failures]

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
 from gsp_deploy.base.cores import available_cores
 from gsp_deploy.base.progress import Advance
+from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.data import Dataset, LabelledImages
+from gsp_deploy.data.images import ImageFiles
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.preprocessing import fit_image
+from gsp_deploy.images.reduction import fit_reduced, refuse_unaveraged
 from gsp_deploy.metrics import RetrievalMetrics, retrieval_metrics, unit_rows
 from gsp_deploy.runtime import EmbeddingSession
 
@@ -38,6 +42,7 @@ class Evaluation:
         separated: mean over the models, as the Reality Check's separated protocol reports.
         concatenated: metrics of the joined embeddings; None for a single model.
         notes: the data set's notes, such as skipped files.
+        reduced_jpeg: whether large JPEG files were decoded at a fraction of their size.
     """
 
     dataset: str
@@ -48,6 +53,7 @@ class Evaluation:
     separated: dict[str, float]
     concatenated: RetrievalMetrics | None
     notes: tuple[str, ...]
+    reduced_jpeg: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data."""
@@ -61,6 +67,7 @@ class Evaluation:
             "separated": self.separated,
             "concatenated": None if joined is None else joined.to_dict(),
             "notes": list(self.notes),
+            "reduced_jpeg": self.reduced_jpeg,
         }
 
 
@@ -69,6 +76,8 @@ def evaluate(
     dataset: Dataset,
     ranks: Sequence[int] | None = None,
     progress: Advance | None = None,
+    *,
+    reduced_jpeg: bool = False,
 ) -> Evaluation:
     """Embed the test part with every session and search it as the data set's protocol does.
 
@@ -79,9 +88,12 @@ def evaluate(
             searches all the others. If it names no parts, all its images are tested.
         ranks: the K of R@K; None takes those that the literature reports on this data set.
         progress: called with the number of images embedded since the last call.
+        reduced_jpeg: decode large JPEG files at a fraction of their size; see `load_image`.
+            Stored embeddings stay as they are.
 
     Raises:
-        UsageError: there is no session, or the data set has no test images.
+        UsageError: there is no session, the data set has no test images, or a model's images
+            cannot be reduced.
         DataError: all images have the same class, or one cannot be read.
     """
     dataset = dataset.for_evaluation()
@@ -91,7 +103,8 @@ def evaluate(
     ranks = tuple(ranks or dataset.recall_ranks)
     names = _names(sessions)
     parts = {
-        name: _embed_parts(s, dataset, progress) for name, s in zip(names, sessions, strict=True)
+        name: _embed_parts(session, dataset, progress, reduced_jpeg)
+        for name, session in zip(names, sessions, strict=True)
     }
     models = {name: _metrics(found, dataset, ranks) for name, found in parts.items()}
     figures = [found.to_dict() for found in models.values()]
@@ -105,6 +118,7 @@ def evaluate(
         separated={key: float(np.mean([f[key] for f in figures])) for key in figures[0]},
         concatenated=joined,
         notes=dataset.notes,
+        reduced_jpeg=reduced_jpeg,
     )
 
 
@@ -119,9 +133,15 @@ def _refuse_one_class(dataset: Dataset) -> None:
 
 
 def embed_images(
-    session: Embedder, images: LabelledImages, progress: Advance | None = None
+    session: Embedder,
+    images: LabelledImages,
+    progress: Advance | None = None,
+    *,
+    reduced_jpeg: bool = False,
 ) -> np.ndarray:
     """Return the embeddings of a part in its order, float32 `(n, D)`, decoding in parallel.
+
+    With `reduced_jpeg`, large JPEG files are decoded at a fraction of their size.
 
     Raises:
         DataError: an image cannot be read, or has no stored embedding.
@@ -129,15 +149,27 @@ def embed_images(
     if not isinstance(session, EmbeddingSession):
         return _stored(session, images, progress)
     spec = session.info.require_preprocessing()
+    if reduced_jpeg:
+        refuse_unaveraged(spec)
+    load = partial(_fitted, images, spec, reduced_jpeg)
     found = [np.zeros((0, session.info.embedding_dim), np.float32)]
     with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(images), BATCH):
             indices = range(start, min(start + BATCH, len(images)))
-            pixels = list(pool.map(lambda index: fit_image(images.image(index), spec), indices))
+            pixels = list(pool.map(load, indices))
             found.append(session.embed(np.stack(pixels)))
             if progress is not None:
                 progress(len(pixels))
     return np.concatenate(found)
+
+
+def _fitted(
+    images: LabelledImages, spec: PreprocessingSpec, reduced: bool, index: int
+) -> np.ndarray:
+    source = images.source
+    if reduced and isinstance(source, ImageFiles):
+        return fit_reduced(source.root / source.paths[images.positions[index]], spec)
+    return fit_image(images.image(index), spec)
 
 
 def _stored(
@@ -152,10 +184,10 @@ def _stored(
 
 
 def _embed_parts(
-    session: Embedder, dataset: Dataset, progress: Advance | None
+    session: Embedder, dataset: Dataset, progress: Advance | None, reduced: bool
 ) -> tuple[np.ndarray, ...]:
     parts = (dataset.test,) if dataset.query is None else (dataset.query, dataset.part("gallery"))
-    return tuple(embed_images(session, part, progress) for part in parts)
+    return tuple(embed_images(session, part, progress, reduced_jpeg=reduced) for part in parts)
 
 
 def _metrics(

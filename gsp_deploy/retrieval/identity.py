@@ -3,8 +3,9 @@
 1. The same model with the same pre-processing: yes.
 2. Files from the same checkpoint, with the same pooling, pre-processing and precision: yes.
    Runtime, opset and solver may differ, because the exported model was checked against the
-   checkpoint. If the precision differs, or if one solver stopped before it had converged, the
-   search runs with a warning, because near neighbours may change places.
+   checkpoint. If the precision differs, if one solver stopped before it had converged, or if large
+   JPEG files were reduced for one of them alone, the search runs with a warning, because near
+   neighbours may change places.
 3. Anything else: no. Distances between embeddings of different models mean nothing.
 """
 
@@ -20,6 +21,7 @@ from gsp_deploy.artifact.kind import CHECKPOINT, kind_of
 from gsp_deploy.base.words import counted
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import UsageError
+from gsp_deploy.images.reduction import refuse_unaveraged
 from gsp_deploy.runtime import EmbeddingSession
 
 # Settings of the solver: they do not change the embedding once the solver has converged.
@@ -41,6 +43,7 @@ class ModelIdentity:
         preprocessing: how an image becomes the input.
         solution: `converged`, or the solver and its steps if the certificate reports that it did
             not converge; None without a certificate.
+        reduced_jpeg: whether large JPEG files were decoded at a fraction of their size.
     """
 
     file: str
@@ -51,6 +54,7 @@ class ModelIdentity:
     pooling: dict[str, Any] | None
     preprocessing: PreprocessingSpec
     solution: str | None = None
+    reduced_jpeg: bool = False
 
     def warn_or_refuse(self, other: ModelIdentity, what: str = "queries") -> str | None:
         """Return a warning if `other` may use this model's index but near neighbours may differ.
@@ -73,6 +77,11 @@ class ModelIdentity:
             return (
                 f"the index is in {self.precision} and the {what} are in {other.precision}, from "
                 "the same checkpoint: near neighbours may change places"
+            )
+        if other.reduced_jpeg != self.reduced_jpeg:
+            return (
+                f"large JPEG files were decoded {_decoding(self)} for the index and "
+                f"{_decoding(other)} for the {what}: near neighbours may change places"
             )
         if None not in (self.solution, other.solution) and self.solution != other.solution:
             return (
@@ -98,14 +107,20 @@ class ModelIdentity:
         return f"{self.file} ({self.precision}, SHA-256 {self.sha256[:_SHORT]})"
 
 
-def identity_of(session: EmbeddingSession) -> ModelIdentity:
+def identity_of(session: EmbeddingSession, *, reduced_jpeg: bool = False) -> ModelIdentity:
     """Return the identity of an open model.
 
+    Args:
+        session: the model.
+        reduced_jpeg: whether its images are decoded at a fraction of their size.
+
     Raises:
-        UsageError: the model does not record its pre-processing.
+        UsageError: the model does not record its pre-processing, or its images cannot be reduced.
     """
     info, manifest = session.info, session.info.manifest
     spec = info.require_preprocessing()
+    if reduced_jpeg:
+        refuse_unaveraged(spec)
     digest = identity(info.path)
     is_checkpoint = kind_of(info.path) is CHECKPOINT
     source = digest if is_checkpoint else (manifest.source_sha256 if manifest else None)
@@ -118,7 +133,12 @@ def identity_of(session: EmbeddingSession) -> ModelIdentity:
         pooling=None if manifest is None else _pooling(manifest),
         preprocessing=spec,
         solution=None if manifest is None else _solution(manifest),
+        reduced_jpeg=reduced_jpeg,
     )
+
+
+def _decoding(identity: ModelIdentity) -> str:
+    return "at a fraction of their size" if identity.reduced_jpeg else "whole"
 
 
 def _pooling(manifest: ExportManifest) -> dict[str, Any]:

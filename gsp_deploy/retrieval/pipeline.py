@@ -34,13 +34,18 @@ class EmbeddedBatch:
 
 
 def decoded(
-    records: Iterable[Record], spec: PreprocessingSpec, batch: int, threads: int
+    records: Iterable[Record],
+    spec: PreprocessingSpec,
+    batch: int,
+    threads: int,
+    *,
+    reduced: bool = False,
 ) -> Iterator[Decoded]:
     """Yield records with their pixels, or with the reason why they have none.
 
     One thread reads the source, `threads` decode, both about one batch ahead.
     """
-    load = partial(Record.pixels, spec=spec)
+    load = partial(Record.pixels, spec=spec, reduced=reduced)
     yield from worked_ahead(read_ahead(records, batch), load, batch, threads)
 
 

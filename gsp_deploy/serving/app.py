@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from gsp_deploy import __version__
 from gsp_deploy.errors import RequestError
+from gsp_deploy.images.reduction import refuse_unaveraged
 from gsp_deploy.runtime import EmbeddingSession
 from gsp_deploy.serving import kserve
 from gsp_deploy.serving.batching import Batcher
@@ -49,6 +50,9 @@ class EmbeddingService:
         settings: the limits.
         keys: a request must carry one of these API keys; without any, every client is allowed.
 
+    Raises:
+        UsageError: the settings reduce JPEG files, but the model needs them whole.
+
     Attributes:
         app: the ASGI application, wrapped in its gate.
         admission: the work accepted now; set `is_draining` to accept nothing new.
@@ -72,6 +76,8 @@ class EmbeddingService:
         self._session = session
         self._settings = settings
         self._batcher = Batcher(session, settings, self.metrics, self.admission)
+        if settings.reduced_jpeg and session.info.preprocessing is not None:
+            refuse_unaveraged(session.info.preprocessing)
         self._decoders = Decoders(settings, session.info.preprocessing, self.metrics)
         per_second = settings.requests_per_second
         rate = None if per_second is None else RateLimit(per_second, settings.burst)

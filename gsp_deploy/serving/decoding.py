@@ -27,19 +27,21 @@ OTHER_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class DecodingLimits:
-    """Limits of one request in a decoder.
+    """Limits of one request in a decoder, and how it decodes.
 
     Attributes:
         max_files: files in one request.
         max_pixels: pixels of one image.
         max_request_pixels: pixels of all images of a request.
         light_pixels: pixels of all images of a light request.
+        reduced_jpeg: decode large JPEG files at a fraction of their size.
     """
 
     max_files: int
     max_pixels: int
     max_request_pixels: int
     light_pixels: int
+    reduced_jpeg: bool = False
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -112,7 +114,7 @@ def answer(
             )
         if pixels > limits.light_pixels and not job.heavy:
             return TooHeavy(pixels)
-        images = decode_uploads(uploads, spec, limits.max_pixels)
+        images = decode_uploads(uploads, spec, limits.max_pixels, reduced_jpeg=limits.reduced_jpeg)
     except RequestError as error:
         return Refused(error.status, str(error))
     except MemoryError:

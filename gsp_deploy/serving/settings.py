@@ -55,6 +55,7 @@ class ServingSettings:
         tls: the files for HTTPS; None serves HTTP.
         residual_alert: residual (mean absolute error of an image's weights) above which an image
             counts as badly solved, if the model has the output `residual`.
+        reduced_jpeg: decode large JPEG files at a fraction of their size; see `load_image`.
 
     Raises:
         UsageError: a value is outside its domain.
@@ -82,6 +83,7 @@ class ServingSettings:
     burst: int = 20
     tls: TlsFiles | None = None
     residual_alert: float = 1e-3
+    reduced_jpeg: bool = False
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
@@ -116,5 +118,9 @@ class ServingSettings:
     def decoding_limits(self) -> DecodingLimits:
         """Limits of one request in a decoder."""
         return DecodingLimits(
-            self.queue_limit, self.max_pixels, self.max_request_pixels, self.light_pixels
+            self.queue_limit,
+            self.max_pixels,
+            self.max_request_pixels,
+            self.light_pixels,
+            self.reduced_jpeg,
         )

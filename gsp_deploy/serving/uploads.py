@@ -11,7 +11,7 @@ from PIL import Image
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, ImageSizeError, RequestError, brief
 from gsp_deploy.images.formats import readable_formats
-from gsp_deploy.images.preprocessing import decode_image, fit_image
+from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.serving.forms import Upload, count_parts, files_in_form
 from gsp_deploy.serving.routes import BYTES, MULTIPART
 
@@ -59,15 +59,21 @@ def announced_pixels(uploads: Sequence[Upload], max_pixels: int) -> int:
 
 
 def decode_uploads(
-    uploads: Sequence[Upload], spec: PreprocessingSpec, max_pixels: int
+    uploads: Sequence[Upload],
+    spec: PreprocessingSpec,
+    max_pixels: int,
+    *,
+    reduced_jpeg: bool = False,
 ) -> np.ndarray:
     """Return the images at the model's size, uint8 `(n, height, width, 3)`.
+
+    With `reduced_jpeg`, large JPEG files are decoded at a fraction of their size.
 
     Raises:
         RequestError: 413 for an image of too many pixels, 400 for a file that is not an image; the
             message names the file.
     """
-    return np.stack([_pixels(upload, spec, max_pixels) for upload in uploads])
+    return np.stack([_pixels(upload, spec, max_pixels, reduced_jpeg) for upload in uploads])
 
 
 def _kind(content_type: str) -> str:
@@ -82,11 +88,11 @@ def _header_pixels(upload: Upload) -> int:
         return 0
 
 
-def _pixels(upload: Upload, spec: PreprocessingSpec, max_pixels: int) -> np.ndarray:
+def _pixels(upload: Upload, spec: PreprocessingSpec, max_pixels: int, reduced: bool) -> np.ndarray:
+    file = io.BytesIO(upload.content)
     try:
-        image = decode_image(io.BytesIO(upload.content), upload.name, max_pixels)
+        return load_image(file, spec, reduced=reduced, name=upload.name, max_pixels=max_pixels)
     except ImageSizeError as error:
         raise RequestError(413, str(error)) from error
     except DataError as error:
         raise RequestError(400, str(error)) from error
-    return fit_image(image, spec)

@@ -9,8 +9,8 @@ import numpy as np
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError
-from gsp_deploy.images.decoding import decode_image, shown_name
-from gsp_deploy.images.preprocessing import fit_image
+from gsp_deploy.images.decoding import shown_name
+from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.sources.stores import is_remote, read_file
 
 
@@ -58,8 +58,12 @@ class Record:
     content: bytes | None = None
     error: str | None = None
 
-    def pixels(self, spec: PreprocessingSpec) -> np.ndarray:
+    def pixels(self, spec: PreprocessingSpec, *, reduced: bool = False) -> np.ndarray:
         """Return the image in the model's size, uint8 `(height, width, 3)`.
+
+        Args:
+            spec: the model's pre-processing.
+            reduced: decode large JPEG files at a fraction of their size; see `load_image`.
 
         Raises:
             DataError: the image is missing or damaged; another image may still be readable.
@@ -69,7 +73,7 @@ class Record:
             raise DataError(f"{shown_name(self.id)}: {self.error}")
         content = self.content
         if content is None and not is_remote(self.location):
-            return fit_image(decode_image(self.location), spec)
+            return load_image(self.location, spec, reduced=reduced)
         if content is None:
             content = read_file(self.location)
-        return fit_image(decode_image(io.BytesIO(content), shown_name(self.id)), spec)
+        return load_image(io.BytesIO(content), spec, reduced=reduced, name=shown_name(self.id))

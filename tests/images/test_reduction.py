@@ -15,7 +15,9 @@ from gsp_deploy.images.decoding import decode_image, decode_reduced
 from gsp_deploy.images.files import ImageReader
 from gsp_deploy.images.jpeg import decode_reduced_jpeg, read_jpeg
 from gsp_deploy.images.preprocessing import load_image
-from gsp_deploy.images.reduction import LARGEST_TOLERANCE, MEAN_TOLERANCE
+from gsp_deploy.images.reduction import COSINE_TOLERANCE, LARGEST_TOLERANCE, MEAN_TOLERANCE
+from gsp_deploy.metrics import unit_rows
+from gsp_deploy.runtime import open_session
 
 SPEC = PreprocessingSpec(64, 64)
 PIPELINES = [
@@ -47,6 +49,25 @@ def test_the_pixels_are_close_to_the_whole(settings, photographs: list[Path]) ->
         error = np.abs(load_image(file, spec, reduced=True) - whole)
         assert 0 < error.mean() <= MEAN_TOLERANCE
         assert error.max() <= LARGEST_TOLERANCE
+
+
+def test_the_embeddings_are_close_to_the_whole(photographs: list[Path]) -> None:
+    """The two trained models that the repository contains: 48 px, and 112 px with EfficientNet."""
+    models = sorted((Path(__file__).parents[2] / "models").glob("*.safetensors"))
+    assert len(models) == 2
+    for model in models:
+        with open_session(model) as session:
+            spec = session.info.require_preprocessing()
+            whole, reduced = (
+                unit_rows(
+                    session.embed(
+                        np.stack([load_image(file, spec, reduced=less) for file in photographs])
+                    )
+                )
+                for less in (False, True)
+            )
+        distances = 1 - (whole * reduced).sum(axis=1)
+        assert 0 < distances.max() <= COSINE_TOLERANCE
 
 
 def test_what_is_left_of_a_partial_pixel(photographs: list[Path]) -> None:

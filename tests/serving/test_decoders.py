@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from stuck_decoder import decode_or_get_stuck
 
 from gsp_deploy import PreprocessingSpec
+from gsp_deploy.data.photographs import photograph
 from gsp_deploy.errors import RequestError
+from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.serving import ServingSettings, decoder_process, decoders
 from gsp_deploy.serving.decoders import Decoders
 from gsp_deploy.serving.decoding import Decoded, DecodingLimits, Job, Refused, TooHeavy, answer
@@ -50,6 +53,21 @@ def test_what_one_request_may_cost(asked, expected) -> None:
         assert found.status == 413
     if isinstance(found, Decoded):
         assert found.images[:, 0, 0, 0].tolist() == list(range(1, len(found.names) + 1))
+
+
+def test_large_jpeg_files_are_reduced_if_asked() -> None:
+    file = io.BytesIO()
+    photograph("coffee.png").save(file, "JPEG", quality=92)
+    upload = Job(file.getvalue(), "image/jpeg", heavy=True)
+    for reduced in (False, True):
+        limits = ServingSettings(reduced_jpeg=reduced).decoding_limits
+        found = answer(upload, SPEC, limits)
+        assert isinstance(found, Decoded)
+        file.seek(0)
+        expected = load_image(file, SPEC, reduced=reduced)
+        np.testing.assert_array_equal(found.images[0], expected)
+    file.seek(0)
+    assert (load_image(file, SPEC) != expected).any()
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ class EmbeddingSettings:
         found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         found["model"] = self.model.sha256
         found["precision"] = self.model.precision
+        found["reduced_jpeg"] = self.model.reduced_jpeg
         return found
 
 
@@ -139,7 +140,10 @@ def key_of(settings: EmbeddingSettings, source_key: str, piece: int) -> str:
         source_key: the slice's key, a hash of its files' names, sizes and times.
         piece: number of the part within its slice.
     """
-    entries = [settings._compared(), source_key, piece]
+    compared = settings._compared()
+    if not compared["reduced_jpeg"]:  # so that parts from before this setting stay valid
+        del compared["reduced_jpeg"]
+    entries = [compared, source_key, piece]
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 

@@ -43,7 +43,7 @@ def build_gallery(
         GateError: no setting of the index reaches the recall.
     """
     check_kind(kind, recall)
-    identity = identity_of(session)
+    identity = identity_of(session, reduced_jpeg=reader.reduced)
     table = embed_files(session, reader, progress)
     gallery = gallery_of(table.ids, table.embeddings, identity, kind, recall)
     return replace(gallery, failures=table.failures)

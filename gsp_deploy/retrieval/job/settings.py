@@ -26,6 +26,7 @@ class Wanted:
         batch: images per batch.
         shard_size: largest number of images in a part.
         columns: the columns of tables of images.
+        reduced_jpeg: decode large JPEG files at a fraction of their size.
     """
 
     storage: Storage
@@ -33,20 +34,21 @@ class Wanted:
     batch: int
     shard_size: int
     columns: Columns
+    reduced_jpeg: bool = False
 
 
 def settings_of(model: Path, options: SessionOptions, wanted: Wanted) -> EmbeddingSettings:
     """Open the model and return the settings of the data set.
 
     Raises:
-        UsageError: the model lacks an output that is asked for, or does not record how images are
-            prepared.
+        UsageError: the model lacks an output that is asked for, does not record how images are
+            prepared, or needs JPEG files whole and `reduced_jpeg` is asked for.
     """
     with open_with(model, options) as session:
         outputs = _outputs(session, wanted.also)
         session.run(blank_images(session.info, 1), outputs)
         return EmbeddingSettings(
-            model=identity_of(session),
+            model=identity_of(session, reduced_jpeg=wanted.reduced_jpeg),
             runtime=runtime_words(session.info),
             storage=wanted.storage,
             outputs=outputs,

@@ -79,7 +79,9 @@ class Worker:
         """
         size, number = self._job.settings.shard_size, task.finished
         records = task.piece.records(number * size)
-        images = decoded(records, self._spec, self._job.settings.batch, self._job.decoders)
+        settings = self._job.settings
+        reduced = settings.model.reduced_jpeg
+        images = decoded(records, self._spec, settings.batch, self._job.decoders, reduced=reduced)
         first = next(images, None)
         rest = images if first is None else chain((first,), images)
         with ThreadPoolExecutor(1, thread_name_prefix="write") as disk:

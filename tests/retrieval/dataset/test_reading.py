@@ -22,6 +22,7 @@ from gsp_deploy.retrieval.dataset import (
     read_manifest,
     write_manifest,
 )
+from gsp_deploy.retrieval.dataset.layout import key_of
 from gsp_deploy.retrieval.dataset.parts import (
     check_pages,
     failures_table,
@@ -62,6 +63,16 @@ def dataset(folder: Path, storage: str = "float32") -> np.ndarray:
     manifest = DatasetManifest(settings(storage), ("photos/",), 13, 1, tuple(parts))
     write_manifest(manifest, folder)
     return np.concatenate(found)
+
+
+def test_the_key_of_a_part_depends_on_its_decoding_and_stays_as_it_was() -> None:
+    """Parts that were written before there was a choice are those of whole images."""
+    whole = settings()
+    model = dataclasses.replace(whole.model, reduced_jpeg=True)
+    reduced = dataclasses.replace(whole, model=model)
+    known = "d26608ccc369126a362dcaf3bfcc64ad2314cfd3b232d2e7a7807620f05057ca"
+    assert key_of(whole, "a source", 0) == known
+    assert key_of(reduced, "a source", 0) != known
 
 
 @pytest.mark.parametrize(
