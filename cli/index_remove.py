@@ -28,6 +28,6 @@ def index_remove(
     from gsp_deploy.retrieval.gallery.lock import sole_change
 
     with sole_change(gallery):
-        changed = without(open_gallery(gallery), images)
+        changed = without(open_gallery(gallery, to_change=True), images)
         write_gallery(changed, gallery, force=True)
     report_gallery(changed, gallery, json)

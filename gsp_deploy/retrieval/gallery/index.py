@@ -149,12 +149,20 @@ def foreign_file(folder: Path) -> str | None:
     return stranger(folder, (MANIFEST, INDEX, FILES))
 
 
-def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
-    """Read a gallery from disk and check its hashes.
+def open_gallery(folder: str | os.PathLike[str], *, to_change: bool = False) -> Gallery:
+    """Open a gallery on disk and check its hashes.
+
+    The index is mapped into memory: the system reads the parts that a search needs, and gives their
+    memory back when it is short. So a gallery may be larger than the memory. Commands that replace
+    the gallery leave the mapped file as it is; a program that writes into it does not.
 
     faiss does not protect itself against hostile files, so a process of its own reads and searches
     the index first; a file that crashes it is a damaged gallery. This stops damage and most
     attacks, and not every one: prefer galleries from sources that you trust.
+
+    Args:
+        folder: the gallery.
+        to_change: read the index into memory, because a mapped one cannot grow.
 
     Raises:
         ModelFileError: the folder is not a gallery, or is damaged.
@@ -178,7 +186,7 @@ def open_gallery(folder: str | os.PathLike[str]) -> Gallery:
                 f"{source}: expected {about.images} embeddings of {length}-D, found "
                 f"{found[0]} of {found[1]}-D for {len(files)} files; index again"
             )
-        index = faiss.read_index(str(source / INDEX))
+        index = faiss.read_index(str(source / INDEX), 0 if to_change else faiss.IO_FLAG_MMAP_IFC)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelFileError(
             f"{source}: the gallery is damaged ({reason_of(error)}); index again"

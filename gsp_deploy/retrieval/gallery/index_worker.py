@@ -1,6 +1,7 @@
 """Read an index and search it once; `trial.py` runs this file as a process.
 
-A damaged file that crashes faiss ends only this process, whose memory is limited.
+A damaged file that crashes faiss ends only this process, whose memory is limited. The file is
+mapped, so that it may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def main(path: str, memory: int) -> int:
     faiss.omp_set_num_threads(1)  # each thread's stack counts as memory
     limit_memory(memory)
     try:
-        index = faiss.read_index(path)
+        index = faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
         queries = np.random.default_rng(0).standard_normal((_QUERIES, index.d), dtype=np.float32)
         if cells := getattr(faiss.try_extract_index_ivf(index), "nlist", None):
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", cells)

@@ -82,7 +82,7 @@ def test_an_interrupted_change_leaves_the_old_gallery(
 ) -> None:
     folder = tmp_path / "gallery"
     write_gallery(gallery_of(FILES[:20], VECTORS[:20], IDENTITY), folder)
-    more, _ = added(open_gallery(folder), gallery_of(FILES, VECTORS, IDENTITY))
+    more, _ = added(open_gallery(folder, to_change=True), gallery_of(FILES, VECTORS, IDENTITY))
     monkeypatch.setattr(
         folders, "move_together", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
