@@ -172,7 +172,9 @@ def _named(asked: str, offered: set[str]) -> str | None:
 
 def _no_device(owner: str, provider: str) -> str:
     here = sorted({f"{d.device.type.name} of {d.device.vendor}" for d in _devices()})
+    is_openvino = provider == "OpenVINOExecutionProvider"
+    instead = "pass --runtime openvino instead" if is_openvino else "use another provider"
     return (
         f"{owner} is loaded, but {provider} supports no device that ONNX Runtime finds here "
-        f"({', '.join(here) or sys.platform}); use another provider"
+        f"({', '.join(here) or sys.platform}); {instead}"
     )

@@ -120,6 +120,7 @@ def _create(path: Path, provider: str, options: SessionOptions) -> tuple[Any, _F
             if not _speaks_bfloat16(session):
                 return session, "as exported"
         except Exception as error:
+            _refuse_compiled(path, provider, error)
             if "NOT_IMPLEMENTED" not in str(error):
                 raise
         return _open(_widened(path, provider), provider, options), "widened"
@@ -144,15 +145,28 @@ def _speaks_bfloat16(session: Any) -> bool:
     return any(value.type == ELEMENTS["bfloat16"].onnxruntime for value in ends)
 
 
-def _widened(path: Path, provider: str) -> bytes:
-    from gsp_deploy.artifact.compiled import compiled_for  # these need the onnx package
-    from gsp_deploy.artifact.half_precision import widen
+def _refuse_compiled(path: Path, provider: str, error: Exception) -> None:
+    """Raise an error of our own if a provider compiled this graph, which does not load."""
+    if not mentions(path, "EPContext"):
+        return
+    from gsp_deploy.artifact.compiled import compiled_for  # needs the onnx package
 
-    if (compiler := compiled_for(path)) is not None:
+    if (compiler := compiled_for(path)) is None:
+        return
+    if compiler != provider:
         raise MissingCapabilityError(
             f"{path} is compiled for {compiler} (EPContext), and {provider} cannot run it; open it "
             f"with --provider {compiler}"
-        )
+        ) from error
+    raise ModelFileError(
+        f"{path} is compiled for {compiler} (EPContext), which cannot load it: {reason_of(error)}; "
+        "compile the original model again, with this version and on this machine"
+    ) from error
+
+
+def _widened(path: Path, provider: str) -> bytes:
+    from gsp_deploy.artifact.half_precision import widen  # needs the onnx package
+
     widened = widen(path, ELEMENTS["bfloat16"]) if provider == CPU else None
     if widened is None:
         raise ModelFileError(

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from gsp_deploy import open_session
 from gsp_deploy.base import platforms
-from gsp_deploy.errors import MissingCapabilityError, UsageError
+from gsp_deploy.errors import MissingCapabilityError, ModelFileError, UsageError
 from gsp_deploy.runtime import ep_libraries
 from gsp_deploy.runtime.ep_libraries import Package, devices_of, load_library
 from gsp_deploy.runtime.providers import CPU, OPENVINO, TENSORRT_RTX, provider_settings
@@ -133,6 +133,7 @@ def test_the_installed_package_runs_or_says_why_not(tiny_export: str) -> None:
     else:
         assert found["code"] == 4
         assert "onnxruntime-ep-openvino is loaded, but" in found["error"]
+        assert found["error"].endswith("pass --runtime openvino instead")
 
 
 def test_a_package_is_found_by_the_provider_that_it_names(
@@ -208,6 +209,68 @@ def test_a_graph_compiled_for_another_provider(tmp_path: Path) -> None:
     words = refused(str(path))
     assert "compiled for AcmeExecutionProvider" in words
     assert "--provider AcmeExecutionProvider" in words
+
+
+class Compiler:
+    """A double of a provider that compiles: its files name the model, which the CPU then runs."""
+
+    def __init__(self) -> None:
+        self.settings: list[onnxruntime.SessionOptions] = []
+        self.is_broken = False
+        self._real = onnxruntime.InferenceSession
+
+    def __call__(self, model: str, settings: onnxruntime.SessionOptions, **chosen: object):
+        self.settings.append(settings)
+        (compiled,) = onnx.load(model).graph.node[:1]
+        if compiled.op_type == "EPContext":
+            if self.is_broken:
+                raise RuntimeError("[ONNXRuntimeError] : 11 : EP_FAIL : it has another version")
+            (name,) = (a.s.decode() for a in compiled.attribute if a.name == "ep_cache_context")
+            return self._real(str(Path(model).with_name(name)), settings, **chosen)
+        session = self._real(model, settings, **chosen)
+        if settings.get_session_config_entry("ep.context_enable") == "1":
+            self._write(Path(model))
+        return session
+
+    def _write(self, model: Path) -> None:
+        """Write `model_ctx.onnx` as ONNX Runtime does, with the metadata of the model."""
+        compiled = onnx.load(model)
+        graph = compiled.graph
+        ends = [[value.name for value in values] for values in (graph.input, graph.output)]
+        node = helper.make_node("EPContext", *ends, domain="com.microsoft", source=CPU,
+                                ep_cache_context=model.name)  # fmt: skip
+        del graph.node[:], graph.initializer[:], compiled.functions[:]
+        graph.node.append(node)
+        onnx.save(compiled, model.with_name(f"{model.stem}_ctx.onnx"))
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    """Let the CPU's provider be one of a library, and one that compiles."""
+    double = Compiler()
+    monkeypatch.setattr(onnxruntime, "get_available_providers", list)
+    monkeypatch.setattr(ep_libraries, "_CPU_PROVIDER", "")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", double)
+    return double
+
+
+def test_a_compiled_model_opens_like_the_one_that_it_was_made_from(
+    tiny_export: str, tmp_path: Path, compiler: Compiler
+) -> None:
+    model, images = tmp_path / "model.onnx", np.zeros((2, 32, 32, 3), np.uint8)
+    model.write_bytes(Path(tiny_export).read_bytes())
+    config = {"ep.context_enable": "1"}
+    with open_session(model, provider="cpu", session_config=config) as session:
+        expected = session.embed(images)
+    with open_session(tmp_path / "model_ctx.onnx", provider="cpu") as session:
+        np.testing.assert_array_equal(session.embed(images), expected)
+        assert session.info.manifest is not None
+        assert session.info.preprocessing is not None
+    entries = [s.get_session_config_entry("ep.context_enable") for s in compiler.settings[:1]]
+    assert entries == ["1"]
+    compiler.is_broken = True
+    with pytest.raises(ModelFileError, match=r"cannot load it: .*another version.*compile the"):
+        open_session(tmp_path / "model_ctx.onnx", provider="cpu")
 
 
 def test_an_unknown_group_of_session_config(tiny_export: str) -> None:
