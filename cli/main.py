@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Annotated, NoReturn
@@ -94,6 +95,7 @@ EXTRAS = {
     "pymilvus": "milvus",
     "psycopg": "pgvector",
     "pgvector": "pgvector",
+    "lancedb": "lance",
 }
 
 
@@ -135,10 +137,21 @@ def main() -> None:
             4,
         )
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        _leave_to_nobody()
+        _fail("a connection ended before its answer was complete; run the command again", 1)
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+
+
+def _leave_to_nobody() -> None:
+    """Exit if the reader of our output is gone, as `head` is after its lines."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Python flushes once more when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            sys.exit(1)
 
 
 def _extra_with(module: str) -> str:

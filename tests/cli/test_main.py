@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -92,6 +95,28 @@ def test_a_package_that_is_missing_is_named(failing) -> None:
 def test_what_the_system_refuses_is_told_in_a_line(failing) -> None:
     error = OSError(errno.EACCES, "Permission denied", "/data/secret.toml")
     assert failing(error) == (1, "", "error: /data/secret.toml: Permission denied\n")
+
+
+def test_a_connection_that_breaks_is_said(failing, capsys) -> None:
+    code, out, err = failing(BrokenPipeError())
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: a connection ended")
+    assert not sys.stderr.closed
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_nothing_is_said_when_the_reader_is_gone(stream: str) -> None:
+    """As in `gsp-deploy data list | head -n 0`."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = {
+        "stdout": (sys.executable, "-m", "gsp_deploy_cli.main", "data", "list"),
+        "stderr": (sys.executable, "-m", "gsp_deploy_cli.main", "inspect", "none.onnx"),
+    }[stream]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: theirs}
+    ran = subprocess.run(command, **streams, check=False)  # type: ignore[call-overload]
+    os.close(theirs)
+    assert (ran.returncode, ran.stdout or b"", ran.stderr or b"") == (1, b"", b"")
 
 
 def test_an_interrupt_ends_with_130(failing) -> None:
