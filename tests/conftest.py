@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _few_threads() -> None:
     """Small tensors: a second thread costs more than it gives, and on a busy machine everything."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging_of_milvus() -> None:
+    """Import pymilvus while pytest's own streams are in place.
+
+    Its import configures logging, which closes the handlers of others. The one of absl closes its
+    stream, unless that is `sys.stderr` at this moment.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pymilvus")
 
 
 @pytest.fixture(scope="session")
