@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -67,13 +67,15 @@ def _search(gamma: float, asked: argparse.Namespace) -> dict[str, Any]:
             values, which = _groups(draw, gamma, locations, size)
             log_mass = np.take_along_axis(values, which, axis=1)
             exact = _exact(values, which, ratio)
-            absolute, relative = _errors(solver, log_mass, exact, ratio)
-            share = max(share, float(absolute.max()) / stated)
-            found.append((float(relative.max()), log_mass[[relative.argmax()]]))
+            errors = _errors(solver, log_mass, exact, ratio)
+            share = max(share, float(errors.absolute.max()) / stated)
+            worst_one = errors.relative.argmax()
+            found.append((float(errors.relative[worst_one]), log_mass[[worst_one]]))
         top, start = max(found, key=lambda one: one[0])
         worst = max(worst, top)
         if locations <= 196:
-            climbed = max(climbed, _climb(solver, start, ratio, gamma, draw))
+            relative, absolute = _climb(solver, start, ratio, gamma, draw)
+            climbed, share = max(climbed, relative), max(share, absolute / stated)
     return {
         "gamma": gamma,
         "points": sweep.points,
@@ -146,12 +148,19 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -x))
 
 
+class _Errors(NamedTuple):
+    """The largest weight error of each image, `(count,)`."""
+
+    absolute: np.ndarray
+    relative: np.ndarray  # to the spread of the exact weights
+
+
 def _errors(
     solver: onnxruntime.InferenceSession, log_mass: np.ndarray, exact: np.ndarray, ratio: float
-) -> tuple[np.ndarray, np.ndarray]:
+) -> _Errors:
     found = solver.run(None, {"log_mass": log_mass[:, None, None].astype(np.float32)})[0][:, 0, 0]
     absolute = np.abs(found.astype(np.float64) - exact).max(axis=1)
-    return absolute, relative_weight_error(found, exact, ratio)
+    return _Errors(absolute, relative_weight_error(found, exact, ratio))
 
 
 def _climb(
@@ -160,19 +169,25 @@ def _climb(
     ratio: float,
     gamma: float,
     draw: np.random.Generator,
-) -> float:
+) -> tuple[float, float]:
+    """Move away from a problem as long as its relative error grows.
+
+    Returns the largest relative and the largest absolute error of all problems on the way.
+    """
     best = np.repeat(start, 16, axis=0)
-    _, worst = _errors(solver, best, exact_weights(best, ratio), ratio)
+    errors = _errors(solver, best, exact_weights(best, ratio), ratio)
+    worst, absolute = errors.relative, float(errors.absolute.max())
     for turn in range(CLIMBS):
         size = 2 * gamma * 10 ** draw.uniform(-4, 0)
         moved = draw.random(best.shape) < draw.choice([0.02, 0.3, 1.0])
         by = draw.standard_normal(best.shape if turn % 2 else (len(best), 1))
         tried = np.clip(best + size * moved * by, -2 * gamma, 0)
         tried = tried.astype(np.float32).astype(np.float64)
-        _, came = _errors(solver, tried, exact_weights(tried, ratio), ratio)
-        better = came > worst
-        best[better], worst[better] = tried[better], came[better]
-    return float(worst.max())
+        errors = _errors(solver, tried, exact_weights(tried, ratio), ratio)
+        absolute = max(absolute, float(errors.absolute.max()))
+        better = errors.relative > worst
+        best[better], worst[better] = tried[better], errors.relative[better]
+    return float(worst.max()), absolute
 
 
 def _row(result: dict[str, Any]) -> tuple[str, ...]:
