@@ -1,4 +1,4 @@
-"""A lean install: how large it is, and that it needs numpy, cuda-python and the runtime alone.
+"""A lean install: how large it is, and that embedding needs numpy, the runtime and cuda-bindings.
 
 Nothing runs on a GPU here: without one, opening an engine comes as far as asking for it.
 """
@@ -14,14 +14,21 @@ from pathlib import Path
 
 import pytest
 from host_device import HostDevice
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tensorrt_double import write_engine
 
 from gsp_deploy.engine.api import installed_runtimes
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 pytestmark = pytest.mark.skipif(
     "tensorrt-lean" not in installed_runtimes(), reason="TensorRT's lean runtime is not installed"
 )
-PARTS = ("numpy", "tensorrt-lean-cu13-libs", "tensorrt-lean-cu13-bindings", "cuda-python")
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 MOST_DOWNLOADED, MOST_INSTALLED = 150_000_000, 250_000_000
 ALONE = """
 import importlib.abc, sys
@@ -46,20 +53,27 @@ for action in (lambda: open_device(99), lambda: open_session(sys.argv[1])):
 """
 
 
-def closure(*names: str) -> dict[str, Distribution]:
-    """Return packages and what they need, without extras."""
+def lean_extra() -> list[str]:
+    """Return what `pip install 'gsp-deploy[lean]'` asks for."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["lean"]]
+
+
+@pytest.fixture(scope="module")
+def packages() -> dict[str, Distribution]:
+    """All packages that a lean install brings beside gsp-deploy itself."""
     found: dict[str, Distribution] = {}
-    waiting = list(names)
+    waiting = lean_extra()
     while waiting:
-        name = waiting.pop()
-        if name in found:
+        needed = Requirement(waiting.pop())
+        name = canonicalize_name(needed.name)
+        if name in found or not (needed.marker is None or needed.marker.evaluate({"extra": ""})):
             continue
         try:
             found[name] = distribution(name)
         except PackageNotFoundError:
             pytest.skip(f"{name} is not installed: pip install 'gsp-deploy[lean]'")
-        needed = (line for line in found[name].requires or () if ";" not in line)
-        waiting += [re.split(r"[^\w.-]", line.strip())[0].lower() for line in needed]
+        waiting += found[name].requires or ()
     return found
 
 
@@ -69,9 +83,9 @@ def files_of(package: Distribution) -> list[Path]:
     return [file for file in files if file.suffix != ".pyc" and file.is_file()]
 
 
-def test_installed_it_takes_a_quarter_of_a_gigabyte_at_most() -> None:
-    packages = closure(*PARTS)
-    assert {"cuda-bindings", "numpy"} <= set(packages)
+def test_installed_it_takes_a_quarter_of_a_gigabyte_at_most(packages) -> None:
+    assert {"numpy", "tensorrt-lean-cu13-libs", "cuda-bindings", "pillow"} <= set(packages)
+    assert "cuda-core" not in packages  # cuda-python's other half, which nothing here uses
     sizes = {
         name: sum(file.size or 0 for file in package.files or ())
         for name, package in packages.items()
@@ -80,9 +94,9 @@ def test_installed_it_takes_a_quarter_of_a_gigabyte_at_most() -> None:
 
 
 @pytest.mark.slow
-def test_its_packages_are_within_150_mb() -> None:
+def test_its_packages_are_within_150_mb(packages) -> None:
     """Its wheels are compressed as here, or better."""
-    files = [file for package in closure(*PARTS).values() for file in files_of(package)]
+    files = [file for package in packages.values() for file in files_of(package)]
     total = sum(len(zlib.compress(file.read_bytes(), 1)) for file in files)
     assert total < MOST_DOWNLOADED, f"{total:,} bytes"
 
