@@ -142,7 +142,7 @@ def serve(
     settings, keys = limits.settings(max_batch, window_ms, access), access.keys()
     settings = replace(settings, reduced_jpeg=reduced_jpeg)
     called = _checked_name(name or model.resolve().stem)
-    _check_runtime(model, runtime, allow_fallback)
+    _refuse_fallback(model, allow_fallback)
     with (
         listen(host, port) as listener,
         _opened(model, runtime, max_batch, allow_fallback) as session,
@@ -162,15 +162,9 @@ def serve(
     show.note("stopped; every accepted request was answered, none was dropped")
 
 
-def _check_runtime(model: Path, runtime: RuntimeOptions, allow_fallback: bool) -> None:
+def _refuse_fallback(model: Path, allow_fallback: bool) -> None:
     from gsp_deploy.errors import UsageError
 
-    chosen = (runtime.provider, runtime.plugins, runtime.ep_libraries, runtime.session_config)
-    if model.is_dir() and any(chosen):
-        raise UsageError(
-            f"{model} is a bundle, which takes no --provider, --plugin, --ep-library or "
-            "--session-option"
-        )
     if allow_fallback and not model.is_dir():
         raise UsageError(f"--allow-fallback belongs to a bundle, and {model} is none")
 
@@ -178,25 +172,13 @@ def _check_runtime(model: Path, runtime: RuntimeOptions, allow_fallback: bool) -
 def _opened(
     model: Path, runtime: RuntimeOptions, max_batch: int, allow_fallback: bool
 ) -> AbstractContextManager[EmbeddingSession]:
-    from gsp_deploy.bundle import BundleOptions, open_bundle
+    from gsp_deploy.bundle.opening import open_bundle_with
     from gsp_deploy.runtime import open_with
 
+    options = replace(runtime.for_model(model), max_batch=max_batch)
     if not model.is_dir():
-        return open_with(model, replace(runtime.for_model(model), max_batch=max_batch))
-    bundle = BundleOptions(
-        device=runtime.device,
-        threads=runtime.threads,
-        max_batch=max_batch,
-        allow_fallback=allow_fallback,
-        allow_host_code=runtime.allow_host_code,
-        cuda_graphs=runtime.cuda_graphs,
-        cuda_api=runtime.cuda_api,
-        runtime=runtime.runtime,
-        precision=runtime.precision,
-        requests=runtime.requests_for(),
-        model_cache=runtime.model_cache,
-    )
-    return open_bundle(model, bundle)
+        return open_with(model, options)
+    return open_bundle_with(model, options, allow_fallback=allow_fallback)
 
 
 def _checked_name(name: str) -> str:

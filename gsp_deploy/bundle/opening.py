@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from gsp_deploy.artifact.bundle_manifest import (
@@ -12,42 +12,27 @@ from gsp_deploy.artifact.bundle_manifest import (
     BundleManifest,
     read_bundle_manifest,
 )
-from gsp_deploy.base.choices import CudaApi, RuntimeWord
 from gsp_deploy.bundle.artifacts import artifacts_for
 from gsp_deploy.bundle.files import misfit
 from gsp_deploy.errors import GateError, MissingCapabilityError, UsageError
-from gsp_deploy.precision import FloatPrecisionWord
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
+from gsp_deploy.runtime.session import RunOptions
 
 
 @dataclass(frozen=True)
-class BundleOptions:
-    """Options for opening a bundle.
+class BundleOptions(RunOptions):
+    """Options for opening a bundle; see `RunOptions` for the others.
+
+    Without `runtime`, the bundle's first artifact runs in its own runtime.
 
     Attributes:
         device: `cpu`, `cuda` or `cuda:N`; None is the artifact's usual device.
-        threads: threads of one inference on the CPU.
-        max_batch: images that go through the network at once.
         allow_fallback: if the first artifact does not fit this machine, use the next one.
-        allow_host_code: load version-compatible engines, which contain code that runs on the host.
-        cuda_graphs: capture an engine's runs as CUDA graphs, one per shape.
-        cuda_api: the library for the device: `auto`, `cuda-python` or `pycuda`.
-        runtime: run the bundle's ONNX model in `onnxruntime` or `openvino`; None takes the first
-            artifact, in its own runtime.
-        precision, requests, model_cache: of OpenVINO; see `SessionOptions`.
     """
 
     device: str | None = None
-    threads: int | None = None
-    max_batch: int = 64
+    _: KW_ONLY
     allow_fallback: bool = False
-    allow_host_code: bool = False
-    cuda_graphs: bool = True
-    cuda_api: CudaApi = "auto"
-    runtime: RuntimeWord | None = None
-    precision: FloatPrecisionWord | None = None
-    requests: int = 1
-    model_cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,9 @@ def open_bundle(
     return open_artifact(Path(folder), manifest, options or BundleOptions()).session
 
 
-def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
+def open_bundle_with(
+    folder: Path, options: SessionOptions, *, allow_fallback: bool = False
+) -> EmbeddingSession:
     """Open a bundle with the options of any session; see `open_bundle`.
 
     Raises:
@@ -88,18 +75,7 @@ def open_bundle_with(folder: Path, options: SessionOptions) -> EmbeddingSession:
             f"{folder}: a bundle chooses its own provider, plugins and session options; leave them "
             "out"
         )
-    chosen = BundleOptions(
-        device=options.device,
-        threads=options.threads,
-        max_batch=options.max_batch,
-        allow_host_code=options.allow_host_code,
-        cuda_graphs=options.cuda_graphs,
-        cuda_api=options.cuda_api,
-        runtime=options.runtime,
-        precision=options.precision,
-        requests=options.requests,
-        model_cache=options.model_cache,
-    )
+    chosen = BundleOptions(options.device, allow_fallback=allow_fallback, **options.running)
     return open_bundle(folder, chosen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -34,27 +34,19 @@ FOR_THROUGHPUT = 0
 SESSION_OPTION_GROUPS = ("ep", "mlas", "optimization", "session")
 
 
-@dataclass(frozen=True)
-class SessionOptions:
-    """How a session runs.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a model runs, whether it is in a file or in a bundle.
 
     Attributes:
-        device: `cpu`, `cuda` or `cuda:N`.
         threads: threads of one inference on the CPU; None leaves it to the runtime.
-        provider: ONNX Runtime's execution provider; None takes the one for the device.
         max_batch: images that go through the network at once.
-        provider_options: settings of the provider, as ONNX Runtime names them.
-        ep_libraries: libraries with execution providers, loaded into ONNX Runtime first.
-        session_config: entries of ONNX Runtime's session configuration, such as
-            `ep.context_enable`, by name.
         cuda_graphs: capture an engine's runs as CUDA graphs, one per shape.
         cuda_api: the Python library that calls CUDA: `auto`, `cuda-python` or `pycuda`.
-        wait: how a thread waits while an engine runs: `spin`, `block` (sleep), or `auto`.
-        plugins: shared objects with plugins that an engine needs.
         allow_host_code: load engines that carry code for the host (version compatible ones);
             only if you trust whoever built them.
         runtime: what runs an ONNX file: `onnxruntime` or `openvino`; None is the default of the
-            model's kind.
+            model's kind, or of the bundle.
         precision: for OpenVINO: what it computes floats in, `fp32`, `bf16` or `fp16`; None takes
             the file's own precision if the processor has it, else `fp32`.
         requests: for OpenVINO: inferences in flight at once, which share the threads; 0 leaves the
@@ -62,23 +54,45 @@ class SessionOptions:
         model_cache: for OpenVINO: a folder for compiled models; None keeps none.
     """
 
-    device: str = "cpu"
-    _: KW_ONLY
     threads: int | None = None
-    provider: str | None = None
     max_batch: int = 64
-    provider_options: Mapping[str, str] = field(default_factory=dict)
-    ep_libraries: tuple[Path, ...] = ()
-    session_config: Mapping[str, str] = field(default_factory=dict)
     cuda_graphs: bool = True
     cuda_api: CudaApi = "auto"
-    wait: Wait = "auto"
-    plugins: tuple[Path, ...] = ()
     allow_host_code: bool = False
     runtime: RuntimeWord | None = None
     precision: FloatPrecisionWord | None = None
     requests: int = 1
     model_cache: Path | None = None
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """These options by name, without those that a subclass adds."""
+        return {field.name: getattr(self, field.name) for field in fields(RunOptions)}
+
+
+@dataclass(frozen=True)
+class SessionOptions(RunOptions):
+    """How a session runs a model file; see `RunOptions` for the others.
+
+    Attributes:
+        device: `cpu`, `cuda` or `cuda:N`.
+        provider: ONNX Runtime's execution provider; None takes the one for the device.
+        provider_options: settings of the provider, as ONNX Runtime names them.
+        ep_libraries: libraries with execution providers, loaded into ONNX Runtime first.
+        session_config: entries of ONNX Runtime's session configuration, such as
+            `ep.context_enable`, by name.
+        wait: how a thread waits while an engine runs: `spin`, `block` (sleep), or `auto`.
+        plugins: shared objects with plugins that an engine needs.
+    """
+
+    device: str = "cpu"
+    _: KW_ONLY
+    provider: str | None = None
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    ep_libraries: tuple[Path, ...] = ()
+    session_config: Mapping[str, str] = field(default_factory=dict)
+    wait: Wait = "auto"
+    plugins: tuple[Path, ...] = ()
 
     @property
     def device_index(self) -> int:
