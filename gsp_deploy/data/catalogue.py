@@ -52,6 +52,14 @@ KINDS = (
         "built in: a piece of clothing among digits and textures; other kinds test",
         "Debian's dataset-fashion-mnist (sudo apt-get install dataset-fashion-mnist)",
     ),
+    DatasetKind(
+        "emoji",
+        "emoji[:clutter=3,size=112,scale=0.35,images_per_class=40,seed=0,"
+        "train_classes=600,test_classes=300,vendors=google+twitter+microsoft,path=FOLDER]",
+        "an emoji in several vendors' drawings among others on a photograph; other emoji test",
+        "npm install --ignore-scripts emoji-datasource-google emoji-datasource-twitter "
+        "@lobehub/fluent-emoji-3d (path: their node_modules)",
+    ),
     DatasetKind("cub", "cub:PATH", "CUB-200-2011, classes 1-100 train", "CUB_200_2011/"),
     DatasetKind(
         "cars",
@@ -148,7 +156,17 @@ def _open_fashion(options: str) -> Dataset:
     return fashion_dataset(_settings(FashionSettings, "fashion", options))
 
 
-_BUILT_IN: dict[str, Callable[[str], Dataset]] = {"glyphs": _open_glyphs, "fashion": _open_fashion}
+def _open_emoji(options: str) -> Dataset:
+    with _optional_packages():
+        from gsp_deploy.data.emoji import EmojiSettings, emoji_dataset
+    return emoji_dataset(_settings(EmojiSettings, "emoji", options))
+
+
+_BUILT_IN: dict[str, Callable[[str], Dataset]] = {
+    "glyphs": _open_glyphs,
+    "fashion": _open_fashion,
+    "emoji": _open_emoji,
+}
 _READERS: dict[str, Callable[[Path, bool], Dataset]] = {
     "cub": lambda path, strict: read_cub(path, strict=strict),
     "cars": lambda path, strict: read_cars(path, strict=strict),

@@ -9,6 +9,7 @@ import pytest
 
 from gsp_deploy.data import KINDS, open_dataset
 from gsp_deploy.data.catalogue import _BUILT_IN, _READERS
+from gsp_deploy.data.emoji import EmojiSettings
 from gsp_deploy.data.fashion import FashionSettings
 from gsp_deploy.data.glyphs import GlyphSettings
 from gsp_deploy.errors import ConfigError, DataError, UsageError
@@ -18,7 +19,7 @@ def test_every_kind_that_is_listed_can_be_opened_and_the_reverse() -> None:
     assert {kind.name for kind in KINDS} == set(_BUILT_IN) | set(_READERS)
 
 
-@pytest.mark.parametrize("cls", [GlyphSettings, FashionSettings])
+@pytest.mark.parametrize("cls", [GlyphSettings, FashionSettings, EmojiSettings])
 def test_the_listed_options_are_the_real_ones_with_their_defaults(cls: type) -> None:
     (form,) = [k.form for k in KINDS if cls.__name__.lower().startswith(k.name.rstrip("s"))]
     listed = dict(re.findall(r"(\w+)=([^,\]]+)", form))
