@@ -75,7 +75,8 @@ struct PoolingParams {
   Layout layout = Layout::kChannelsFirst;     // of embeddings and features
 };
 
-// Device pointers, aligned to their element; to 16 bytes where loads are to be vectorised.
+// Device pointers, at any multiple of their element's size: the kernels look at the addresses, load
+// vectors where rows begin at multiples of 16 bytes and elements where not, and give the same bits.
 struct PoolingTensors {
   const void* embeddings = nullptr;   // f: (B, D, N) or (B, N, D)
   const void* features = nullptr;     // x: (B, C, N) or (B, N, C); null with kGap
@@ -96,7 +97,8 @@ struct Device {
 // Return what is wrong with the parameters in one line (expected, received), or "".
 std::string problem_with(const PoolingParams& params);
 
-// Return what is wrong with the tensors (one is missing that the parameters need), or "".
+// Return what is wrong with the tensors (one is missing that the parameters need, or begins between
+// two elements), or "".
 std::string problem_with(const PoolingParams& params, const PoolingTensors& tensors);
 
 // Fill `device` with the properties of the current device.

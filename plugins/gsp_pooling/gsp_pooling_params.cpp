@@ -1,6 +1,7 @@
 // What the parameters may be, how much workspace they need, and which plan suits them. No kernels.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <sstream>
 
 #include "gsp_pooling.h"
@@ -78,6 +79,17 @@ std::string problem_with_settings(const PoolingParams& p) {
   return "";
 }
 
+// An address between two elements would end the kernel, and the CUDA context with it.
+std::string problem_with_address(const char* name, const void* address, DataType type) {
+  const uintptr_t size = type == DataType::kFloat32 ? 4 : 2;
+  if (reinterpret_cast<uintptr_t>(address) % size == 0) {
+    return "";
+  }
+  std::ostringstream text;
+  text << name << " must begin at a multiple of its element's " << size << " bytes, got " << address;
+  return text.str();
+}
+
 size_t aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 }  // namespace
@@ -112,6 +124,20 @@ std::string problem_with(const PoolingParams& p, const PoolingTensors& tensors) 
   }
   if (tensors.embedding_bound != nullptr && (reads_features || tensors.residual == nullptr)) {
     return "embedding_bound needs gap pooling and the residual beside it";
+  }
+  constexpr DataType kFloat = DataType::kFloat32;
+  for (const std::string& problem :
+       {problem_with_address("embeddings", tensors.embeddings, p.input_type),
+        problem_with_address("features", tensors.features, p.input_type),
+        problem_with_address("prototypes", tensors.prototypes, kFloat),
+        problem_with_address("pooled", tensors.pooled, p.output_type),
+        problem_with_address("weights", tensors.weights, p.output_type),
+        problem_with_address("attributes", tensors.attributes, p.output_type),
+        problem_with_address("residual", tensors.residual, kFloat),
+        problem_with_address("embedding_bound", tensors.embedding_bound, kFloat)}) {
+    if (!problem.empty()) {
+      return problem;
+    }
   }
   return "";
 }

@@ -52,7 +52,7 @@ class Case:
     attributes: bool = True
     residual: bool = False
     bound: bool = False
-    misaligned: bool = False
+    misaligned: int = 0  # elements between an aligned address and every array; -1 is half of one
     seed: int = 0
     scale: float = 0.7
 

@@ -99,8 +99,21 @@ def test_without_matrix_units(scalar_program: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_arrays_that_no_vector_load_may_touch(program: Path, layout: str) -> None:
-    base = Case(locations=64, embedding_dim=64, misaligned=True, layout=layout, batch=1)
+    base = Case(locations=64, embedding_dim=64, misaligned=1, layout=layout, batch=1)
     assert_right(program, [replace(base, input_type=kind) for kind in TYPES])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_address_of_any_element_gives_the_same_bits(program: Path, layout: str) -> None:
+    base = Case(1, 16, 16, 3, layout=layout, input_type="float16", output_type="bfloat16")
+    inputs = draw_inputs(base)
+    for plan in REAL_PLANS:
+        cases = [replace(base, plan=plan, misaligned=elements) for elements in (0, 1, 4, 8)]
+        aligned, *others = run_cases(program, [(case, inputs) for case in cases])
+        for found in others:
+            assert (found.pooled == aligned.pooled).all()
+            assert (found.weights == aligned.weights).all()
+            assert (found.attributes == aligned.attributes).all()
 
 
 def test_the_largest_sizes(program: Path) -> None:

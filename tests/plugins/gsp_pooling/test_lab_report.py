@@ -49,6 +49,8 @@ def test_the_lab_runs_whole_on_the_emulation(tmp_path: Path, thresholds: ModuleT
         ("captured", {False, True}),
     ):
         assert {row[key] for row in rows} == values, key
+    for key in ("captured", "misaligned"):  # clusters among them
+        assert {row["plan"] for row in rows if row[key]} == {"block", "cluster", "split"}, key
     timings = found["timings"]
     assert {row["l2"] for row in timings} == {"flushed", "warm"}
     assert sum(row["chosen"] for row in timings) == len(timings) / 3

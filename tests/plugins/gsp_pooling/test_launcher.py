@@ -47,6 +47,15 @@ def test_what_is_out_of_range_is_refused_by_name(
     assert found.problem.startswith(says)
 
 
+@pytest.mark.parametrize(("kind", "size"), [("float32", 4), ("float16", 2)])
+def test_an_address_between_two_elements_is_refused(program: Path, kind: str, size: int) -> None:
+    case = replace(SMALL, misaligned=-1, input_type=kind)
+    (found,) = run_cases(program, [(case, draw_inputs(case))])
+    assert found.error == INVALID
+    says = f"embeddings must begin at a multiple of its element's {size} bytes, got 0x"
+    assert found.problem.startswith(says)
+
+
 @pytest.mark.parametrize("plan", PLANS)
 def test_an_empty_batch_launches_nothing(program: Path, plan: str) -> None:
     assert launches_of(program, replace(SMALL, batch=0, plan=plan)) == []

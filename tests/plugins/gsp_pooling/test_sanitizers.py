@@ -33,7 +33,7 @@ CASES = [
     replace(BASE, layout="channels-last", plan="cluster", embedding_dim=16, locations=20),
     replace(BASE, plan="split", locations=270, prototypes=66),
     replace(BASE, layout="channels-last", pooling="gem", normalize=False),
-    replace(BASE, pooling="gmp", normalize=False, misaligned=True),
+    replace(BASE, pooling="gmp", normalize=False, misaligned=1),
     replace(BASE, **CERTIFIED),
     replace(BASE, plan="split", locations=270, scale=0.1, **CERTIFIED),
     replace(BASE, plan="cluster", normalize=False, **CERTIFIED),

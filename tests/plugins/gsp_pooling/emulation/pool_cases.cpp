@@ -50,12 +50,12 @@ PoolingParams params_of(const Header& h) {
 
 size_t size_of(int32_t type) { return type == 0 ? 4 : 2; }
 
-// An array that begins one element behind an aligned address, when asked to.
+// An array that begins some elements behind an aligned address; -1 stands for half an element.
 class Array {
  public:
-  Array(size_t count, size_t item, bool misaligned = false)
+  Array(size_t count, size_t item, int32_t elements)
       : bytes_(count * item),
-        offset_(misaligned ? item : 0),
+        offset_(elements < 0 ? item / 2 : static_cast<size_t>(elements) * item),
         memory_(static_cast<unsigned char*>(std::malloc(bytes_ + offset_)), &std::free) {}
 
   void* data() { return memory_.get() + offset_; }
@@ -79,15 +79,15 @@ void run_case(const Header& h) {
   const size_t in = size_of(h.input_type);
   const size_t out = size_of(h.output_type);
   const bool reads_features = params.pooling != Pooling::kGap;
-  Array embeddings(batch * h.embedding_dim * h.locations, in, h.misaligned != 0);
-  Array features(reads_features ? batch * h.channels * h.locations : 0, in, h.misaligned != 0);
-  Array prototypes(static_cast<size_t>(h.num_prototypes) * h.embedding_dim, 4, h.misaligned != 0);
-  Array pooled(batch * (reads_features ? h.channels : h.embedding_dim), out);
-  Array weights(batch * h.locations, out);
-  Array attributes(batch * h.num_prototypes, out);
-  Array residual(batch, 4);
-  Array bound(batch, 4);
-  Array workspace(workspace_bytes(params), 1);
+  Array embeddings(batch * h.embedding_dim * h.locations, in, h.misaligned);
+  Array features(reads_features ? batch * h.channels * h.locations : 0, in, h.misaligned);
+  Array prototypes(static_cast<size_t>(h.num_prototypes) * h.embedding_dim, 4, h.misaligned);
+  Array pooled(batch * (reads_features ? h.channels : h.embedding_dim), out, h.misaligned);
+  Array weights(batch * h.locations, out, h.misaligned);
+  Array attributes(batch * h.num_prototypes, out, h.misaligned);
+  Array residual(batch, 4, h.misaligned);
+  Array bound(batch, 4, h.misaligned);
+  Array workspace(workspace_bytes(params), 1, 0);
   embeddings.read();
   features.read();
   prototypes.read();
@@ -105,7 +105,10 @@ void run_case(const Header& h) {
   const int32_t error = launch_pooling(params, tensors, workspace.data(), nullptr, plan);
   std::fwrite(&error, sizeof error, 1, stdout);
   if (error != cudaSuccess) {
-    const std::string problem = problem_with(params);
+    std::string problem = problem_with(params);
+    if (problem.empty()) {
+      problem = problem_with(params, tensors);
+    }
     const auto length = static_cast<int32_t>(problem.size());
     std::fwrite(&length, sizeof length, 1, stdout);
     std::fwrite(problem.data(), 1, problem.size(), stdout);
