@@ -63,10 +63,13 @@ class Bench:
 class Interface:
     """Device memory with `__cuda_array_interface__` alone, as of PyCUDA or Numba."""
 
-    def __init__(self, device: HostDevice, values: np.ndarray, **changes) -> None:
+    def __init__(
+        self, device: HostDevice, values: np.ndarray, *, behind: int = 0, **changes
+    ) -> None:
+        """Place the values `behind` bytes behind an address that is aligned to 256."""
         self.device, self.values = device, values
         self.memory = np.full(values.nbytes + 512, 1, np.uint8)
-        self.address = -(-self.memory.ctypes.data // 256) * 256
+        self.address = -(-self.memory.ctypes.data // 256) * 256 + behind
         offset = self.address - self.memory.ctypes.data
         self.view = self.memory[offset : offset + values.nbytes].view(values.dtype)
         self.view[:] = values.reshape(-1)

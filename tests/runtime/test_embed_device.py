@@ -39,6 +39,17 @@ def test_embed_device_takes_what_has_dlpack_and_fills_out(make_bench, expected) 
         np.testing.assert_allclose(first.numpy(), expected.embed(inputs[::-1].copy()), atol=1e-6)
 
 
+@pytest.mark.parametrize("behind", [1, 4, 20])
+def test_embed_device_takes_any_address(make_bench, expected, behind: int) -> None:
+    """The engine reads and writes buffers of the session's own; what is copied may lie anywhere."""
+    bench, inputs = make_bench(), maps(19)  # more than one batch
+    with bench.open() as session:
+        image = Interface(bench.device, inputs, behind=behind)
+        out = Interface(bench.device, np.zeros((19, 5), np.float32), behind=behind)
+        assert session.embed_device(image, out=out) is out
+        np.testing.assert_allclose(out.view.reshape(19, 5), expected.embed(inputs), atol=1e-6)
+
+
 def test_embed_device_orders_itself_between_streams(make_bench, expected) -> None:
     bench, inputs = make_bench(), maps(3)
     with bench.open() as session:
