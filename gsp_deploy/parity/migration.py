@@ -22,7 +22,7 @@ from gsp_deploy.parity.gates import Gate, at_least_one_image
 from gsp_deploy.precision import Tolerances, tolerances_for
 from gsp_deploy.retrieval.embedding import EmbeddingTable
 from gsp_deploy.retrieval.gallery import Gallery, ModelIdentity
-from gsp_deploy.retrieval.gallery.recall import Estimate, estimate
+from gsp_deploy.retrieval.recall import Estimate, estimate
 
 RANKS = (1, 10)
 _TIE = 1e-6  # cosines this close tie, because float32 rounds

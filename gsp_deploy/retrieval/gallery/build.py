@@ -14,10 +14,12 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.images.files import ImageReader
 from gsp_deploy.retrieval.embedding import embed_files
 from gsp_deploy.retrieval.gallery.index import Gallery, unit_length
-from gsp_deploy.retrieval.gallery.kinds import Setting, apply_setting, check_kind, empty_index
-from gsp_deploy.retrieval.gallery.recall import FEWEST, Truth, held_out, measured_recall
+from gsp_deploy.retrieval.gallery.kinds import apply_setting, check_kind, empty_index
+from gsp_deploy.retrieval.gallery.recall import Truth, measured_recall
 from gsp_deploy.retrieval.gallery.trade import choose_setting
 from gsp_deploy.retrieval.identity import ModelIdentity, identity_of
+from gsp_deploy.retrieval.recall import FEWEST, held_out
+from gsp_deploy.retrieval.trade import Setting
 from gsp_deploy.runtime import EmbeddingSession
 
 

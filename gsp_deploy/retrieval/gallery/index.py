@@ -23,11 +23,11 @@ from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 from gsp_deploy.images.files import ImageFailure
 from gsp_deploy.metrics import unit_rows
 from gsp_deploy.retrieval.checked import check_names
-from gsp_deploy.retrieval.gallery.recall import Recall
-from gsp_deploy.retrieval.gallery.trade import Trade
 from gsp_deploy.retrieval.gallery.trial import try_index
 from gsp_deploy.retrieval.hits import Hit
 from gsp_deploy.retrieval.identity import ModelIdentity
+from gsp_deploy.retrieval.recall import Recall
+from gsp_deploy.retrieval.trade import Trade
 
 FORMAT_VERSION = 2
 MANIFEST = "index.json"

@@ -9,6 +9,7 @@ import faiss
 
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.errors import UsageError
+from gsp_deploy.retrieval.trade import Setting, check_recall
 
 KINDS: tuple[str, ...] = get_args(GalleryKind)
 # Links of each vector in the graph, and candidates kept while building and searching: larger
@@ -26,8 +27,6 @@ PQ_BITS, PQ_ENTRIES = 8, 4
 PQ_VECTORS = IVF_VECTORS_A_CELL << PQ_BITS
 REFINED = 8
 
-# A setting of a search: faiss's names of its parameters, and their values.
-Setting = dict[str, int]
 _REFINEMENTS = (1, 4, 16, 64)
 _CANDIDATES = (16, 32, 64, 128, 256, 512, 1024)
 
@@ -40,12 +39,7 @@ def check_kind(kind: str, recall: float | None = None) -> None:
     """
     if kind not in KINDS:
         raise UsageError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if recall is None:
-        return
-    if not 0 < recall <= 1:
-        raise UsageError(f"expected a recall above 0 and at most 1, such as 0.99, got {recall:g}")
-    if kind == "flat":
-        raise UsageError("a flat index is exact, so no recall can be chosen; take another --kind")
+    check_recall(kind, recall)
 
 
 def empty_index(kind: GalleryKind, count: int, dim: int) -> Any:

@@ -24,7 +24,8 @@ from gsp_deploy.retrieval.gallery import (
 )
 from gsp_deploy.retrieval.gallery.changing import embeddings_of
 from gsp_deploy.retrieval.gallery.kinds import setting_of
-from gsp_deploy.retrieval.gallery.recall import RANK, Truth, estimate, held_out, measured_recall
+from gsp_deploy.retrieval.gallery.recall import Truth, measured_recall
+from gsp_deploy.retrieval.recall import RANK, estimate, held_out
 
 VECTORS = unit_rows(np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32))
 
