@@ -18,8 +18,9 @@ from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.retrieval.gallery import Gallery
-    from gsp_deploy.retrieval.gallery.trade import Trade
     from gsp_deploy.retrieval.identity import ModelIdentity
+    from gsp_deploy.retrieval.recall import Recall
+    from gsp_deploy.retrieval.trade import Trade
 
 
 Sources = Annotated[
@@ -50,8 +51,8 @@ def index(
         typer.Option(
             "--to",
             metavar="SERVER URI",
-            help="Instead of a folder, a collection on a vector server: qdrant, milvus or "
-            "pgvector, and URI/COLLECTION.",
+            help="Instead of a folder, a collection in a vector store: qdrant, milvus, pgvector "
+            "or lance, and URI/COLLECTION.",
         ),
     ] = None,
     kind: Annotated[
@@ -72,17 +73,20 @@ def index(
 ) -> None:
     """Fill an index from images or from embeddings, and record which model they are from.
 
-    The index is a folder for faiss, or a collection on a vector server.
+    The index is a folder for faiss, or a collection in a vector store.
     """
     if to is not None:
-        if (output, recall, force) != (None, None, False) or kind != "flat":
+        if output is not None or force:
             raise UsageError(
-                "--to sends to a server, which has an index of its own; leave --output, --kind, "
-                "--recall and --force out"
+                "--to sends to a collection, which an image with the same name replaces; leave "
+                "--output and --force out"
             )
-        from gsp_deploy_cli.index_to import send_to
+        from gsp_deploy.retrieval.servers.place import Place
+        from gsp_deploy_cli.index_to import Training, send_to
 
-        send_to(to, sources, model, runtime, reading, json)
+        place, training = Place.parse(*to), Training(kind, recall)
+        training.check(place)
+        send_to(place, sources, model, runtime, reading, json, training)
         return
     if output is None:
         raise UsageError("name a folder with --output, or a vector server with --to")
@@ -169,16 +173,17 @@ def report_gallery(gallery: Gallery, folder: Path, json: bool) -> None:
         return
     rows = [
         ("indexed", f"{counted(len(gallery.files), 'image')}, {identity.embedding_dim}-D"),
-        *_kind_and_recall(gallery),
+        *kind_and_recall(gallery.kind, gallery.recall),
         ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
     ]
     show.facts(str(folder), rows)
     if gallery.trade is not None:
-        _show_trade(gallery.trade)
+        show_trade(gallery.trade)
     show.skipped([failure.reason for failure in gallery.failures])
 
 
-def _show_trade(trade: Trade) -> None:
+def show_trade(trade: Trade) -> None:
+    """Print the settings that were tried, and which was chosen."""
     rows = [
         [
             trial.words,
@@ -192,13 +197,13 @@ def _show_trade(trade: Trade) -> None:
     show.table(title, ["search", "recall@10", "ms a query, here", ""], rows)
 
 
-def _kind_and_recall(gallery: Gallery) -> list[tuple[str, str]]:
-    recall = gallery.recall
+def kind_and_recall(kind: str, recall: Recall | None) -> list[tuple[str, str]]:
+    """Return the rows of a report about the kind of an index and its recall; None is exact."""
     if recall is None:
-        return [("kind", f"{gallery.kind}, exact")]
+        return [("kind", f"{kind}, exact")]
     held_out = f"{counted(recall.queries, 'query', 'queries')} held out of {recall.images:,}"
     return [
-        ("kind", f"{gallery.kind}, approximate"),
+        ("kind", f"{kind}, approximate"),
         ("recall@1", f"{recall.at_1}, {held_out}"),
         ("recall@10", str(recall.at_10)),
     ]

@@ -1,13 +1,17 @@
-"""The part of `gsp-deploy index` that fills a collection on a vector server."""
+"""The part of `gsp-deploy index` that fills a collection in a vector store."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
+from gsp_deploy.errors import UsageError
+from gsp_deploy_cli.index import kind_and_recall, show_trade
 from gsp_deploy_cli.index_sources import embedding, identity_named
 from gsp_deploy_cli.options.common import ReadingOptions
 from gsp_deploy_cli.options.inputs import model_and_images
@@ -17,45 +21,72 @@ from gsp_deploy_cli.tables import show
 if TYPE_CHECKING:
     from gsp_deploy.images.files import ImageFailure
     from gsp_deploy.retrieval.identity import ModelIdentity
-    from gsp_deploy.retrieval.servers import Place, Sent
+    from gsp_deploy.retrieval.servers import Place, Sent, Trained
+
+
+class Training(NamedTuple):
+    """The index to train when a collection is filled: `flat` is none."""
+
+    kind: GalleryKind = "flat"
+    recall: float | None = None
+
+    def check(self, place: Place) -> None:
+        """Raise `UsageError` unless this place can have such an index."""
+        from gsp_deploy.retrieval.servers.place import TRAINED
+        from gsp_deploy.retrieval.trade import check_recall
+
+        if self == Training():
+            return
+        if place.server not in TRAINED:
+            raise UsageError(
+                f"--to {place.server} sends to a server, which has an index of its own; leave "
+                "--kind and --recall out"
+            )
+        if self.kind not in ("flat", "ivf-pq"):
+            raise UsageError(
+                f"a table of LanceDB is searched exactly (--kind flat) or by --kind ivf-pq, got "
+                f"--kind {self.kind}"
+            )
+        check_recall(self.kind, self.recall)
 
 
 def send_to(
-    to: tuple[str, str],
+    place: Place,
     sources: list[str],
     model: Path | None,
     runtime: RuntimeOptions,
     reading: ReadingOptions,
     json: bool,
+    training: Training,
 ) -> None:
     """Send the images or the embeddings that a command names, and report what is there then."""
-    from gsp_deploy.retrieval.servers import Place
-
-    place = Place.parse(*to)
     if (named := model_and_images(sources, model)) is None:
-        _send_stored(place, Path(sources[0]), identity_named(model, runtime, reading), json)
+        identity = identity_named(model, runtime, reading)
+        sent, identity = _stored_sent(place, Path(sources[0]), identity)
+        failures: Sequence[ImageFailure] = ()
     else:
         first, images = named
-        _send_images(place, first, images, runtime, reading, json)
+        sent, identity, failures = _images_sent(place, first, images, runtime, reading)
+    if sent.warning is not None:
+        show.warning(sent.warning)
+    trained = None if training.kind == "flat" else _trained(place, training.recall)
+    _report(place, sent, identity, failures, trained, json)
 
 
-def _send_images(
-    place: Place,
-    model: Path,
-    images: list[str],
-    runtime: RuntimeOptions,
-    reading: ReadingOptions,
-    json: bool,
-) -> None:
+def _images_sent(
+    place: Place, model: Path, images: list[str], runtime: RuntimeOptions, reading: ReadingOptions
+) -> tuple[Sent, ModelIdentity, Sequence[ImageFailure]]:
     from gsp_deploy.retrieval.servers import image_batches, send
 
     with embedding(model, images, runtime, reading) as (session, identity, reader, advance):
         batches = image_batches(session, reader, advance)
         sent = send(place, batches, identity, session.info.runtime)
-    _report(place, sent, identity, reader.failures, json)
+    return sent, identity, reader.failures
 
 
-def _send_stored(place: Place, path: Path, model: ModelIdentity | None, json: bool) -> None:
+def _stored_sent(
+    place: Place, path: Path, model: ModelIdentity | None
+) -> tuple[Sent, ModelIdentity]:
     from gsp_deploy.retrieval.checked import model_of
     from gsp_deploy.retrieval.dataset import open_embeddings
     from gsp_deploy.retrieval.servers import send, stored_batches
@@ -66,8 +97,14 @@ def _send_stored(place: Place, path: Path, model: ModelIdentity | None, json: bo
         show.warning(warning)
     ran_on = None if stored.manifest is None else stored.manifest.settings.runtime
     with show.counting("sending", None) as advance:
-        sent = send(place, stored_batches(stored, identity, advance), identity, ran_on)
-    _report(place, sent, identity, (), json)
+        return send(place, stored_batches(stored, identity, advance), identity, ran_on), identity
+
+
+def _trained(place: Place, recall: float | None) -> Trained:
+    from gsp_deploy.retrieval.servers import open_collection
+
+    with open_collection(place) as collection, show.status("training the index"):
+        return collection.train(recall)
 
 
 def _report(
@@ -75,21 +112,19 @@ def _report(
     sent: Sent,
     identity: ModelIdentity,
     failures: Sequence[ImageFailure],
+    trained: Trained | None,
     json: bool,
 ) -> None:
-    import dataclasses
-
-    if sent.warning is not None:
-        show.warning(sent.warning)
+    recall, trade = (None, None) if trained is None else trained
     if json:
         found = {
             "index": str(place),
             "kind": place.server,
             "images": sent.total,
             "sent": sent.sent,
-            "recall": None,
-            "trade": None,
-            "model": dataclasses.asdict(identity),
+            "recall": None if recall is None else asdict(recall),
+            "trade": None if trade is None else asdict(trade),
+            "model": asdict(identity),
             "skipped": [{"file": str(f.file), "reason": f.reason} for f in failures],
         }
         show.document("index", found)
@@ -97,8 +132,11 @@ def _report(
     rows = [
         ("sent", f"{counted(sent.sent, 'image')}, {identity.embedding_dim}-D"),
         ("contains", counted(sent.total, "image")),
+        *([] if recall is None else kind_and_recall("ivf-pq", recall)),
         ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
         ("search", f"--index {shlex.quote(str(place))}"),
     ]
     show.facts(str(place), rows)
+    if trade is not None:
+        show_trade(trade)
     show.skipped([failure.reason for failure in failures])

@@ -27,6 +27,7 @@ from gsp_deploy_cli.explain import explain
 from gsp_deploy_cli.export import export
 from gsp_deploy_cli.index import index
 from gsp_deploy_cli.index_add import index_add
+from gsp_deploy_cli.index_compact import index_compact
 from gsp_deploy_cli.index_remove import index_remove
 from gsp_deploy_cli.inspect import inspect
 from gsp_deploy_cli.migrate_check import migrate_check
@@ -71,6 +72,7 @@ COMMANDS = (
     index,
     index_add,
     index_remove,
+    index_compact,
     search,
     migrate_check,
     report,

@@ -24,8 +24,8 @@ L2State = Literal["warm", "cold"]
 # What a comparison of two benchmarks holds against its limit.
 GatedFigure = Literal["ratio", "latency"]
 GalleryKind = Literal["flat", "hnsw", "ivf", "ivf-pq"]
-# Vector servers that `index --to` fills.
-VectorServer = Literal["qdrant", "milvus", "pgvector"]
+# Vector servers that `index --to` fills; lance runs in the process itself.
+VectorServer = Literal["qdrant", "milvus", "pgvector", "lance"]
 # Where Triton runs a model.
 Placement = Literal["auto", "cpu", "gpu"]
 PackageFormat = Literal["bundle", "triton"]

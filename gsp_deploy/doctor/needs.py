@@ -124,6 +124,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         _package("psycopg", "pip install 'gsp-deploy[pgvector]'"),
         _package("pgvector", "pip install 'gsp-deploy[pgvector]'"),
     ),
+    "index --to, search with LanceDB": (_package("lancedb", "pip install 'gsp-deploy[lance]'"),),
 }  # fmt: skip
 
 

@@ -106,6 +106,17 @@ def test_images_are_added_and_removed(tiny_export, pictures, tmp_path: Path, run
     assert sorted(hits) == ["0.png", "1.png", "2.png", "4.png", "5.png"]
 
 
+def test_a_gallery_is_compacted(tiny_export, pictures, tmp_path: Path, run_here) -> None:
+    gallery = tmp_path / "gallery"
+    assert run_here("index", tiny_export, pictures, "-o", gallery, "--kind", "hnsw")[0] == 0
+    code, out, err = run_here("index-compact", gallery, "--json")
+    assert (code, json.loads(out)["images"], json.loads(out)["kind"]) == (0, 6, "hnsw"), err
+    assert "note: recall@10 100.0 -> 100.0 %, measured among 4 -> 4" in err
+    assert run_here("index", tiny_export, pictures, "-o", gallery, "--force")[0] == 0
+    code, out, err = run_here("index-compact", gallery)
+    assert (code, "nothing was gained" in err) == (0, True), err
+
+
 def test_another_model_is_refused(tiny_export, pictures, tmp_path: Path, run_here) -> None:
     gallery = tmp_path / "gallery"
     assert run_here("index", tiny_export, pictures, "-o", gallery)[0] == 0

@@ -13,6 +13,7 @@ from PIL import Image
 PLACES = {
     "qdrant": ("qdrant_client", "stored/photos"),
     "milvus": ("milvus_lite", "stored.db/photos"),
+    "lance": ("lancedb", "stored/photos"),
 }
 
 
@@ -100,9 +101,15 @@ def test_damaged_embeddings_make_no_collection(
     ("options", "code", "said"),
     [
         ((), 2, "name a folder with --output, or a vector server with --to"),
-        (("--to", "qdrant", "a/b", "-o", "c"), 2, "which has an index of its own; leave --output"),
+        (("--to", "qdrant", "a/b", "-o", "c"), 2, "leave --output and --force out"),
         (("--to", "qdrant", "a/b", "--kind", "ivf"), 2, "which has an index of its own"),
-        (("--to", "other", "a/b"), 2, "expected a server of qdrant, milvus, pgvector, got 'other'"),
+        (
+            ("--to", "lance", "a/b", "--kind", "hnsw"),
+            2,
+            "(--kind flat) or by --kind ivf-pq",
+        ),
+        (("--to", "lance", "a/b", "--recall", "0.9"), 2, "a flat index is exact"),
+        (("--to", "other", "a/b"), 2, "expected a server of qdrant, milvus, pgvector, lance, got"),
         (("--to", "qdrant", "http://localhost:6333"), 1, "expected a place of qdrant such as"),
         (("--to", "qdrant", "http://127.0.0.1:1/b"), 1, "check the URI, your access, and that"),
     ],
@@ -129,6 +136,7 @@ def test_a_search_of_a_collection_that_is_not_there(tiny_export, pictures, run_h
         ("milvus", "pymilvus", "http://h/photos"),
         ("milvus", "milvus_lite", "stored.db/photos"),
         ("pgvector", "psycopg", "postgresql://h/shop/photos"),
+        ("lance", "lancedb", "stored/photos"),
     ],
 )
 def test_a_missing_client_is_one_line(
@@ -141,3 +149,49 @@ def test_a_missing_client_is_one_line(
     code, _, err = run_here("index", tiny_export, pictures / "0.png", "--to", server, uri)
     line = "pip install milvus-lite" if package == "milvus_lite" else f"gsp-deploy[{server}]'"
     assert (code, line in " ".join(err.split())) == (4, True), err
+
+
+@pytest.mark.parametrize("server", PLACES)
+def test_a_collection_is_added_to_and_removed_from(
+    server: str, tiny_export, pictures, tmp_path: Path, run_here
+) -> None:
+    package, text = PLACES[server]
+    pytest.importorskip(package)
+    to, index = ("--to", server, tmp_path / text), f"{server}:{tmp_path / text}"
+    assert run_here("index", tiny_export, pictures / "0.png", *to)[0] == 0
+    code, out, err = run_here("index-add", tiny_export, pictures, "--to", index, "--json")
+    assert (code, json.loads(out)["images"]) == (0, 4), err
+    code, out, err = run_here("index-remove", index, pictures / "3.png", f"{pictures}/[01].*")
+    assert (code, "removed   3 images" in out, "contains  1 image" in out) == (0, True, True), err
+    code, _, err = run_here("index-remove", index, "none.png")
+    assert (code, "the gallery has no image 'none.png'" in err) == (2, True), err
+    code, out, err = run_here("index-compact", index, "--json")
+    if server != "lance":
+        assert (code, f"{server} builds and compacts an index of its own" in err) == (2, True), err
+        return
+    assert code == 0, err
+    assert json.loads(out)["files"][1] == 1
+
+
+def test_a_table_of_lance_is_trained_and_searched(
+    tiny_export, tmp_path: Path, run_here, pictures, monkeypatch
+) -> None:
+    pytest.importorskip("lancedb")
+    monkeypatch.setattr("gsp_deploy.retrieval.trade._TIMED_QUERIES", 2)
+    monkeypatch.setattr("gsp_deploy.retrieval.servers.lance_index._REFINEMENTS", (4,))
+    vectors = np.random.default_rng(0).standard_normal((1200, 8)).astype(np.float32)
+    np.save(tmp_path / "t.npy", vectors)
+    (tmp_path / "t.ids.txt").write_text("".join(f"{n}.png\n" for n in range(1200)))
+    to = ("--model", tiny_export, "--to", "lance", tmp_path / "stored/photos")
+    training = ("--kind", "ivf-pq", "--recall", "0.5")
+    code, out, err = run_here("index", tmp_path / "t.npy", *to, *training)
+    assert code == 0, err
+    assert "ivf-pq, approximate" in out
+    assert "60 queries held out of 1,080" in out
+    assert "recall against time, to reach 50 %" in out
+    index = f"lance:{tmp_path}/stored/photos"
+    code, out, err = run_here("index-compact", index, "--recall", "0.4")
+    assert (code, "images outside the index  0 -> 0" in out) == (0, True), err
+    options = ("--index", index, "--model", tiny_export, "--json", "-k", 3)
+    code, out, err = run_here("search", pictures / "0.png", *options)
+    assert (code, len(json.loads(out)["results"][0]["hits"])) == (0, 3), err

@@ -8,13 +8,13 @@ You need faiss, from the extra `search`.
 """
 
 from gsp_deploy.retrieval.gallery.build import build_gallery, gallery_of
-from gsp_deploy.retrieval.gallery.changing import added, without
+from gsp_deploy.retrieval.gallery.changing import added, compacted, without
 from gsp_deploy.retrieval.gallery.index import Gallery, open_gallery, write_gallery
 from gsp_deploy.retrieval.gallery.kinds import KINDS
-from gsp_deploy.retrieval.gallery.recall import Recall
 from gsp_deploy.retrieval.gallery.stored import gallery_from
 from gsp_deploy.retrieval.hits import Hit
 from gsp_deploy.retrieval.identity import ModelIdentity, identity_of
+from gsp_deploy.retrieval.recall import Recall
 
 __all__ = [
     "KINDS",
@@ -24,6 +24,7 @@ __all__ = [
     "Recall",
     "added",
     "build_gallery",
+    "compacted",
     "gallery_from",
     "gallery_of",
     "identity_of",

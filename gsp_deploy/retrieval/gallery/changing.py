@@ -1,25 +1,23 @@
-"""Add images to a gallery, and remove images from it.
+"""Add images to a gallery, remove images from it, and build it again after many changes.
 
-Both return a gallery that `write_gallery` then writes whole, so that a killed run leaves the old
-one.
+All of them return a gallery that `write_gallery` then writes whole, so that a killed run leaves the
+old one.
 """
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-from gsp_deploy.errors import UsageError, brief
+from gsp_deploy.errors import UsageError
 from gsp_deploy.retrieval.gallery.build import gallery_of
 from gsp_deploy.retrieval.gallery.index import Gallery
 from gsp_deploy.retrieval.gallery.kinds import setting_of
+from gsp_deploy.retrieval.selection import chosen
 
 
 def added(gallery: Gallery, addition: Gallery) -> tuple[Gallery, str | None]:
@@ -57,15 +55,40 @@ def without(gallery: Gallery, names: Sequence[str]) -> Gallery:
     Raises:
         UsageError: a name matches no image, or too few images would be left.
     """
-    gone = {row for name in names for row in _matching(gallery.files, name)}
-    kept = [row for row in range(len(gallery.files)) if row not in gone]
+    gone = chosen(gallery.files, names)
+    kept = [row for row, file in enumerate(gallery.files) if file not in gone]
     if not kept:
         raise UsageError("this would remove every image; delete the gallery's folder instead")
+    return _rebuilt(gallery, kept)
+
+
+def compacted(gallery: Gallery, recall: float | None = None) -> Gallery:
+    """Build the gallery again, so that its cells, codes or graph fit the images that it has now.
+
+    Args:
+        gallery: the gallery, which stays as it is.
+        recall: see `gallery_of`; None leaves the settings of the search.
+
+    Raises:
+        UsageError: no recall can be chosen, because the gallery is exact.
+        GateError: no setting of the index reaches the recall.
+    """
+    return _rebuilt(gallery, list(range(len(gallery.files))), recall)
+
+
+def imbalance_of(gallery: Gallery) -> float | None:
+    """Return the time of a search over that with cells of equal size; None without cells."""
+    cells: Any = faiss.try_extract_index_ivf(gallery.index)
+    return None if cells is None else float(cells.invlists.imbalance_factor())
+
+
+def _rebuilt(gallery: Gallery, kept: list[int], recall: float | None = None) -> Gallery:
     return gallery_of(
         [gallery.files[row] for row in kept],
         embeddings_of(gallery)[kept],
         gallery.identity,
         gallery.kind,
+        recall,
         setting=setting_of(gallery.kind, gallery.index),
     )
 
@@ -79,13 +102,3 @@ def embeddings_of(gallery: Gallery) -> np.ndarray:
         index = faiss.clone_index(index)
         index.make_direct_map()
     return np.asarray(index.reconstruct_n(0, len(gallery.files)))
-
-
-def _matching(files: Sequence[str], name: str) -> list[int]:
-    forms = {name, Path(name).absolute().as_posix()}
-    rows = [row for row, file in enumerate(files) if file in forms]
-    if not rows and glob.has_magic(name):
-        rows = [row for row, file in enumerate(files) if any(fnmatchcase(file, f) for f in forms)]
-    if not rows:
-        raise UsageError(f"the gallery has no image {brief(name)}")
-    return rows

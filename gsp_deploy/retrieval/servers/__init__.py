@@ -1,4 +1,4 @@
-"""Galleries on a vector server: Qdrant, Milvus, or PostgreSQL with pgvector.
+"""Galleries in a vector store: Qdrant, Milvus, PostgreSQL with pgvector, or LanceDB.
 
     place = Place.parse("qdrant", "http://localhost:6333/photos")
     collection, warning = fill_collection(place, identity_of(session))
@@ -6,7 +6,7 @@
         collection.add(["a.jpg"], embeddings)
         hits, warning = collection.search(identity_of(session), queries, 10)
 
-You need the server's client, from the extra `qdrant`, `milvus` or `pgvector`.
+You need the server's client, from the extra `qdrant`, `milvus`, `pgvector` or `lance`.
 """
 
 from gsp_deploy.retrieval.servers.collection import (
@@ -17,13 +17,16 @@ from gsp_deploy.retrieval.servers.collection import (
 from gsp_deploy.retrieval.servers.place import SERVERS, Place, place_in
 from gsp_deploy.retrieval.servers.sending import Sent, image_batches, send, stored_batches
 from gsp_deploy.retrieval.servers.stamp import Stamp
+from gsp_deploy.retrieval.servers.store import Compacted, Trained
 
 __all__ = [
     "SERVERS",
     "Collection",
+    "Compacted",
     "Place",
     "Sent",
     "Stamp",
+    "Trained",
     "fill_collection",
     "image_batches",
     "open_collection",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -18,13 +18,21 @@ from gsp_deploy.errors import (
 from gsp_deploy.metrics import unit_rows
 from gsp_deploy.retrieval.hits import Hit
 from gsp_deploy.retrieval.identity import ModelIdentity
-from gsp_deploy.retrieval.servers.place import Place
+from gsp_deploy.retrieval.selection import chosen
+from gsp_deploy.retrieval.servers.place import TRAINED, Place
 from gsp_deploy.retrieval.servers.stamp import Stamp
-from gsp_deploy.retrieval.servers.store import Found, Point, Store, key_of, store_of
+from gsp_deploy.retrieval.servers.store import (
+    Compacted,
+    Found,
+    Point,
+    Store,
+    TrainableStore,
+    Trained,
+    key_of,
+    store_of,
+)
 
 T = TypeVar("T")
-# A request has at most this many embeddings, and about this many numbers in them: 1 MiB.
-MOST_POINTS, MOST_NUMBERS = 1000, 1 << 18
 _LONGEST_REASON = 300
 
 
@@ -65,7 +73,7 @@ class Collection:
         """
         vectors = self._units(embeddings)
         names = [as_text(name) for name in ids]
-        for rows in _batches(*vectors.shape):
+        for rows in self._requests(len(vectors)):
             named = dict(zip(names[rows], vectors[rows], strict=True))  # the last of an id stays
             points = [Point(key_of(name), name, vector) for name, vector in named.items()]
             _ask(self.place, self._store, self._store.upsert, points)
@@ -90,12 +98,73 @@ class Collection:
             raise UsageError(f"expected at least 1 result, got {k}")
         vectors = self._units(embeddings)
         found: list[list[Found]] = []
-        for rows in _batches(*vectors.shape):
+        for rows in self._requests(len(vectors)):
             found += _ask(self.place, self._store, self._store.nearest, vectors[rows], k)
         return [
             [Hit(rank, hit.cosine, from_text(hit.id)) for rank, hit in enumerate(row, 1)]
             for row in found
         ], warning
+
+    def remove(self, names: Sequence[str]) -> int:
+        """Remove images, and return their number.
+
+        Args:
+            names: images as the collection or the file system names them, or glob patterns.
+
+        Raises:
+            UsageError: a name matches no image, or none would be left.
+            VectorServerError: the server fails; some of the images may be removed.
+        """
+        keys = [key_of(as_text(name)) for name in sorted(chosen(self._files(), names))]
+        if len(keys) == len(self):
+            raise UsageError("this would remove every image; delete the collection instead")
+        for rows in self._requests(len(keys)):
+            _ask(self.place, self._store, self._store.delete, keys[rows])
+        return len(keys)
+
+    def train(self, recall: float | None = None) -> Trained:
+        """Train the collection's index, and measure its recall on queries that it lacks.
+
+        Args:
+            recall: the recall@10 that the search should reach, in (0, 1]; None leaves the search.
+
+        Raises:
+            UsageError: the server has an index of its own, or there are too few images.
+            GateError: no setting reaches the recall; the index stays as it is.
+            VectorServerError: the store fails.
+        """
+        return _ask(self.place, self._store, self._trainable().train, recall)
+
+    def compact(self, recall: float | None = None) -> Compacted:
+        """Rewrite the collection after many changes; others may search it meanwhile.
+
+        Args:
+            recall: see `train`; the index is trained again if it is given.
+
+        Raises:
+            As `train` does.
+        """
+        return _ask(self.place, self._store, self._trainable().compact, recall)
+
+    def _trainable(self) -> TrainableStore:
+        if self.place.server not in TRAINED:
+            raise UsageError(f"{self.place.server} builds and compacts an index of its own")
+        return cast(TrainableStore, self._store)
+
+    @property
+    def request_rows(self) -> int:
+        """The most embeddings of one request."""
+        points, numbers = self._store.request
+        return max(1, min(points, numbers // self.identity.embedding_dim))
+
+    def _files(self) -> Iterator[str]:
+        batches = iter(_ask(self.place, self._store, self._store.names))
+        while (batch := _ask(self.place, self._store, next, batches, None)) is not None:
+            yield from map(from_text, batch)
+
+    def _requests(self, count: int) -> list[slice]:
+        size = self.request_rows
+        return [slice(start, start + size) for start in range(0, count, size)]
 
     def _units(self, embeddings: np.ndarray) -> np.ndarray:
         length = self.identity.embedding_dim
@@ -194,8 +263,3 @@ def _absent(place: Place) -> ModelFileError:
     return ModelFileError(
         f"{place}: no such collection; fill it with gsp-deploy index --to {place.server} URI"
     )
-
-
-def _batches(count: int, dim: int) -> list[slice]:
-    size = max(1, min(MOST_POINTS, MOST_NUMBERS // max(1, dim)))
-    return [slice(start, start + size) for start in range(0, count, size)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from pymilvus.exceptions import MilvusException
 
 from gsp_deploy.errors import MissingCapabilityError
 from gsp_deploy.retrieval.servers.place import Place
-from gsp_deploy.retrieval.servers.store import Found, Point, Store
+from gsp_deploy.retrieval.servers.store import REQUEST, Found, Point, Request, Store
 
 _STAMP, _KEY, _ID, _VECTOR = "gsp_deploy", "key", "id", "embedding"
 _LONGEST_KEY, _LONGEST_ID = 36, 65_535
@@ -31,6 +31,7 @@ class MilvusStore:
     """One collection of Milvus."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (MilvusException, ValueError, OSError)
+    request: ClassVar[Request] = REQUEST
 
     def __init__(self, place: Place) -> None:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints each error it raises
@@ -77,6 +78,22 @@ class MilvusStore:
             [Found(float(hit["distance"]), str(hit["entity"][_ID])) for hit in answer]
             for answer in answers
         ]
+
+    def names(self) -> Iterator[list[str]]:
+        """Yield the ids of all points, in batches."""
+        self._load()
+        rows = self._client.query_iterator(
+            self._name, batch_size=self.request.points, output_fields=[_ID], **_SEES_ALL
+        )
+        try:
+            while batch := rows.next():
+                yield [str(row[_ID]) for row in batch]
+        finally:
+            rows.close()
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete the points that have these keys."""
+        self._client.delete(self._name, ids=list(keys))
 
     def count(self) -> int:
         """Return the number of points."""

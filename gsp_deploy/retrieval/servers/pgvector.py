@@ -6,7 +6,7 @@ The stamp is the table's comment. A password comes from libpq's own places: the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from pgvector.psycopg import register_vector
 from psycopg import sql
 
 from gsp_deploy.retrieval.servers.place import Place
-from gsp_deploy.retrieval.servers.store import Found, Point, Store
+from gsp_deploy.retrieval.servers.store import REQUEST, Found, Point, Request, Store
 
 SECONDS = 60
 # pgvector's HNSW takes vectors up to this length; a search of longer ones is exact.
@@ -40,6 +40,8 @@ _NEAREST = (
     "SELECT 1 - (embedding <=> %(query)s), id FROM {table} ORDER BY embedding <=> %(query)s "
     "LIMIT %(k)s"
 )
+_NAMES = "SELECT id FROM {table}"
+_DELETE = "DELETE FROM {table} WHERE key = ANY(%s::uuid[])"
 _COUNT = "SELECT count(*) FROM {table}"
 
 
@@ -47,6 +49,7 @@ class PgvectorStore:
     """One table of PostgreSQL."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (psycopg.Error, ValueError, OSError)
+    request: ClassVar[Request] = REQUEST
 
     def __init__(self, place: Place) -> None:
         self._table = sql.Identifier(place.collection)
@@ -87,6 +90,18 @@ class PgvectorStore:
             ]
             for vector in vectors
         ]
+
+    def names(self) -> Iterator[list[str]]:
+        """Yield the ids of all points, in batches."""
+        connection = self._connection
+        with connection.transaction(), connection.cursor(name="names") as cursor:
+            cursor.execute(self._sql(_NAMES))
+            while rows := cursor.fetchmany(self.request.points):
+                yield [str(name) for (name,) in rows]
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete the points that have these keys."""
+        self._connection.execute(self._sql(_DELETE), (list(keys),))
 
     def count(self) -> int:
         """Return the number of points."""

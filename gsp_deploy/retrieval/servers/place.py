@@ -12,6 +12,8 @@ from gsp_deploy.base.choices import VectorServer
 from gsp_deploy.errors import UsageError, VectorServerError, brief
 
 SERVERS: tuple[VectorServer, ...] = get_args(VectorServer)
+# Those whose index gsp-deploy trains; the others build one of their own.
+TRAINED: tuple[VectorServer, ...] = ("lance",)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 # A password after its user, and a setting that may be a secret.
 _PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/@]*@")
@@ -28,6 +30,7 @@ class _Form(NamedTuple):
 _FORMS: dict[VectorServer, _Form] = {
     "qdrant": _Form(("http", "https"), "http://HOST:6333/COLLECTION or FOLDER/COLLECTION"),
     "milvus": _Form(("http", "https"), "http://HOST:19530/COLLECTION or FILE.db/COLLECTION"),
+    "lance": _Form(("s3", "gs", "az"), "FOLDER/TABLE or s3://BUCKET/FOLDER/TABLE"),
     "pgvector": _Form(("postgresql", "postgres"), "postgresql://HOST/DATABASE/TABLE"),
 }
 
@@ -37,7 +40,7 @@ class Place:
     """A collection on a vector server.
 
     Attributes:
-        server: `qdrant`, `milvus` or `pgvector`.
+        server: `qdrant`, `milvus`, `pgvector` or `lance`.
         uri: the server's URI without the collection, or a folder or file that the server's own
             client opens.
         collection: the collection; a table in PostgreSQL.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from qdrant_client.http.exceptions import ApiException
 
 from gsp_deploy.retrieval.servers.place import Place
 from gsp_deploy.retrieval.servers.qdrant_folder import check_folder
-from gsp_deploy.retrieval.servers.store import Found, Point, Store
+from gsp_deploy.retrieval.servers.store import REQUEST, Found, Point, Request, Store
 
 _STAMP, _ID = "gsp_deploy", "id"
 SECONDS = 60
@@ -32,6 +32,7 @@ class QdrantStore:
         RuntimeError,
         OSError,
     )
+    request: ClassVar[Request] = REQUEST
 
     def __init__(self, place: Place) -> None:
         self._name = place.collection
@@ -80,6 +81,21 @@ class QdrantStore:
             [Found(point.score, str((point.payload or {})[_ID])) for point in answer.points]
             for answer in answers
         ]
+
+    def names(self) -> Iterator[list[str]]:
+        """Yield the ids of all points, in batches."""
+        start = None
+        while True:
+            points, start = self._client.scroll(
+                self._name, limit=self.request.points, offset=start, with_payload=[_ID]
+            )
+            yield [str((point.payload or {})[_ID]) for point in points]
+            if start is None:
+                return
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete the points that have these keys."""
+        self._client.delete(self._name, models.PointIdsList(points=list(keys)), wait=True)
 
     def count(self) -> int:
         """Return the number of points."""

@@ -53,10 +53,25 @@ def send(place: Place, batches: Iterable[Batch], model: ModelIdentity, runtime: 
     collection, warning = fill_collection(place, model, runtime)
     sent = 0
     with collection:
-        for ids, embeddings in chain(() if first is None else (first,), batches):
+        found = chain(() if first is None else (first,), batches)
+        for ids, embeddings in _gathered(found, collection.request_rows):
             collection.add(ids, embeddings)
             sent += len(ids)
         return Sent(sent, len(collection), warning)
+
+
+def _gathered(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
+    """Join batches until a request is full: a batch of images is far smaller."""
+    ids: list[str] = []
+    parts: list[np.ndarray] = []
+    for names, embeddings in batches:
+        ids += names
+        parts.append(embeddings)
+        if len(ids) >= rows:
+            yield ids, np.concatenate(parts)
+            ids, parts = [], []
+    if ids:
+        yield ids, np.concatenate(parts)
 
 
 def image_batches(

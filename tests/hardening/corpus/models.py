@@ -113,6 +113,7 @@ ATTEMPTS: tuple[Attempt, ...] = (
             f"search|{IMAGE}|--index|?|--model|@model.onnx",
             f"index-add|@model.onnx|{IMAGE}|--to|?",
             "index-remove|?|*.png",
+            "index-compact|?",
             f"migrate-check|--gallery|?|--old|@model.onnx|--new|@model.onnx|--images|{IMAGE}",
         ),
         {

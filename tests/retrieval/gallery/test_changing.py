@@ -16,12 +16,13 @@ from gsp_deploy.retrieval.gallery import (
     Gallery,
     ModelIdentity,
     added,
+    compacted,
     gallery_of,
     open_gallery,
     without,
     write_gallery,
 )
-from gsp_deploy.retrieval.gallery.changing import embeddings_of
+from gsp_deploy.retrieval.gallery.changing import embeddings_of, imbalance_of
 from gsp_deploy.retrieval.gallery.kinds import setting_of
 from gsp_deploy.retrieval.gallery.lock import sole_change
 
@@ -63,6 +64,20 @@ def test_removed_images_are_gone_and_the_others_stay(kind) -> None:
             if name in expected] == list(FILES[2::2])  # fmt: skip
     assert setting_of(kind, fewer.index) == setting_of(kind, gallery.index)
     assert first_hits(gallery) == list(FILES)
+
+
+def test_a_compacted_gallery_fits_its_images() -> None:
+    gallery = gallery_of(FILES[:100], VECTORS[:100], IDENTITY, "ivf")
+    more, _ = added(gallery, gallery_of(FILES, VECTORS, IDENTITY))
+    tight = compacted(more)
+    assert set(tight.files) == set(FILES)
+    assert (more.recall.images, tight.recall.images) == (90, 180)
+    assert (more.index.nlist, tight.index.nlist) == (2, 4)
+    assert min(imbalance_of(more), imbalance_of(tight)) >= 1
+    order = [FILES.index(name) for name in tight.files]
+    np.testing.assert_allclose(embeddings_of(tight), VECTORS[order], atol=1e-6)
+    assert setting_of("ivf", tight.index) == setting_of("ivf", gallery.index)
+    assert imbalance_of(gallery_of(FILES, VECTORS, IDENTITY)) is None
 
 
 def test_one_change_at_a_time(tmp_path: Path) -> None:

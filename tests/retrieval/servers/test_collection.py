@@ -21,13 +21,13 @@ from gsp_deploy.errors import (
 from gsp_deploy.metrics import unit_rows
 from gsp_deploy.retrieval.identity import ModelIdentity
 from gsp_deploy.retrieval.servers import Place, Stamp, fill_collection, open_collection
-from gsp_deploy.retrieval.servers import collection as filling
-from gsp_deploy.retrieval.servers.store import store_of
+from gsp_deploy.retrieval.servers.store import Request, store_of
 
 PACKAGES = {
     "qdrant": ("qdrant_client",),
     "milvus": ("pymilvus", "milvus_lite"),
     "pgvector": ("psycopg", "pgvector"),
+    "lance": ("lancedb",),
 }
 
 
@@ -44,7 +44,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 def test_what_is_sent_is_found_after_opening_again(
     place: Place, identity: ModelIdentity, ids, vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "MOST_POINTS", 7)
+    monkeypatch.setattr(store_of(place), "request", Request(7, 1 << 18))
     collection, warning = fill_collection(place, identity, "onnxruntime 1.0")
     with collection:
         collection.add(ids[:20], vectors[:20])
@@ -168,7 +168,22 @@ def test_a_server_that_keeps_no_stamp_is_refused(
         fill_collection(place, identity)
 
 
-@pytest.mark.parametrize("server", PACKAGES)
+def test_removed_images_are_gone(place: Place, identity, ids, vectors) -> None:
+    with fill_collection(place, identity)[0] as collection:
+        collection.add(ids, vectors)
+        assert collection.remove(["1?.png", ids[0], ids[1], "2.png"]) == 13
+        left = [name for name in ids[2:] if not name.startswith("1") or name == "1.png"]
+        left.remove("2.png")
+        assert len(collection) == len(left)
+        hits, _ = collection.search(identity, vectors[:1], 100)
+        assert {hit.file for hit in hits[0]} == set(left)
+        with pytest.raises(UsageError, match=r"no image '2\.png'"):
+            collection.remove(["2.png"])
+        with pytest.raises(UsageError, match="remove every image; delete the collection"):
+            collection.remove(["*"])
+
+
+@pytest.mark.parametrize("server", [server for server in PACKAGES if server != "lance"])
 def test_a_refused_connection_is_one_line(server: str, identity) -> None:
     pytest.importorskip(PACKAGES[server][0])
     uri = "postgresql://me@127.0.0.1:1/shop" if server == "pgvector" else "http://127.0.0.1:1"

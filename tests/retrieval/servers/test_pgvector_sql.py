@@ -43,8 +43,12 @@ class _Recording:
         self.asked.append(("BEGIN", None))
         return nullcontext()
 
-    def cursor(self) -> Any:
+    def cursor(self, **_: str) -> Any:
         return nullcontext(self)
+
+    def fetchmany(self, count: int) -> list[tuple[Any, ...]]:
+        rows, self.rows = self.rows[:count], self.rows[count:]
+        return rows
 
 
 @pytest.fixture
@@ -107,3 +111,18 @@ def test_a_search_looks_at_enough_candidates(
         "ORDER BY embedding <=> %(query)s LIMIT %(k)s"
     )
     assert searched[1]["k"] == k
+
+
+def test_ids_are_read_in_batches(connection: _Recording) -> None:
+    connection.rows = [(f"{n}.png",) for n in range(1001)]
+    batches = list(pgvector.PgvectorStore(PLACE).names())
+    assert [len(batch) for batch in batches] == [1000, 1]
+    assert (batches[1], connection.asked) == (
+        ["1000.png"],
+        [("BEGIN", None), ('SELECT id FROM "p""s"', None)],
+    )
+
+
+def test_points_are_deleted_by_their_keys(connection: _Recording) -> None:
+    pgvector.PgvectorStore(PLACE).delete((KEY,))
+    assert connection.asked == [('DELETE FROM "p""s" WHERE key = ANY(%s::uuid[])', ([KEY],))]

@@ -15,6 +15,9 @@ from gsp_deploy.retrieval.servers import Place, place_in
         ("qdrant", ":memory:/photos", ":memory:"),
         ("qdrant", "a folder/in/photos", "a folder/in"),
         ("milvus", "a/file.db/photos", "a/file.db"),
+        ("lance", "a folder/in/photos", "a folder/in"),
+        ("lance", "s3://bucket/photos", "s3://bucket"),
+        ("lance", "db://cloud/photos", None),
         ("pgvector", "postgresql:///shop/photos", "postgresql:///shop"),
         ("pgvector", "postgresql://h/shop/photos?host=/run", "postgresql://h/shop?host=/run"),
         ("pgvector", "postgresql://h/photos", None),
@@ -54,5 +57,5 @@ def test_passwords_are_not_shown(settings: str, shown: str) -> None:
 def test_only_a_server_starts_a_place() -> None:
     assert place_in("gallery") is None
     assert place_in("other:gallery/photos") is None
-    with pytest.raises(UsageError, match="expected a server of qdrant, milvus, pgvector"):
+    with pytest.raises(UsageError, match="expected a server of qdrant, milvus, pgvector, lance"):
         Place.parse("other", "http://host/photos")
