@@ -18,6 +18,7 @@ from PIL import Image
 
 from gsp_deploy.data import Dataset, LabelledImages, open_dataset
 from gsp_deploy.data.images import ImageSource
+from gsp_deploy.training import Recipe, TrainingResult, train
 
 
 class Recorded(Protocol):
@@ -57,6 +58,20 @@ def follow(
                 flush=True,
             )
             finished()
+
+
+def trained(recipe: Recipe, folder: Path, dataset: Dataset) -> TrainingResult:
+    """Train to the end, or from where a stopped run was.
+
+    Raises:
+        InterruptedError: a signal stopped the run, so nothing may be judged.
+    """
+    result = train(recipe, folder, dataset=dataset, resume=True)
+    if result.interrupted:
+        raise InterruptedError(
+            f"{folder} was stopped after step {result.steps}; the same command continues it"
+        )
+    return result
 
 
 def records_of(tasks: Sequence[Recorded]) -> list[dict[str, Any]]:

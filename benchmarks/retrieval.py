@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kept_runs import follow, kept_dataset, records_of
+from kept_runs import follow, kept_dataset, records_of, trained
 from retrieval_weights import object_mass
 
 from gsp_deploy.base.environment import Environment
@@ -27,7 +27,7 @@ from gsp_deploy.base.files import write_text
 from gsp_deploy.data import Dataset
 from gsp_deploy.retrieval.evaluation import evaluate
 from gsp_deploy.runtime import open_session
-from gsp_deploy.training import load_recipe, train
+from gsp_deploy.training import load_recipe
 
 MODELS = Path(__file__).parents[1] / "models"
 ALONE, RECIPE = "glyphs-small-alone.toml", "glyphs-small.toml"
@@ -120,7 +120,7 @@ def run(task: Task) -> dict[str, Any]:
     began = time.monotonic()
     dataset = kept_dataset(DATA[task.data] + (QUICK_DATA if task.quick else ""))
     recipe = load_recipe(MODELS / (ALONE if task.head == FIRST_STAGE else RECIPE), _settings(task))
-    result = train(recipe, task.path, dataset=dataset, resume=True)
+    result = trained(recipe, task.path, dataset)
     record: dict[str, Any] = {
         "data": task.data,
         "head": task.head,

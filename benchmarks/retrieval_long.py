@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import retrieval
-from kept_runs import follow, kept_dataset, records_of
+from kept_runs import follow, kept_dataset, records_of, trained
 
 from gsp_deploy.base.environment import Environment
 from gsp_deploy.base.files import write_text
-from gsp_deploy.training import load_recipe, train
+from gsp_deploy.training import load_recipe
 
 RESULTS = Path(__file__).parent / "retrieval-long.json"
 DATA = "cluttered"
@@ -97,7 +97,7 @@ def run(task: Run) -> dict[str, Any]:
     data = retrieval.DATA[DATA] + (retrieval.QUICK_DATA if task.quick else "")
     dataset = kept_dataset(data)
     recipe = load_recipe(retrieval.MODELS / retrieval.RECIPE, settings(task))
-    result = train(recipe, task.path, dataset=dataset, resume=True)
+    result = trained(recipe, task.path, dataset)
     record: dict[str, Any] = {
         "data": DATA,
         "head": task.head,
