@@ -1,6 +1,7 @@
-"""Tables and figures of the retrieval benchmark: from retrieval.json, and the runs' checkpoints.
+"""Tables and figures of the retrieval benchmarks: from a file of results, and the checkpoints.
 
-Prints the tables of retrieval.md. With the folder of the runs it also draws what the weights of
+Prints the tables of retrieval.md, or with `--results retrieval-long.json` those of the study over
+1500 steps. With the folder of the runs it also draws what the weights of
 the first seed keep and ignore on test images.
 """
 
@@ -25,7 +26,6 @@ from gsp_deploy.runtime import open_session
 
 HERE = Path(__file__).parent
 MEASURES = {"recall_at_1": "R@1", "map_at_r": "MAP@R"}
-BASELINE = "gap"
 COLOURS = {
     "gap": "#7f7f7f",
     "gsp": "#1f77b4",
@@ -56,11 +56,13 @@ def main() -> None:
     asked = _arguments()
     document = json.loads(asked.results.read_text())
     runs = by_head(document["runs"])
-    print(results_table(runs))
+    if "trials" in document:
+        print(trials_table(document["trials"]))
+    print(results_table(runs, asked.baseline))
     print(mass_table(runs))
     matplotlib.use("Agg")
     asked.figures.mkdir(exist_ok=True)
-    draw_results(runs, asked.figures / "retrieval.png")
+    draw_results(runs, asked.figures / f"{asked.results.stem}.png")
     if asked.runs is not None:
         draw_weights(
             asked.runs / "cluttered-gsp+zsr-0" / "last.safetensors",
@@ -87,15 +89,26 @@ def by_head(records: list[dict[str, Any]]) -> Runs:
     return runs
 
 
-def differences(runs: Runs, data: str, head: str, measure: str) -> list[float]:
-    """Return what a head has more than the baseline, seed by seed."""
-    own, other = runs[data, head], runs[data, BASELINE]
+def differences(runs: Runs, data: str, heads: tuple[str, str], measure: str) -> list[float]:
+    """Return what the first head has more than the second, seed by seed."""
+    own, other = (runs.get((data, head), {}) for head in heads)
     return [own[seed][measure] - other[seed][measure] for seed in sorted(own.keys() & other.keys())]
 
 
-def results_table(runs: Runs) -> str:
+def trials_table(trials: list[dict[str, Any]]) -> str:
+    """Return R@1 on the validation classes of each head's trials of a learning rate."""
+    rates = sorted({trial["rate"] for trial in trials})
+    found = {(t["head"], t["rate"]): f"{t['validation']['recall_at_1']:.4f}" for t in trials}
+    titles = ["head", *(f"{rate:g}" for rate in rates)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for head in dict.fromkeys(trial["head"] for trial in trials):
+        lines.append(f"| {head} | {' | '.join(found.get((head, r), '') for r in rates)} |")
+    return "\n".join(lines) + "\n"
+
+
+def results_table(runs: Runs, baseline: str) -> str:
     """Return the table of both measures and of the differences from the baseline."""
-    titles = [*MEASURES.values(), *(f"{title} - {BASELINE}" for title in MEASURES.values())]
+    titles = [*MEASURES.values(), *(f"{title} - {baseline}" for title in MEASURES.values())]
     lines = [
         f"| data | head | seeds | {' | '.join(titles)} |",
         "|---" * (3 + len(titles)) + "|",
@@ -104,8 +117,9 @@ def results_table(runs: Runs) -> str:
         cells = [data, head, str(len(found))]
         cells += [str(interval([run[m] for run in found.values()])) for m in MEASURES]
         for measure in MEASURES:
-            gain = interval(differences(runs, data, head, measure))
-            cells.append("" if head == BASELINE else f"{gain.mean:+.4f} ± {gain.half:.4f}")
+            gains = differences(runs, data, (head, baseline), measure)
+            gain = interval(gains) if gains and head != baseline else None
+            cells.append("" if gain is None else f"{gain.mean:+.4f} ± {gain.half:.4f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -197,6 +211,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="?", type=Path, help="folder of the runs, for their weights")
     parser.add_argument("--results", type=Path, default=HERE / "retrieval.json")
+    parser.add_argument("--baseline", default="gap", help="the head to take differences from")
     parser.add_argument("--figures", type=Path, default=HERE / "figures")
     return parser.parse_args()
 
