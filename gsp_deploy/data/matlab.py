@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gsp_deploy.base.inputs import require_regular
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.worker import WorkerError, WorkerLacksPackageError, run_worker
 from gsp_deploy.errors import DataError, MissingCapabilityError
 
@@ -38,8 +39,8 @@ def read_matlab(path: Path, fields: tuple[str, ...], seconds: float = SECONDS) -
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except WorkerLacksPackageError as error:
         raise MissingCapabilityError(
-            "this data set needs the package scipy, which is not installed; "
-            "install it with: pip install 'gsp-deploy[train]'"
+            "this data set needs the package scipy, which is not installed; install it with: "
+            f"{install_line('train')}"
         ) from error
     except WorkerError as error:
         raise DataError(

@@ -19,6 +19,7 @@ import numpy as np
 
 from gsp_deploy.base.choices import RuntimeWord
 from gsp_deploy.base.environment import can_import
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.progress import Announce
 from gsp_deploy.doctor.diagnosis import Diagnosis
 from gsp_deploy.engine.api import installed_flavours
@@ -72,7 +73,7 @@ class SelfTest:
         if not any(step.state == "passed" for step in self.steps):
             raise MissingCapabilityError(
                 "self-test: expected ONNX Runtime, OpenVINO or TensorRT, found none; "
-                "pip install 'gsp-deploy[cpu]'"
+                f"{install_line('cpu')}"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from gsp_deploy.artifact.engine_manifest import EngineManifest
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.device import open_device
 from gsp_deploy.engine.api import (
     WORDS,
@@ -123,7 +124,7 @@ def _version(manifest: EngineManifest, machine: Machine) -> str | None:
     if manifest.lean and machine.flavour == manifest.flavour:
         return (
             f"built by {built} without its lean runtime, so that it runs on that version or on a "
-            f"lean runtime; this is {here}: pip install 'gsp-deploy[lean]'"
+            f"lean runtime; this is {here}: {install_line('lean')}"
         )
     old, new = version_numbers(manifest.tensorrt_version), version_numbers(machine.tensorrt_version)
     if new < old:
@@ -139,7 +140,7 @@ def _version(manifest: EngineManifest, machine: Machine) -> str | None:
 
 def _not_installed(manifest: EngineManifest, machine: Machine) -> str:
     if manifest.lean:
-        return "for its lean runtime, and neither is installed here: pip install 'gsp-deploy[lean]'"
+        return f"for its lean runtime, and neither is installed here: {install_line('lean')}"
     others = (machine.flavour, *installed_runtimes()) if machine.flavour else installed_runtimes()
     other = f", only {WORDS[others[0]]}" if others else ""
     how = ""

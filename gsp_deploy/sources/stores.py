@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from gsp_deploy.base.inputs import NotRegularError, open_regular
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.errors import (
     DataError,
     GspDeployError,
@@ -81,7 +82,7 @@ def refusals(name: str) -> Iterator[None]:
         ) from error
     except ImportError as error:
         raise MissingCapabilityError(
-            f"{shown}: {flattened(error)}: pip install 'gsp-deploy[cloud]'"
+            f"{shown}: {flattened(error)}: {install_line('cloud')}"
         ) from error
     except NotRegularError as error:
         raise SourceError(f"{shown}: {error.strerror}") from error
@@ -187,7 +188,7 @@ def _store(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ModuleNotFoundError as error:
         raise MissingCapabilityError(
-            f"{shown_name(url)}: reading URLs needs fsspec: pip install 'gsp-deploy[cloud]'"
+            f"{shown_name(url)}: reading URLs needs fsspec: {install_line('cloud')}"
         ) from error
     # A cached listing would hide a change, and would keep every name of a bucket in memory.
     return url_to_fs(url, use_listings_cache=False)
