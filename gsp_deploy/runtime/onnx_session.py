@@ -12,10 +12,16 @@ import onnxruntime
 from gsp_deploy.artifact import METADATA_KEY, ExportManifest, read_sidecar
 from gsp_deploy.artifact.identity import weight_files
 from gsp_deploy.artifact.onnx_manifest import check_runnable
-from gsp_deploy.errors import ModelFileError, UsageError
+from gsp_deploy.errors import UsageError
 from gsp_deploy.runtime.onnx_graph import OnnxGraph
 from gsp_deploy.runtime.providers import threads_reach
-from gsp_deploy.runtime.session import Capability, EmbeddingSession, SessionInfo, SessionOptions
+from gsp_deploy.runtime.session import (
+    Capability,
+    EmbeddingSession,
+    SessionInfo,
+    SessionOptions,
+    without_embedding,
+)
 
 
 class OnnxSession(EmbeddingSession):
@@ -87,11 +93,8 @@ def _describe(path: Path, graph: OnnxGraph, beside: ExportManifest | None) -> Se
     manifest = beside if inside is None else ExportManifest.from_json(inside, path)
     shape = graph.output_shape("embedding") if "embedding" in graph.outputs else ()
     if len(shape) != 2 or not isinstance(shape[1], int):
-        found = ", ".join(f"{name} {list(graph.output_shape(name))}" for name in graph.outputs)
-        raise ModelFileError(
-            f"{path}: expected an output embedding [batch, D], found {found}; `gsp-deploy adopt` "
-            "takes networks of other exporters"
-        )
+        outputs = (f"{name} {list(graph.output_shape(name))}" for name in graph.outputs)
+        raise without_embedding(path, outputs)
     emulated = ", bfloat16 emulated" if graph.emulates_bfloat16 else ""
     return SessionInfo(
         path=path,

@@ -22,7 +22,12 @@ from gsp_deploy.runtime.openvino_model import (
     read_model,
 )
 from gsp_deploy.runtime.openvino_requests import ELEMENT_TYPES, Request, make_requests
-from gsp_deploy.runtime.session import EmbeddingSession, SessionInfo, SessionOptions
+from gsp_deploy.runtime.session import (
+    EmbeddingSession,
+    SessionInfo,
+    SessionOptions,
+    without_embedding,
+)
 
 
 class OpenVinoSession(EmbeddingSession):
@@ -181,5 +186,5 @@ def _embedding_dim(path: Path, model: openvino.Model) -> int:
             continue
         if shape[1].is_static:
             return int(shape[1].get_length())
-    found = ", ".join(f"{name_of(end)} {end.partial_shape}" for end in model.outputs)
-    raise ModelFileError(f"{path}: expected an output embedding [batch, D], found {found}")
+    outputs = (f"{name_of(end)} {end.partial_shape}" for end in model.outputs)
+    raise without_embedding(path, outputs)

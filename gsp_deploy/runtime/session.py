@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,7 +13,7 @@ import numpy as np
 from gsp_deploy.artifact import ExportManifest, TensorSpec, shape_in_words
 from gsp_deploy.base.choices import CudaApi, RuntimeWord, Wait
 from gsp_deploy.config import AdoptedHead, BaselineConfig, ModelConfig, PreprocessingSpec
-from gsp_deploy.errors import UsageError, reason_of
+from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
 from gsp_deploy.precision import FLOAT_WORDS, FloatPrecisionWord
 
@@ -134,6 +134,19 @@ class SessionOptions(RunOptions):
                 raise UsageError(
                     f"{name} is a setting of OpenVINO; pass the runtime openvino, or leave it out"
                 )
+
+
+def without_embedding(path: Path, outputs: Iterable[str]) -> ModelFileError:
+    """Return the error for a graph that has no output `embedding` `(batch, D)`.
+
+    Args:
+        path: the graph's file.
+        outputs: name and shape of each output, in words.
+    """
+    return ModelFileError(
+        f"{path}: expected an output embedding [batch, D], found {', '.join(outputs)}; "
+        "`gsp-deploy adopt` takes networks of other exporters"
+    )
 
 
 @dataclass(frozen=True)

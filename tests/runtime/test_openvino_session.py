@@ -225,7 +225,7 @@ def test_a_foreign_model_with_an_embedding_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"output": "logits"}, r"output embedding \[batch, D\], found logits"),
+        ({"output": "logits"}, r"output embedding \[batch, D\], found logits.*gsp-deploy adopt"),
         ({"shape": ("batch", "d"), "channels": None}, r"output embedding \[batch, D\], found emb"),
         ({"inputs": 2}, "one input of images, found x0"),
         ({"dtype": onnx.TensorProto.INT32}, "one input of images, found x0 of i32"),
