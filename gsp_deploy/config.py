@@ -40,6 +40,8 @@ Positive = Annotated[float, Domain(above=0)]
 Share = Annotated[float, Domain(above=0, at_most=1)]
 
 DEFAULT_ITERATIONS: dict[str, int] = {"fixed-point": 100, "newton": 20, "certified": 3}
+# Settings of the solver: they do not change the embedding once the solver has converged.
+SOLVER_SETTINGS = ("solver", "iterations", "initial_scale")
 # With a single third-order step, the sweep before it would need thousands of points.
 FEWEST_CERTIFIED_STEPS = 2
 
@@ -48,6 +50,16 @@ FEATURES = "features"
 # the option below. A checkpoint that you received must not be able to do that.
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
 _READS_A_FILE = "checkpoint_path"
+
+
+def backbone_name(text: str) -> str:
+    """Return a name that a backbone of another origin than timm's can have in a `ModelConfig`.
+
+    >>> backbone_name("vit-small (1)"), backbone_name("features"), backbone_name("?")
+    ('vit_small_1', 'features_network', 'network')
+    """
+    name = re.sub(r"[^A-Za-z0-9_.]+", "_", text).strip("_") or "network"
+    return f"{name}_network" if name == FEATURES else name
 
 
 @dataclass(frozen=True)

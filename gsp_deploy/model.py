@@ -13,8 +13,14 @@ from gsp_deploy.backbones.features import FeatureLayout, feature_map
 from gsp_deploy.backbones.image_sizes import size_error
 from gsp_deploy.backbones.last_stride import OPTION as LAST_STRIDE
 from gsp_deploy.backbones.last_stride import set_last_stride
-from gsp_deploy.backbones.own import OwnBackbone, name_of
-from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
+from gsp_deploy.backbones.own import OwnBackbone
+from gsp_deploy.config import (
+    BaselineConfig,
+    GSPConfig,
+    ModelConfig,
+    PreprocessingSpec,
+    backbone_name,
+)
 from gsp_deploy.errors import ConfigError, GspDeployError, brief, reason_of
 from gsp_deploy.layers import BaselinePooling, GeneralizedSumPooling, PoolingOutput
 
@@ -69,7 +75,7 @@ class EmbeddingModel(nn.Module):
         (2, 512)
         """
         pooling = head if isinstance(head, nn.Module) else create_head(head)
-        config = ModelConfig(name_of(backbone), pooling.config, preprocessing)
+        config = ModelConfig(backbone_name(type(backbone).__name__), pooling.config, preprocessing)
         model = cls.__new__(cls)
         nn.Module.__init__(model)
         own = OwnBackbone(backbone, pooling.config.in_channels, layout)

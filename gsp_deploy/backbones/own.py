@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from torch import Tensor, nn
 
 from gsp_deploy.backbones.features import FeatureLayout, feature_map
-
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.]")
 
 
 class OwnBackbone(nn.Module):
@@ -42,8 +38,3 @@ class OwnBackbone(nn.Module):
             return feature_map(self.network, images)
         layout = self.layout or FeatureLayout(channels=(self.num_features,))
         return layout.map_of(self.network(images), (images.shape[-2], images.shape[-1]))
-
-
-def name_of(network: nn.Module) -> str:
-    """Return a network's class as a name that reports and files can give it."""
-    return _NOT_IN_A_NAME.sub("_", type(network).__name__)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
 import re
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gsp_deploy.backbones.features import feature_map
+from gsp_deploy.base.progress import quiet
 from gsp_deploy.config import ModelConfig
 from gsp_deploy.errors import GspDeployError, reason_of
 from gsp_deploy.export.graph import IR_VERSION
@@ -187,19 +184,3 @@ def _renamed(size: int | ir.SymbolicDim, symbols: Mapping[str, str]) -> int | st
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().float().numpy().copy()
-
-
-@contextlib.contextmanager
-def quiet():  # type: ignore[no-untyped-def]
-    """Keep the exporter's progress chatter off the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from gsp_deploy.artifact import ExportManifest, SolverCertificate
 from gsp_deploy.artifact.artifact import Artifact
-from gsp_deploy.backbones.own import name_of
 from gsp_deploy.base.environment import package_versions
-from gsp_deploy.config import AdoptedHead, ModelConfig, PreprocessingSpec
+from gsp_deploy.base.progress import quiet
+from gsp_deploy.config import AdoptedHead, ModelConfig, PreprocessingSpec, backbone_name
 from gsp_deploy.errors import GspDeployError, UsageError, flattened, reason_of
 from gsp_deploy.export.assembly import as_output, finish, prepend_preprocessing
-from gsp_deploy.export.backbone import NATIVE_OPSET, keep_module_names, name_sizes, quiet
+from gsp_deploy.export.backbone import NATIVE_OPSET, keep_module_names, name_sizes
 from gsp_deploy.export.calibration import Calibration, default_calibration
 from gsp_deploy.export.certificate import certify
 from gsp_deploy.export.costs import UNIT_PROTOTYPES
@@ -68,7 +68,7 @@ def export_network(
         )
     named = _Named(module, example)
     network, layers = _translated(named, example, options)
-    config = ModelConfig(name_of(module), _head_of(layers, network), spec)
+    config = ModelConfig(backbone_name(type(module).__name__), _head_of(layers, network), spec)
     options.check_against(config)
     _require_one_body(layers, options)
     kept = _lower(network, options)

@@ -19,13 +19,11 @@ from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import CHECKPOINT, kind_of
 from gsp_deploy.base.words import counted
-from gsp_deploy.config import PreprocessingSpec
+from gsp_deploy.config import SOLVER_SETTINGS, PreprocessingSpec
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.reduction import refuse_unaveraged
 from gsp_deploy.runtime import EmbeddingSession
 
-# Settings of the solver: they do not change the embedding once the solver has converged.
-_SOLVING = ("solver", "iterations", "initial_scale")
 _SHORT = 12
 
 
@@ -143,7 +141,7 @@ def _decoding(identity: ModelIdentity) -> str:
 
 def _pooling(manifest: ExportManifest) -> dict[str, Any]:
     head = dataclasses.asdict(manifest.model.head)
-    return _plain({key: value for key, value in head.items() if key not in _SOLVING})
+    return _plain({key: value for key, value in head.items() if key not in SOLVER_SETTINGS})
 
 
 def _solution(manifest: ExportManifest) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import onnx_ir as ir
@@ -16,7 +15,7 @@ from gsp_deploy.artifact.identity import identity
 from gsp_deploy.base.environment import package_versions
 from gsp_deploy.base.files import refuse_inputs_inside
 from gsp_deploy.base.progress import Announce
-from gsp_deploy.config import FEATURES, AdoptedHead, ModelConfig, PreprocessingSpec
+from gsp_deploy.config import AdoptedHead, ModelConfig, PreprocessingSpec, backbone_name
 from gsp_deploy.export.adoption.ends import ImageInput, give_embedding, image_input, take_images
 from gsp_deploy.export.adoption.pixels import cast_before_turning
 from gsp_deploy.export.adoption.precision import precision_of
@@ -88,7 +87,7 @@ def adopt_onnx(
         announce(note)
     notes = f"adopted from {path.name}, output {called}"
     manifest = ExportManifest(
-        model=ModelConfig(model_name(path), AdoptedHead(dim, normalize), spec),
+        model=ModelConfig(backbone_name(path.stem), AdoptedHead(dim, normalize), spec),
         precision=precision,
         opset=network.opset_imports[""],
         inputs=tuple(map(spec_of, network.graph.inputs)),
@@ -112,16 +111,6 @@ def image_input_of(source: str | os.PathLike[str], output: str | None = None) ->
     network = read_network(path, output)
     with blaming(path):
         return image_input(network, path)
-
-
-def model_name(path: Path) -> str:
-    """Return the name of an adopted network: that of its file, in letters, digits, `_` and `.`.
-
-    >>> model_name(Path("vit-small (1).onnx"))
-    'vit_small_1'
-    """
-    name = re.sub(r"[^A-Za-z0-9_.]+", "_", path.stem).strip("_") or "network"
-    return f"{name}_network" if name == FEATURES else name
 
 
 def _finish(network: ir.Model) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
 
+from gsp_deploy.base.progress import quiet
 from gsp_deploy.errors import GspDeployError
 from gsp_deploy.export.calibration import Calibration
 
@@ -47,7 +46,7 @@ def calibrate_ranges(backbone: ir.Model, calibration: Calibration, method: str) 
     Raises:
         GspDeployError: an activation is not finite.
     """
-    with tempfile.TemporaryDirectory(prefix="gsp-calibrate-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="gsp-calibrate-") as folder, quiet():
         path = Path(folder) / "model.onnx"
         ir.save(backbone, path)
         calibrator = create_calibrator(
@@ -106,10 +105,3 @@ def _finite(name: str, low: np.ndarray, high: np.ndarray) -> tuple[float, float]
             "calibration images; a model that overflows in float32 cannot be quantised"
         )
     return float(np.ravel(low)[0]), float(np.ravel(high)[0])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the calibrators' prints off stdout, which belongs to results."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
