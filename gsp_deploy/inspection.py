@@ -28,7 +28,8 @@ from gsp_deploy.artifact.identity import identity
 from gsp_deploy.artifact.kind import CHECKPOINT, ENGINE, ONNX, endings, kind_of
 from gsp_deploy.artifact.pooling_node import HEAD_PREFIX
 from gsp_deploy.base.files import sha256_of
-from gsp_deploy.config import AdoptedHead
+from gsp_deploy.base.words import counted
+from gsp_deploy.config import SOLVER_SETTINGS, AdoptedHead, GSPConfig
 from gsp_deploy.engine.machine import Machine, misfits
 from gsp_deploy.errors import ModelFileError, UsageError, reason_of
 
@@ -196,9 +197,10 @@ def _sidecar_warnings(path: Path) -> tuple[str, ...]:
 
 def _manifest(manifest: ExportManifest) -> dict[str, Any]:
     content = json.loads(manifest.to_json())
+    has_transport = manifest.certificate is not None
     kept = (
         "precision",
-        "pooling_form",
+        *(["pooling_form"] if has_transport else []),  # the form of the transport's solver
         "certificate",
         "further_certificates",
         "quantisation",
@@ -207,18 +209,32 @@ def _manifest(manifest: ExportManifest) -> dict[str, Any]:
         "versions",
     )
     return {
-        "model": manifest.model.to_dict(),
+        **_model(manifest),
         **{name: content[name] for name in kept if content[name]},
         **_solver_in_words(manifest.certificate),
         "includes_preprocessing": manifest.includes_preprocessing,
     }
 
 
+def _model(manifest: ExportManifest) -> dict[str, Any]:
+    """Return the model's settings; the solver that it was trained with is apart from the head."""
+    model, head = manifest.model.to_dict(), manifest.model.head
+    if not isinstance(head, GSPConfig) or manifest.certificate is None:
+        return {"model": model}
+    kept = {name: value for name, value in model["head"].items() if name not in SOLVER_SETTINGS}
+    trained = f"{head.solver}, {counted(head.steps, 'step')}"
+    return {"model": {**model, "head": kept}, "trained_with": trained}
+
+
 def _solver_in_words(certificate: SolverCertificate | None) -> dict[str, str]:
-    """Return what is proved about the solver and what was measured, separately."""
+    """Return what solves the transport, what is proved about it and what was measured."""
     if certificate is None:
         return {}
-    return {"guarantee": certificate.guarantee_in_words, "measured": certificate.measured_in_words}
+    return {
+        "solver": certificate.steps_in_words,
+        "guarantee": certificate.guarantee_in_words,
+        "measured": certificate.measured_in_words,
+    }
 
 
 def _checkpoint(path: Path) -> tuple[str, dict[str, Any], tuple[str, ...]]:

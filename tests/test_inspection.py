@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 
+from gsp_deploy.artifact import read_sidecar, write_sidecar
+from gsp_deploy.config import AdoptedHead, ModelConfig
 from gsp_deploy.errors import CheckpointError, GspDeployError, ModelFileError, UsageError
 from gsp_deploy.export import ExportOptions, export_onnx
 from gsp_deploy.inspection import inspect_file
@@ -43,6 +46,23 @@ def test_an_exported_model_shows_its_certificate_and_operators(exported: Path) -
     head = [node for node in nodes if node.name.startswith("gsp/")]
     assert found.facts["nodes"] == {"total": len(nodes), "pooling head": len(head)}
     assert found.warnings == ()
+
+
+def test_the_solver_of_the_file_is_not_the_one_that_it_was_trained_with(exported: Path) -> None:
+    facts = inspect_file(exported).facts
+    assert facts["trained_with"] == "newton, 20 steps"
+    assert facts["solver"] == "certified, 5 points and 3 steps"
+    assert {"solver", "iterations", "initial_scale"}.isdisjoint(facts["model"]["head"])
+    assert facts["pooling_form"] == "unrolled"
+
+
+def test_an_adopted_network_has_no_form_of_the_pooling(exported: Path, tmp_path: Path) -> None:
+    manifest, path = read_sidecar(exported), tmp_path / "any.onnx"
+    assert manifest is not None
+    model = ModelConfig("net", AdoptedHead(8), manifest.model.preprocessing)
+    write_sidecar(replace(manifest, model=model, certificate=None), path)
+    facts = inspect_file(path.with_name("any.onnx.json")).facts
+    assert {"pooling_form", "solver", "trained_with"}.isdisjoint(facts)
 
 
 def test_a_manifest_shows_the_same_as_its_model(exported: Path) -> None:
