@@ -29,9 +29,9 @@ def build_network(factory: str) -> nn.Module:
     found: Any = _imported(module_name)
     for part in name.split("."):
         if not hasattr(found, part):
-            there = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
             raise UsageError(
-                f"{factory}: {module_name} has no {name!r}; it has {', '.join(there[:8]) or 'none'}"
+                f"{factory}: {module_name} has no attribute {name!r}; expected a function or class "
+                f"that returns a torch.nn.Module{_defined_in(module_name)}"
             )
         found = getattr(found, part)
     if not isinstance(found, nn.Module):
@@ -62,6 +62,16 @@ def _imported(name: str) -> Any:
         return import_module(name)
     except BaseException as error:
         raise _failed(f"importing {name}", error) from error
+
+
+def _defined_in(module: str) -> str:
+    """Name the functions and classes of a module, after a comma; those that it imports are not."""
+    own = [
+        name
+        for name, value in vars(sys.modules[module]).items()
+        if callable(value) and name[0] != "_" and getattr(value, "__module__", None) == module
+    ]
+    return f", as one of {', '.join(own[:8])}" if own else ""
 
 
 def _called(function: Any, factory: str) -> Any:

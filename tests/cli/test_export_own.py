@@ -113,7 +113,12 @@ REFUSED = {
     "birdnets.nowhere:build": (2, "there is no module 'birdnets.nowhere'"),
     "birdnets.models.deeper:build": (2, "there is no module 'birdnets.models.deeper'"),
     "birdnets.torn:build": (1, "importing birdnets.torn failed: ModuleNotFoundError"),
-    "birdnets.models:bild": (2, "has no 'bild'; it has EmbeddingModel"),
+    "birdnets.models:bild": (
+        2,
+        "birdnets.models has no attribute 'bild'; expected a function or class that returns a "
+        "torch.nn.Module, as one of Net, build",
+    ),
+    "birdnets.models:SIZE.bild": (2, "has no attribute 'SIZE.bild'"),
     "birdnets.models:SIZE": (2, "expected a function, got int"),
     "birdnets.models:broken": (1, "birdnets.models:broken() failed: ValueError: no data"),
     "birdnets.models:leaving": (1, "leaving() failed: SystemExit"),
