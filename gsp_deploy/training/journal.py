@@ -17,6 +17,8 @@ from gsp_deploy.training.records import StepRecord
 from gsp_deploy.training.run import TrainingRun
 from gsp_deploy.training.state import Best, RunFolder, RunProgress, RunState, save_state
 
+_MOST_SHOWN = 6  # settings in one line
+
 
 class Journal:
     """Writes the files of a run while it trains.
@@ -125,11 +127,18 @@ class Journal:
 def check_recipe(state: RunState, recipe: Recipe, files: RunFolder) -> None:
     """Raise `UsageError` unless the run began with this recipe."""
     stored = parse_recipe(tables_of(state.recipe, str(files.state)), str(files.state))
-    if difference := stored.first_difference(recipe):
+    if found := stored.differences(recipe):
+        shown = [f"{key} = {_shown(old)}, not {_shown(new)}" for key, (old, new) in found.items()]
+        more = f" and {len(shown) - _MOST_SHOWN} more" if len(shown) > _MOST_SHOWN else ""
         raise UsageError(
-            f"{files.path} began with another {difference}; continue it with its own recipe "
-            f"({files.recipe}), start over with --force, or choose another folder"
+            f"{files.path} began with other settings: {'; '.join(shown[:_MOST_SHOWN])}{more}; "
+            f"pass the same --set again or its own recipe ({files.recipe}), start over with "
+            "--force, or choose another folder"
         )
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else str(value)
 
 
 def check_images(state: RunState, run: TrainingRun, files: RunFolder) -> None:

@@ -92,16 +92,18 @@ class Recipe(Section):
         tables = self.model_dump(mode="json", exclude_none=True)
         return "\n".join(_toml_table(name, values) for name, values in tables.items())
 
-    def first_difference(self, other: Recipe) -> str | None:
-        """Return the first different setting that affects results, as `section.key`, or None."""
+    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Return both values of each different setting that affects results, by `section.key`."""
+        found = {}
         for section in type(self).model_fields:
             one, two = getattr(self, section), getattr(other, section)
             for key in sorted(set(type(one).model_fields) | set(type(two).model_fields)):
                 if (section, key) in _NO_EFFECT_ON_RESULTS:
                     continue
-                if getattr(one, key, None) != getattr(two, key, None):
-                    return f"{section}.{key}"
-        return None
+                values = (getattr(one, key, None), getattr(two, key, None))
+                if values[0] != values[1]:
+                    found[f"{section}.{key}"] = values
+        return found
 
 
 # Settings that you may change when you resume a run, because its results stay the same.

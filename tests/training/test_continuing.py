@@ -107,10 +107,11 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed_up(tmp_path):
     (tmp_path / "run" / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="not empty; pass --resume"):
         trained(recipe_with(), tmp_path / "run")
-    with pytest.raises(UsageError, match=r"began with another optimiser\.lr"):
+    with pytest.raises(UsageError, match=r"other settings: optimiser\.lr = .*, not 0\.5; pass the"):
         trained(recipe_with(optimiser__lr=0.5), tmp_path / "run", resume=True)
-    with pytest.raises(UsageError, match=r"began with another sampler\.batch_size"):
-        trained(recipe_with(sampler__batch_size=4096), tmp_path / "run", resume=True)
+    other = recipe_with(sampler__batch_size=4096, run__seed=7)
+    with pytest.raises(UsageError, match=r"sampler\.batch_size = .*, not 4096; run\.seed = .*, n"):
+        trained(other, tmp_path / "run", resume=True)
     with pytest.raises(UsageError, match="began with other images"):
         trained(recipe_with(), tmp_path / "run", resume=True, dataset=patches(images_per_class=7))
     before = contents(tmp_path / "run")

@@ -164,6 +164,6 @@ def test_files_that_are_no_recipe(tmp_path):
 
 def test_differences_that_matter_are_found():
     recipe = recipe_with()
-    assert recipe.first_difference(recipe_with(run__workers=3, run__save_every=1)) is None
-    assert recipe.first_difference(recipe_with(optimiser__lr=0.1)) == "optimiser.lr"
-    assert recipe.first_difference(recipe_with(loss__kind="triplet")) == "loss.alpha"
+    assert recipe.differences(recipe_with(run__workers=3, run__save_every=1)) == {}
+    assert list(recipe.differences(recipe_with(optimiser__lr=0.1))) == ["optimiser.lr"]
+    assert "loss.alpha" in recipe.differences(recipe_with(loss__kind="triplet"))
