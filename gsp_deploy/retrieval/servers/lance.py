@@ -1,7 +1,7 @@
 """A table of LanceDB, which runs in this process: a folder, or a prefix of an object store.
 
 The stamp is in the metadata of the table's schema. A store's credentials come from the variables
-that its own client reads, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT`.
+that its own client reads, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("lancedb")
 
-from gsp_deploy.errors import GateError, UsageError
+from gsp_deploy.errors import GateError, UsageError, VectorServerError
 from gsp_deploy.metrics import unit_rows
 from gsp_deploy.retrieval import trade
 from gsp_deploy.retrieval.identity import ModelIdentity
@@ -21,6 +21,7 @@ from gsp_deploy.retrieval.servers import (
     lance_index,
     open_collection,
 )
+from gsp_deploy.retrieval.servers.lance import LanceStore
 
 COUNT, DIM = 2000, 16
 IDS = [f"{number}.png" for number in range(COUNT)]
@@ -75,12 +76,17 @@ def test_runs_at_the_same_time_count_each_image_once(place, model, spread) -> No
         assert len(collection) == 400
 
 
-def test_an_index_is_trained_measured_and_compacted(place, model, spread) -> None:
+def test_an_index_is_trained_measured_and_compacted(
+    place, model, spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fill_collection(place, model)[0] as collection:
         for start in range(0, 1100, 220):
             rows = slice(start, min(start + 220, 1100))
             collection.add(IDS[rows], spread[rows])
+        branches = LanceStore(place).table.branches
+        branches.create("gsp-deploy-trial")  # as a killed run leaves it
         trained = collection.train(0.9)
+        assert not branches.list()
         assert trained.trade is not None
         assert trained.trade.chosen.recall >= 0.9
         assert (trained.recall.queries, trained.recall.images) == (55, 990)
@@ -99,6 +105,8 @@ def test_an_index_is_trained_measured_and_compacted(place, model, spread) -> Non
         again = collection.compact(0.99)
         assert again.trained is not None
         assert again.trained.recall.images == 990
+        monkeypatch.setattr(lance_index, "images_trained", lambda _: 550)
+        assert collection.compact().trained is not None
     with open_collection(place) as opened:
         assert overlap(opened, model, spread[:1100], spread[:1100:40]) > 0.95
 
@@ -116,3 +124,29 @@ def test_a_recall_that_cannot_be_reached_leaves_the_table(
             collection.train(1.0)
         assert len(collection) == COUNT
         assert overlap(collection, model, spread, spread[:20]) == 1  # exact, without an index
+
+
+def test_a_bucket(model, spread, monkeypatch: pytest.MonkeyPatch) -> None:
+    boto3 = pytest.importorskip("boto3")
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        uri = "http://{}:{}".format(*server.get_host_and_port())
+        for name, value in {
+            "AWS_ENDPOINT_URL": uri, "AWS_ALLOW_HTTP": "true", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="photos")
+        place = Place.parse("lance", "s3://photos/stored/all")
+        with fill_collection(place, model)[0] as collection:
+            for _ in range(2):
+                collection.add(IDS[:20], spread[:20])
+        with open_collection(place) as opened:
+            assert (len(opened), opened.identity) == (20, model)
+            assert overlap(opened, model, spread[:20], spread[:5]) == 1
+        with pytest.raises(VectorServerError, match=r"^lance:s3://none/all: .*check the URI"):
+            open_collection(Place.parse("lance", "s3://none/all"))
+    finally:
+        server.stop()
