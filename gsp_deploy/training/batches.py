@@ -66,6 +66,12 @@ class BatchSampler:
         """Return how many whole batches the training images fill, at least 1."""
         return max(1, len(self.labels) // self.settings.batch_size)
 
+    @property
+    def classes_in_batch(self) -> int | None:
+        """Return the number of classes of each batch; None if batches are of shuffled images."""
+        per_class = self.settings.images_per_class
+        return self.settings.batch_size // per_class if per_class else None
+
     def indices(self, step: int) -> np.ndarray:
         """Return the image indices of one step's batch, int64 `(batch_size,)`."""
         if self.settings.images_per_class:

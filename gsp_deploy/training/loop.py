@@ -30,6 +30,10 @@ from gsp_deploy.training.records import Observer, RunPlan, Silence, TrainingResu
 from gsp_deploy.training.run import TrainingRun
 from gsp_deploy.training.state import Best, RunFolder, RunProgress, RunState, load_state
 
+# In a batch of 16 classes, zero-shot regularisation did the same with shuffled labels
+# (benchmarks/retrieval.md). No run shows how many it needs.
+_CLASSES_WITHOUT_SIGNAL = 16
+
 
 def train(
     recipe: Recipe,
@@ -202,6 +206,14 @@ def _notes(run: TrainingRun) -> list[str]:
     if run.recipe.set_aside:
         sections = ", ".join(f"[{name}]" for name in run.recipe.set_aside)
         notes.append(f"head {run.recipe.head.kind}: {sections} are not used")
+    classes = run.sampler.classes_in_batch
+    if run.recipe.uses_zsr and classes is not None and classes <= _CLASSES_WITHOUT_SIGNAL:
+        notes.append(
+            f"a batch has {counted(classes, 'class', 'classes')}; with {_CLASSES_WITHOUT_SIGNAL} "
+            "the zero-shot loss acted as noise in our measurement (benchmarks/retrieval.md); for "
+            "more, lower sampler.images_per_class or raise sampler.batch_size; to train without it, set "
+            "zsr.enabled = false"
+        )
     if share := unsettled_share(run.model, run.total_steps):
         notes.append(
             f"after {counted(run.total_steps, 'step')}, batch norm's statistics are still "

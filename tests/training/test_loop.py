@@ -182,3 +182,16 @@ def test_without_tensorboard_the_run_says_so_and_goes_on(tmp_path, monkeypatch):
     heard = Heard()
     trained(recipe_with(run__tensorboard=True), tmp_path / "run", observer=heard)
     assert heard.plan.notes[-1] == "no TensorBoard log: the package tensorboard is not installed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_noted"),
+    [({}, True), ({"zsr__enabled": False}, False), ({"sampler__images_per_class": 0}, False)],
+)
+def test_too_few_classes_for_the_zero_shot_loss_are_noted(tmp_path, changes, is_noted) -> None:
+    heard = Heard()
+    trained(recipe_with(run__steps=1, **changes), tmp_path / "run", observer=heard)
+    noted = [note for note in heard.plan.notes if "the zero-shot loss acted as noise" in note]
+    assert [note.startswith("a batch has 2 classes; with 16 ") for note in noted] == [
+        True
+    ] * is_noted
