@@ -211,8 +211,8 @@ def _notes(run: TrainingRun) -> list[str]:
         notes.append(
             f"a batch has {counted(classes, 'class', 'classes')}; with {_CLASSES_WITHOUT_SIGNAL} "
             "the zero-shot loss acted as noise in our measurement (benchmarks/retrieval.md); for "
-            "more, lower sampler.images_per_class or raise sampler.batch_size; to train without it, set "
-            "zsr.enabled = false"
+            "more, lower sampler.images_per_class or raise sampler.batch_size; to do without it, "
+            "set zsr.enabled = false"
         )
     if share := unsettled_share(run.model, run.total_steps):
         notes.append(
