@@ -31,7 +31,7 @@ Head = GeneralizedSumPooling
 
 
 def main() -> None:
-    """Print both tables for one checkpoint."""
+    """Print the tables for one checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="of the first stage")
     model = load_checkpoint(parser.parse_args().checkpoint).eval()
@@ -43,6 +43,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(memory))[:MEMORY]
     print(untrained_heads(model, validation, memory[order]))
     print(zsr_alone(model, features, torch.from_numpy(labels), memory[order]))
+    print(zsr_signal(model, features, torch.from_numpy(labels), memory[order]))
 
 
 @torch.inference_mode()
@@ -121,6 +122,27 @@ def zsr_alone(model: EmbeddingModel, features: Tensor, labels: Tensor, memory: T
                 f"| {start} | {gamma:g} | {batch} | {each} | {rate:g} | {spread:.4f} "
                 f"| {np.mean(losses[:10]):.2f} | {np.mean(losses[-30:]):.2f} |"
             )
+    return "\n".join(lines) + "\n"
+
+
+def zsr_signal(model: EmbeddingModel, features: Tensor, labels: Tensor, memory: Tensor) -> str:
+    """Return the table of the same loss with true labels and with labels in random order."""
+    with torch.inference_mode():
+        attributes = head_like(model, memory, 20.0, 0.2)(features).attributes
+    attributes = attributes.clone()  # out of inference mode
+    order = np.random.default_rng(1).permutation(len(labels))
+    lines = [
+        "| classes in a batch | batch | true labels | shuffled | gain |",
+        "|---" * 5 + "|",
+    ]
+    for batch, each in ((64, 4), (64, 2), (128, 4), (96, 2), (64, 1), (128, 2)):
+        true, shuffled = (
+            float(np.mean(_class_embeddings_learn(attributes, given, batch, each, 0.003)[-30:]))
+            for given in (labels, labels[order])
+        )
+        lines.append(
+            f"| {batch // each} | {batch} | {true:.2f} | {shuffled:.2f} | {shuffled - true:.2f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
