@@ -6,6 +6,12 @@
 namespace gsp {
 namespace {
 
+// TensorRT allocates lazily: its first run of a size cannot be captured.
+constexpr std::size_t runs_before_capture = 1;
+// A capture that failed is tried again after so many times the runs: another thread may have
+// disturbed it.
+constexpr std::size_t patience = 10;
+
 void check(bool done, const char* action) {
   if (!done) throw Error(ErrorKind::runtime, std::string("TensorRT cannot ") + action);
 }
@@ -78,16 +84,12 @@ void TensorRTSlot::run_on_device(const void* input, std::size_t count, void* out
 
 void TensorRTSlot::infer(std::size_t count) {
   const ChosenProfile chosen = choose_profile(shape_.profiles, count);
-  if (chosen.batch != batch_ || chosen.index != profile_) {
-    take_batch(chosen);
-    enqueue();  // outside a capture first: TensorRT allocates lazily
-    may_capture_ = shape_.use_graphs;
-    return;
-  }
-  if (may_capture_) {
-    may_capture_ = false;
+  if (chosen.batch != batch_ || chosen.index != profile_) take_batch(chosen);
+  if (!graph_ && shape_.use_graphs && runs_ >= capture_after_) {
     graph_ = capture();
+    capture_after_ = patience * runs_;
   }
+  ++runs_;
   if (!graph_) return enqueue();
   check_cuda(cudaGraphLaunch(graph_.get(), stream_.get()), "launch a graph");
 }
@@ -95,7 +97,8 @@ void TensorRTSlot::infer(std::size_t count) {
 // A graph is of the context as it was: a context of another shape has none.
 void TensorRTSlot::take_batch(ChosenProfile chosen) {
   graph_.reset();
-  may_capture_ = false;
+  runs_ = 0;
+  capture_after_ = runs_before_capture;
   batch_ = 0;
   if (chosen.index != profile_) {
     check(context_->setOptimizationProfileAsync(chosen.index, stream_.get()), "take this profile");
@@ -111,7 +114,7 @@ void TensorRTSlot::take_batch(ChosenProfile chosen) {
 void TensorRTSlot::enqueue() { check(context_->enqueueV3(stream_.get()), "run the engine"); }
 
 CudaGraph TensorRTSlot::capture() {
-  // An engine that synchronises by itself cannot be captured; it then runs without a graph.
+  // An engine that synchronises by itself cannot be captured; it runs without a graph.
   if (cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal) != cudaSuccess)
     return nullptr;
   bool whole = true;

@@ -58,7 +58,8 @@ class TensorRTSlot {
   std::unique_ptr<nvinfer1::IExecutionContext> context_;
   int profile_ = 0;           // the context's profile
   std::size_t batch_ = 0;     // and its batch size
-  bool may_capture_ = false;  // it ran once with that size, and no graph of it was tried
+  std::size_t runs_ = 0;      // how often it ran with that size
+  std::size_t capture_after_ = 0;  // after so many runs a graph is tried
   CudaGraph graph_;           // of that size; null where there is none
 };
 
