@@ -1,9 +1,10 @@
-"""Embed a folder of JPEG files end to end, against a hand-written loop on raw ONNX Runtime.
+"""Embed a folder of JPEG files end to end, against a hand-written loop on a raw runtime.
 
-`gsp-deploy embed` and the loop run as processes of their own, in turns, from the start of Python to
-the written array. The loop (`embed_loop.py`) is what one would write, and the best of `--workers`
-counts. Both decode every pixel. `--command` gives further options to `embed`, such as
-`--provider openvino`.
+`gsp-deploy embed` and the loop run as processes of their own, from the start of Python to the
+written array. In each round every one of them runs once, and the next round starts with another
+one. The loop (`embed_loop.py`) is what one would write with Pillow and OpenVINO (`--runtime`), and
+the best of `--workers` counts. Both decode every pixel and compute in float32. `--command` gives
+further options to `embed`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ CLI = [sys.executable, "-m", "gsp_deploy_cli.main"]
 def main() -> None:
     """Measure both `--runs` times in turns, and print the ratios' median and spread."""
     asked = _arguments()
-    about = conditions(asked.threads, images=asked.images, batch=asked.batch, runs=asked.runs)
+    about = conditions(
+        asked.threads,
+        images=asked.images,
+        batch=asked.batch,
+        runs=asked.runs,
+        runtime=asked.runtime,
+    )
     with tempfile.TemporaryDirectory() as folder:
         model, images = _model(asked.backbone, Path(folder)), Path(folder) / "images"
         _write_images(images, asked.images, asked.side)
@@ -58,6 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--runtime", default="openvino", choices=("openvino", "onnxruntime"))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--command", default="", help="further options of `gsp-deploy embed`")
     parser.add_argument("--json", action="store_true")
@@ -87,20 +95,28 @@ def _measured(model: Path, images: Path, asked: argparse.Namespace) -> list[dict
     """Time every command in turns; check that all wrote the same embeddings."""
     out = images.parent
     options = ["--batch", str(asked.batch), "--threads", str(asked.threads)]
+    options += ["--runtime", asked.runtime]
     ours = [*CLI, "embed", str(model), str(images), "-o", str(out / "ours.npy"), "--force"]
     commands = {"gsp-deploy embed": [*ours, *options, *shlex.split(asked.command)]}
     for workers in asked.workers:
         loop = [str(model), str(images), str(out / f"loop{workers}.npy")]
-        command = [sys.executable, str(LOOP), *loop, str(workers), str(asked.batch)]
+        command = [sys.executable, str(LOOP), asked.runtime, *loop, str(workers), str(asked.batch)]
         commands[f"loop, {workers} workers"] = command
-    taken = [{name: _timed(command) for name, command in commands.items()}
-             for _ in range(asked.runs)]  # fmt: skip
+    taken = [
+        {name: _timed(commands[name]) for name in _rotated(list(commands), turn)}
+        for turn in range(asked.runs)
+    ]
     expected = np.load(out / f"loop{asked.workers[0]}.npy")
     worst = (1 - (np.load(out / "ours.npy") * expected).sum(axis=1)).max()
     if worst > 1e-3:  # Pillow versions resize the axes in different orders
         sys.exit(f"the embeddings differ by a cosine distance of {worst:.1e}")
     best = [min(s for name, (s, _) in run.items() if "loop" in name) for run in taken]
     return [_result(name, [run[name] for run in taken], best, asked.images) for name in commands]
+
+
+def _rotated(names: list[str], turn: int) -> list[str]:
+    first = turn % len(names)
+    return names[first:] + names[:first]
 
 
 def _timed(command: list[str]) -> tuple[float, float]:

@@ -82,10 +82,13 @@ def test_int8_is_profiled_by_operator_in_every_form() -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_is_embedded_as_by_hand() -> None:
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_a_folder_is_embedded_as_by_hand(runtime: str) -> None:
     """The script itself compares the embeddings."""
+    pytest.importorskip(runtime)
     small = ("--backbone", "test_resnet", "--images", "5", "--batch", "2", "--workers", "1")
-    data = run("embed_folder.py", "--threads", "1", "--runs", "1", *small)
+    one = ("--threads", "1", "--runs", "1", "--runtime", runtime)
+    data = run("embed_folder.py", *one, *small)
     ours, loop = data["results"]
     assert (ours["what"], loop["what"]) == ("gsp-deploy embed", "loop, 1 workers")
     assert loop["ratio"] == [1]
