@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from gsp_deploy.config import Solver
+from gsp_deploy.config import PoolingMode, Solver
 from gsp_deploy.precision import FloatPrecisionWord, PrecisionWord
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.options.int8 import Int8Options
@@ -19,7 +19,7 @@ graph_option = panel("Graph")
 solver_option = panel("Solver")
 pooling_option = panel("Pooling")
 
-MODES = ("gap", "gmp", "gem")
+MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+# Outputs of a model with a GSP head, in order, with their sizes in words.
+OUTPUTS: Mapping[str, tuple[int | str, ...]] = {
+    "embedding": ("batch", "embedding_dim"),
+    "attributes": ("batch", "prototypes"),
+    "weights": ("batch", "height", "width"),
+    "residual": ("batch",),
+    "embedding_bound": ("batch",),
+}
+# Those that an export may add; `residual` adds `embedding_bound` too, where there is a bound.
+OptionalOutput = Literal["attributes", "weights", "residual"]
 # Outputs about an answer's own error. They are always float32, because they are bounds.
 CERTIFICATES = ("residual", "embedding_bound")
 # torch's formula for a size that strided convolutions compute from another size.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from gsp_deploy.artifact.pooling_node import POOLING_FORMS, PoolingForm, check_foldable
+from gsp_deploy.artifact.tensors import OptionalOutput
 from gsp_deploy.base.choices import CalibrationMethod
 from gsp_deploy.bounds import DEFAULT_TOLERANCE
 from gsp_deploy.config import GSPConfig, ModelConfig, Solver
@@ -17,8 +18,6 @@ from gsp_deploy.precision import (
     FloatPrecisionWord,
     PrecisionWord,
 )
-
-OptionalOutput = Literal["attributes", "weights", "residual"]
 
 OPSETS = range(17, 23)
 

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 from onnxscript import evaluator
 
+from gsp_deploy.artifact.tensors import OUTPUTS
 from gsp_deploy.base.choices import Pooling
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
@@ -35,7 +36,6 @@ from gsp_deploy.layers.residual import LARGEST_COSINE_DISTANCE
 from gsp_deploy.layers.stages import PoolingSettings
 
 OPERATOR = torch_operator()
-OUTPUTS = ("embedding", "attributes", "weights", "residual", "embedding_bound")
 
 
 @dataclass(frozen=True)

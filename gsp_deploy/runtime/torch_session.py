@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact.tensors import OUTPUTS
 from gsp_deploy.base.words import counted
 from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.config import BaselineConfig, GSPConfig
@@ -118,5 +119,5 @@ def _describe(path: Path, model: EmbeddingModel, options: SessionOptions) -> Ses
 def _outputs(head: GSPConfig | BaselineConfig) -> tuple[str, ...]:
     if isinstance(head, BaselineConfig):
         return ("embedding",)
-    bound = ("embedding_bound",) if head.pooling == "gap" else ()
-    return ("embedding", "attributes", "weights", "residual", *bound)
+    has_bound = head.pooling == "gap"
+    return tuple(name for name in OUTPUTS if has_bound or name != "embedding_bound")

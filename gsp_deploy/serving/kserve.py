@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gsp_deploy.artifact import TensorSpec
+from gsp_deploy.artifact.tensors import OUTPUTS
 from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.errors import RequestError
 from gsp_deploy.runtime.session import SessionInfo
@@ -35,13 +36,6 @@ __all__ = [
 EXTENSIONS = ("binary_tensor_data",)
 OUTPUT_DATATYPE = "FP32"  # every session's outputs are float32
 LONGEST_NUMBER = 26  # bytes of one number in JSON, with its comma
-# Outputs beside the embedding, where no manifest gives their sizes.
-_OUTPUT_SHAPES: dict[str, tuple[int | str, ...]] = {
-    "attributes": ("batch", "prototypes"),
-    "weights": ("batch", "height", "width"),
-    "residual": ("batch",),
-    "embedding_bound": ("batch",),
-}
 
 
 def server_metadata(name: str, version: str) -> dict[str, Any]:
@@ -54,7 +48,8 @@ def model_metadata(name: str, info: SessionInfo) -> dict[str, Any]:
     declared = (
         {tensor.name: tensor.shape for tensor in info.manifest.outputs} if info.manifest else {}
     )
-    shapes = {**_OUTPUT_SHAPES, **declared, "embedding": ("batch", info.embedding_dim)}
+    # Without a manifest, only the names of sizes are known.
+    shapes = {**OUTPUTS, **declared, "embedding": ("batch", info.embedding_dim)}
     return {
         "name": name,
         "versions": [VERSION],
