@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -34,6 +35,8 @@ from gsp_deploy.retrieval.servers.store import (
 
 T = TypeVar("T")
 _LONGEST_REASON = 300
+# A client in Rust prints an error as nested data, which ends with the message that says why.
+_INNER = re.compile(r"<Message>([^<]+)</Message>|\bmessage: \"([^\"]+)\"")
 
 
 class Collection:
@@ -253,10 +256,16 @@ def _ask(place: Place, store: Store | type[Store], call: Callable[..., T], *give
     try:
         return call(*given)
     except store.errors as error:
-        reason = " ".join(str(getattr(error, "message", "") or error).split())[:_LONGEST_REASON]
         raise VectorServerError(
-            f"{place}: {reason}; check the URI, your access, and that the server runs"
+            f"{place}: {_reason(error)}; check the URI, your access, and that the server runs"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "message", "") or error)
+    if inner := _INNER.findall(text):
+        text = "".join(inner[-1])
+    return " ".join(text.split())[:_LONGEST_REASON]
 
 
 def _absent(place: Place) -> ModelFileError:
