@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.data.benchmarks import (
     IN_SHOP_RANKS,
     PRODUCT_RANKS,
@@ -205,5 +206,5 @@ def _optional_packages() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MissingCapabilityError(
             f"this data set needs the package {error.name}, which is not installed; "
-            "install it with: pip install 'gsp-deploy[train]'"
+            f"install it with: {install_line('train')}"
         ) from error

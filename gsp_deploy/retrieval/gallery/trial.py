@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gsp_deploy.base.inputs import require_regular
+from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.worker import WorkerError, WorkerLacksPackageError, run_worker
 from gsp_deploy.errors import MissingCapabilityError
 
@@ -32,9 +33,7 @@ def try_index(path: Path) -> tuple[int, int]:
         printed = run_worker(_WORKER, path, str(_MEMORY + 2 * size), seconds=seconds)
         count, length = map(int, printed.split())
     except WorkerLacksPackageError as error:
-        raise MissingCapabilityError(
-            "a gallery needs faiss: pip install 'gsp-deploy[search]'"
-        ) from error
+        raise MissingCapabilityError(f"a gallery needs faiss: {install_line('search')}") from error
     except WorkerError as error:
         raise ValueError(f"faiss cannot read {path.name}: {error}") from error
     return count, length
