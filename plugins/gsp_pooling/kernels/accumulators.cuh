@@ -6,7 +6,7 @@
 namespace gsp_deploy {
 
 struct WeightedMean {
-  static constexpr int kUnroll = 4;  // locations on their way at a time
+  static constexpr int kTogether = 4;  // vectors on their way at a time
   float sum = 0.0F;
 
   __device__ void add(float value, float weight, const Arguments&) {
@@ -22,7 +22,7 @@ struct WeightedMean {
 };
 
 struct WeightedMax {
-  static constexpr int kUnroll = 4;
+  static constexpr int kTogether = 4;
   float peak = Max::kNeutral;
 
   __device__ void add(float value, float weight, const Arguments&) {
@@ -41,7 +41,7 @@ struct WeightedMax {
 // (mean v^p)^(1/p) by logarithms: no power can overflow or vanish, and there is no division by the
 // peak to wait for.
 struct PowerMean {
-  static constexpr int kUnroll = 1;  // a logarithm and an exponential a term
+  static constexpr int kTogether = 1;  // a logarithm and an exponential a term
   LogSum powers;
 
   __device__ void add(float value, float weight, const Arguments& args) {

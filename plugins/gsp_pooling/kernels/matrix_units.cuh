@@ -37,13 +37,19 @@ class MatrixProduct {
   }
 
   __device__ void stage_prototypes(int row, int column, const Vector<float>& vector) {
+    using Packed = Vector<In, kVector<float> * sizeof(In)>;  // one store, not one an element
+    Packed high = {};
+    Packed low = {};
 #pragma unroll
     for (int k = 0; k < kVector<float>; ++k) {
-      const In high = from_float<In>(vector.at(k));
-      const int at = row * kMatrixStride + column + k;
-      high_[at] = high;
-      low_[at] = from_float<In>(vector.at(k) - to_float(high));
+      const float value = vector.at(k);
+      const In rounded = from_float<In>(value);
+      high.put(k, rounded);
+      low.put(k, from_float<In>(value - to_float(rounded)));
     }
+    const int at = row * kMatrixStride + column;
+    *reinterpret_cast<Packed*>(high_ + at) = high;
+    *reinterpret_cast<Packed*>(low_ + at) = low;
   }
 
   __device__ void stage_embeddings(int row, int column, const Vector<In>& vector) {
@@ -51,9 +57,9 @@ class MatrixProduct {
   }
 
   // Add the products of what is staged. A warp has one 16-row strip of prototypes and every other
-  // 16-column strip of locations.
+  // 16-column strip of locations. All loads come before the first branch: they wait together.
   __device__ void multiply(int prototypes, int locations) {
-    if (strip_row() >= prototypes) {
+    if (strip_row() >= prototypes || strip_column(0) >= locations) {
       return;
     }
     const In* high = high_ + strip_row() * kMatrixStride;
@@ -62,16 +68,19 @@ class MatrixProduct {
     for (int k = 0; k < kDepth; k += kFragment) {
       PrototypeFragment high_part;
       PrototypeFragment low_part;
+      EmbeddingFragment embeddings[kStrips];
       nvcuda::wmma::load_matrix_sync(high_part, high + k, kMatrixStride);
       nvcuda::wmma::load_matrix_sync(low_part, low + k, kMatrixStride);
 #pragma unroll
       for (int strip = 0; strip < kStrips; ++strip) {
+        nvcuda::wmma::load_matrix_sync(embeddings[strip], embeddings_ + at(strip_column(strip), k),
+                                       kMatrixStride);
+      }
+#pragma unroll
+      for (int strip = 0; strip < kStrips; ++strip) {
         if (strip_column(strip) < locations) {
-          EmbeddingFragment embeddings;
-          nvcuda::wmma::load_matrix_sync(embeddings, embeddings_ + at(strip_column(strip), k),
-                                         kMatrixStride);
-          nvcuda::wmma::mma_sync(sums_[strip], high_part, embeddings, sums_[strip]);
-          nvcuda::wmma::mma_sync(sums_[strip], low_part, embeddings, sums_[strip]);
+          nvcuda::wmma::mma_sync(sums_[strip], high_part, embeddings[strip], sums_[strip]);
+          nvcuda::wmma::mma_sync(sums_[strip], low_part, embeddings[strip], sums_[strip]);
         }
       }
     }

@@ -15,10 +15,12 @@ struct Channels {
 };
 
 // Vectors of channels, one a thread; threads beyond the last vector start over with other
-// locations, and merge through `scratch` in a fixed order.
+// locations, and merge through `scratch` in a fixed order. A thread reads some locations before it
+// adds the first, so that their trips to memory overlap.
 template <typename In, typename Accumulator, typename Emit>
 __device__ void pool_channels_last(const Channels<In>& channels, const float* weights,
                                    const Arguments& args, Accumulator* scratch, Emit emit) {
+  constexpr int kTogether = Accumulator::kTogether;
   const bool aligned = rows_are_aligned(channels.input, channels.all);
   const int vectors = divide_up(channels.end - channels.first, kVector<In>);
   int across = kThreads;
@@ -33,13 +35,23 @@ __device__ void pool_channels_last(const Channels<In>& channels, const float* we
     const int valid = min(channels.end - channel, kVector<In>);
     Accumulator found[kVector<In>];
     if (valid > 0) {
-#pragma unroll Accumulator::kUnroll
-      for (int i = group; i < args.locations; i += groups) {
-        const In* source = channels.input + static_cast<size_t>(i) * channels.all + channel;
-        const Vector<In> vector = load_vector(source, valid, aligned);
+      for (int first = group; first < args.locations; first += kTogether * groups) {
+        Vector<In> read[kTogether];
 #pragma unroll
-        for (int k = 0; k < kVector<In>; ++k) {
-          found[k].add(to_float(vector.at(k)), weights[i], args);
+        for (int at = 0; at < kTogether; ++at) {
+          const int i = first + at * groups;
+          const In* source = channels.input + static_cast<size_t>(i) * channels.all + channel;
+          read[at] = load_vector(source, i < args.locations ? valid : 0, aligned);
+        }
+#pragma unroll
+        for (int at = 0; at < kTogether; ++at) {
+          const int i = first + at * groups;
+          if (i < args.locations) {
+#pragma unroll
+            for (int k = 0; k < kVector<In>; ++k) {
+              found[k].add(to_float(read[at].at(k)), weights[i], args);
+            }
+          }
         }
       }
     }
@@ -66,35 +78,47 @@ __device__ void pool_channels_last(const Channels<In>& channels, const float* we
   }
 }
 
-// A channel is a row of locations: eight lanes read it, or a whole warp where it is long.
+// A channel is a row of locations: eight lanes read it, or a whole warp where it is long. They read
+// a part of some channels before they add the first.
 template <typename In, typename Accumulator, typename Emit>
 __device__ void pool_channels_first(const Channels<In>& channels, const float* weights,
                                     const Arguments& args, Emit emit) {
+  constexpr int kTogether = Accumulator::kTogether;
   const bool aligned = rows_are_aligned(channels.input, args.locations);
   const int lanes = args.locations <= 16 * kVector<In> ? 8 : kWarpSize;
   const int rows = kThreads / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int row = static_cast<int>(threadIdx.x) / lanes;
-  for (int base = channels.first; base < channels.end; base += rows) {
-    const int channel = base + row;
-    Accumulator found;
-    for (int i = lane * kVector<In>; channel < channels.end && i < args.locations;
-         i += lanes * kVector<In>) {
-      const In* source = channels.input + static_cast<size_t>(channel) * args.locations + i;
-      const int valid = args.locations - i;
-      const Vector<In> vector = load_vector(source, valid, aligned);
+  for (int base = channels.first; base < channels.end; base += kTogether * rows) {
+    Accumulator found[kTogether];
+    for (int i = lane * kVector<In>; i < args.locations; i += lanes * kVector<In>) {
+      const int left = args.locations - i;
+      Vector<In> read[kTogether];
 #pragma unroll
-      for (int k = 0; k < kVector<In>; ++k) {
-        if (k < valid) {
-          found.add(to_float(vector.at(k)), weights[i + k], args);
+      for (int at = 0; at < kTogether; ++at) {
+        const int channel = base + at * rows + row;
+        const In* source = channels.input + static_cast<size_t>(channel) * args.locations + i;
+        read[at] = load_vector(source, channel < channels.end ? left : 0, aligned);
+      }
+#pragma unroll
+      for (int at = 0; at < kTogether; ++at) {
+#pragma unroll
+        for (int k = 0; k < kVector<In>; ++k) {
+          if (k < left) {
+            found[at].add(to_float(read[at].at(k)), weights[i + k], args);
+          }
         }
       }
     }
-    for (int distance = lanes / 2; distance > 0; distance /= 2) {
-      found.merge(found.from_lane(distance));
-    }
-    if (lane == 0 && channel < channels.end) {
-      emit(channel, found.result(args));
+#pragma unroll
+    for (int at = 0; at < kTogether; ++at) {
+      for (int distance = lanes / 2; distance > 0; distance /= 2) {
+        found[at].merge(found[at].from_lane(distance));
+      }
+      const int channel = base + at * rows + row;
+      if (lane == 0 && channel < channels.end) {
+        emit(channel, found[at].result(args));
+      }
     }
   }
 }

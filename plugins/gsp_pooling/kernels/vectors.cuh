@@ -32,12 +32,12 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) 
 template <typename T>
 constexpr int kVector = 16 / static_cast<int>(sizeof(T));
 
-// Elements as the words that a load of 16 bytes fills. As an array of 16-bit elements the compiler
+// Elements as the words that one load or store moves. As an array of 16-bit elements the compiler
 // took the words apart right behind the load, and so waited for it; as words it does so at the use.
-template <typename T>
-struct alignas(16) Vector {
+template <typename T, int kBytes = 16>
+struct alignas(kBytes) Vector {
   static constexpr int kAWord = 4 / static_cast<int>(sizeof(T));
-  uint32_t words[4];
+  uint32_t words[kBytes / 4];
 
   __device__ __forceinline__ T at(int k) const {
     const uint32_t bits = words[k / kAWord] >> (k % kAWord * kBits);

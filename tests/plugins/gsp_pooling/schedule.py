@@ -1,7 +1,8 @@
-"""What the compiler made of the prefetch: read from the machine code, without a GPU.
+"""Which loads wait together, and which are on their way during the product: from the machine code.
 
 The next slice's loads are issued before the product of this one, so that they are on their way
-while it runs. That holds only if nothing reads what they load until the product is under way.
+while it runs. That holds only if nothing reads what they load until the product is under way. The
+operands of a step of the product, and the vectors that are pooled, are loaded some at a time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ VECTORS_OF_A_SLICE = 6
 _FUNCTION = re.compile(r"Function : (\w+)")
 _INSTRUCTION = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+ )?([^;]*?)\s*;")
 _WIDE_LOAD = re.compile(r"LDG\.E\.128\S* R(\d+),")
+_MATRIX_LOAD = re.compile(r"LDSM\S* R(\d+),")
+_PRODUCT = re.compile("HMMA")
 _BRANCH = re.compile(r"BRA\S* (.*, )?`?\(?(?:\S*?)0x([0-9a-f]+)")
 
 
@@ -67,10 +70,28 @@ def loads_under_way(instructions: Mapping[int, Instruction]) -> int:
 
     Such a way is the one of aligned rows: others read what they load element by element.
     """
+    return _count_unread(_WIDE_LOAD, _PRODUCT, instructions)
+
+
+def operands_together(instructions: Mapping[int, Instruction]) -> int:
+    """Count the loads of a product's operands after which another comes before they are read."""
+    return _count_unread(_MATRIX_LOAD, _MATRIX_LOAD, instructions)
+
+
+def pooled_together(instructions: Mapping[int, Instruction]) -> int:
+    """The same of the loads of 16 bytes that are pooled: those behind the last product."""
+    last = max(place for place, one in instructions.items() if _PRODUCT.match(one.text))
+    behind = {place: one for place, one in instructions.items() if place > last}
+    return _count_unread(_WIDE_LOAD, _WIDE_LOAD, behind)
+
+
+def _count_unread(
+    load: re.Pattern[str], goal: re.Pattern[str], instructions: Mapping[int, Instruction]
+) -> int:
     return sum(
-        _reaches_product_unread(int(load[1]), one.following, instructions)
+        _reaches_unread(int(found[1]), goal, one.following, instructions)
         for one in instructions.values()
-        if (load := _WIDE_LOAD.match(one.text))
+        if (found := load.match(one.text))
     )
 
 
@@ -85,8 +106,11 @@ def _instruction(address: int, is_predicated: bool, text: str) -> Instruction:
     return Instruction(text, following)
 
 
-def _reaches_product_unread(
-    register: int, start: Sequence[int], instructions: Mapping[int, Instruction]
+def _reaches_unread(
+    register: int,
+    goal: re.Pattern[str],
+    start: Sequence[int],
+    instructions: Mapping[int, Instruction],
 ) -> bool:
     loaded = {f"R{register + word}" for word in range(4)}
     waiting, seen = list(start), set(start)
@@ -94,7 +118,7 @@ def _reaches_product_unread(
         one = instructions.get(waiting.pop())
         if one is None or loaded & one.reads:
             continue
-        if one.text.startswith("HMMA"):
+        if goal.match(one.text):
             return True
         waiting.extend(place for place in one.following if place not in seen)
         seen.update(one.following)

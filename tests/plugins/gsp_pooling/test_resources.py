@@ -26,7 +26,9 @@ from .schedule import (
     VECTORS_OF_A_SLICE,
     disassemble,
     loads_under_way,
+    operands_together,
     parse_listing,
+    pooled_together,
 )
 
 # Orin and H100; every target takes some 15 minutes of two cores: GSP_ALL_TARGETS=1.
@@ -52,8 +54,10 @@ LISTING = """\
         /*0080*/              @!P0 LDG.E.128.CONSTANT R8, desc[UR4][R4.64] ;
         /*0090*/                   LDG.E.128 R12, desc[UR4][R2.64] ;
         /*00a0*/                   PRMT R20, R14.reuse, 0x7610, R20 ;
-        /*00b0*/                   HMMA.16816.F32 R24, R28, R32, R24 ;
-        /*00c0*/                   STS.128 [R40], R8 ;
+        /*00b0*/                   LDSM.16.M88.4 R28, [R41] ;
+        /*00c0*/                   LDSM.16.M88.4 R32, [R42] ;
+        /*00d0*/                   HMMA.16816.F32 R24, R28, R32, R24 ;
+        /*00e0*/                   STS.128 [R40], R8 ;
 """
 
 
@@ -119,10 +123,24 @@ def test_the_next_slice_is_on_its_way_during_the_product(cubins) -> None:
         assert under_way == dict.fromkeys(on_matrix_units, VECTORS_OF_A_SLICE), f"sm_{target}"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(CUOBJDUMP is None, reason="needs cuobjdump: CUDA's, or that of triton's wheel")
+def test_loads_wait_together(cubins) -> None:
+    """Four operands of a step of the product, and four vectors of a mean and of a maximum."""
+    folder, _ = cubins
+    for target in COMPILED:
+        kernels = disassemble(cubin_of(target, folder))
+        for layout in ("first", "last"):
+            kernel = kernels[f"pool_images float16 channels-{layout}"]
+            assert operands_together(kernel) >= 3, f"sm_{target} {layout}"
+            assert pooled_together(kernel) >= 2 * 3, f"sm_{target} {layout}"
+
+
 def test_a_load_that_is_waited_for_is_seen() -> None:
     (instructions,) = parse_listing(LISTING).values()
-    assert len(instructions) == 6
+    assert len(instructions) == 8
     assert loads_under_way(instructions) == 1  # one gives an address, one is taken apart
+    assert operands_together(instructions) == 1
 
 
 @needs_compiler
