@@ -58,6 +58,9 @@ def main() -> None:
     runs = by_head(document["runs"])
     if "trials" in document:
         print(trials_table(document["trials"]))
+    if not runs:
+        print("no run is over yet")
+        return
     print(results_table(runs, asked.baseline))
     print(mass_table(runs))
     matplotlib.use("Agg")
