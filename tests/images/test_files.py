@@ -129,7 +129,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
 def test_decoding_runs_ahead_by_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path] = []
 
-    def decode(file: Path, spec: PreprocessingSpec) -> np.ndarray:
+    def decode(file: Path, spec: PreprocessingSpec, reduced: bool) -> np.ndarray:
         started.append(file)
         return np.zeros((8, 8, 3), np.uint8)
 
@@ -143,7 +143,7 @@ def test_decoding_runs_ahead_by_a_bounded_number(monkeypatch: pytest.MonkeyPatch
 
 
 def test_slow_files_do_not_change_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(file: Path, spec: PreprocessingSpec) -> np.ndarray:
+    def decode(file: Path, spec: PreprocessingSpec, reduced: bool) -> np.ndarray:
         time.sleep(0.02 if file.name == "0" else 0)
         return np.full((8, 8, 3), int(file.name), np.uint8)
 
