@@ -7,8 +7,10 @@ is always set here, and a session's description names it.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ def pinned_precision(path: Path, asked: str | None, of_file: str) -> str:
 
 def processor_precisions() -> tuple[str, ...]:
     """Return the float precisions that this processor computes in, by OpenVINO."""
-    found = openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    found = _core(os.getpid()).get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     return tuple(word for word, capability in _CAPABILITIES.items() if capability in found)
 
 
@@ -125,7 +127,18 @@ def compile_model(
     if precision != "fp32":
         _keep_solver_in_float32(model)
     with blaming(path, "compile"):
-        return openvino.Core().compile_model(model, DEVICE, settings)
+        return _core(os.getpid()).compile_model(model, DEVICE, settings)
+
+
+@cache
+def _core(process: int) -> openvino.Core:
+    """Return the core of this process, which is never released.
+
+    OpenVINO's CPU plugin gives the thread that loads it another stack for signals. It frees that
+    stack when its core is released, even if the thread goes on using it, as it does where cores are
+    not released in reverse order. The next signal, Ctrl-C for instance, would then end the process.
+    """
+    return openvino.Core()
 
 
 def _keep_solver_in_float32(model: openvino.Model) -> None:

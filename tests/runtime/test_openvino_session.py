@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -163,6 +165,25 @@ def test_threads_are_those_asked_for_or_available(head_export, monkeypatch) -> N
         compiled = compile_model(path, read_model(path), "fp32", options)
         assert compiled.get_property("INFERENCE_NUM_THREADS") == expected
         assert not compiled.get_property("ENABLE_CPU_PINNING")
+
+
+def test_a_signal_after_closing_ends_no_process(head_export) -> None:
+    """Python handles signals on a stack that faulthandler has, and OpenVINO may replace."""
+    code = f"""
+import faulthandler, signal
+from gsp_deploy.runtime import open_session
+
+faulthandler.enable()
+sessions = [open_session({str(head_export())!r}, runtime="openvino") for _ in range(2)]
+for session in sessions:
+    session.close()
+del session, sessions[0]
+sessions.clear()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "handled\n"), ran.stderr
 
 
 @pytest.mark.parametrize("requests", [2, 3, 0])

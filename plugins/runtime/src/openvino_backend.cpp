@@ -1,5 +1,7 @@
 // OpenVINO on the CPU through its C API. Left alone, OpenVINO computes a float32 file in bfloat16 if
 // the processor has it: so the precision is always set.
+#include <signal.h>
+
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -37,6 +39,23 @@ const Precision* precision_named(const std::string& word) {
 template <typename T>
 using Owned = std::unique_ptr<T, void (*)(T*)>;
 
+// Keeps this thread's stack for signals. OpenVINO's CPU plugin replaces it when it is loaded, and
+// frees its own with its core, also if the thread still uses that one because cores were not
+// released in reverse order. The next signal would then end the process.
+class SignalStackKept {
+ public:
+  SignalStackKept() { is_known_ = sigaltstack(nullptr, &before_) == 0; }
+  ~SignalStackKept() {
+    if (is_known_) sigaltstack(&before_, nullptr);
+  }
+  SignalStackKept(const SignalStackKept&) = delete;
+  SignalStackKept& operator=(const SignalStackKept&) = delete;
+
+ private:
+  stack_t before_{};
+  bool is_known_;
+};
+
 class OpenVinoBackend final : public InferenceBackend {
  public:
   OpenVinoBackend(const Bundle& bundle, const Artifact& artifact, const Options& options)
@@ -48,6 +67,7 @@ class OpenVinoBackend final : public InferenceBackend {
         shape_(input_shape(bundle, artifact)),
         core_(nullptr, api_.core_free),
         compiled_(nullptr, api_.compiled_model_free) {
+    const SignalStackKept kept;
     core_ = make(api_.core_free, [&](ov_core** made) { return api_.core_create(made); });
     precision_ = chosen_precision();
     const auto model = make(api_.model_free, [&](ov_model** made) {

@@ -12,7 +12,9 @@
 //   probe half                all 65536 values there and back
 //   probe residual BUNDLE FILE...   each image's residual, a line for each, or the error
 //   probe threads BUNDLE N    N threads on one Embedder against one thread, then moves it
+//   probe signal BUNDLE       a signal after two Embedders, closed in the order of their opening
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +22,7 @@
 #include <gsp/embedder.hpp>
 #include <gsp/npy.hpp>
 #include <iterator>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -202,6 +205,19 @@ void threads(const Words& words) {
   std::puts("ok");
 }
 
+void signal_after(const Words& words) {
+  auto first = std::make_unique<gsp::Embedder>(gsp::Embedder::open(words.at(0)));
+  auto second = std::make_unique<gsp::Embedder>(gsp::Embedder::open(words.at(0)));
+  first.reset();
+  second.reset();
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  action.sa_flags = SA_ONSTACK;
+  sigaction(SIGUSR1, &action, nullptr);
+  std::raise(SIGUSR1);
+  std::puts("ok");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -230,6 +246,8 @@ int main(int argc, char** argv) {
       residual(words);
     else if (what == "threads")
       threads(words);
+    else if (what == "signal")
+      signal_after(words);
     else
       throw std::runtime_error("what?");
     return 0;

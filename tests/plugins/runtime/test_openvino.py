@@ -83,6 +83,10 @@ def test_threads_share_an_embedder(sanitized: Build, openvino_bundle: Path) -> N
     assert sanitized.lines("tests/probe", "threads", openvino_bundle, 4) == ["ok"]
 
 
+def test_a_signal_after_closing_ends_no_process(library: Build, openvino_bundle: Path) -> None:
+    assert library.lines("tests/probe", "signal", openvino_bundle) == ["ok"]
+
+
 def test_a_library_that_is_missing(library: Build, openvino_bundle: Path) -> None:
     nowhere = {"GSP_OPENVINO_LIBRARY": "/no/such.so"}
     done = library.run("embed_images", openvino_bundle, "--selftest", **nowhere)
