@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from gsp_deploy import GeneralizedSumPooling, GSPConfig
 from gsp_deploy.errors import ConfigError
 from gsp_deploy.layers.residual import weight_residual
-from gsp_deploy.layers.transport import TransportProblem, mixing_weights
+from gsp_deploy.layers.transport import TransportProblem, mixing_weights, solve_log_scale
 from gsp_deploy.reference import exact_weights
 from gsp_deploy.training.sections import GspSection, HeadSection, head_config
 
@@ -43,14 +45,29 @@ def test_the_layer_finds_the_exact_weights(gamma, ratio, locations, seed) -> Non
 
 def test_float32_solving_stays_within_rounding() -> None:
     """Devices without float64 solve in float32."""
-    from gsp_deploy.layers.transport import solve_log_scale
-
     draw = np.random.default_rng(0)
     log_mass = torch.from_numpy(-40 * draw.random((64, 49))).float()
     beta = solve_log_scale(log_mass, problem(20.0, 0.3))
     found = (beta + log_mass).sigmoid() / 0.3
     exact = exact_weights(log_mass.numpy(), 0.3)
     assert np.abs(found.numpy() - exact).max() < 3e-5
+
+
+def test_the_sweep_ends_in_the_middle_of_the_roots_cell() -> None:
+    log_mass = -100 * torch.rand(500, 7, dtype=torch.float64)
+    log_mass[:, :2] = torch.tensor([0.0, -100.0])
+    swept = replace(problem(50.0, 0.3), points=9, steps=0)
+    distance = solve_log_scale(log_mass, swept) - solve_log_scale(log_mass, problem(50.0, 0.3))
+    half = 100 / 10 / 2
+    assert 0.95 * half < distance.abs().max() <= half * (1 + 1e-9)
+
+
+def test_no_step_is_longer_than_half_a_cell() -> None:
+    """Between two groups of locations far apart the equation is flat, and its slope rounding."""
+    log_mass = torch.tensor([[0.0, 0.0, -200.0]], dtype=torch.float64)
+    flat = replace(problem(100.0, 2 / 3), points=999)
+    before, after = (solve_log_scale(log_mass, replace(flat, steps=n)) for n in (0, 1))
+    assert (after - before).abs().item() == pytest.approx(200 / 1000 / 2)
 
 
 @pytest.mark.parametrize("gamma", [0.1, 5.0, 20.0])
