@@ -59,11 +59,22 @@ def can_import(module: str) -> bool:
         return False
 
 
+def has_vnni() -> bool:
+    """Whether the processor has VNNI, int8 products that do not saturate; False if unknown."""
+    flags = set(_cpuinfo("flags").split())
+    return bool(flags & {"avx512_vnni", "avx_vnni"})
+
+
 def _processor() -> str:
+    return _cpuinfo("model name", "Model") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*keys: str) -> str:
+    """Return the first value of these keys that Linux has for the first processor, or ''."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("model name", "Model")):
+            if line.startswith(keys):
                 return line.split(":", 1)[1].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return ""

@@ -150,3 +150,21 @@ def test_a_failure_while_running_is_told(head_export, features) -> None:
         with pytest.raises(ModelFileError, match="cannot run it") as caught:
             session.infer(features[:, :5], ("embedding",))
         assert_one_line(caught.value)
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_products_are_made_exact_only_where_they_would_saturate(
+    vnni: bool, tiny_export: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With VNNI they are exact, and the setting would double the time of int8."""
+    entries: list[str] = []
+
+    class Recorded(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            entries.append(key)
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Recorded)
+    monkeypatch.setattr("gsp_deploy.runtime.onnx_graph.has_vnni", lambda: vnni)
+    open_session(tiny_export).close()
+    assert ("session.x64quantprecision" in entries) is not vnni
