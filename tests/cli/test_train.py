@@ -122,7 +122,8 @@ def test_an_existing_run_is_refused_continued_or_replaced(run, tmp_path):
     assert "continuing after step 2" in err
     code, _, err = run(QUICK, "-o", folder, *SHORT, "--resume", "--set", "optimiser.lr=0.5")
     assert code == 2
-    assert "another optimiser.lr" in err
+    assert "began with other settings: optimiser.lr = " in err
+    assert ", not 0.5; pass the same --set again" in err
     assert run(QUICK, "-o", folder, *SHORT, "--force", "--set", "optimiser.lr=0.5")[0] == 0
 
 
