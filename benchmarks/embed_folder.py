@@ -29,7 +29,7 @@ from gsp_deploy.data.photographs import photograph
 from gsp_deploy.export import export_onnx
 from gsp_deploy.model import feature_channels
 
-SPEC = PreprocessingSpec(224, 224)
+SPEC = PreprocessingSpec(224, 224, crop_ratio=0.875)
 PHOTOGRAPHS = ("chelsea.png", "rocket.jpg", "coffee.png", "astronaut.png")
 LOOP = Path(__file__).with_name("embed_loop.py")
 CLI = [sys.executable, "-m", "gsp_deploy_cli.main"]
