@@ -13,6 +13,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 
 from gsp_deploy_cli import main as frame
@@ -24,23 +26,21 @@ _CHANGES = frozenset(
 # process would not do: a test before may have started autograd's threads, which no fork has.
 sys.path.append(str(Path(__file__).parents[1]))  # where that process finds this module
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    [
-        "onnxruntime",
-        "faiss",
-        "torch.onnx",
-        "gsp_deploy_cli.main",
-        "gsp_deploy.bundle.packaging",
-        "gsp_deploy.engine.build",
-        "gsp_deploy.explain",
-        "gsp_deploy.export",
-        "gsp_deploy.report",
-        "gsp_deploy.retrieval.gallery",
-        "gsp_deploy.training.loop",
-        "gsp_deploy.tuning.run",
-        __name__,
-    ]
-)
+_IMPORTED = [
+    "onnxruntime",
+    "faiss",
+    "torch.onnx",
+    "gsp_deploy_cli.main",
+    "gsp_deploy.bundle.packaging",
+    "gsp_deploy.engine.build",
+    "gsp_deploy.explain",
+    "gsp_deploy.export",
+    "gsp_deploy.report",
+    "gsp_deploy.retrieval.gallery",
+    "gsp_deploy.training.loop",
+    "gsp_deploy.tuning.run",
+    __name__,
+]
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -95,11 +95,19 @@ def run_and_kill(
         The exit status, or the number of the signal below 0.
     """
     log.unlink(missing_ok=True)
+    _start_server()
     child = _SERVER.Process(target=_run, args=(arguments, root, log, at, prepare))
     child.start()
     child.join()
     assert child.exitcode is not None
     return child.exitcode
+
+
+@cache
+def _start_server() -> None:
+    """Stop the server that a test of the decoders may have started: it imports little."""
+    forkserver._forkserver._stop()
+    _SERVER.set_forkserver_preload(_IMPORTED)
 
 
 def _run(
