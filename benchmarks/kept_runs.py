@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from gsp_deploy.base.files import write_text
 from gsp_deploy.data import Dataset, LabelledImages, open_dataset
 from gsp_deploy.data.images import ImageSource
 from gsp_deploy.training import Recipe, TrainingResult, train
 
 
-class Recorded(Protocol):
+class Recorded(ABC):
     """A run with a folder, and its record once it is over."""
 
     @property
+    @abstractmethod
     def path(self) -> Path:
         """The run's folder."""
 
     @property
     def record(self) -> Path:
-        """The file of the record."""
+        """The run's settings and measures once it is over."""
+        return self.path / "record.json"
 
 
 Task = TypeVar("Task", bound=Recorded)
+
+
+def arguments(about: str | None, folder: str, results: Path, jobs: int) -> argparse.Namespace:
+    """Return what a study is asked for; the last three are its defaults."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--folder", type=Path, default=Path(folder), help="of the runs")
+    parser.add_argument("--results", type=Path, default=results)
+    parser.add_argument("--jobs", type=int, default=jobs, help="runs at a time, one thread each")
+    parser.add_argument("--quick", action="store_true", help="a few steps of one seed")
+    return parser.parse_args()
 
 
 def follow(
@@ -72,6 +87,11 @@ def trained(recipe: Recipe, folder: Path, dataset: Dataset) -> TrainingResult:
             f"{folder} was stopped after step {result.steps}; the same command continues it"
         )
     return result
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Write a record or a file of results."""
+    write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 def records_of(tasks: Sequence[Recorded]) -> list[dict[str, Any]]:

@@ -9,9 +9,7 @@ Each run's record lies in its folder: a benchmark that was stopped goes on where
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -19,11 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kept_runs import follow, kept_dataset, records_of, trained
+from kept_runs import (
+    Recorded,
+    arguments,
+    follow,
+    kept_dataset,
+    records_of,
+    trained,
+    write_document,
+)
 from retrieval_weights import object_mass
 
 from gsp_deploy.base.environment import Environment
-from gsp_deploy.base.files import write_text
 from gsp_deploy.data import Dataset
 from gsp_deploy.retrieval.evaluation import evaluate
 from gsp_deploy.runtime import open_session
@@ -59,7 +64,7 @@ QUICK_DATA = ",images_per_class=6,train_classes=10,test_classes=4"
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Recorded):
     """One run; `head` is `FIRST_STAGE` for what all the others start from."""
 
     folder: Path
@@ -73,17 +78,22 @@ class Task:
         """The run's folder."""
         return self.folder / f"{self.data}-{self.head}-{self.seed}"
 
-    @property
-    def record(self) -> Path:
-        """What is known of the run once it is over."""
-        return self.path / "record.json"
+
+def first_stage(folder: Path, quick: bool) -> Task:
+    """Return the run that all the others start from."""
+    return Task(folder, "uncluttered", FIRST_STAGE, 0, quick)
+
+
+def pretrained(first: Task) -> str:
+    """Return the setting that starts a run from the first stage."""
+    return f"model.pretrained='{first.path / 'last.safetensors'}'"
 
 
 def main() -> None:
     """Run what is missing, then write all records and print where they are."""
-    asked = _arguments()
+    asked = arguments(__doc__, "runs/retrieval", Path(__file__).parent / "retrieval.json", jobs=2)
     seeds = range(1 if asked.quick else SEEDS)
-    first = Task(asked.folder, "uncluttered", FIRST_STAGE, 0, asked.quick)
+    first = first_stage(asked.folder, asked.quick)
     # Seed by seed, so that what is there at any moment is a whole comparison.
     tasks = [
         Task(asked.folder, data, head, seed, asked.quick)
@@ -102,17 +112,8 @@ def main() -> None:
         "environment": dataclasses.asdict(Environment.here()),
         "runs": records_of([first, *tasks]),
     }
-    write_text(asked.results, json.dumps(document, indent=1) + "\n")
+    write_document(asked.results, document)
     print(asked.results)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/retrieval"), help="of the runs")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "retrieval.json")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--quick", action="store_true", help="a few steps of one seed")
-    return parser.parse_args()
 
 
 def run(task: Task) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def run(task: Task) -> dict[str, Any]:
         **judged(task.path / "last.safetensors", dataset, with_mass=task.head.startswith("gsp")),
     }
     record["seconds"] = round(time.monotonic() - began, 1)
-    write_text(task.record, json.dumps(record, indent=1) + "\n")
+    write_document(task.record, record)
     return record
 
 
@@ -149,8 +150,7 @@ def _settings(task: Task) -> Iterator[str]:
     yield f"run.seed={task.seed}"
     yield f"data.spec='{DATA[task.data]}'"
     if task.head != FIRST_STAGE:
-        stage = dataclasses.replace(task, data="uncluttered", head=FIRST_STAGE, seed=0)
-        yield f"model.pretrained='{stage.path / 'last.safetensors'}'"
+        yield pretrained(first_stage(task.folder, task.quick))
         yield from HEADS[task.head]
     if task.quick:
         yield from QUICK

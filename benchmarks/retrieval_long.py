@@ -7,9 +7,7 @@ at any moment every run that is over.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -19,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import retrieval
-from kept_runs import follow, kept_dataset, records_of, trained
+from kept_runs import (
+    Recorded,
+    arguments,
+    follow,
+    kept_dataset,
+    records_of,
+    trained,
+    write_document,
+)
 
 from gsp_deploy.base.environment import Environment
-from gsp_deploy.base.files import write_text
 from gsp_deploy.training import load_recipe
 
 RESULTS = Path(__file__).parent / "retrieval-long.json"
@@ -36,7 +41,7 @@ COMMON = ("sampler.images_per_class=2", "run.amp='bf16'")
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Recorded):
     """One run with a learning rate; a trial is never judged on the test classes."""
 
     folder: Path
@@ -53,11 +58,6 @@ class Run:
         return self.folder / name
 
     @property
-    def record(self) -> Path:
-        """The run's settings and measures once it is over."""
-        return self.path / "record.json"
-
-    @property
     def steps(self) -> int:
         """The length of the run."""
         return 4 if self.quick else TRIAL_STEPS if self.is_trial else STEPS
@@ -65,8 +65,8 @@ class Run:
 
 def main() -> None:
     """Run what is missing; write the results after each run and print where they are."""
-    asked = _arguments()
-    first = retrieval.Task(asked.folder, "uncluttered", retrieval.FIRST_STAGE, 0, asked.quick)
+    asked = arguments(__doc__, "runs/retrieval-long", RESULTS, jobs=1)
+    first = retrieval.first_stage(asked.folder, asked.quick)
     trials = [Run(asked.folder, h, TRIAL_SEED, r, True, asked.quick) for h in HEADS for r in RATES]
     follow([first], retrieval.run, asked.jobs)
     follow(trials, run, asked.jobs, partial(write_results, asked.results, first, trials, []))
@@ -80,15 +80,6 @@ def main() -> None:
     follow(runs, run, asked.jobs, finished)
     finished()
     print(asked.results)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/retrieval-long"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--quick", action="store_true", help="a few steps of one seed")
-    return parser.parse_args()
 
 
 def run(task: Run) -> dict[str, Any]:
@@ -111,15 +102,15 @@ def run(task: Run) -> dict[str, Any]:
         checkpoint = task.path / "last.safetensors"
         record |= retrieval.judged(checkpoint, dataset, with_mass=task.head.startswith("gsp"))
     record["seconds"] = round(time.monotonic() - began, 1)
-    write_text(task.record, json.dumps(record, indent=1) + "\n")
+    write_document(task.record, record)
     return record
 
 
 def settings(task: Run) -> list[str]:
     """Return what a run changes in the recipe."""
-    first = retrieval.Task(task.folder, "uncluttered", retrieval.FIRST_STAGE, 0, task.quick)
+    first = retrieval.first_stage(task.folder, task.quick)
     return [
-        f"model.pretrained='{first.path / 'last.safetensors'}'",
+        retrieval.pretrained(first),
         *retrieval.HEADS[task.head],
         *COMMON,
         *(retrieval.QUICK if task.quick else ()),
@@ -156,7 +147,7 @@ def write_results(
         "trials": records_of(trials),
         "runs": records_of([first, *runs]),
     }
-    write_text(path, json.dumps(document, indent=1) + "\n")
+    write_document(path, document)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ Each run's record lies in its folder: a study that was stopped goes on where it 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -23,11 +21,10 @@ from typing import Any
 
 import retrieval
 import torch
-from kept_runs import follow, kept_dataset, records_of
+from kept_runs import Recorded, arguments, follow, kept_dataset, records_of, write_document
 from torch import Tensor, nn
 
 from gsp_deploy.base.environment import Environment
-from gsp_deploy.base.files import write_text
 from gsp_deploy.data import validation_split
 from gsp_deploy.layers.losses import ZeroShotLoss
 from gsp_deploy.training import Recipe, load_recipe
@@ -44,7 +41,7 @@ ATTRIBUTES_OFTEN = 25  # steps from one measure of the loss to the next
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Recorded):
     """One run of an arm; without ZSR the ridge is 0."""
 
     folder: Path
@@ -58,11 +55,6 @@ class Run:
     def path(self) -> Path:
         """The run's folder."""
         return self.folder / f"zsr-{self.classes}-{self.arm}-{self.ridge:g}-{self.seed}"
-
-    @property
-    def record(self) -> Path:
-        """The run's settings and measures once it is over."""
-        return self.path / "record.json"
 
 
 class ShuffledLabels(nn.Module):
@@ -104,8 +96,8 @@ CONTROLS = {"shuffled": ShuffledLabels, "noise": NoiseOfTheSameSize}
 
 def main() -> None:
     """Run what is missing; write the results after each run and print the table."""
-    asked = _arguments()
-    first = retrieval.Task(asked.folder, "uncluttered", retrieval.FIRST_STAGE, 0, asked.quick)
+    asked = arguments(__doc__, "runs/retrieval-long", RESULTS, jobs=1)
+    first = retrieval.first_stage(asked.folder, asked.quick)
     runs = planned(asked.folder, asked.quick)
     finished = partial(write_results, asked.results, runs)
     follow([first], retrieval.run, asked.jobs)
@@ -124,15 +116,6 @@ def planned(folder: Path, quick: bool) -> list[Run]:
         for arm in ARMS
         for ridge in (ridges if arm != "none" else (0.0,))
     ]
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/retrieval-long"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--quick", action="store_true", help="a few steps of one batch size")
-    return parser.parse_args()
 
 
 def run(task: Run) -> dict[str, Any]:
@@ -154,7 +137,7 @@ def run(task: Run) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 1),
     }
     task.path.mkdir(parents=True, exist_ok=True)
-    write_text(task.record, json.dumps(record, indent=1) + "\n")
+    write_document(task.record, record)
     return record
 
 
@@ -173,10 +156,10 @@ def assembled(task: Run, recipe: Recipe) -> TrainingRun:
 
 def settings(task: Run) -> list[str]:
     """Return what a run changes in the recipe."""
-    first = retrieval.Task(task.folder, "uncluttered", retrieval.FIRST_STAGE, 0, task.quick)
+    first = retrieval.first_stage(task.folder, task.quick)
     batch = BATCHES[task.classes]
     return [
-        f"model.pretrained='{first.path / 'last.safetensors'}'",
+        retrieval.pretrained(first),
         f"run.steps={STEPS}",
         f"run.seed={task.seed}",
         "run.amp='bf16'",
@@ -198,7 +181,7 @@ def write_results(path: Path, runs: Sequence[Run]) -> None:
         "environment": dataclasses.asdict(Environment.here()),
         "runs": records_of(runs),
     }
-    write_text(path, json.dumps(document, indent=1) + "\n")
+    write_document(path, document)
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
