@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from gsp_deploy.retrieval.trade import Trade
 
 
+WantedRecall = Annotated[
+    float | None,
+    typer.Option(help="Choose the fastest search that reaches this recall@10, as 0.99."),
+]
 Sources = Annotated[
     list[str],
     typer.Argument(
@@ -61,10 +66,7 @@ def index(
             help="flat: exact; hnsw, ivf, ivf-pq: faster from 100,000 images on, approximate."
         ),
     ] = "flat",
-    recall: Annotated[
-        float | None,
-        typer.Option(help="Choose the fastest search that reaches this recall@10, as 0.99."),
-    ] = None,
+    recall: WantedRecall = None,
     model: TableModel = None,
     reading: ReadingOptions,
     runtime: RuntimeOptions,
@@ -155,7 +157,6 @@ def _from_images(
 
 def report_gallery(gallery: Gallery, folder: Path, json: bool) -> None:
     """Print what a gallery contains and how well it searches."""
-    import dataclasses
 
     identity = gallery.identity
     if json:
@@ -164,9 +165,8 @@ def report_gallery(gallery: Gallery, folder: Path, json: bool) -> None:
             "index": str(folder),
             "kind": gallery.kind,
             "images": len(gallery.files),
-            "recall": None if gallery.recall is None else dataclasses.asdict(gallery.recall),
-            "trade": None if gallery.trade is None else dataclasses.asdict(gallery.trade),
-            "model": dataclasses.asdict(identity),
+            **recall_fields(gallery.recall, gallery.trade),
+            "model": asdict(identity),
             "skipped": failures,
         }
         show.document("index", found)
@@ -177,13 +177,22 @@ def report_gallery(gallery: Gallery, folder: Path, json: bool) -> None:
         ("model", f"{identity.file}, {identity.precision}, SHA-256 {identity.sha256[:12]}"),
     ]
     show.facts(str(folder), rows)
-    if gallery.trade is not None:
-        show_trade(gallery.trade)
+    show_trade(gallery.trade)
     show.skipped([failure.reason for failure in gallery.failures])
 
 
-def show_trade(trade: Trade) -> None:
-    """Print the settings that were tried, and which was chosen."""
+def recall_fields(recall: Recall | None, trade: Trade | None) -> dict[str, object]:
+    """Return the fields of a document about an index's recall; None where nothing was measured."""
+    return {
+        "recall": None if recall is None else asdict(recall),
+        "trade": None if trade is None else asdict(trade),
+    }
+
+
+def show_trade(trade: Trade | None) -> None:
+    """Print the settings that were tried, if any, and which was chosen."""
+    if trade is None:
+        return
     rows = [
         [
             trial.words,

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from gsp_deploy.base.words import counted
-from gsp_deploy_cli.index import kind_and_recall, report_gallery, show_trade
+from gsp_deploy_cli.index import (
+    WantedRecall,
+    kind_and_recall,
+    recall_fields,
+    report_gallery,
+    show_trade,
+)
 from gsp_deploy_cli.index_remove import Index
 from gsp_deploy_cli.options.common import Json
 from gsp_deploy_cli.tables import show
 
 if TYPE_CHECKING:
     from gsp_deploy.retrieval.gallery import Gallery
-    from gsp_deploy.retrieval.servers import Compacted, Place
+    from gsp_deploy.retrieval.servers import Place
 
 
 def index_compact(
     gallery: Index,
     *,
-    recall: Annotated[
-        float | None,
-        typer.Option(help="Choose the fastest search that reaches this recall@10, as 0.99."),
-    ] = None,
+    recall: WantedRecall = None,
     json: Json = False,
 ) -> None:
     """Rewrite an index after many changes, so that searches are fast and find much again.
@@ -75,29 +75,20 @@ def _compact_collection(place: Place, recall: float | None, json: bool) -> None:
     check_recall("ivf-pq", recall)
     with open_collection(place) as collection, show.status("compacting"):
         done, images = collection.compact(recall), len(collection)
-    if json:
-        show.document("index-compact", {"index": str(place), "images": images, **_figures(done)})
-        return
     files, outside, size = done.files, done.outside, done.size
+    measured, trade = (None, None) if done.trained is None else done.trained
+    if json:
+        found = {"index": str(place), "images": images, "files": files, "outside": outside}
+        found |= {"bytes": size, **recall_fields(measured, trade)}
+        show.document("index-compact", found)
+        return
     rows = [
         ("contains", counted(images, "image")),
         ("files", f"{files[0]:,} -> {files[1]:,}"),
         ("images outside the index", f"{outside[0]:,} -> {outside[1]:,}"),
         ("data", f"{size[0] / 1e6:,.1f} -> {size[1] / 1e6:,.1f} MB"),
     ]
-    if done.trained is not None:
-        rows += kind_and_recall("ivf-pq", done.trained.recall)
+    if measured is not None:
+        rows += kind_and_recall("ivf-pq", measured)
     show.facts(str(place), rows)
-    if done.trained is not None and done.trained.trade is not None:
-        show_trade(done.trained.trade)
-
-
-def _figures(done: Compacted) -> dict[str, object]:
-    recall, trade = (None, None) if done.trained is None else done.trained
-    return {
-        "files": done.files,
-        "outside": done.outside,
-        "bytes": done.size,
-        "recall": None if recall is None else asdict(recall),
-        "trade": None if trade is None else asdict(trade),
-    }
+    show_trade(trade)

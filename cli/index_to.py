@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import UsageError
-from gsp_deploy_cli.index import kind_and_recall, show_trade
+from gsp_deploy_cli.index import kind_and_recall, recall_fields, show_trade
 from gsp_deploy_cli.index_sources import embedding, identity_named
 from gsp_deploy_cli.options.common import ReadingOptions
 from gsp_deploy_cli.options.inputs import model_and_images
@@ -122,8 +122,7 @@ def _report(
             "kind": place.server,
             "images": sent.total,
             "sent": sent.sent,
-            "recall": None if recall is None else asdict(recall),
-            "trade": None if trade is None else asdict(trade),
+            **recall_fields(recall, trade),
             "model": asdict(identity),
             "skipped": [{"file": str(f.file), "reason": f.reason} for f in failures],
         }
@@ -137,6 +136,5 @@ def _report(
         ("search", f"--index {shlex.quote(str(place))}"),
     ]
     show.facts(str(place), rows)
-    if trade is not None:
-        show_trade(trade)
+    show_trade(trade)
     show.skipped([failure.reason for failure in failures])

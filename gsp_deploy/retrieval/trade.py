@@ -13,6 +13,8 @@ from gsp_deploy.retrieval.recall import RANK
 
 # A setting of a search: the names of its parameters, and their values.
 Setting = dict[str, int]
+# How many times the wanted number of results a search compares again, with less compressed vectors.
+REFINEMENTS = (1, 4, 16, 64)
 _TIMED_QUERIES = 50
 
 

@@ -178,7 +178,7 @@ def test_a_table_of_lance_is_trained_and_searched(
 ) -> None:
     pytest.importorskip("lancedb")
     monkeypatch.setattr("gsp_deploy.retrieval.trade._TIMED_QUERIES", 2)
-    monkeypatch.setattr("gsp_deploy.retrieval.servers.lance_index._REFINEMENTS", (4,))
+    monkeypatch.setattr("gsp_deploy.retrieval.servers.lance_index.REFINEMENTS", (4,))
     vectors = np.random.default_rng(0).standard_normal((1200, 8)).astype(np.float32)
     np.save(tmp_path / "t.npy", vectors)
     (tmp_path / "t.ids.txt").write_text("".join(f"{n}.png\n" for n in range(1200)))

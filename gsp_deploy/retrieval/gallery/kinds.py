@@ -9,7 +9,7 @@ import faiss
 
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.errors import UsageError
-from gsp_deploy.retrieval.trade import Setting, check_recall
+from gsp_deploy.retrieval.trade import REFINEMENTS, Setting, check_recall
 
 KINDS: tuple[str, ...] = get_args(GalleryKind)
 # Links of each vector in the graph, and candidates kept while building and searching: larger
@@ -27,7 +27,6 @@ PQ_BITS, PQ_ENTRIES = 8, 4
 PQ_VECTORS = IVF_VECTORS_A_CELL << PQ_BITS
 REFINED = 8
 
-_REFINEMENTS = (1, 4, 16, 64)
 _CANDIDATES = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -64,7 +63,7 @@ def settings_of(kind: GalleryKind, index: Any) -> list[list[Setting]]:
     probes = sorted({*(1 << bit for bit in range(cells.bit_length())), cells})
     if kind == "ivf":
         return [[{"nprobe": n} for n in probes]]
-    return [[{"nprobe": n, "k_factor_rf": factor} for n in probes] for factor in _REFINEMENTS]
+    return [[{"nprobe": n, "k_factor_rf": factor} for n in probes] for factor in REFINEMENTS]
 
 
 def setting_of(kind: GalleryKind, index: Any) -> Setting:

@@ -23,7 +23,7 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.retrieval.recall import RANK, Recall, held_out, recall_of
 from gsp_deploy.retrieval.servers.lance_table import DISTANCE, KEY, QUERY, VECTOR, key_in
 from gsp_deploy.retrieval.servers.store import Trained
-from gsp_deploy.retrieval.trade import Setting, Trade, Trial, fastest, milliseconds
+from gsp_deploy.retrieval.trade import REFINEMENTS, Setting, Trade, Trial, fastest, milliseconds
 
 METHOD = (
     "The queries were held out on a branch of the table: its index was trained without them and "
@@ -37,7 +37,6 @@ FEWEST = 1024  # images; Lance learns the 256 values of a code from them
 DEFAULT: Setting = {"nprobes": 20, "refine_factor": 8}
 _RECORD = "gsp_deploy_index"
 _BRANCH = "gsp-deploy-trial"
-_REFINEMENTS = (1, 4, 16, 64)
 # Numbers of a code: Lance is fast with 8. Its k-means, like faiss's, takes few rounds and samples.
 _PQ_ENTRIES, _ROUNDS, _SAMPLES = 8, 10, 64
 
@@ -167,7 +166,7 @@ def _cells(count: int) -> int:
 def _settings(table: Any) -> list[list[Setting]]:
     cells = _cells(table.count_rows())
     probes = sorted({*(1 << bit for bit in range(cells.bit_length())), cells})
-    return [[{"nprobes": n, "refine_factor": f} for n in probes] for f in _REFINEMENTS]
+    return [[{"nprobes": n, "refine_factor": f} for n in probes] for f in REFINEMENTS]
 
 
 def _record(table: Any) -> _Record | None:

@@ -30,7 +30,7 @@ IDS = [f"{number}.png" for number in range(COUNT)]
 @pytest.fixture(autouse=True)
 def _few_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trade, "_TIMED_QUERIES", 2)
-    monkeypatch.setattr(lance_index, "_REFINEMENTS", (4,))
+    monkeypatch.setattr(lance_index, "REFINEMENTS", (4,))
     monkeypatch.setattr(lance_index, "_cells", lambda _: 8)
 
 
