@@ -213,7 +213,7 @@ class _HeadWriter:
             channel = self.graph.axes(CHANNELS)
             weights = self.graph.op("Unsqueeze", weight_map, channel, name="solved_weights")
         writer = ResidualWriter(self.graph, weights)
-        certificates = {"residual": writer.residual()}
+        certificates = {"residual": writer.residual}
         if config.pooling == "gap":
             norm = self.floored_norm(found["embedding"])
             certificates["embedding_bound"] = writer.embedding_bound(lengths, norm)

@@ -1,4 +1,4 @@
-"""Write an answer's own error as ONNX operators: three nodes, and four for the bound.
+"""Write an answer's own error as ONNX operators: three nodes, and three for the bound.
 
 `gsp_deploy.layers.residual` has the derivation. Weights are `(B, 1, H, W)`.
 """
@@ -16,21 +16,18 @@ class ResidualWriter:
     def __init__(self, graph: GraphScope, weights: ir.Value) -> None:
         self.graph = graph
         mean = graph.reduce("ReduceMean", weights, LOCATIONS, name="mean_weight", keepdims=False)
-        self.excess = graph.op("Sub", mean, graph.constant("one", 1.0), name="weight_excess")
-
-    def residual(self) -> ir.Value:
-        """Return |mean w - 1|, `(B,)`."""
-        return self.graph.reduce("ReduceL1", self.excess, CHANNELS, name="residual", keepdims=False)
+        excess = graph.op("Sub", mean, graph.constant("one", 1.0), name="weight_excess")
+        #: |mean w - 1|, `(B,)`
+        self.residual = graph.reduce("ReduceL1", excess, CHANNELS, name="residual", keepdims=False)
 
     def embedding_bound(self, lengths: ir.Value, norm: ir.Value) -> ir.Value:
         """Return the bound `(B,)` for ||f|| `(B, 1, H, W)` and ||pooled|| above 0 `(B, 1)`."""
         graph = self.graph
         longest = graph.reduce("ReduceMax", lengths, LOCATIONS, name="longest", keepdims=False)
-        error = graph.op("Mul", self.excess, longest, name="pooled_error")
-        share = graph.op("Div", error, norm, name="pooled_error_share")
-        return graph.reduce(
-            "ReduceSumSquare", share, CHANNELS, name="embedding_bound", keepdims=False
-        )
+        share = graph.op("Div", longest, norm, name="longest_share")
+        # A product that also drops the axis of 1: `(B, 1)` and `(B,)` give `(B,)`.
+        product = {"equation": "bi,b->b"}
+        return graph.op("Einsum", share, self.residual, name="embedding_bound", **product)
 
 
 def write_no_residual(graph: GraphScope, features: ir.Value, name: str) -> ir.Value:

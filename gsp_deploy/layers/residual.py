@@ -9,13 +9,15 @@ With `gap` the pooled vector v = mean_i w_i f_i (+ what does not depend on w) is
 
     ||v - v*|| <= mean_i |w_i - w_i*| ||f_i|| <= |mean w - 1| max_i ||f_i||.
 
-Let eps be that bound divided by ||v||. If eps < 1, v* is in a ball about v that does not contain 0,
-and the angle t of the two is largest along a tangent: sin t <= eps. So their cosine distance is
+Let eps be that bound divided by ||v||: the relative error of the pooled vector is at most eps. If
+eps < 1, v* is in a ball about v that does not contain 0, and the angle t of the two is largest
+along a tangent: sin t <= eps. So their cosine distance is
 
-    1 - cos t <= 1 - sqrt(1 - eps^2) = eps^2 / (1 + sqrt(1 - eps^2)) <= eps^2.
+    1 - cos t <= 1 - sqrt(1 - eps^2) = eps^2 / (1 + sqrt(1 - eps^2)) <= eps^2 <= eps.
 
-The bound is eps^2. Below 1 it is a proof; a value of 1 or more proves nothing (a cosine distance
-is at most 2). Both results are for exact arithmetic: float32 rounding adds about 1e-7 per weight.
+The stated bound is eps. Below 1 it bounds the cosine distance too, and so does its square; a value
+of 1 or more says nothing about the angle. All of this is for exact arithmetic: float32 rounding
+adds about 1e-7 per weight, which eps has room for and eps^2 has not.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def weight_residual(weights: Tensor) -> Tensor:
 
 
 def embedding_bound(residual: Tensor, embeddings: Tensor, pooled: Tensor) -> Tensor:
-    """Bound the cosine distance of the pooled vectors to the exactly solved ones, `(B,)`.
+    """Bound the relative error of the pooled vectors, and so their cosine distance, `(B,)`.
 
     Args:
         residual: of the weights, `(B,)`.
@@ -43,4 +45,4 @@ def embedding_bound(residual: Tensor, embeddings: Tensor, pooled: Tensor) -> Ten
     """
     longest = embeddings.detach().norm(dim=1).amax(dim=1)
     length = pooled.detach().norm(dim=1).clamp(min=NORM_FLOOR)
-    return (residual * longest / length).square()
+    return residual * longest / length

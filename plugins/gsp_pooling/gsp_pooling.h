@@ -9,7 +9,8 @@
 //   kGem     embeddings and features x  (B, C): (mean_i max(w_i x_i, 1e-6)^p)^(1/p)
 //
 // An answer can carry its own certificate: `residual` is the mean absolute error of the image's
-// weights, and with kGap `embedding_bound` is how far `pooled` is off at most, as a cosine distance.
+// weights, and with kGap `embedding_bound` bounds the relative error of `pooled` before its
+// normalisation. Below 1 it bounds the cosine distance of `pooled` to the exact one too.
 // A NaN or an infinity among an image's inputs makes its weights, `pooled` and certificate NaN, and
 // those of no other image.
 //

@@ -52,10 +52,10 @@ def bound_of(model, features, found, max_residual) -> np.ndarray:
     if max_residual:
         pooled = pooled + features.max(axis=(2, 3)) @ weight.T
     longest = np.linalg.norm(maps, axis=1).max(axis=(1, 2))
-    return np.square(found["residual"] * longest / np.linalg.norm(pooled, axis=1))
+    return found["residual"] * longest / np.linalg.norm(pooled, axis=1)
 
 
-@pytest.mark.parametrize(("pooling", "nodes"), [("gap", 7), ("gmp", 3), ("gem", 3)])
+@pytest.mark.parametrize(("pooling", "nodes"), [("gap", 6), ("gmp", 3), ("gem", 3)])
 def test_it_costs_a_handful_of_nodes(pooling, nodes, build_head, export_head) -> None:
     model = build_head(pooling=pooling)
     plain = sizes(export_head(model, iterations=2))

@@ -10,7 +10,7 @@ import torch
 
 from gsp_deploy import BaselineConfig, GeneralizedSumPooling, GSPConfig
 from gsp_deploy.layers import BaselinePooling
-from gsp_deploy.layers.residual import embedding_bound
+from gsp_deploy.layers.residual import embedding_bound, weight_residual
 from gsp_deploy.reference import exact_weights
 
 POOLINGS = ("gap", "gmp", "gem")
@@ -55,16 +55,20 @@ def test_no_embedding_is_farther_off_than_its_bound(
     distance = 1 - torch.nn.functional.cosine_similarity(out.embedding, wanted)
     proven = out.embedding_bound < 1
     assert proven.any()
-    assert (distance <= out.embedding_bound + 1e-14)[proven].all()
+    assert (distance <= out.embedding_bound.square() + 1e-14)[proven].all()
+    if not normalize:
+        error = (out.embedding - wanted).norm(dim=1) / out.embedding.norm(dim=1)
+        assert (error <= out.embedding_bound + 1e-14).all()
 
 
-def test_the_worst_direction_reaches_half_of_the_bound() -> None:
-    """eps^2 / 2 is what a tangent error of eps makes: the bound is no looser than twice that."""
-    eps = 0.01
-    pooled = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    bound = embedding_bound(torch.tensor([eps]), torch.tensor([[[1.0], [0.0]]]), pooled)
-    tangent = 1 - (1 - eps**2) ** 0.5
-    assert tangent <= bound.item() <= 2.01 * tangent
+def test_one_location_that_takes_all_of_the_error_reaches_the_bound() -> None:
+    # One long location with the whole error in its weight, and many at the origin.
+    weights = torch.tensor([[1.5, 1.0, 1.0, 1.0]], dtype=torch.float64)
+    maps = torch.zeros(1, 2, 4, dtype=torch.float64)
+    maps[0, 0, 0] = 3.0
+    pooled, exact = (maps * weights[:, None]).mean(dim=2), maps.mean(dim=2)
+    bound = embedding_bound(weight_residual(weights), maps, pooled)
+    assert bound.item() == pytest.approx(((pooled - exact).norm() / pooled.norm()).item())
 
 
 def test_pooled_vectors_of_no_length_have_a_bound_that_says_nothing() -> None:

@@ -33,11 +33,10 @@ __device__ inline void write_weights(const Arguments& args, const SharedMemory& 
   }
 }
 
-// Return eps^2, which bounds the cosine distance of `pooled` to the exact one where it is below 1
-// (gsp_deploy/layers/residual.py): eps is how far `pooled` can be off, over its length.
+// Return how far `pooled` can be off, over its length. Below 1 this bounds its cosine distance to the
+// exact one too (gsp_deploy/layers/residual.py).
 __device__ inline float embedding_bound(float residual, float longest, float length) {
-  const float share = residual * longest / fmaxf(length, kNormFloor);
-  return share * share;
+  return residual * longest / fmaxf(length, kNormFloor);
 }
 
 }  // namespace gsp_deploy

@@ -28,6 +28,10 @@ def cosine_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return 1 - (one * other).sum(axis=1) / lengths
 
 
+def relative_error(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(found - expected, axis=1) / np.linalg.norm(found, axis=1)
+
+
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("normalize", [False, True])
 def test_the_residual_is_the_mean_error_and_bounds_the_embedding(
@@ -46,8 +50,9 @@ def test_the_residual_is_the_mean_error_and_bounds_the_embedding(
         expected = expected_outputs(exact(case), inputs)
         errors = np.abs(found.weights - expected.weights).mean(axis=1)
         np.testing.assert_allclose(found.residual, errors, rtol=1e-3, atol=1e-5)
-        distance = cosine_distance(found.pooled, expected.pooled)
-        assert (found.bound >= distance - 1e-7).all()
+        assert (found.bound >= cosine_distance(found.pooled, expected.pooled) - 1e-7).all()
+        if not normalize:
+            assert (found.bound >= relative_error(found.pooled, expected.pooled) - 1e-6).all()
         worst = max(worst, float(found.residual.max()))
     assert worst > 1e-2  # the cases show something
 
@@ -65,7 +70,7 @@ def test_a_certificate_changes_no_other_output(program: Path, plan: str) -> None
         assert (plain.weights == told.weights).all()
         np.testing.assert_allclose(plain.pooled, told.pooled, rtol=1e-6)
         assert told.residual.max() < 1e-6
-        assert told.bound.max() < 1e-10
+        assert told.bound.max() < 1e-5
 
 
 @pytest.mark.parametrize("plan", PLANS)
