@@ -18,7 +18,8 @@ from gsp_deploy.errors import CheckpointError
 
 # How deep a training script nests a state dict, with room to spare: {"model": {"state_dict": ...}}.
 _DEEPEST = 4
-# Keys of the optimiser and other training state: their tensors are not the model's weights.
+# Keys of the optimiser and other training state: their tensors are not the model's weights, except
+# averaged ones, which Lightning keeps below `callbacks`.
 _OF_TRAINING = re.compile(r"(optim|sched|scaler|rng|callback|hyper_param|loops)", re.IGNORECASE)
 _AVERAGED = re.compile(r"(^|[._])ema([._]|$)", re.IGNORECASE)
 _USUAL = ("state_dict", "model_state_dict", "model")
@@ -59,16 +60,26 @@ def choose_weights(data: Mapping[Any, Any], weights_key: str | None, path: objec
             f"{path}: expected one set of weights, and {_what_is_there(found, data)}"
             f"{'; choose one with --weights-key' if found else ''}"
         )
+    return ChosenWeights(found[key], (*_choice(key, list(found)), *_nameless(data)))
+
+
+def _choice(key: str, found: Sequence[str]) -> Iterator[str]:
+    """Yield the line that says which set was taken, unless there is only one under a usual key."""
     others = [name for name in found if name != key]
     if others:
-        note = (
+        yield (
             f"took the weights under {_named(key)}; there are also those under "
             f"{in_short([_named(name) for name in others])}, choose one with --weights-key"
         )
-        return ChosenWeights(found[key], (note,))
-    if key not in ("", *_USUAL):
-        return ChosenWeights(found[key], (f"took the weights under {_named(key)}",))
-    return ChosenWeights(found[key])
+    elif key not in ("", *_USUAL):
+        yield f"took the weights under {_named(key)}"
+
+
+def _nameless(data: Mapping[Any, Any]) -> Iterator[str]:
+    """Yield a line for each list of averaged weights: torch_ema saves them without names."""
+    for name in _lists("", data, 0):
+        if _AVERAGED.search(name):
+            yield f"the averaged weights under {name} have no names, so they were not taken"
 
 
 def preferred(candidates: Mapping[str, Mapping[str, Tensor]]) -> str | None:
@@ -106,12 +117,29 @@ def _sets(key: str, data: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, 
     """Yield each mapping with tensors and its dotted key, in the file's order."""
     tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
     # A lone counter beside nested sets is not a set itself: {"step": tensor(3), "model": {...}}.
-    if any(tensor.ndim for tensor in tensors.values()):
+    is_training = _OF_TRAINING.search(key) is not None and _AVERAGED.search(key) is None
+    if not is_training and any(tensor.ndim for tensor in tensors.values()):
         yield key, tensors
-    if depth < _DEEPEST:
-        for name, value in data.items():
-            if isinstance(value, Mapping) and not _OF_TRAINING.search(str(name)):
-                yield from _sets(f"{key}.{name}" if key else str(name), value, depth + 1)
+    for name, value in _nested(key, data, depth):
+        yield from _sets(name, value, depth + 1)
+
+
+def _lists(key: str, data: Mapping[Any, Any], depth: int) -> Iterator[str]:
+    """Yield the dotted key of each list of tensors."""
+    for name, value in data.items():
+        if isinstance(value, list) and value and all(isinstance(item, Tensor) for item in value):
+            yield f"{key}.{name}" if key else str(name)
+    for name, value in _nested(key, data, depth):
+        yield from _lists(name, value, depth + 1)
+
+
+def _nested(
+    key: str, data: Mapping[Any, Any], depth: int
+) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yield the mappings in a mapping, each with its dotted key."""
+    for name, value in data.items():
+        if isinstance(value, Mapping) and depth < _DEEPEST:
+            yield f"{key}.{name}" if key else str(name), value
 
 
 def _has_head(tensors: Mapping[str, Tensor]) -> bool:

@@ -94,6 +94,35 @@ def test_a_nested_average_is_found_and_named(
     assert notes[0].startswith("took the weights under ema.module;")
 
 
+def test_an_average_in_a_callbacks_state_is_found(
+    weights: Callable[..., Weights], tmp_path: Path
+) -> None:
+    """Lightning's callbacks keep their own state dicts, beside those of the optimiser."""
+    contents = {
+        "state_dict": weights(1.0),
+        "callbacks": {"EMA": {"ema_state_dict": weights(2.0), "buffer": torch.ones(3)}},
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}},
+    }
+    *found, notes = loaded(contents, tmp_path / "c.pt")
+    assert found == [2, 2]
+    assert notes[0].startswith("took the weights under callbacks.EMA.ema_state_dict; there are")
+    *found, _ = loaded(contents, tmp_path / "c.pt", weights_key="state_dict")
+    assert found == [1, 1]
+
+
+def test_averaged_weights_without_names_are_mentioned(
+    weights: Callable[..., Weights], tmp_path: Path
+) -> None:
+    """torch_ema saves a list of tensors in the order of the parameters."""
+    shadow = list(weights(2.0).values())
+    contents = {"model": weights(1.0), "ema": {"decay": 0.99, "shadow_params": shadow}}
+    *found, notes = loaded(contents, tmp_path / "c.pt")
+    assert found == [1, 1]
+    assert notes == [
+        "the averaged weights under ema.shadow_params have no names, so they were not taken"
+    ]
+
+
 @pytest.mark.parametrize("names", [("encoder_q", "encoder_k"), ("student", "teacher")])
 def test_weights_of_equal_rank_are_named_and_none_is_guessed(
     names: tuple[str, str], weights: Callable[..., Weights], tmp_path: Path
