@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gsp_deploy.artifact.tensors import CERTIFICATES, OUTPUTS
 from gsp_deploy.layers.precision import widest_dtype
 from gsp_deploy.layers.stages import PoolingSettings, gradients_of, pool
 
 OPERATOR = "gsp_deploy::generalized_sum_pooling"
 # Outputs of the layer; the operator's others are for its gradient.
-PUBLIC_OUTPUTS = 5
+PUBLIC_OUTPUTS = len(OUTPUTS)
 
 _INPUTS = "Tensor features, Tensor weight, Tensor? bias, Tensor prototypes, Tensor? power"
 _SAVED = "Tensor embeddings, Tensor costs, Tensor squares, Tensor kept"
@@ -67,11 +68,13 @@ def _shapes(
 ) -> tuple[Tensor, ...]:
     batch, _channels, height, width = features.shape
     dim, count, locations = weight.shape[0], prototypes.shape[0], height * width
+    sizes = {"batch": batch, "height": height, "width": width}
+    sizes |= {"embedding_dim": dim, "prototypes": count}
+    found = [[sizes[str(name)] for name in shape] for shape in OUTPUTS.values()]
+    saved = [[batch, dim, locations], [batch, count, locations], [batch, 1, locations]]
     dtype = torch.promote_types(features.dtype, torch.float32)
-    found = [(dim,), (count,), (height, width), (), ()]
-    saved = [(dim, locations), (count, locations), (1, locations)]
     kept = features.new_empty((batch, locations), dtype=widest_dtype(features))
-    return *(features.new_empty((batch, *size), dtype=dtype) for size in (*found, *saved)), kept
+    return *(features.new_empty(shape, dtype=dtype) for shape in (*found, *saved)), kept
 
 
 @gradients.register_fake
@@ -87,7 +90,7 @@ def _gradient_shapes(*args: Any) -> list[Tensor]:
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:5], *output[PUBLIC_OUTPUTS:])
-    ctx.mark_non_differentiable(*output[3:])
+    ctx.mark_non_differentiable(*output[len(OUTPUTS) - len(CERTIFICATES) :])
     ctx.set_materialize_grads(False)
     ctx.settings = inputs[5:]
 

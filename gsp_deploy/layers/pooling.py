@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
@@ -13,29 +11,8 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy.layers.costs import prototype_costs
 from gsp_deploy.layers.operator import PUBLIC_OUTPUTS, generalized_sum_pooling
 from gsp_deploy.layers.reductions import Embedding
-from gsp_deploy.layers.stages import PoolingSettings
+from gsp_deploy.layers.stages import PoolingOutput, PoolingSettings
 from gsp_deploy.layers.transport import TransportProblem
-
-
-class PoolingOutput(NamedTuple):
-    """What a pooling head returns.
-
-    Attributes:
-        embedding: `(B, D)`.
-        attributes: share of the kept mass that goes to each prototype, `(B, M)`, sum 1;
-            None for the baselines.
-        weights: mixing weights of the locations, `(B, H, W)`, mean 1; None for the baselines.
-        residual: mean absolute error of the weights, |mean w - 1|, `(B,)`; None for the baselines.
-        embedding_bound: a bound on the embedding's cosine distance to the exactly solved one,
-            `(B,)`. A value of 1 or more proves nothing; without `gap` it is always 2. None
-            for the baselines.
-    """
-
-    embedding: Tensor
-    attributes: Tensor | None
-    weights: Tensor | None
-    residual: Tensor | None = None
-    embedding_bound: Tensor | None = None
 
 
 class GeneralizedSumPooling(nn.Module):

@@ -26,6 +26,28 @@ from gsp_deploy.layers.transport import TransportProblem, kept_shares, log_mass_
 Inputs = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
 
 
+class PoolingOutput(NamedTuple):
+    """What a pooling head returns.
+
+    Attributes:
+        embedding: `(B, D)`.
+        attributes: share of the kept mass that goes to each prototype, `(B, M)`, sum 1;
+            None for the baselines.
+        weights: mixing weights of the locations, `(B, H, W)`, mean 1; None for the baselines.
+        residual: mean absolute error of the weights, |mean w - 1|, `(B,)`; None for the baselines.
+        embedding_bound: a bound on the relative error of the pooled vector, `(B,)`. Below 1 it
+            bounds the embedding's cosine distance to the exactly solved one too, and so does
+            its square. Without `gap` nothing is proved, and it is always 2. None for the
+            baselines.
+    """
+
+    embedding: Tensor
+    attributes: Tensor | None
+    weights: Tensor | None
+    residual: Tensor | None = None
+    embedding_bound: Tensor | None = None
+
+
 class PoolingSettings(NamedTuple):
     """The operator's last arguments; `GSPConfig` and `TransportProblem` describe them."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gsp_deploy import GeneralizedSumPooling, GSPConfig
+from gsp_deploy.artifact.tensors import OUTPUTS
 from gsp_deploy.layers import PoolingOutput
 from gsp_deploy.layers.operator import generalized_sum_pooling
 from gsp_deploy.layers.stages import PoolingSettings, gradients_of, pool
@@ -178,3 +179,7 @@ def test_ddp_and_both_fsdps_train_on_two_processes_as_on_one(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["ddp", "fsdp", "fully_shard"]
+
+
+def test_the_layer_returns_the_outputs_that_a_model_has() -> None:
+    assert PoolingOutput._fields == tuple(OUTPUTS)
