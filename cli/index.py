@@ -11,8 +11,8 @@ import typer
 from gsp_deploy.base.choices import GalleryKind
 from gsp_deploy.base.words import counted
 from gsp_deploy.errors import UsageError
-from gsp_deploy_cli.index_sources import embedding, identity_named
 from gsp_deploy_cli.options.common import Force, Json, ReadingOptions
+from gsp_deploy_cli.options.gallery import embedding, identity_named
 from gsp_deploy_cli.options.inputs import existing_file, existing_images, model_and_images
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsp_deploy.base.names import HUB
-from gsp_deploy_cli.naming import is_factory
 from gsp_deploy_cli.options.groups import given_options, panel
 from gsp_deploy_cli.options.inputs import existing_file
 from gsp_deploy_cli.options.reference import ReferenceOptions
@@ -27,6 +28,16 @@ USUAL_SIDE = 224
 # Options of a state dict that a network of your own takes too.
 _OF_WEIGHTS = frozenset({"weights_key", "prefix"})
 _OF_IMAGES = frozenset({"image_size", "mean", "std", "crop_ratio", "pipeline"})
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def is_factory(text: str) -> bool:
+    """Whether a text names a factory, `module:function`, and not a file.
+
+    >>> is_factory("my_package.models:build"), is_factory("model.safetensors")
+    (True, False)
+    """
+    return _FACTORY.fullmatch(text) is not None and not os.path.exists(text)
 
 
 def existing_model(given: str | None) -> str | None:
@@ -102,7 +113,7 @@ class NetworkOptions:
         from gsp_deploy.config import PreprocessingSpec
         from gsp_deploy.export import Source
         from gsp_deploy.model import EmbeddingModel
-        from gsp_deploy_cli.factory import build_network
+        from gsp_deploy_cli.options.factory import build_network
 
         own = {field.name for field in fields(ReferenceOptions)}
         _refuse(context, text, own - _OF_WEIGHTS - _OF_IMAGES)
