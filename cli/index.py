@@ -13,7 +13,12 @@ from gsp_deploy.base.words import counted
 from gsp_deploy.errors import UsageError
 from gsp_deploy_cli.options.common import Force, Json, ReadingOptions
 from gsp_deploy_cli.options.gallery import embedding, identity_named
-from gsp_deploy_cli.options.inputs import existing_file, existing_images, model_and_images
+from gsp_deploy_cli.options.inputs import (
+    ModelAndImages,
+    existing_file,
+    existing_images,
+    named_source,
+)
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
@@ -31,8 +36,8 @@ WantedRecall = Annotated[
 Sources = Annotated[
     list[str],
     typer.Argument(
-        help="A model and its images (folders, files or glob patterns); or what embed wrote: "
-        "one folder, .npy, .npz or .parquet.",
+        help="A model and its images (folders, files or glob patterns); or what embed wrote, "
+        "with or without its model before it: one folder, .npy, .npz or .parquet.",
         callback=existing_images,
     ),
 ]
@@ -118,11 +123,11 @@ def filled(
         UsageError: the sources are neither a model and images, nor one set of embeddings.
     """
     filling = _Filling(kind, recall)
-    if (named := model_and_images(sources, model)) is None:
-        identity = identity_named(model, runtime, reading)
-        return _from_embeddings(Path(sources[0]), filling, identity)
-    first, images = named
-    return _from_images(first, images, filling, runtime, reading)
+    named = named_source(sources, model)
+    if isinstance(named, ModelAndImages):
+        return _from_images(named, filling, runtime, reading)
+    identity = identity_named(named.model, runtime, reading)
+    return _from_embeddings(named.path, filling, identity)
 
 
 class _Filling(NamedTuple):
@@ -143,15 +148,11 @@ def _from_embeddings(path: Path, filling: _Filling, identity: ModelIdentity | No
 
 
 def _from_images(
-    model: Path,
-    images: list[str],
-    filling: _Filling,
-    runtime: RuntimeOptions,
-    reading: ReadingOptions,
+    named: ModelAndImages, filling: _Filling, runtime: RuntimeOptions, reading: ReadingOptions
 ) -> Gallery:
     from gsp_deploy.retrieval.gallery import build_gallery
 
-    with embedding(model, images, runtime, reading) as (session, _, reader, advance):
+    with embedding(named.model, named.images, runtime, reading) as (session, _, reader, advance):
         return build_gallery(session, reader, filling.kind, advance, filling.recall)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from gsp_deploy_cli.index import Sources, TableModel, filled, report_gallery
 from gsp_deploy_cli.options.common import Json, ReadingOptions
-from gsp_deploy_cli.options.inputs import existing_index, model_and_images
+from gsp_deploy_cli.options.inputs import ModelAndImages, existing_index, named_source
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
@@ -54,7 +54,7 @@ def _as_for(
     reduced: bool, sources: list[str], model: Path | None, reading: ReadingOptions
 ) -> ReadingOptions:
     """Return how to decode images, so that it is as for the index."""
-    has_images = model_and_images(sources, model) is not None
+    has_images = isinstance(named_source(sources, model), ModelAndImages)
     return replace(reading, reduced_jpeg=True) if reduced and has_images else reading
 
 

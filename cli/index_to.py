@@ -14,7 +14,7 @@ from gsp_deploy.errors import UsageError
 from gsp_deploy_cli.index import kind_and_recall, recall_fields, show_trade
 from gsp_deploy_cli.options.common import ReadingOptions
 from gsp_deploy_cli.options.gallery import embedding, identity_named
-from gsp_deploy_cli.options.inputs import model_and_images
+from gsp_deploy_cli.options.inputs import ModelAndImages, named_source
 from gsp_deploy_cli.options.runtime import RuntimeOptions
 from gsp_deploy_cli.tables import show
 
@@ -60,13 +60,13 @@ def send_to(
     training: Training,
 ) -> None:
     """Send the images or the embeddings that a command names, and report what is there then."""
-    if (named := model_and_images(sources, model)) is None:
-        identity = identity_named(model, runtime, reading)
-        sent, identity = _stored_sent(place, Path(sources[0]), identity)
-        failures: Sequence[ImageFailure] = ()
+    named = named_source(sources, model)
+    failures: Sequence[ImageFailure] = ()
+    if isinstance(named, ModelAndImages):
+        sent, identity, failures = _images_sent(place, named, runtime, reading)
     else:
-        first, images = named
-        sent, identity, failures = _images_sent(place, first, images, runtime, reading)
+        given = identity_named(named.model, runtime, reading)
+        sent, identity = _stored_sent(place, named.path, given)
     if sent.warning is not None:
         show.warning(sent.warning)
     trained = None if training.kind == "flat" else _trained(place, training.recall)
@@ -74,11 +74,16 @@ def send_to(
 
 
 def _images_sent(
-    place: Place, model: Path, images: list[str], runtime: RuntimeOptions, reading: ReadingOptions
+    place: Place, named: ModelAndImages, runtime: RuntimeOptions, reading: ReadingOptions
 ) -> tuple[Sent, ModelIdentity, Sequence[ImageFailure]]:
     from gsp_deploy.retrieval.servers import image_batches, send
 
-    with embedding(model, images, runtime, reading) as (session, identity, reader, advance):
+    with embedding(named.model, named.images, runtime, reading) as (
+        session,
+        identity,
+        reader,
+        advance,
+    ):
         batches = image_batches(session, reader, advance)
         sent = send(place, batches, identity, session.info.runtime)
     return sent, identity, reader.failures

@@ -14,6 +14,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -85,28 +86,46 @@ def existing_data(given: Given) -> Given:
     return given
 
 
-def model_and_images(sources: list[str], model: Path | None) -> tuple[Path, list[str]] | None:
-    """Return the model and the images that a command names, or None if it names embeddings.
+@dataclass(frozen=True)
+class ModelAndImages:
+    """A model, and images to embed with it."""
+
+    model: Path
+    images: list[str]
+
+
+@dataclass(frozen=True)
+class StoredEmbeddings:
+    """Embeddings that exist, and their model if the command names it."""
+
+    path: Path
+    model: Path | None
+
+
+def named_source(sources: list[str], model: Path | None) -> ModelAndImages | StoredEmbeddings:
+    """Return what a command names: a model and its images, or one set of embeddings.
 
     Args:
-        sources: a model and images, or one set of embeddings.
+        sources: a model and images, a set of embeddings, or a model and a set of embeddings.
         model: what `--model` names: the model of the embeddings.
 
     Raises:
-        UsageError: the sources are neither.
+        UsageError: the sources are none of these.
     """
     from gsp_deploy.artifact.kind import kind_of
-    from gsp_deploy.retrieval.stored import SUFFIXES
+    from gsp_deploy.retrieval.stored import SUFFIXES, holds_embeddings
 
     first = Path(sources[0])
     if len(sources) > 1:
         if model is not None:
             raise UsageError("--model belongs to embeddings; for images, name the model first")
-        return existing_file(first), sources[1:]
+        if len(sources) == 2 and holds_embeddings(Path(sources[1])):
+            return StoredEmbeddings(Path(sources[1]), existing_file(first))
+        return ModelAndImages(existing_file(first), sources[1:])
     if first.is_file() and first.suffix not in SUFFIXES:
         kind_of(first)
         raise UsageError(f"{first} is a model; name the images to index after it")
-    return None
+    return StoredEmbeddings(first, model)
 
 
 def check_readable(path: Path) -> None:
