@@ -18,6 +18,7 @@ from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.ahead import decoding_threads, worked_ahead
 from gsp_deploy.images.formats import readable_suffixes
+from gsp_deploy.images.patterns import Pattern, nothing_matched
 from gsp_deploy.images.preprocessing import load_image
 from gsp_deploy.images.reduction import refuse_unaveraged
 from gsp_deploy.images.walking import PassedOver, Walk, sort_out, walk_images
@@ -205,16 +206,17 @@ def _expand(argument: str) -> Walk:
         return Walk((path,), PassedOver())
     if not glob.has_magic(argument):
         raise DataError(f"{argument}: no such file or folder")
-    matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
+    pattern = Pattern(argument)
+    matches = list(pattern)
     if not matches:
-        raise DataError(f"{argument}: the pattern matches nothing")
+        raise DataError(nothing_matched(argument, pattern.passed_over))
     walks = [
-        walk_images(match, readable_suffixes())
-        if match.is_dir()
-        else sort_out([match], readable_suffixes())
+        walk_images(match.location, readable_suffixes())
+        if match.is_folder
+        else sort_out([Path(match.location)], readable_suffixes())
         for match in matches
     ]
     return Walk(
         tuple(file for walk in walks for file in walk.files),
-        sum((walk.passed_over for walk in walks), PassedOver()),
+        sum((walk.passed_over for walk in walks), pattern.passed_over),
     )

@@ -19,8 +19,8 @@ _NOT_THE_USERS = frozenset(
         "system volume information",
     }
 )  # fmt: skip
-_HIDDEN, _NO_SUFFIX = "hidden", "without a suffix"
-_NOT_REGULAR = "broken links or no regular files"
+HIDDEN, _NO_SUFFIX = "hidden", "without a suffix"
+NOT_REGULAR = "broken links or no regular files"
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,16 @@ class Survey:
 
     def files(self) -> Iterator[Path]:
         """Yield the images, sorted; only the entries of the folders on the way are in memory."""
-        open_folders = [iter(_entries(self.start))]
+        open_folders = [iter(entries(self.start))]
         while open_folders:
             entry = next(open_folders[-1], None)
             if entry is None:
                 open_folders.pop()
-            elif not entry.is_dir():
-                if reason_to_pass(entry.name, self.suffixes) is None and entry.is_file():
+            elif not is_folder(entry):
+                if reason_to_pass(entry.name, self.suffixes) is None and is_file(entry):
                     yield Path(entry.path)
             elif str(Path(entry.path)) in self.folders:
-                open_folders.append(iter(_entries(Path(entry.path))))
+                open_folders.append(iter(entries(Path(entry.path))))
 
 
 def survey_images(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Survey:
@@ -145,7 +145,7 @@ def reason_to_pass(name: str, suffixes: Collection[str]) -> str | None:
     """
     suffix = PurePath(name).suffix.lower()
     if name.startswith("."):
-        return _HIDDEN
+        return HIDDEN
     return None if suffix in suffixes else suffix or _NO_SUFFIX
 
 
@@ -188,10 +188,10 @@ class _Walker:
             folder = deeper.pop()
             self._entered.add(os.path.realpath(folder))
             self.folders.add(str(folder))
-            for entry in _entries(folder):
+            for entry in entries(folder):
                 path = folder / entry.name
-                if not entry.is_dir():
-                    self.images += self.take(entry.name, is_file=entry.is_file())
+                if not is_folder(entry):
+                    self.images += self.take(entry.name, is_file=is_file(entry))
                 elif is_left_out(entry.name):
                     self._left_out[entry.name] += 1
                 elif entry.is_symlink():
@@ -203,7 +203,7 @@ class _Walker:
 
     def take(self, name: str, *, is_file: bool) -> bool:
         """Whether a file is an image; if not, count it among the skipped ones."""
-        reason = reason_to_pass(name, self.suffixes) or (None if is_file else _NOT_REGULAR)
+        reason = reason_to_pass(name, self.suffixes) or (None if is_file else NOT_REGULAR)
         if reason is not None:
             self._files[reason] += 1
         return reason is None
@@ -212,12 +212,33 @@ class _Walker:
         return os.path.realpath(folder) in self._entered
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return a folder's entries, sorted by name.
+
+    Raises:
+        DataError: the system denies access.
+    """
     try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder}: cannot be searched for images: {error.strerror}") from error
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself is neither."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file or a link to one; a link to itself is neither."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -7,7 +7,6 @@ image files; name tar files and tables in it by a pattern, such as `shards/*.tar
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import os
 import posixpath
@@ -18,7 +17,9 @@ from urllib.parse import urlsplit
 from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.decoding import shown_name
 from gsp_deploy.images.formats import readable_suffixes
+from gsp_deploy.images.patterns import Listed, Pattern, nothing_matched
 from gsp_deploy.images.walking import (
+    NOT_REGULAR,
     PassedOver,
     Survey,
     is_left_out,
@@ -29,7 +30,6 @@ from gsp_deploy.sources.containers import container_kind
 from gsp_deploy.sources.lists import read_csv, read_list
 from gsp_deploy.sources.records import Columns, FileEntry
 from gsp_deploy.sources.stores import (
-    Listed,
     is_folder,
     is_remote,
     is_web_page,
@@ -105,20 +105,24 @@ class Listing:
                 yield from self._remote_folder(entry.location)
 
     def _pattern(self, pattern: str) -> Iterator[FileEntry]:
+        found = Pattern(pattern, _listed_if_there, None) if is_remote(pattern) else Pattern(pattern)
         matched = False
-        for entry in matches(pattern):
+        for entry in found:
             matched = True
             if entry.is_folder:
                 yield from self._folder(entry.location)
             else:
                 yield from self._image(entry, containers=True)
         if not matched:
-            raise DataError(f"{shown_name(pattern)}: the pattern matches nothing")
+            raise DataError(nothing_matched(shown_name(pattern), found.passed_over))
+        self.passed_over += found.passed_over
 
     def _image(self, entry: Listed, containers: bool = False) -> Iterator[FileEntry]:
         reason = reason_to_pass(entry.name, readable_suffixes())
         if containers and container_kind(entry.name) and not entry.name.startswith("."):
             reason = None
+        if reason is None and not is_remote(entry.location) and not os.path.isfile(entry.location):
+            reason = NOT_REGULAR
         if reason is not None:
             self.passed_over += PassedOver(files={reason: 1})
             return
@@ -136,49 +140,18 @@ def suffix_of(name: str) -> str:
     return posixpath.splitext(path)[1].lower()
 
 
-def matches(pattern: str) -> Iterator[Listed]:
-    """Yield what a glob pattern matches, folder by folder in sorted order.
-
-    `*` and `?` match within a name, `**` crosses folders, and neither matches hidden names.
-    """
-    parts = pattern.replace(os.sep, "/").split("/")
-    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    start = "/".join(parts[:fixed])
-    if pattern.startswith("/"):
-        start = start or "/"
-    yield from _matches(start or ".", parts[fixed:], bare=fixed == 0)
-
-
-def _matches(folder: str, parts: list[str], bare: bool = False) -> Iterator[Listed]:
-    part, *rest = parts
-    try:
-        entries = list_folder(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if part == "**":
-        yield from _matches(folder, rest or ["*"], bare)
-    for entry in entries:
-        location = entry.name if bare else entry.location
-        if part == "**":
-            if rest and entry.is_folder and not entry.name.startswith("."):
-                yield from _matches(location, parts)
-        elif _fits(entry.name, part):
-            if not rest:
-                yield Listed(entry.name, location, entry.is_folder, entry.stamp)
-            elif entry.is_folder:
-                yield from _matches(location, rest)
-
-
-def _fits(name: str, part: str) -> bool:
-    hidden = name.startswith(".") and not part.startswith(".")
-    return not hidden and fnmatch.fnmatchcase(name, part)
-
-
 def _existing(folder: str) -> list[Listed]:
     try:
         return list_folder(folder)
     except FileNotFoundError as error:
         raise UsageError(f"{shown_name(folder)}: no such file or folder") from error
+
+
+def _listed_if_there(folder: str) -> list[Listed]:
+    try:
+        return list_folder(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _id(location: str) -> str:

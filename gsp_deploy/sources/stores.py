@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from gsp_deploy.base.inputs import NotRegularError, open_regular
@@ -25,22 +24,13 @@ from gsp_deploy.errors import (
 )
 from gsp_deploy.images.decoding import shown_name
 from gsp_deploy.images.limits import MAX_FILE_BYTES
+from gsp_deploy.images.patterns import Listed
 
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 # What the stores call an object's version, the best first; else its time of change.
 _TAGS = (
     "ETag", "etag", "content_md5", "md5Hash", "mtime", "LastModified", "last_modified", "created",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One entry of a folder: its name, its path or URL, and its stamp (empty for a folder)."""
-
-    name: str
-    location: str
-    is_folder: bool
-    stamp: str
 
 
 def is_remote(name: str) -> bool:
@@ -118,15 +108,14 @@ def is_folder(name: str) -> bool:
 
 
 def list_folder(folder: str) -> list[Listed]:
-    """Return a folder's entries, sorted by name.
+    """Return the entries of a folder in a store, sorted by name.
 
     Raises:
         SourceError: the store refuses.
         FileNotFoundError: there is no such folder.
     """
     with refusals(folder):
-        found = _list_remote(folder) if is_remote(folder) else _list_local(folder)
-        return sorted(found, key=lambda entry: entry.name)
+        return sorted(_list_remote(folder), key=lambda entry: entry.name)
 
 
 def open_source(name: str) -> BinaryIO:
@@ -192,14 +181,6 @@ def _store(url: str) -> tuple[Any, str]:
         ) from error
     # A cached listing would hide a change, and would keep every name of a bucket in memory.
     return url_to_fs(url, use_listings_cache=False)
-
-
-def _list_local(folder: str) -> list[Listed]:
-    with os.scandir(folder) as entries:
-        return [
-            Listed(entry.name, os.path.join(folder, entry.name), entry.is_dir(), "")
-            for entry in entries
-        ]
 
 
 def _list_remote(folder: str) -> list[Listed]:

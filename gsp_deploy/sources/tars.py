@@ -1,7 +1,8 @@
 """Tar files of images, such as the shards of WebDataset, read from start to end.
 
 Every member with the suffix of an image is an image; all others (labels, captions, links) are
-passed over. An image's id is the tar's name, a slash, and the member's name.
+passed over, and so are hidden members and those in folders that a walk leaves out. An image's id is
+the tar's name, a slash, and the member's name.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
 from gsp_deploy.errors import SourceError, reason_of
 from gsp_deploy.images.decoding import shown_name
 from gsp_deploy.images.formats import readable_suffixes
 from gsp_deploy.images.limits import MAX_FILE_BYTES
-from gsp_deploy.images.walking import reason_to_pass
+from gsp_deploy.images.walking import is_left_out, reason_to_pass
 from gsp_deploy.sources.records import Columns, FileEntry, Record
 from gsp_deploy.sources.stores import is_remote, reading
 
@@ -38,8 +39,7 @@ def read_tar(file: FileEntry, columns: Columns, skip: int = 0) -> Iterator[Recor
                 while (member := archive.next()) is not None:
                     # tarfile would keep every member in memory
                     archive.members = []  # type: ignore[attr-defined]
-                    path = PurePosixPath(member.name)
-                    if not member.isreg() or reason_to_pass(path.name, suffixes) is not None:
+                    if not member.isreg() or not _is_image(member.name, suffixes):
                         continue
                     if skip:
                         skip -= 1
@@ -50,6 +50,11 @@ def read_tar(file: FileEntry, columns: Columns, skip: int = 0) -> Iterator[Recor
                 f"{shown_name(file.location)}: not a whole tar file ({reason_of(error)}); make or "
                 "fetch it again"
             ) from error
+
+
+def _is_image(member: str, suffixes: Collection[str]) -> bool:
+    *folders, name = PurePosixPath(member).parts
+    return reason_to_pass(name, suffixes) is None and not any(map(is_left_out, folders))
 
 
 def _record(archive: tarfile.TarFile, member: tarfile.TarInfo, file: FileEntry) -> Record:

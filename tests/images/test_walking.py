@@ -89,3 +89,10 @@ def test_folders_and_patterns_are_counted_together(tmp_path: Path) -> None:
     files = find_images([tmp_path / "a", f"{tmp_path}/b/*"], notes.append)
     assert [file.name for file in files] == ["1.png", "3.png"]
     assert notes == ["passed over 3 files: 2 .txt, 1 .csv"]
+
+
+def test_a_link_to_itself_is_counted(tmp_path: Path) -> None:
+    put(tmp_path, "1.png")
+    (tmp_path / "2.png").symlink_to(tmp_path / "2.png")
+    assert found(tmp_path) == ["1.png"]
+    assert "1 broken links or no regular files" in str(walk_images(tmp_path, SUFFIXES).passed_over)

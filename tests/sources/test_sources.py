@@ -178,6 +178,33 @@ def test_a_pattern_crosses_folders_and_takes_containers(photos) -> None:
     assert found == {"c.png", "a/1.png", "a/b/2.png", "a/s.tar/1.png"}
 
 
+@pytest.mark.parametrize("where", ["", "file://"])
+def test_a_pattern_leaves_out_the_folders_that_a_walk_leaves_out(photos, where: str) -> None:
+    root = photos("a/1.png", "a/@eaDir/2.png", "a/.b/3.png", "__MACOSX/4.png", "@eaDir/5.png")
+    for pattern in ("*/*.png", "**/*.png", "**", "*"):
+        assert [Path(r.id).name for r in records(f"{where}{root}/{pattern}")] == ["1.png"], pattern
+    sources = Sources([f"{where}{root}/**/*.png"], 9)
+    assert len(list(sources)) == 1
+    assert str(sources.listing.passed_over) == ("passed over 4 folders: 2 @eaDir, 1 .b, 1 __MACOSX")
+    assert [Path(r.id).name for r in records(f"{where}{root}/a/@eaDir/*")] == ["2.png"]
+
+
+def test_a_pattern_passes_links_that_lead_nowhere(photos) -> None:
+    root = photos("1.png")
+    (root / "2.png").symlink_to(root / "2.png")
+    (root / "3.png").symlink_to(root / "absent.png")
+    sources = Sources([f"{root}/*.png"], 9)
+    assert [len(piece.files) for piece in sources] == [1]
+    assert "2 broken links or no regular files" in str(sources.listing.passed_over)
+
+
+def test_a_tar_leaves_out_the_folders_that_a_walk_leaves_out(tmp_path: Path) -> None:
+    """Archives of a Mac or a NAS, and of a folder that Jupyter has seen."""
+    names = ("a/1.png", "__MACOSX/a/1.png", "a/.ipynb_checkpoints/1.png", "a/@eaDir/1.png/m.png")
+    (tmp_path / "t.tar").write_bytes(tar_bytes({name: picture(1) for name in names}))
+    assert [r.id for r in records(tmp_path / "t.tar")] == [f"{tmp_path}/t.tar/a/1.png"]
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "list.tsv").write_text("who\twhere\nann\t0.png\n")
     folder(tmp_path)
