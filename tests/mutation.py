@@ -10,9 +10,11 @@ on disk stay as they are; so tests that start a process of their own do not see 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import random
@@ -44,7 +46,10 @@ TESTS = {
     "gsp_deploy/serving/batching.py": "tests/serving/test_batching.py",
     "gsp_deploy/serving/rates.py": "tests/serving/test_rates.py",
 }
-LARGE = "numpy torch onnx onnx_ir onnxruntime faiss hypothesis.strategies pytest fastapi PIL.Image"
+LARGE = (
+    "numpy torch onnx onnx_ir onnxruntime faiss hypothesis.strategies pytest fastapi PIL.Image "
+    "pandas pymilvus"  # the last two for tests/conftest.py
+)
 # `|` is in annotations, which nothing evaluates; the last two replace variables that one names.
 PASSED_OVER = ("ReplaceBinaryOperator_BitOr", "VariableReplacer", "VariableInserter")
 
@@ -69,6 +74,9 @@ def main() -> int:
         parser.error(f"no tests are listed for {', '.join(sorted(unknown))}")
     for name in LARGE.split():
         importlib.import_module(name)
+    for plugin in importlib.metadata.entry_points(group="pytest11"):
+        plugin.load()
+    gc.freeze()  # so that a fork does not search what was imported for garbage
     for module in asked.modules or TESTS:
         _score(module, asked)
     return 0
@@ -81,12 +89,12 @@ def _score(module: str, asked: argparse.Namespace) -> None:
         raise SystemExit(f"{module}: its tests fail before anything is changed")
     mutants = _mutants(source)
     chosen = random.Random(asked.seed).sample(mutants, min(asked.sample, len(mutants)))
-    survivors = [
-        mutant for mutant in chosen if not _is_killed(module, mutant.source, tests, asked.timeout)
-    ]
-    for mutant in survivors:
-        print(f"  survives: {mutant.change}", flush=True)
-    killed = len(chosen) - len(survivors)
+    killed = 0
+    for mutant in chosen:
+        if _is_killed(module, mutant.source, tests, asked.timeout):
+            killed += 1
+        else:
+            print(f"  survives: {mutant.change}", flush=True)
     print(f"{module}: {killed} of {len(chosen)} killed, of {len(mutants)} mutants", flush=True)
 
 
@@ -134,7 +142,8 @@ def _in_child(module: str, source: str, tests: list[str]) -> int:
 
     name = module.removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, _Changed(name, module, source))
-    return int(pytest.main(["-n0", "-x", "-q", "-p", "no:cacheprovider", *tests]))
+    quick = ["-n0", "-x", "-q", "-p", "no:cacheprovider", "--assert=plain"]
+    return int(pytest.main([*quick, *tests]))
 
 
 class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
