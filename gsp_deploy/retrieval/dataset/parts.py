@@ -14,6 +14,7 @@ import pyarrow.parquet as parquet
 
 from gsp_deploy.base.file_names import as_text
 from gsp_deploy.base.files import replacing, replacing_together
+from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.base.schema import from_fields
 from gsp_deploy.errors import ConfigError, DataError, reason_of
 from gsp_deploy.retrieval.dataset.layout import FOOTER, EmbeddingSettings, Part, Storage
@@ -80,7 +81,7 @@ def read_footer(path: Path) -> tuple[Part, EmbeddingSettings]:
         DataError: the file is not a part, or its footer is damaged.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             file = parquet.ParquetFile(stream)
             entries = json.loads((file.schema_arrow.metadata or {})[FOOTER.encode()])
             part = from_fields(Part, entries["part"])
@@ -100,7 +101,7 @@ def check_pages(path: Path) -> None:
         DataError: the file is damaged.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             file = parquet.ParquetFile(stream, page_checksum_verification=True)
             for group in range(file.num_row_groups):
                 file.read_row_group(group)
@@ -114,7 +115,8 @@ def floats(table: arrow.Table) -> np.ndarray:
     if isinstance(column, arrow.ChunkedArray):  # a table without rows has no chunk
         column = arrow.concat_arrays(column.chunks or [arrow.array([], column.type)])
     values = column.flatten().to_numpy(zero_copy_only=False)
-    found = values.reshape(len(column), column.type.list_size).astype(np.float32)
+    with np.errstate(over="ignore"):  # too large a number becomes infinity, which is refused later
+        found = values.reshape(len(column), column.type.list_size).astype(np.float32)
     if "scale" in table.column_names:
         found *= table["scale"].to_numpy().astype(np.float32)[:, None]
     return found

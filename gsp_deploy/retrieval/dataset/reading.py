@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as arrow
 import pyarrow.parquet as parquet
+from pyarrow import types
 
 from gsp_deploy.base.inputs import open_regular
-from gsp_deploy.errors import DataError, UsageError, reason_of
+from gsp_deploy.errors import DataError, UsageError, brief, reason_of
 from gsp_deploy.retrieval.dataset.arrays import open_array, read_ids
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest
 from gsp_deploy.retrieval.dataset.parts import ROW_GROUP, floats, read_footer
@@ -100,21 +101,56 @@ def open_embeddings(path: str | Path) -> StoredEmbeddings:
     return StoredEmbeddings(path, None)
 
 
-def _parquet_batches(path: Path, wanted: Sequence[str] = ("id", "embedding")) -> Iterator[Any]:
+def _parquet_batches(path: Path) -> Iterator[StoredBatch]:
     try:
         with open_regular(path) as stream:
             file = parquet.ParquetFile(stream, page_checksum_verification=True)
-            names = file.schema_arrow.names
-            if missing := [name for name in wanted if name not in names]:
-                raise DataError(f"{path}: expected a column {missing[0]!r}, got {', '.join(names)}")
-            columns = [name for name in (*wanted, "scale") if name in names]
+            columns = _columns_of(file.schema_arrow)
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=columns)
                 for start in range(0, len(table), ROW_GROUP):
                     rows = table.slice(start, ROW_GROUP)
-                    yield StoredBatch(tuple(map(str, rows["id"].to_pylist())), floats(rows))
-    except (OSError, ValueError, AttributeError) as error:
+                    yield StoredBatch(_ids(rows), floats(rows))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+
+
+def _columns_of(schema: arrow.Schema) -> list[str]:
+    """Return the columns to read, or raise `ValueError` if one is missing or of another type."""
+    columns = [name for name in _COLUMNS if name in schema.names or name != "scale"]
+    for name in columns:
+        expected, fits = _COLUMNS[name]
+        if schema.names.count(name) != 1:
+            raise ValueError(f"expected one column {name!r}, got {brief(', '.join(schema.names))}")
+        if not fits(schema.field(name).type):
+            raise ValueError(
+                f"expected column {name!r} to be {expected}, got {schema.field(name).type}"
+            )
+    return columns
+
+
+def _are_ids(kind: arrow.DataType) -> bool:
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
+
+
+def _are_vectors(kind: arrow.DataType) -> bool:
+    return types.is_fixed_size_list(kind) and (
+        types.is_floating(kind.value_type) or types.is_integer(kind.value_type)
+    )
+
+
+# The columns of embeddings, each with what it must be; only `scale` may be missing.
+_COLUMNS: dict[str, tuple[str, Callable[[arrow.DataType], bool]]] = {
+    "id": ("text", _are_ids),
+    "embedding": ("lists of numbers of one length", _are_vectors),
+    "scale": ("numbers", types.is_floating),
+}
+
+
+def _ids(rows: arrow.Table) -> tuple[str, ...]:
+    if rows["id"].null_count:
+        raise ValueError("expected an id in each row, got a row without one")
+    return tuple(map(str, rows["id"].to_pylist()))
 
 
 def _array_batches(path: Path) -> Iterator[StoredBatch]:
@@ -125,5 +161,6 @@ def _array_batches(path: Path) -> Iterator[StoredBatch]:
             f"{len(ids):,} ids; expected one id per embedding"
         )
     for start in range(0, len(ids), ROW_GROUP):
-        rows = np.asarray(embeddings[start : start + ROW_GROUP], dtype=np.float32)
+        with np.errstate(over="ignore"):  # too large a number becomes infinity, refused later
+            rows = np.asarray(embeddings[start : start + ROW_GROUP], dtype=np.float32)
         yield StoredBatch(tuple(ids[start : start + ROW_GROUP]), rows)
