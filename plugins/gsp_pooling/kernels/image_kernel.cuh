@@ -2,8 +2,6 @@
 // are wanted, take a second one: here they would double the kernel and spill its registers.
 #pragma once
 
-#include <type_traits>
-
 #include "certificate.cuh"
 #include "cluster.cuh"
 #include "pool.cuh"
@@ -62,22 +60,9 @@ __host__ __device__ int pooled_floats(const Arguments& args, int blocks) {
   return args.holds_back() ? round_up(divide_up(args.pooled_channels, blocks), kVector<In>) : 0;
 }
 
-// Blocks that are to share a multiprocessor, which caps their registers at 128 a thread. With
-// bfloat16 and channels last that made sm_100 spill; its many multiprocessors seldom have two
-// blocks to hold.
-template <typename In, Layout kLayout>
-__host__ __device__ constexpr int resident_blocks() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 1000
-  return std::is_same_v<In, __nv_bfloat16> && kLayout == Layout::kChannelsLast ? 1 : 2;
-#else
-  return 2;
-#endif
-}
-
 // Grid (images), or (images x cluster).
 template <typename In, Layout kLayout>
-__global__ void __launch_bounds__(kThreads, (resident_blocks<In, kLayout>()))
-    pool_images(const Arguments args) {
+__global__ void __launch_bounds__(kThreads, 2) pool_images(const Arguments args) {
   ImageBlocks blocks;
   const int image = static_cast<int>(blockIdx.x) / blocks.size();
   const SharedMemory shared = shared_memory<In>(pooled_floats<In>(args, blocks.size()));
