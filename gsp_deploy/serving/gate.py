@@ -45,7 +45,7 @@ class Gate:
 
         async def watched_send(message: Message) -> None:
             nonlocal has_started
-            has_started = has_started or message["type"] == "http.response.start"
+            has_started = True  # an answer's first message is its status
             await send(message)
 
         self.under_way += 1

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from gsp_deploy.serving.gate import Gate
 from gsp_deploy.serving.keys import ApiKeys
+from gsp_deploy.serving.metrics import Metrics
+from gsp_deploy.serving.rates import RateLimit
 
 from .servers import RunningServer, TellingSession, png, running_server
 
@@ -69,3 +75,97 @@ def test_each_key_has_a_rate_of_its_own(start) -> None:
     assert running.ask("GET", "/v2", X_API_Key=OTHER).status == 200
     assert running.ask("GET", "/v2").status == 401
     assert running.ask("GET", "/v2", X_API_Key="guessed").status == 429
+
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+END = {"type": "http.response.body", "body": b""}
+
+
+class Application:
+    """Records what passes the gate, sends some messages, and then waits."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.messages, self.seen, self.go = messages, [], asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.seen.append(scope["type"])
+        for message in self.messages:
+            await send(message)
+        await self.go.wait()
+
+
+async def passing(gate: Gate, sent: list[Any], **scope: Any) -> asyncio.Task[None]:
+    """Return a request that has reached the application, or its answer."""
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    whole = {"type": "http", "path": "/v2", "headers": [], "method": "GET", **scope}
+    task = asyncio.create_task(gate(whole, None, send))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    return task
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_request_that_the_end_of_the_server_cuts_off_is_counted(started: bool) -> None:
+    """It gets an answer, unless its own has begun."""
+
+    async def run() -> None:
+        sent: list[Any] = []
+        gate = Gate(Application(*[START] * started), ApiKeys(()), None, Metrics())
+        task = await passing(gate, sent)
+        assert (gate.under_way, gate.dropped) == (1, 0)
+        task.cancel()
+        await task
+        assert (gate.under_way, gate.dropped) == (0, 1)
+        if started:
+            assert sent == [START]
+            return
+        assert sent[0]["status"] == 503
+        assert (b"retry-after", b"1") in sent[0]["headers"]
+        assert "stopped before it could answer" in json.loads(sent[1]["body"])["error"]
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_answered_is_under_way_until_then() -> None:
+    async def run() -> None:
+        sent: list[Any] = []
+        application = Application(START, END)
+        gate = Gate(application, ApiKeys(()), None, Metrics())
+        tasks = [await passing(gate, sent) for _ in range(2)]
+        assert gate.under_way == 2
+        application.go.set()
+        await asyncio.gather(*tasks)
+        assert (gate.under_way, gate.dropped) == (0, 0)
+        assert sent == [START, END] * 2
+
+    asyncio.run(run())
+
+
+def test_what_is_no_request_passes_without_a_key() -> None:
+    async def run() -> None:
+        application = Application()
+        gate = Gate(application, KEYS, None, Metrics())
+        task = await passing(gate, [], type="lifespan")
+        assert (application.seen, gate.under_way) == (["lifespan"], 0)
+        application.go.set()
+        await task
+
+    asyncio.run(run())
+
+
+def test_refusals_are_counted_and_clients_without_an_address_share_one_rate() -> None:
+    async def run() -> None:
+        application, metrics = Application(START, END), Metrics()
+        application.go.set()
+        gate = Gate(application, ApiKeys(()), RateLimit(0.01, 1), metrics)
+        statuses = []
+        for client in (None, None, ("192.0.2.1", 9), ("192.0.2.1", 10), ("192.0.2.2", 9)):
+            sent: list[Any] = []
+            await (await passing(gate, sent, client=client))
+            statuses.append(sent[0]["status"])
+        assert statuses == [200, 429, 200, 429, 200]
+        assert b'gsp_requests_total{code="429",route="gate"} 2.0' in metrics.exposition()
+
+    asyncio.run(run())
