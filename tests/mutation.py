@@ -40,7 +40,8 @@ TESTS = {
     "gsp_deploy/parity/gates.py": "tests/parity/test_gates.py",
     "gsp_deploy/parity/comparison.py": "tests/parity/test_comparison_of_outputs.py",
     "gsp_deploy/parity/retrieval.py": "tests/parity/test_retrieval_agreement.py",
-    "gsp_deploy/bundle/files.py": "tests/bundle/test_links.py tests/bundle/test_download_cache.py",
+    "gsp_deploy/bundle/files.py": "tests/bundle/test_files.py tests/bundle/test_links.py "
+    "tests/bundle/test_download_cache.py",
     "gsp_deploy/serving/limits.py": "tests/serving/test_limits.py tests/serving/test_bounds.py",
     "gsp_deploy/serving/gate.py": "tests/serving/test_gate.py",
     "gsp_deploy/serving/batching.py": "tests/serving/test_batching.py",

@@ -81,13 +81,14 @@ class MixingWeightErrors:
 def output_errors(name: str, reference: np.ndarray, candidate: np.ndarray) -> OutputErrors:
     """Compare one output, `(n, ...)` of each side."""
     expected, found = _rows(reference), _rows(candidate)
-    with np.errstate(invalid="ignore"):
-        error = np.abs(found - expected).max(axis=1)
     sizes = np.abs(expected).max(axis=1)
     usual = np.median(sizes[np.isfinite(sizes)]) if np.isfinite(sizes).any() else 0.0
     scale = np.maximum(sizes, max(_SMALLEST_SIZE * float(usual), _TINY))
+    with np.errstate(invalid="ignore"):
+        error = np.abs(found - expected).max(axis=1)
+        relative = error / scale
     non_finite = int((~np.isfinite(found)).sum())
-    return OutputErrors(name, Distribution(error), Distribution(error / scale), non_finite)
+    return OutputErrors(name, Distribution(error), Distribution(relative), non_finite)
 
 
 def mixing_weight_errors(

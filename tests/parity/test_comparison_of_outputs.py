@@ -10,7 +10,11 @@ import pytest
 from gsp_deploy.config import GSPConfig
 from gsp_deploy.errors import UsageError
 from gsp_deploy.metrics import cosine_distances
-from gsp_deploy.parity.comparison import mixing_weight_errors, output_errors
+from gsp_deploy.parity.comparison import (
+    mixing_weight_errors,
+    output_errors,
+    smallest_share_spread,
+)
 from gsp_deploy.parity.distribution import Distribution
 from gsp_deploy.precision import TOLERANCES, tolerances_for
 
@@ -115,6 +119,44 @@ def test_what_is_not_finite_is_the_largest_error(broken: float) -> None:
     assert Distribution(cosine_distances(reference, candidate)).maximum == np.inf
     assert mixing_weight_errors(reference, candidate).relative.maximum == np.inf
     assert errors.to_dict()["absolute"]["max"] is None  # JSON has no infinity
+
+
+def test_a_reference_that_is_not_finite_is_no_measure_of_the_others() -> None:
+    reference = np.ones((4, 3))
+    reference[:2] = [[np.inf], [np.nan]]
+    reference[2] = 1e-9
+    errors = output_errors("embedding", reference, np.nan_to_num(reference, posinf=0) + 1e-6)
+    usual = (1 + 1e-9) / 2  # the median of the two finite ones
+    assert errors.relative.values[2:] == pytest.approx([1e-4 / usual, 1e-6])
+    nothing = output_errors("embedding", reference[:2], reference[:2])
+    assert nothing.relative.maximum == np.inf
+    assert nothing.non_finite == 6
+    zeros = np.zeros((2, 3))
+    assert output_errors("embedding", zeros, zeros).relative.maximum == 0
+
+
+def test_the_smallest_spread_is_that_of_the_head_or_the_floor() -> None:
+    assert smallest_share_spread(None) == 4e-3
+    assert smallest_share_spread(GSPConfig(8, entropy_weight=0.01)) == 4e-3
+    wide = smallest_share_spread(GSPConfig(8, entropy_weight=2.0))
+    assert wide == pytest.approx(0.2 * np.tanh(1.0))
+
+
+def test_errors_as_data() -> None:
+    reference = np.array([[[1.0, 1.2], [0.8, 1.0]]])
+    errors = mixing_weight_errors(reference, reference * 1.1)
+    data = errors.to_dict()
+    assert data["relative_to_spread"] == errors.relative.to_dict()
+    assert data["median_spread"] == pytest.approx(0.4)
+    assert data["reference_marginal_error"] == pytest.approx(0, abs=1e-15)
+    assert data["candidate_marginal_error"] == pytest.approx(0.1)
+    outputs = output_errors("embedding", reference, reference * 1.1)
+    assert outputs.name == "embedding"
+    assert outputs.to_dict() == {
+        "absolute": outputs.absolute.to_dict(),
+        "relative": outputs.relative.to_dict(),
+        "non_finite": 0,
+    }
 
 
 def test_a_distribution_gives_observed_values_and_counts_by_decade() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,45 @@ def test_few_images_are_searched_as_deep_as_there_are_others() -> None:
     embeddings = DRAW.standard_normal((4, 3)).astype(np.float32)
     assert retrieval_agreement(embeddings, embeddings).overlap_at == {1: 1.0, 3: 1.0}
     assert retrieval_agreement(embeddings[:2], embeddings[:2]).overlap_at == {1: 1.0}
+
+
+def test_what_ties_is_a_millionth_of_the_distance_or_of_the_length() -> None:
+    """Image 0 has two neighbours; the candidate exchanges them."""
+    for length, distance in ((0.0, 1.0), (3.0, 1.0)):
+        for excess, flips in ((0.5e-6, 0), (2e-6, 1)):
+            tie = max(length, distance)
+            near, far = distance, distance + excess * tie
+            reference = np.array([[length, 0], [length, near], [length, -far]], np.float64)
+            candidate = np.array([[length, 0], [length, far], [length, -near]], np.float64)
+            found = retrieval_agreement(reference, candidate)
+            assert found.flips == flips
+            assert found.overlap_at[1] == pytest.approx(1 - flips / 3)
+
+
+def test_a_neighbour_at_the_same_place_is_no_division_by_zero() -> None:
+    reference = np.zeros((3, 2), np.float32)
+    found = retrieval_agreement(reference, reference)
+    assert (found.worst_regret, found.flips, found.overlap_at) == (0, 0, {1: 1.0, 2: 1.0})
+
+
+def test_the_agreement_as_data(pair: tuple[np.ndarray, ...]) -> None:
+    found = retrieval_agreement(*pair)
+    data = found.to_dict()
+    assert data["overlap_at"] == {"1": found.overlap_at[1], "10": found.overlap_at[10]}
+    assert (data["top1_flips"], data["queries"]) == (found.flips, 30)
+    assert data["top1_flip_share"] == found.flips / 30
+    assert data["worst_regret"] == found.worst_regret
+    assert found.reference is not None
+    assert found.candidate is not None
+    for side, metrics in (("reference", found.reference), ("candidate", found.candidate)):
+        assert data[side] == metrics.to_dict()
+    assert data["recall_at_1_change"] == found.recall_change
+    assert data["map_at_r_change"] == found.map_change
+
+
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_a_change_takes_the_metrics_of_both(side: str, pair: tuple[np.ndarray, ...]) -> None:
+    found = dataclasses.replace(retrieval_agreement(*pair), **{side: None})
+    assert np.isnan(found.recall_change)
+    assert np.isnan(found.map_change)
+    assert not {"reference", "candidate", "recall_at_1_change"} & found.to_dict().keys()
