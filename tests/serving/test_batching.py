@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from gsp_deploy.errors import UsageError
 from gsp_deploy.serving import ServingSettings
-from gsp_deploy.serving.batching import Batcher
+from gsp_deploy.serving.batching import RESIDUAL, Batcher
 from gsp_deploy.serving.limits import Admission
 from gsp_deploy.serving.metrics import Metrics
 
@@ -185,3 +186,110 @@ def test_requests_that_want_other_outputs_go_in_other_batches() -> None:
     batched(session, steps, window_ms=1)
     assert session.asked == [("embedding",), ("negated",), ("embedding", "negated")]
     assert session.batches == [[1, 4], [2, 5], [3]]
+
+
+def test_the_residual_comes_along_once_and_is_counted() -> None:
+    session = TwoOutputs()
+    object.__setattr__(session.info, "outputs", ("embedding", "negated", RESIDUAL))
+    infer = session.infer
+
+    def with_residual(inputs: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        assert list(outputs).count(RESIDUAL) == 1
+        found = infer(inputs, [name for name in outputs if name != RESIDUAL])
+        return found | {RESIDUAL: np.linspace(0, 1, len(inputs))}
+
+    session.infer = with_residual  # type: ignore[method-assign]
+    chosen, metrics = ServingSettings(residual_alert=0.4), Metrics()
+
+    async def run() -> None:
+        async with Batcher(session, chosen, metrics, Admission(chosen, metrics)) as batcher:
+            found = await batcher.run(images(1, 2, 3), ("negated",))
+            assert set(found) == {"negated", RESIDUAL}
+            found = await batcher.run(images(1), (RESIDUAL, "embedding"))
+            assert set(found) == {"embedding", RESIDUAL}
+
+    asyncio.run(run())
+    figures = metrics.exposition().decode().splitlines()
+    for line in (
+        "gsp_badly_solved_images_total 2.0",
+        "gsp_residual_count 4.0",
+        "gsp_images_total 4.0",
+        "gsp_batch_images_count 2.0",
+        "gsp_batch_images_sum 4.0",
+        "gsp_inference_seconds_count 2.0",
+        "gsp_queue_seconds_count 2.0",
+    ):
+        assert line in figures
+
+
+def test_the_admission_learns_how_long_an_image_takes(session: TellingSession) -> None:
+    learnt: list[tuple[int, float]] = []
+    chosen, metrics = ServingSettings(window_ms=0), Metrics()
+    admission = Admission(chosen, metrics)
+    admission.learn = lambda *figures: learnt.append(figures)  # type: ignore[method-assign]
+
+    async def run() -> None:
+        async with Batcher(session, chosen, metrics, admission) as batcher:
+            session.go.clear()
+            asked = asyncio.create_task(ask(batcher, 1, 2, 3))
+            await asyncio.sleep(0.05)
+            session.go.set()
+            assert await asked == [1, 2, 3]
+            assert await ask(batcher) == []
+
+    asyncio.run(run())
+    assert [count for count, _ in learnt] == [3, 1]  # no image counts as one
+    assert 0.03 < learnt[0][1] < 30
+
+
+def test_at_the_end_the_running_batch_is_finished_and_the_others_are_cancelled(
+    session: TellingSession,
+) -> None:
+    async def run() -> None:
+        chosen, metrics = ServingSettings(window_ms=0, max_batch=1), Metrics()
+        async with Batcher(session, chosen, metrics, Admission(chosen, metrics)) as batcher:
+            session.go.clear()
+            running = asyncio.create_task(ask(batcher, 1))
+            await asyncio.to_thread(session.started.wait, 30)
+            waiting = asyncio.create_task(ask(batcher, 2))
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_later(0.05, session.go.set)
+        done, _ = await asyncio.wait([running, waiting], timeout=5)
+        assert waiting in done
+        assert waiting.cancelled()
+        running.cancel()
+
+    asyncio.run(run())
+    assert session.batches == [[1]]
+
+
+def test_an_unexpected_failure_is_every_requests_own(session: TellingSession) -> None:
+    """What is no error of this package is not tried again image by image."""
+    tried: list[int] = []
+
+    def break_down(inputs: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        tried.append(len(inputs))
+        raise MemoryError
+
+    session.infer = break_down  # type: ignore[method-assign]
+
+    async def steps(batcher: Batcher) -> None:
+        waiting = [ask(batcher, v) for v in (1, 2)]
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in found] == [MemoryError, MemoryError]
+
+    batched(session, steps, window_ms=1)
+    assert tried == [2]
+
+
+def test_a_window_is_counted_from_the_oldest_request(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        started = time.monotonic()
+        first = asyncio.create_task(ask(batcher, 1))
+        await asyncio.sleep(0.1)
+        second = asyncio.create_task(ask(batcher, 2))
+        assert await asyncio.gather(first, second) == [[1], [2]]
+        assert 1.4 < time.monotonic() - started < 20
+
+    batched(session, steps, window_ms=1500)
+    assert session.batches == [[1, 2]]
