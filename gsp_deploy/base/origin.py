@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,19 @@ MARK = "made by gsp-deploy"
 _ONNX_MAGIC = b"\x08"  # tag of the field `ir_version`, the first in the file
 # The mark is in a picture's text chunks or a page's head, within this many bytes of the start.
 _HEAD_BYTES = 4096
-# One key each from the documents of `--json`, an engine's manifest, and an export's manifest.
-_DOCUMENT_KEYS = (b'"document"', b'"engine_format"', b'"pooling_form"')
-_TABLE = {"ids.npy", "embeddings.npy"}
+_IN_PNG = b"Software\0" + MARK.encode()
+_IN_JPEG = b"\xff\xfe" + (len(MARK) + 2).to_bytes(2, "big") + MARK.encode()
+_IN_HTML = f'<meta name="generator" content="{MARK}">'.encode()
+_IN_MARKDOWN = f"<!-- {MARK} -->".encode()
+# Entries of the documents of `--json`, of an engine's manifest, and of an export's manifest.
+_DOCUMENTS: tuple[dict[str, type], ...] = (
+    {"document": str, "version": int},
+    {"engine_format": int},
+    {"format": int, "pooling_form": str},
+)
+# A key and its value, as Thrift's compact protocol writes them.
+_IN_PARQUET = b"gsp_deploy\x18" + bytes([len(MARK)]) + MARK.encode()
+_PARQUET_END = 8  # bytes: the length of the footer, and PAR1
 
 
 def made_here(path: Path) -> bool:
@@ -32,13 +43,16 @@ def made_here(path: Path) -> bool:
         return True
     try:
         return _TESTS.get(path.suffix.lower(), _is_unknown)(path)
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile):
+    except (OSError, ValueError, RecursionError, zipfile.BadZipFile):
         return False
 
 
-def _has_mark_in_head(path: Path) -> bool:
-    with open_regular(path) as stream:
-        return MARK.encode() in stream.read(_HEAD_BYTES)
+def _has_in_head(mark: bytes) -> Callable[[Path], bool]:
+    def has_mark(path: Path) -> bool:
+        with open_regular(path) as stream:
+            return mark in stream.read(_HEAD_BYTES)
+
+    return has_mark
 
 
 def _mentions(path: Path, magic: bytes, words: bytes) -> bool:
@@ -53,7 +67,8 @@ def _is_checkpoint(path: Path) -> bool:
         if length > path.stat().st_size:
             return False
         header = json.loads(stream.read(length))
-    return "gsp_deploy" in header.get("__metadata__", {})
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return isinstance(metadata, dict) and "gsp_deploy" in metadata
 
 
 def _has_manifest(path: Path) -> bool:
@@ -72,13 +87,27 @@ def _are_weights_beside(path: Path) -> bool:
 
 def _is_document(path: Path) -> bool:
     with open_regular(path) as stream:
-        text = stream.read()
-    return any(key in text for key in _DOCUMENT_KEYS)
+        found = json.loads(stream.read())
+    return isinstance(found, dict) and any(
+        all(type(found.get(key)) is kind for key, kind in entries.items()) for entries in _DOCUMENTS
+    )
 
 
 def _is_table_of_embeddings(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
-        return set(archive.namelist()) >= _TABLE
+        return archive.comment == MARK.encode()
+
+
+def _has_mark_in_footer(path: Path) -> bool:
+    """Whether a Parquet file has the mark in the metadata at its end."""
+    with open_regular(path) as stream:
+        whole = stream.seek(0, os.SEEK_END)
+        stream.seek(max(whole - _PARQUET_END, 0))
+        length = int.from_bytes(stream.read(4), "little")
+        if stream.read() != b"PAR1" or length + _PARQUET_END > whole:
+            return False
+        stream.seek(whole - _PARQUET_END - length)
+        return _IN_PARQUET in stream.read()
 
 
 def _has_its_ids(path: Path) -> bool:
@@ -105,6 +134,9 @@ _TESTS: dict[str, Callable[[Path], bool]] = {
     ".npy": _has_its_ids,
     ".txt": _is_list_of_ids,
     ".npz": _is_table_of_embeddings,
-    ".parquet": lambda path: _mentions(path, b"PAR1", b"gsp_deploy"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".html", ".htm", ".md"), _has_mark_in_head),
+    ".parquet": _has_mark_in_footer,
+    ".png": _has_in_head(_IN_PNG),
+    **dict.fromkeys((".jpg", ".jpeg"), _has_in_head(_IN_JPEG)),
+    **dict.fromkeys((".html", ".htm"), _has_in_head(_IN_HTML)),
+    ".md": _has_in_head(_IN_MARKDOWN),
 }

@@ -165,6 +165,7 @@ def _writing_npz(path: Path, dim: int, columns: Sequence[str]) -> Iterator[Table
             yield rows
             rows.finish()
         with zipfile.ZipFile(fresh, "w") as archive:
+            archive.comment = MARK.encode()
             _pack_ids(archive, listed)
             for file in files.values():
                 with open(file, "rb") as source, _member_to_write(archive, file.name) as member:

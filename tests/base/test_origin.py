@@ -8,8 +8,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
@@ -17,6 +20,7 @@ from gsp_deploy.base.folders import stranger
 from gsp_deploy.base.origin import MARK, made_here
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.marked import save_picture
+from gsp_deploy.retrieval.embedding import EmbeddingTable, write_table
 
 SUFFIXES = (
     ".onnx", ".safetensors", ".engine", ".plan", ".json", ".npy", ".npz", ".parquet", ".png",
@@ -63,10 +67,41 @@ def test_tables_are_known_by_what_belongs_to_them(tmp_path: Path) -> None:
     (tmp_path / "t.ids.txt").write_text("a\n")
     assert made_here(tmp_path / "t.npy")
     assert made_here(tmp_path / "t.ids.txt")
+    for suffix in (".npz", ".parquet"):
+        path = tmp_path / f"t{suffix}"
+        write_table(EmbeddingTable(("a",), np.zeros((1, 3), np.float32)), path)
+        assert made_here(path)
     np.savez(tmp_path / "t.npz", ids=np.array(["a"]), embeddings=np.zeros((1, 3)))
-    assert made_here(tmp_path / "t.npz")
-    np.savez(tmp_path / "t.npz", weights=np.zeros(3))
     assert not made_here(tmp_path / "t.npz")
+    parquet.write_table(arrow.table({"text": [f"a page {MARK}", "gsp_deploy"]}), path)
+    assert not made_here(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("invoice.json", '{"document": "invoice 7", "total": 3}'),
+        ("study.json", '{"pooling_form": "sum", "format": "letter"}'),
+        ("list.json", '[["document", "version"]]'),
+        ("deep.json", "[" * 100_000),
+        ("page.html", f"<p>A chart {MARK} is in the appendix.</p>"),
+        ("notes.md", f"This page was {MARK}."),
+    ],
+)
+def test_words_that_only_look_like_a_mark_protect_the_file(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert not made_here(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_caption_is_no_mark(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"photo{suffix}"
+    texts = PngInfo()
+    texts.add_text("Description", f"a screen with pages {MARK}")
+    PICTURE.save(path, pnginfo=texts, comment=f"a page {MARK}".encode())
+    assert not made_here(path)
 
 
 def test_checkpoints_are_known_by_their_metadata(tmp_path: Path) -> None:
@@ -79,12 +114,22 @@ def test_checkpoints_are_known_by_their_metadata(tmp_path: Path) -> None:
     assert not made_here(path)
 
 
+@pytest.mark.parametrize("metadata", ["null", "5", '"gsp_deploy"', '["gsp_deploy"]', "[" * 100_000])
+def test_a_damaged_checkpoint_is_not_replaced(metadata: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    header = f'{{"__metadata__": {metadata}}}'.encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert not made_here(path)
+
+
 def test_models_and_their_parts_are_known_by_the_manifest(tmp_path: Path) -> None:
     for name in ("m.onnx", "m.onnx.data", "m.engine"):
         (tmp_path / name).write_bytes(b"\x08\x01 weights")
         assert not made_here(tmp_path / name)
     for name in ("m.onnx", "m.engine"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"pooling_form": "unrolled"}))
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"format": 1, "pooling_form": "unrolled"})
+        )
     for name in ("m.onnx", "m.onnx.data", "m.engine", "m.onnx.json"):
         assert made_here(tmp_path / name)
     (tmp_path / "n.onnx").write_bytes(b"\x08\x01 gsp_deploy.manifest")
