@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gsp_deploy.base.inputs import NotRegularError, open_regular
 from gsp_deploy.errors import DataError, ImageSizeError, reason_of
-from gsp_deploy.images import avif, jpeg, png, png_pixels
+from gsp_deploy.images import avif, jpeg, png, png_pixels, tiff, webp
 from gsp_deploy.images.formats import formats_sentence, readable_formats
 from gsp_deploy.images.limits import MAX_FILE_BYTES, MAX_PIXELS
 from gsp_deploy.images.orientation import (
@@ -181,9 +181,17 @@ def _open(stream: BinaryIO) -> Image.Image:
     """Open a file of any format but JPEG and PNG; its pixels are not decoded yet."""
     start = stream.read(12)
     stream.seek(-len(start), os.SEEK_CUR)
+    metadata: dict[str, bytes] = {}
     if avif.is_avif(start):
         stream = io.BytesIO(avif.without_exif(stream.read()))
-    return Image.open(stream, formats=readable_formats())
+    elif webp.is_webp(start):
+        pixels, metadata = webp.split_webp(stream.read())
+        stream = io.BytesIO(pixels)
+    elif start.startswith(tiff.SIGNATURES):
+        stream = tiff.with_lost_tags_emptied(stream)
+    image = Image.open(stream, formats=readable_formats())
+    image.info.update(metadata)
+    return image
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:

@@ -135,6 +135,95 @@ def test_tags_of_a_tiff(damage: str, orientation: int, compression: str | None) 
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
+def webp_damages() -> dict[str, tuple[bytes, int]]:
+    """Return WebP files with orientation 6, damaged outside the pixels, and which way they turn."""
+    whole = encoded("WEBP", exif=metadata.stated(6), icc_profile=b"no profile")
+    at = whole.index(b"EXIF")
+    length = len(metadata.stated(6))
+    assert whole[at + 4 : at + 8] == struct.pack("<L", length)
+
+    def with_length(number: int) -> bytes:
+        return whole[: at + 4] + struct.pack("<L", number) + whole[at + 8 :]
+
+    return {
+        "whole": (whole, 6),
+        "ends before EXIF": (whole[:at], 1),
+        "ends in EXIF's header": (whole[: at + 5], 1),
+        "ends in EXIF": (whole[: at + 20], 1),
+        "EXIF without length": (with_length(0), 1),
+        "EXIF too long": (with_length(length + 1000), 1),
+        "EXIF endless": (with_length(0xFFFFFFFF), 1),
+        "more after it": (whole + b"more" * 9, 6),
+        "wrong size of the file": (whole[:4] + bytes(4) + whole[8:], 6),
+        "two EXIF": (whole + whole[at:].replace(metadata.stated(6), metadata.stated(3)), 6),
+        "unknown chunk": (whole + b"ABCD" + struct.pack("<L", 99), 6),
+    }
+
+
+@pytest.mark.parametrize("name", webp_damages())
+def test_chunks_of_a_webp(name: str) -> None:
+    content, turn = webp_damages()[name]
+    found = decode_image(io.BytesIO(content), "image")
+    expected = upright(Image.fromarray(PIXELS), turn)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_a_webp_without_whole_pixels_is_refused() -> None:
+    whole = encoded("WEBP")
+    for damaged in (whole[:-9], whole[:30], whole[:12], whole.replace(b"VP8L", b"EXIF")):
+        with pytest.raises(DataError, match=r"image: (damaged|not an) image"):
+            decode_image(io.BytesIO(damaged), "image")
+
+
+def test_an_animated_webp_gives_its_first_frame() -> None:
+    first, second = Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)
+    stream = io.BytesIO()
+    first.save(stream, "WEBP", lossless=True, save_all=True, append_images=[second])
+    np.testing.assert_array_equal(np.asarray(decode_image(stream, "image")), PIXELS)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("order", "compression"), [("<", None), (">", None), ("<", "tiff_lzw")])
+@pytest.mark.parametrize("lost", [0x010D, 0x010E, 0x02BC, 0x8773])
+def test_a_tag_whose_data_is_lost_costs_no_pixels(
+    order: str, lost: int, compression: str | None
+) -> None:
+    """Its data ends beyond the file; Pillow reads no tag that comes after it."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x0112] = 6
+    is_text = lost < 0x0200
+    tags.tagtype[lost] = 2 if is_text else 7
+    tags[lost] = "x" * 50 if is_text else b"x" * 50
+    values = bytes(range(2 * 21 * 13 % 256)) + bytes(2 * 21 * 13 - 2 * 21 * 13 % 256)
+    deep = Image.frombytes("I;16B", (21, 13), values)  # Pillow stores these with MM
+    image = Image.fromarray(PIXELS) if order == "<" else deep
+    stream = io.BytesIO()
+    image.save(stream, "TIFF", tiffinfo=tags, compression=compression)
+    whole = stream.getvalue()
+    assert whole.startswith(b"II" if order == "<" else b"MM")
+    damaged = bytearray(whole)
+    (directory,) = struct.unpack_from(f"{order}L", whole, 4)
+    (place,) = (
+        at
+        for at in range(directory + 2, directory + 12 * whole[directory + (order == ">")], 12)
+        if struct.unpack_from(f"{order}H", whole, at) == (lost,)
+    )
+    struct.pack_into(f"{order}L", damaged, place + 8, len(whole) - 1)
+    expected, found = (np.asarray(decode_image(io.BytesIO(c), "i")) for c in (whole, damaged))
+    assert found.shape == (21, 13, 3)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_tiff_whose_pixels_are_lost_is_refused() -> None:
+    whole = encoded("TIFF")
+    place = whole.index(struct.pack("<HH", 0x0111, 4))
+    damaged = whole[: place + 8] + struct.pack("<L", len(whole)) + whole[place + 12 :]
+    for content in (damaged, whole[:8], whole[:9], whole[:30], b"II*\0\xff\xff\xff\xff"):
+        with pytest.raises(DataError, match=r"image: (damaged|not an) image"):
+            decode_image(io.BytesIO(content), "image")
+
+
 @pytest.mark.parametrize(
     "name", [b"\xff\xfe.jpg", b"caf\xe9.jpg", b"two\nlines.jpg", b"\x1b[1m.jpg"]
 )
