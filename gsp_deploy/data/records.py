@@ -57,7 +57,12 @@ def dataset_from_records(
     all_notes = list(notes)
     if missing:
         message = f"{len(missing)} of {len(records)} listed images are missing: {_some(missing)}"
-        if strict or not present:
+        if not present:
+            raise DataError(
+                f"{root}: none of the {len(records)} listed images is there, so this is another "
+                f"layout or another folder; expected the first one at {root / missing[0]}"
+            )
+        if strict:
             raise DataError(
                 f"{root}: {message}; put them in place, or take them off the list "
                 "(from Python, strict=False leaves them out)"

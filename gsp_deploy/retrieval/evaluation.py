@@ -92,14 +92,19 @@ def evaluate(
             Stored embeddings stay as they are.
 
     Raises:
-        UsageError: there is no session, the data set has no test images, or a model's images
-            cannot be reduced.
-        DataError: all images have the same class, or one cannot be read.
+        UsageError: there is no session, or a model's images cannot be reduced.
+        DataError: the data set has no test images, all of them have the same class, none has a
+            match, or one cannot be read.
     """
     dataset = dataset.for_evaluation()
-    if not sessions or not len(dataset.test):
-        raise UsageError("evaluation needs at least one model and one test image")
-    _refuse_one_class(dataset)
+    if not sessions:
+        raise UsageError("evaluation needs at least one model")
+    if not len(dataset.test):
+        raise DataError(
+            f"{dataset.name}: expected images to test, got {len(dataset.train)} to train and none "
+            "to test; to evaluate on those, name their own folder"
+        )
+    _refuse_meaningless(dataset)
     ranks = tuple(ranks or dataset.recall_ranks)
     names = _names(sessions)
     parts = {
@@ -122,8 +127,18 @@ def evaluate(
     )
 
 
-def _refuse_one_class(dataset: Dataset) -> None:
+def _refuse_meaningless(dataset: Dataset) -> None:
+    """Refuse images whose metrics would be perfect for every model, or not a number."""
     searched = dataset.test if dataset.gallery is None else dataset.gallery
+    if dataset.query is None:
+        can_match = bool((np.bincount(searched.labels) > 1).any())
+    else:
+        can_match = bool(np.isin(dataset.query.labels, searched.labels).any())
+    if not can_match:
+        raise DataError(
+            f"{dataset.name}: expected two images of a class, or a query and a gallery image of "
+            "it, got none, so no image has a match to find"
+        )
     if len(np.unique(searched.labels)) < 2:
         raise DataError(
             f"{dataset.name}: expected images of at least two classes, got only "

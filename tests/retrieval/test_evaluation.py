@@ -126,8 +126,10 @@ def test_the_same_model_twice_is_refused(colours: np.ndarray) -> None:
 
 def test_nothing_to_evaluate_is_refused(colours: np.ndarray) -> None:
     empty = labelled(colours, range(0))
-    with pytest.raises(UsageError, match="at least one"):
+    with pytest.raises(DataError, match="c: expected images to test, got 0 to train and none"):
         evaluate([CornerColour("m.onnx", np.eye(3))], Dataset("c", empty, empty))
+    with pytest.raises(UsageError, match="at least one model"):
+        evaluate([], Dataset("c", empty, empty))
 
 
 def test_a_built_in_set_goes_through(tmp_path: Path) -> None:
@@ -155,3 +157,17 @@ def test_images_of_one_class_are_refused(tmp_path: Path) -> None:
         Image.new("RGB", (SIZE, SIZE)).save(path)
     with pytest.raises(DataError, match=r"got only only; every answer would be right"):
         evaluate([CornerColour("m", np.eye(3))], open_dataset(f"folder:{tmp_path}"))
+
+
+def test_images_without_a_match_are_refused(colours: np.ndarray) -> None:
+    """Every metric would be a mean of nothing."""
+    model = [CornerColour("m", np.eye(3))]
+    whole = labelled(colours, range(len(colours)))
+    first = [int(np.flatnonzero(whole.labels == label)[0]) for label in np.unique(whole.labels)]
+    singles, empty = whole.subset(first), whole.subset([])
+    with pytest.raises(DataError, match="no image has a match to find"):
+        evaluate(model, Dataset("c", empty, singles))
+    query, gallery = singles.subset([0]), singles.subset([1, 2])
+    with pytest.raises(DataError, match="no image has a match to find"):
+        evaluate(model, Dataset("c", empty, singles, query, gallery))
+    assert evaluate(model, Dataset("c", empty, singles, query, singles)).images
