@@ -78,12 +78,8 @@ def _images_sent(
 ) -> tuple[Sent, ModelIdentity, Sequence[ImageFailure]]:
     from gsp_deploy.retrieval.servers import image_batches, send
 
-    with embedding(named.model, named.images, runtime, reading) as (
-        session,
-        identity,
-        reader,
-        advance,
-    ):
+    opened = embedding(named.model, named.images, runtime, reading)
+    with opened as (session, identity, reader, advance):
         batches = image_batches(session, reader, advance)
         sent = send(place, batches, identity, session.info.runtime)
     return sent, identity, reader.failures
