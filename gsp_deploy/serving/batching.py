@@ -61,7 +61,7 @@ class Batcher:
         self._admission = admission
         self._waiting: deque[_Job] = deque()
         self._thread: ThreadPoolExecutor | None = None
-        self._loop_task: asyncio.Task[None] | None = None
+        self._loop_task: asyncio.Task[None]
 
     async def __aenter__(self) -> Batcher:
         self._waiting.clear()
@@ -71,9 +71,8 @@ class Batcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-            await asyncio.gather(self._loop_task, return_exceptions=True)
+        self._loop_task.cancel()
+        await asyncio.gather(self._loop_task, return_exceptions=True)
         for job in self._waiting:
             job.answer.cancel()
         await asyncio.to_thread(self.finish)

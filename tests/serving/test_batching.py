@@ -254,6 +254,7 @@ def test_at_the_end_the_running_batch_is_finished_and_the_others_are_cancelled(
             waiting = asyncio.create_task(ask(batcher, 2))
             await asyncio.sleep(0)
             asyncio.get_running_loop().call_later(0.05, session.go.set)
+        assert asyncio.all_tasks() <= {running, waiting, asyncio.current_task()}
         done, _ = await asyncio.wait([running, waiting], timeout=5)
         assert waiting in done
         assert waiting.cancelled()
