@@ -108,12 +108,9 @@ class Batcher:
             if not self._waiting:
                 return
             over = self._waiting[0].arrived + self._settings.window_ms / 1000
-            left = over - time.monotonic()
-            if left <= 0:
-                return
             self._arrival.clear()
             try:
-                await asyncio.wait_for(self._arrival.wait(), left)
+                await asyncio.wait_for(self._arrival.wait(), over - time.monotonic())
             except asyncio.TimeoutError:
                 return
 

@@ -104,6 +104,20 @@ def test_what_is_cancelled_before_it_starts_never_runs(session: TellingSession) 
     assert session.batches == [[1], [3]]
 
 
+def test_what_is_cancelled_takes_no_place_in_a_batch(session: TellingSession) -> None:
+    async def steps(batcher: Batcher) -> None:
+        gone = asyncio.create_task(ask(batcher, 1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        kept = asyncio.create_task(ask(batcher, 2))
+        await asyncio.sleep(0.05)
+        assert session.batches == []
+        assert await asyncio.gather(kept, ask(batcher, 3)) == [[2], [3]]
+
+    batched(session, steps, window_ms=LONG, max_batch=2)
+    assert session.batches == [[2, 3]]
+
+
 def test_requests_join_while_the_network_is_busy(session: TellingSession) -> None:
     async def steps(batcher: Batcher) -> None:
         session.go.clear()
