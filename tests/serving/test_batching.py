@@ -234,6 +234,8 @@ def test_the_residual_comes_along_once_and_is_counted() -> None:
         "gsp_queue_seconds_count 2.0",
     ):
         assert line in figures
+    (waited,) = (line for line in figures if line.startswith("gsp_queue_seconds_sum "))
+    assert 0 < float(waited.split()[1]) < 30
 
 
 def test_the_admission_learns_how_long_an_image_takes(session: TellingSession) -> None:
