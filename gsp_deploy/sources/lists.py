@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gsp_deploy.errors import SourceError, UsageError, brief
 from gsp_deploy.images.decoding import shown_name
@@ -34,14 +34,14 @@ def read_csv(name: str, columns: Columns) -> Iterator[FileEntry]:
     """Yield the files of a CSV or TSV whose first line names its columns.
 
     Raises:
-        UsageError: the file has no such column.
+        UsageError: the file has no such column, or several.
         SourceError: the file cannot be read.
     """
     with reading(name) as stream:
         delimiter = "\t" if name.lower().endswith(".tsv") else ","
         rows = csv.DictReader(text_of(stream, name), delimiter=delimiter)
         names = list(rows.fieldnames or ())
-        image = columns.image or next((n for n in names if n.lower() in _PATHS), None)
+        image = columns.image or the_only([n for n in names if n.lower() in _PATHS], name)
         if image not in names or (columns.id is not None and columns.id not in names):
             wanted = (columns.id if image in names else columns.image) or " or ".join(_PATHS)
             raise UsageError(
@@ -53,6 +53,20 @@ def read_csv(name: str, columns: Columns) -> Iterator[FileEntry]:
                 raise SourceError(f"{shown_name(name)}: line {rows.line_num} names no image")
             found = entry_beside(name, row[image])
             yield found if columns.id is None else FileEntry(row[columns.id], *_rest(found))
+
+
+def the_only(candidates: Sequence[str], name: str) -> str | None:
+    """Return the only column that may contain the images of a table; None if there is none.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(candidates) > 1:
+        raise UsageError(
+            f"{shown_name(name)}: expected one column of images, got {brief(', '.join(candidates))}"
+            "; choose one with --image-column"
+        )
+    return next(iter(candidates), None)
 
 
 def entry_beside(listing: str, path: str) -> FileEntry:

@@ -15,7 +15,7 @@ import pyarrow.parquet as parquet
 
 from gsp_deploy.errors import SourceError, UsageError, brief, reason_of
 from gsp_deploy.images.decoding import shown_name
-from gsp_deploy.sources.lists import entry_beside
+from gsp_deploy.sources.lists import entry_beside, the_only
 from gsp_deploy.sources.records import Columns, FileEntry, Record
 from gsp_deploy.sources.stores import reading
 
@@ -81,11 +81,12 @@ def image_column(schema: Any, columns: Columns, name: str) -> str:
     """Return the name of the column with images.
 
     Raises:
-        UsageError: there is none, or a named column is missing.
+        UsageError: there is none, a named column is missing, or several columns have images, and
+            not one alone has a usual name.
     """
     found = [field.name for field in schema if _holds_images(field.type)]
     usual = [name for name in found if name.lower() in _IMAGES]
-    chosen = columns.image or next(iter([*usual, *found]), None)
+    chosen = columns.image or the_only(usual or found, name)
     wanted = "of images" if chosen is None else chosen
     if wanted in schema.names and columns.id is not None:
         wanted = columns.id

@@ -214,6 +214,26 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert ids == [f"id {n}" for n in range(COUNT)]
 
 
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [(("mask", "image"), "image"), (("photo",), "photo"), (("img", "jpg"), None),
+     (("left", "right"), None)],
+)  # fmt: skip
+def test_one_of_several_columns_of_images_is_not_guessed(
+    names: tuple[str, ...], chosen: str | None, tmp_path: Path
+) -> None:
+    columns = {name: [picture(number)] for number, name in enumerate(names)}
+    pyarrow.parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    if chosen is None:
+        with pytest.raises(UsageError, match=f"one column of images, got '{', '.join(names)}'; ch"):
+            records(tmp_path / "t.parquet")
+        chosen = names[1]
+        (found,) = records(tmp_path / "t.parquet", columns=Columns(chosen, None))
+    else:
+        (found,) = records(tmp_path / "t.parquet")
+    assert found.content == columns[chosen][0]
+
+
 def test_a_row_without_an_image_is_a_broken_image(tmp_path: Path) -> None:
     rows = [{"bytes": None, "path": "0.png"}, {"bytes": None, "path": None}]
     folder(tmp_path)
@@ -255,6 +275,7 @@ BAD = {
     "cut Parquet": (cut("parquet", 0.8), SourceError, "not a whole table"),
     "cut Arrow": (cut("arrow", 0.5), SourceError, "not a whole table|cannot be read"),
     "no image column": (text("a.csv", "x,y\n1,2\n"), UsageError, "expected a column path or"),
+    "two columns": (text("a.csv", "url,y,path\n1,2,3\n"), UsageError, "one column .* 'url, path';"),
     "empty CSV": (text("a.csv", ""), UsageError, "expected a column path or"),
     "no path": (text("a.csv", "path,y\n,2\n"), SourceError, "line 2 names no image"),
 }
