@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,12 +66,14 @@ class EngineRunner:
         stream: its stream.
         no_graphs: why runs are not captured as CUDA graphs; None if they are. After a capture
             that failed, the reason, until one succeeds.
+        has_dropped: more shapes came than are kept.
     """
 
     def __init__(self, engine: SharedEngine, *, cuda_graphs: bool, wait: str) -> None:
         self.engine, self.device = engine, engine.device
         self.no_graphs = _why_no_graphs(self.device, cuda_graphs)
         self._captures = self.no_graphs is None
+        self.has_dropped = False
         self._shapes: OrderedDict[tuple[int, tuple[int, ...]], PreparedShape] = OrderedDict()
         with ExitStack() as stack:
             device = self.device
@@ -123,6 +125,7 @@ class EngineRunner:
         while len(self._shapes) >= KEPT_SHAPES:
             self._finish()
             self._drop(self._shapes.popitem(last=False)[1])
+            self.has_dropped = True
         context = self.engine.create_context()
         name = self.engine.input.name
         if self._scratch.size:
@@ -209,23 +212,24 @@ class EngineRunner:
     def _capture(self, prepared: PreparedShape) -> None:
         """Capture one run; if that fails, this shape runs without a graph for some time."""
         self._finish()
+        try:
+            prepared.graph = self._captured(prepared)
+        except DeviceError as error:
+            self.no_graphs = f"this engine cannot be captured ({error})"
+            prepared.capture_after = _PATIENCE * prepared.runs
+        else:
+            self.no_graphs = None
+
+    def _captured(self, prepared: PreparedShape) -> Graph:
+        """Return one run as a graph; a capture that began ends, whatever fails."""
         self.device.begin_capture(self.stream)
-        failure: DeviceError | None = None
         try:
             self._enqueue(prepared)
-        except DeviceError as error:
-            failure = error
-        try:
-            graph = self.device.end_capture(self.stream)
-        except DeviceError as error:
-            failure = failure or error
-        else:
-            if failure is None:
-                prepared.graph, self.no_graphs = graph, None
-                return
-            self.device.destroy_graph(graph)
-        self.no_graphs = f"this engine cannot be captured ({failure})"
-        prepared.capture_after = _PATIENCE * prepared.runs
+        except DeviceError:
+            with suppress(DeviceError):  # the first error is the reason
+                self.device.destroy_graph(self.device.end_capture(self.stream))
+            raise
+        return self.device.end_capture(self.stream)
 
     def _enqueue(self, prepared: PreparedShape) -> None:
         if not prepared.context.execute_async_v3(self.device.handle_of(self.stream)):

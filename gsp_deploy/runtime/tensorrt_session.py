@@ -245,7 +245,10 @@ class TensorRTSession(EmbeddingSession):
             yield inputs[chunk.start : chunk.start + chunk.count]
 
     def _plan(self, count: int, sizes: Sequence[int]) -> list[Chunk]:
-        return plan_chunks(self.engine.profiles, count, sizes, self._max_batch, self._steps)
+        steps = self._steps
+        if not steps and self.runner.has_dropped:  # too many sizes to keep: a few from now on
+            steps = batch_steps(self._max_batch)
+        return plan_chunks(self.engine.profiles, count, sizes, self._max_batch, steps)
 
     def _largest(self, sizes: Sequence[int]) -> int:
         return max(chunk.batch for chunk in self._plan(self._max_batch, sizes))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 
+import numpy as np
 import pytest
 from engine_bench import assert_same, maps, profile
 from host_device import HostDevice
 
 from gsp_deploy.errors import DeviceError
 from gsp_deploy.runtime import engine_runner
+from gsp_deploy.runtime.batching import batch_steps
 
 
 def test_buffers_are_made_once_for_the_largest_batch(make_bench, expected) -> None:
@@ -119,13 +121,41 @@ def test_after_a_warm_up_a_few_sizes_of_batch_are_all_that_run(make_bench, expec
     bench.nothing_is_left()
 
 
+def test_batches_of_every_size_make_a_few_contexts_without_a_warm_up(make_bench, expected) -> None:
+    """Exact sizes as long as they are kept; once one was dropped, batches are padded."""
+    bench, made = make_bench(profile(1, 8, 64)), []
+    create = bench.engine.create_execution_context
+    bench.engine.create_execution_context = lambda strategy: made.append(1) or create(strategy)
+    with bench.open() as session:
+        for count in np.random.default_rng(0).integers(1, 65, 300):
+            assert_same(session, expected, maps(int(count), seed=int(count)), ("embedding",))
+        most = engine_runner.KEPT_SHAPES + 1 + len(batch_steps(64))
+        assert len(made) <= most
+        assert bench.device.calls.count("begin_capture") <= most
+    bench.nothing_is_left()
+
+
+def test_a_capture_that_cannot_begin_leaves_the_run_without_a_graph(make_bench, expected) -> None:
+    bench = make_bench()
+    with bench.open() as session:
+        bench.device.fail_on = "begin_capture"
+        for seed in range(3):
+            assert_same(session, expected, maps(3, seed=seed))
+        assert "cannot be captured (begin_capture failed" in session.runner.no_graphs
+        bench.device.fail_on = None
+        for seed in range(9):
+            assert_same(session, expected, maps(3, seed=seed))
+        assert session.runner.no_graphs is None
+    bench.nothing_is_left()
+
+
 def test_the_shape_unused_for_longest_makes_room(make_bench, expected, monkeypatch) -> None:
     monkeypatch.setattr(engine_runner, "KEPT_SHAPES", 3)
     bench = make_bench()
     with bench.open() as session:
         for count in (1, 1, 2, 2, 3, 3, 1, 4, 4, 5):
             assert_same(session, expected, maps(count, seed=count))
-        assert [shape[0] for _, shape in session.runner._shapes] == [1, 4, 5]
+        assert [shape[0] for _, shape in session.runner._shapes] == [1, 4, 8]
         gc.collect()
         assert len(bench.engine.contexts) == 3
         assert bench.device.alive()["graphs"] == 2

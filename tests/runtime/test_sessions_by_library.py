@@ -22,7 +22,7 @@ from gsp_deploy.errors import DeviceError, UsageError
 
 CARD = 1  # the second device: a call outside of `current()` would go to the first
 # Without them a session goes on, without graphs.
-OF_CAPTURE = ("cudaStreamEndCapture", "cudaGraphInstantiate")
+OF_CAPTURE = ("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate")
 PROTOCOL = {name for name in vars(Device) if not name.startswith("_")}
 
 
