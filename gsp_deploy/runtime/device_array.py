@@ -120,8 +120,11 @@ class DeviceArray:
         self._release = weakref.finalize(self, _free, device, self.address)
 
     def written_on(self, stream: int) -> None:
-        """Record the stream that writes the array: readers on other streams wait for it."""
-        self._stream = stream
+        """Record the stream that writes the array: readers on other streams wait for it.
+
+        CUDA's default stream is 0, which the protocols of arrays write as 1.
+        """
+        self._stream = stream or _LEGACY_STREAM
 
     def free(self) -> None:
         """Free the memory now. Freeing twice does nothing."""

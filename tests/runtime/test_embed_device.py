@@ -8,6 +8,7 @@ from engine_bench import CHANNELS, SIZE, Interface, maps
 from host_device import HostDevice
 
 from gsp_deploy.errors import UsageError
+from gsp_deploy.runtime.device_array import DeviceArray
 
 
 @pytest.mark.parametrize("count", [1, 5, 19])
@@ -69,6 +70,17 @@ def test_embed_device_orders_itself_between_streams(make_bench, expected) -> Non
         caller.add(lambda: image.view.__setitem__(slice(None), inputs.reshape(-1)))
         result = session.embed_device(image)  # the array itself tells of the stream
         np.testing.assert_allclose(result.numpy(), expected.embed(inputs), atol=1e-6)
+
+
+def test_the_default_stream_has_the_number_that_readers_expect(make_bench) -> None:
+    """CUDA and PyTorch say 0; `__cuda_array_interface__` forbids it and means 1."""
+    device = make_bench().device
+    found = DeviceArray(device, (2, 5), "float32", 4)
+    found.written_on(0)
+    assert found.__cuda_array_interface__["stream"] == 1
+    found.__dlpack__(stream=1)  # the same stream: there is nothing to order
+    assert "order" not in device.calls
+    found.free()
 
 
 def test_device_arrays_that_do_not_fit(make_bench) -> None:
