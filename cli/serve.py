@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -141,7 +142,7 @@ def serve(
 
     settings, keys = limits.settings(max_batch, window_ms, access), access.keys()
     settings = replace(settings, reduced_jpeg=reduced_jpeg)
-    called = _checked_name(name or model.resolve().stem)
+    called = _checked_name(name or Path(os.path.abspath(model)).stem)
     _refuse_fallback(model, allow_fallback)
     with (
         listen(host, port) as listener,

@@ -48,8 +48,8 @@ def measure_memory(
     """
     asked = json.dumps(
         {
-            "model": str(model.resolve()),
-            "plugins": [str(plugin.resolve()) for plugin in plugins],
+            "model": str(model.absolute()),  # a link in a cache has the suffix, its target may not
+            "plugins": [str(plugin.absolute()) for plugin in plugins],
             "settings": dataclasses.asdict(settings),
         }
     )

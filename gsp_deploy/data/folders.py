@@ -64,7 +64,7 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
 def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     """Read a CSV with the columns `path`, `label` and, optionally, `split`.
 
-    Paths are relative to the CSV's folder, or absolute. `split` is train, test (or val), query or
+    Paths are relative to the CSV's folder (a link's own, if it is a link), or absolute. `split` is train, test (or val), query or
     gallery; without that column the data set is `halved`, and the first half of the sorted labels
     trains. Further columns are ignored.
 
@@ -72,7 +72,7 @@ def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
         DataError: the file is missing or is not such a CSV (the message names the line), or listed
             images are missing and `strict` is true.
     """
-    table = Path(path).resolve()
+    table = Path(path).absolute()
     records, halved = _csv_records(table)
     notes = []
     splits = {record.part for record in records}

@@ -107,6 +107,14 @@ def test_memory_is_that_of_a_process_of_its_own(tiny_onnx: Path) -> None:
     assert larger.peak_memory_mb < own
 
 
+def test_memory_of_a_model_that_is_a_link_into_a_cache(tiny_onnx: Path, tmp_path: Path) -> None:
+    """The blob that it leads to has no suffix."""
+    blob, link = tmp_path / "blob", tmp_path / "m.onnx"
+    blob.write_bytes(tiny_onnx.read_bytes())
+    link.symlink_to(blob)
+    assert measure_memory(link, BRIEF).peaks_mb[1] > 0
+
+
 def test_memory_of_a_checkpoint(tiny_checkpoint: Path) -> None:
     use = measure_memory(tiny_checkpoint, BRIEF)
     assert 0 < use.idle_mb < use.peaks_mb[1] <= use.peaks_mb[2]

@@ -138,6 +138,20 @@ def test_requests_that_are_dropped_are_counted_in_the_last_line(tiny_export: str
     assert "Traceback" not in told
 
 
+def test_a_model_that_is_a_link_into_a_cache_has_the_links_name(
+    tiny_export: str, tmp_path: Path
+) -> None:
+    """The blobs that the links lead to have hashes for names."""
+    for name, source in (("m.onnx", tiny_export), ("m.onnx.json", f"{tiny_export}.json")):
+        (tmp_path / f"blob-of-{name}").write_bytes(Path(source).read_bytes())
+        (tmp_path / name).symlink_to(tmp_path / f"blob-of-{name}")
+    with (
+        serving(tmp_path / "m.onnx") as (_, url),
+        urllib.request.urlopen(f"{url}/v2/models/m/ready", timeout=60) as reply,
+    ):
+        assert reply.status == 200
+
+
 def test_it_serves_a_bundle(bundle: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     with serving(bundle) as (process, url):

@@ -228,6 +228,19 @@ def test_listed_images_that_are_missing_are_counted_and_named(
     assert dataset.notes[0].endswith("they are left out")
 
 
+def test_a_csv_that_is_a_link_lists_images_beside_the_link(
+    tmp_path: Path, put_image: PutImage
+) -> None:
+    """As in a download cache, and as in the lists of `embed`."""
+    put_image("snapshot/0.png")
+    (tmp_path / "blob").write_text("path,label\n0.png,a\n")
+    link = tmp_path / "snapshot" / "list.csv"
+    link.symlink_to(tmp_path / "blob")
+    dataset = read_csv(link)
+    assert dataset.name == "list"
+    assert dataset.test.ids == ("0.png",)
+
+
 def test_nothing_is_left_to_read_even_leniently(tmp_path: Path) -> None:
     table = write_csv(tmp_path, "path,label\nabsent.png,a\n")
     with pytest.raises(
