@@ -148,3 +148,12 @@ def test_a_change_takes_the_metrics_of_both(side: str, pair: tuple[np.ndarray, .
     assert np.isnan(found.recall_change)
     assert np.isnan(found.map_change)
     assert not {"reference", "candidate", "recall_at_1_change"} & found.to_dict().keys()
+
+
+@pytest.mark.parametrize("times", [2, 3, 3.5])
+def test_a_neighbour_several_times_as_far_is_a_flip(times: float) -> None:
+    reference = np.array([[0, 0], [0, 1], [0, -times]], np.float64)
+    candidate = np.array([[0, 0], [0, times], [0, -1]], np.float64)
+    found = retrieval_agreement(reference, candidate)
+    assert found.flips == 1
+    assert found.worst_regret == pytest.approx(1 - 1 / times)
