@@ -64,9 +64,9 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
 def read_csv(path: str | os.PathLike[str], *, strict: bool = True) -> Dataset:
     """Read a CSV with the columns `path`, `label` and, optionally, `split`.
 
-    Paths are relative to the CSV's folder (a link's own, if it is a link), or absolute. `split` is train, test (or val), query or
-    gallery; without that column the data set is `halved`, and the first half of the sorted labels
-    trains. Further columns are ignored.
+    Paths are relative to the CSV's folder (a link's own, if it is a link), or absolute. `split` is
+    train, test (or val), query or gallery; without that column the data set is `halved`, and the
+    first half of the sorted labels trains. Further columns are ignored.
 
     Raises:
         DataError: the file is missing or is not such a CSV (the message names the line), or listed
