@@ -1,8 +1,8 @@
 # TensorRT: its headers as TensorRT::Headers, all that a plugin needs of it, and with the component
 # Runtime its library as TensorRT::TensorRT, for which the CUDA toolkit must be there too: TensorRT
-# itself, or else its lean runtime (TensorRT_KIND says which). Set TensorRT_ROOT to the folder of the
-# headers, and TensorRT_LIBRARY_ROOT to that of the library where it is another one, such as
-# site-packages/tensorrt_libs of a Python environment.
+# itself, or else its lean or its dispatch runtime (TensorRT_KIND says which). Set TensorRT_ROOT to
+# the folder of the headers, and TensorRT_LIBRARY_ROOT to that of the library where it is another one,
+# such as site-packages/tensorrt_libs of a Python environment.
 include(FindPackageHandleStandardArgs)
 set(roots "${TensorRT_ROOT}" "$ENV{TensorRT_ROOT}" "${TENSORRT_ROOT}" "$ENV{TENSORRT_ROOT}"
           PATHS /usr/local/tensorrt /usr/src/tensorrt /opt/tensorrt)
@@ -22,15 +22,15 @@ endif()
 if("Runtime" IN_LIST TensorRT_FIND_COMPONENTS)
   # Python's wheels have the name with the version alone: libnvinfer.so.11.
   set(names)
-  foreach(kind nvinfer nvinfer_lean)
+  foreach(kind nvinfer nvinfer_lean nvinfer_dispatch)
     list(APPEND names ${kind} lib${kind}.so.${version_MAJOR})
   endforeach()
   find_library(TensorRT_LIBRARY NAMES ${names} NAMES_PER_DIR
     HINTS "${TensorRT_LIBRARY_ROOT}" "$ENV{TensorRT_LIBRARY_ROOT}" ${roots}
     PATH_SUFFIXES lib targets/x86_64-linux-gnu/lib)
   set(TensorRT_KIND "")
-  if(TensorRT_LIBRARY MATCHES "nvinfer_lean")
-    set(TensorRT_KIND "lean runtime ")
+  if(TensorRT_LIBRARY MATCHES "libnvinfer_(lean|dispatch)")
+    set(TensorRT_KIND "${CMAKE_MATCH_1} runtime ")
   endif()
   find_package(CUDAToolkit QUIET)
   if(TensorRT_LIBRARY AND CUDAToolkit_FOUND)

@@ -52,6 +52,7 @@ def configure(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
         (("libnvinfer.so",), "libnvinfer.so", ""),
         (("libnvinfer.so.11", "libnvonnxparser.so.11"), "libnvinfer.so.11", ""),
         (("libnvinfer_lean.so.11",), "libnvinfer_lean.so.11", "lean runtime "),
+        (("libnvinfer_dispatch.so.11",), "libnvinfer_dispatch.so.11", "dispatch runtime "),
         (("libnvinfer_lean.so.11", "libnvinfer.so.11"), "libnvinfer.so.11", ""),
     ],
 )

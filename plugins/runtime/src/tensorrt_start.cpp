@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <gsp/error.hpp>
+#include <string_view>
 
 #include "cuda_memory.hpp"
 
@@ -14,7 +15,7 @@
 namespace gsp {
 namespace {
 
-constexpr bool is_full = sizeof(GSP_TENSORRT_KIND) == 1;
+constexpr std::string_view kind = GSP_TENSORRT_KIND;
 
 std::string library_version() {
   const int version = getInferLibVersion();  // 10.3.0 is 100300; 8.6.1 was 8601
@@ -52,13 +53,13 @@ std::array<int, 3> numbers_of(const std::string& text) {
   return parts;
 }
 
-// A plan without its own runtime needs the lean one of its version or later; that one runs no other
-// plans but version-compatible ones.
+// A version-compatible plan contains the lean runtime of its version, which TensorRT and the dispatch
+// runtime take from it. Without it inside, the plan needs the lean runtime, or TensorRT of its version.
 bool fits_version(const Artifact& artifact, std::array<int, 3> built, std::array<int, 3> here) {
-  if (is_full && built == here) return true;
-  if (!artifact.version_compatible || (is_full && artifact.lean)) return false;
+  if (kind.empty() && built == here) return true;
+  if (!artifact.version_compatible || (artifact.lean && kind != "lean runtime ")) return false;
   const bool crosses = built[0] == here[0] || (built[0] == 10 && here[0] == 11);
-  return artifact.version_compatible && built <= here && crosses;
+  return built <= here && crosses;
 }
 
 bool fits_gpu(const Artifact& artifact, const cudaDeviceProp& gpu, const std::string& capability) {

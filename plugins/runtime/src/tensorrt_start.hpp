@@ -25,7 +25,8 @@ class TensorRTLogger final : public nvinfer1::ILogger {
   std::string first_, last_;
 };
 
-// "tensorrt 10.3.0", or "tensorrt lean runtime 10.3.0" where that is what this library is linked to.
+// "tensorrt 10.3.0", or "tensorrt lean runtime 10.3.0" (or dispatch) if that is what this library is
+// linked to.
 std::string tensorrt_name();
 
 // Throw Error(missing) with what to do, where the engine does not run on this machine. TensorRT's

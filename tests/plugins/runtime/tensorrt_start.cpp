@@ -1,5 +1,6 @@
 // Starting TensorRT, on doubles of TensorRT and CUDA: argv is the driver's version and the error
-// that TensorRT logs while it starts, if any. It then returns an object whose release would crash.
+// that TensorRT logs while it starts, if any. It then returns an object whose release would crash. Or
+// argv is "fits", the version that built a plan, and whether the plan is "plain", "compatible" or "lean".
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -27,10 +28,32 @@ void* createInferRuntime_INTERNAL(void* logger, std::int32_t) noexcept {
 }
 }
 
+void fits(const std::string& built, const std::string& plan) {
+  gsp::Artifact artifact{};
+  artifact.file = "a.engine";
+  artifact.tensorrt = built;
+  artifact.platform = "linux x86_64";
+#if defined(__aarch64__)
+  artifact.platform = "linux aarch64";
+#endif
+  artifact.compute_capabilities = {"8.6"};
+  artifact.version_compatible = plan != "plain";
+  artifact.lean = plan == "lean";
+  cudaDeviceProp gpu{};
+  gpu.major = 8;
+  gpu.minor = 6;
+  gsp::check_fits(artifact, gpu);
+  std::printf("fits\n");
+}
+
 int main(int argc, char** argv) {
   driver = std::atoi(argv[1]);
   failure = argc > 2 ? argv[2] : "";
   try {
+    if (std::string(argv[1]) == "fits") {
+      fits(argv[2], argv[3]);
+      return 0;
+    }
     const auto logger = std::make_shared<gsp::TensorRTLogger>();
     static_cast<void>(gsp::start_runtime(logger).release());
     std::printf("started %s\n", gsp::tensorrt_name().c_str());

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from .native import SOURCE, Build, build, run_quietly
 from .test_bundles import edit
 
 pytestmark = pytest.mark.slow
+FULL, LEAN, DISPATCH = "", "lean runtime ", "dispatch runtime "
 QUICK = ("-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O0")
 ENGINE = {
     "runtime": "tensorrt",
@@ -34,19 +36,50 @@ ENGINE = {
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory) -> Path:
-    """A program that starts TensorRT, on doubles of it and of CUDA."""
+def start_of(tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function that compiles a program which starts a kind of TensorRT, on doubles."""
     headers, cuda = tensorrt_headers(), cuda_headers()
     if headers is None:
         pytest.skip(NO_TENSORRT_HEADERS)
     if cuda is None or shutil.which("g++") is None:
         pytest.skip("no g++, or no CUDA headers: set CUDA_HOME")
-    program, here = tmp_path_factory.mktemp("start") / "start", Path(__file__).parent
+    here = Path(__file__).parent
     includes = (f"-I{SOURCE / 'src'}", f"-I{SOURCE / 'include'}", "-isystem", headers)
     sources = [SOURCE / f"src/{name}.cpp" for name in ("tensorrt_start", "error")]
-    run_quietly("g++", "-std=c++17", "-O1", *includes, "-isystem", cuda, *sources,
-                here / "tensorrt_start.cpp", "-o", program, "-ldl")  # fmt: skip
-    return program
+
+    @functools.cache
+    def compile_(kind: str) -> Path:
+        program = tmp_path_factory.mktemp("start") / "start"
+        run_quietly("g++", "-std=c++17", "-O1", f'-DGSP_TENSORRT_KIND="{kind}"', *includes,
+                    "-isystem", cuda, *sources, here / "tensorrt_start.cpp", "-o", program,
+                    "-ldl")  # fmt: skip
+        return program
+
+    return compile_
+
+
+@pytest.fixture(scope="module")
+def start(start_of) -> Path:
+    return start_of("")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fitting"),
+    [
+        (FULL, {"11.4.0 plain", "11.4.0 compatible", "10.3.0 compatible", "11.4.0 lean"}),
+        (LEAN, {"11.4.0 compatible", "10.3.0 compatible", "11.4.0 lean", "10.3.0 lean"}),
+        (DISPATCH, {"11.4.0 compatible", "10.3.0 compatible"}),
+    ],
+    ids=["full", "lean", "dispatch"],
+)
+def test_each_runtime_takes_the_plans_that_python_gives_it(kind: str, fitting, start_of) -> None:
+    for version in ("11.4.0", "10.3.0", "11.5.0", "9.3.0"):
+        for plan in ("plain", "compatible", "lean"):
+            said = run_quietly(start_of(kind), "fits", version, plan)
+            if f"{version} {plan}" in fitting:
+                assert said == "fits\n"
+            else:
+                assert f"built by TensorRT {version}, this is tensorrt {kind}11.4.0" in said
 
 
 @pytest.mark.parametrize(
