@@ -115,8 +115,10 @@ void TensorRTSlot::enqueue() { check(context_->enqueueV3(stream_.get()), "run th
 
 CudaGraph TensorRTSlot::capture() {
   // An engine that synchronises by itself cannot be captured; it runs without a graph.
-  if (cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal) != cudaSuccess)
+  if (cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());  // it is dealt with here
     return nullptr;
+  }
   bool whole = true;
   try {
     enqueue();
