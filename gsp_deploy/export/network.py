@@ -42,6 +42,7 @@ from gsp_deploy.export.translation import TranslatedLayer, Translator
 from gsp_deploy.precision import PRECISIONS
 
 EMBEDDING = "embedding"
+_NUMBERED = "output_{}"  # names of a plain tuple's tensors
 
 
 def export_network(
@@ -108,8 +109,8 @@ def export_network(
 class _Named(nn.Module):
     """A float32 copy of a network on the CPU that returns its tensors in a tuple, with names.
 
-    The entry `embedding` of a dict or a named tuple, or else the first tensor, comes first and is
-    called `embedding`.
+    The entry `embedding` of a dict or a named tuple, its only entry, or the first tensor of a plain
+    tuple comes first and is called `embedding`.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
@@ -129,6 +130,11 @@ class _Named(nn.Module):
         if not found:
             raise UsageError(f"{type(module).__name__} returns no tensor; expected an embedding")
         first = EMBEDDING if EMBEDDING in found else next(iter(found))
+        if first not in (EMBEDDING, _NUMBERED.format(0)) and len(found) > 1:
+            raise UsageError(
+                f"{type(module).__name__} returns {', '.join(found)}; name the entry that is the "
+                f"embedding {EMBEDDING!r}"
+            )
         self.keys = [first, *(key for key in found if key != first)]
         self.names = [EMBEDDING, *self.keys[1:]]
         if found[first].ndim != 2 or len(found[first]) != len(example):
@@ -177,7 +183,7 @@ def _tensors_of(output: Any) -> dict[str, Tensor]:
     if isinstance(output, Mapping):
         entries = {str(key): value for key, value in output.items()}
     elif isinstance(output, (tuple, list)):
-        entries = {f"output_{index}": value for index, value in enumerate(output)}
+        entries = {_NUMBERED.format(index): value for index, value in enumerate(output)}
     else:
         raise UsageError(f"expected a tensor, a tuple or a dict, got {type(output).__name__}")
     nested = [key for key, value in entries.items() if not isinstance(value, Tensor | None)]

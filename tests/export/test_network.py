@@ -189,6 +189,9 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "int8": (Plain(), {"options": ExportOptions(precision="int8")}, "EmbeddingModel.of"),
     "a map": (Plain(lambda x: x[:, :, None, None]), {}, "expected one embedding per image"),
     "a string": (Plain(lambda x: "text"), {}, "expected a tensor, a tuple or a dict, got str"),
+    "two without a name": (
+        Plain(lambda x: {"a": x, "b": x}), {}, "returns a, b; name the entry that"
+    ),
     "nested": (Plain(lambda x: {"a": {"b": x}}), {}, "output 'a' is a dict"),
     "nothing": (Plain(lambda x: {}), {}, "returns no tensor"),
     "wrong channels": (nn.Sequential(nn.Conv2d(4, 2, 3)), {}, "cannot embed an example"),
