@@ -29,7 +29,8 @@ RUN = """\
 # Extra arguments go to `gsp-deploy doctor`: --rehearse runs it on the CPU.
 #
 # PYTHON names a Python (3.10 or later) that has numpy, pillow, rich and typer, and the packages to
-# try: torch, timm, onnx, onnxruntime-gpu, cuda-python, nvidia-ml-py, tensorrt, pytest, hypothesis.
+# try: torch, timm, safetensors, onnx, onnxscript, onnxruntime-gpu, cuda-python, nvidia-ml-py,
+# tensorrt, pytest, hypothesis.
 # What is missing is listed as not run.
 set -euo pipefail
 cd "$(dirname "$0")"

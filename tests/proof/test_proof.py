@@ -123,6 +123,29 @@ def test_a_failed_test_fails_the_proof(tmp_path: Path) -> None:
     assert found.table[0]["reason"] == "why"
 
 
+def test_tests_that_need_an_absent_package_are_not_run(tmp_path: Path) -> None:
+    """Each by itself: the laws of devices need no torch, and no TensorRT."""
+    tests = tmp_path / "tests"
+    for name, text in {
+        "device/test_laws.py": "def test_right(): pass\n",
+        "device/test_other.py": "import no_such_package\ndef test_it(): pass\n",
+        "device/test_fixture.py": "def test_it():\n    import no_such_package\n",
+        "gpu/conftest.py": "import no_such_package\n",
+        "gpu/test_engines.py": "def test_it(): pass\n",
+    }.items():
+        (tests / name).parent.mkdir(parents=True, exist_ok=True)
+        (tests / name).write_text(
+            text.replace("def test", "import pytest\n@pytest.mark.gpu\ndef test")
+        )
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["gpu: a"]\n')
+    found = device_tests(ProofSettings(tests=tests), tmp_path)
+    assert found.detail == "1 tests passed, 3 were not run"
+    assert {row["reason"] for row in found.table} == {"No module named 'no_such_package'"}
+    (tests / "device" / "test_other.py").write_text("import gsp_deploy.no_such_module\n")
+    with pytest.raises(GateError, match="1 of 4 tests failed; the first: "):
+        device_tests(ProofSettings(tests=tests), tmp_path)
+
+
 def proof(*findings: Finding) -> Proof:
     return Proof(False, "2026-01-02", {"name": "a GPU", "gsp-deploy": "1"}, findings)
 
