@@ -48,6 +48,7 @@ PARTS: Mapping[str, str] = {
     "PyTorch layer, compiled": "gsp_deploy.proof.torch_layer:compiled",
     "PyTorch layer, exported": "gsp_deploy.proof.torch_layer:exported",
     "ONNX Runtime": "gsp_deploy.proof.onnx_model:onnx_model",
+    "ONNX Runtime, bound and captured": "gsp_deploy.proof.onnx_bound:onnx_bound",
     "clocks and power": "gsp_deploy.proof.telemetry:telemetry",
     "tests on the device": "gsp_deploy.proof.suite:device_tests",
 }
