@@ -43,9 +43,9 @@ def prototype_gradient(gradient: Tensor, prototypes: Tensor) -> Tensor:
     """Return the gradient of the prototypes, from that of `unit_prototypes`."""
     precise = prototypes.to(widest_dtype(prototypes))
     lengths = torch.linalg.vector_norm(precise, dim=1, keepdim=True)
-    unit, wanted = precise / lengths.clamp(min=1), gradient.to(precise.dtype)
+    unit, wanted = precise / lengths, gradient.to(precise.dtype)  # only longer ones need `unit`
     across = wanted - unit * (unit * wanted).sum(dim=1, keepdim=True)
-    return torch.where(lengths > 1, across / lengths.clamp(min=1), wanted).to(prototypes.dtype)
+    return torch.where(lengths > 1, across / lengths, wanted).to(prototypes.dtype)
 
 
 def distances(points: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from near_prototypes import near_prototypes
 
 from gsp_deploy.cost_bounds import cost_error_bound, log_mass_error_bound
-from gsp_deploy.layers.costs import inside_unit_ball, prototype_costs
+from gsp_deploy.layers.costs import (
+    inside_unit_ball,
+    prototype_costs,
+    prototype_gradient,
+    unit_prototypes,
+)
 from gsp_deploy.reference import exact_weights, log_mass_of
 
 
@@ -127,6 +132,36 @@ def test_no_cost_pulls_harder_than_one(distance: float) -> None:
     assert pull.norm() < 1.01
     if distance >= 1e-3:
         torch.testing.assert_close(pull[0, :, 0], step, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.3, 0.999, 1.001, 7.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_the_gradient_of_prototypes_is_that_of_their_normalisation(
+    length: float, dtype: torch.dtype
+) -> None:
+    """Inside the ball nothing changes; outside, the radial part drops out."""
+    torch.manual_seed(0)
+    others = 5 * torch.randn(3, 6, dtype=torch.float64)
+    first = length * torch.nn.functional.normalize(torch.randn(1, 6, dtype=torch.float64))
+    prototypes = torch.cat([first, others]).to(dtype)
+    gradient = torch.randn(4, 6, dtype=torch.float64)
+    exact = prototypes.double().requires_grad_()
+    (expected,) = torch.autograd.grad(inside_unit_ball(exact, dim=1), exact, gradient)
+    found = prototype_gradient(gradient, prototypes)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected.to(dtype))
+    inside = unit_prototypes(prototypes, torch.float32)
+    torch.testing.assert_close(inside, inside_unit_ball(exact, dim=1).float())
+
+
+@pytest.mark.parametrize("distance", [1e-5, 1e-3])
+def test_a_gradient_falls_linearly_where_the_direction_is_rounding(distance: float) -> None:
+    """Below the root of the machine epsilon, 3.5e-4 in float32, as in Huber's smoothing."""
+    prototypes = torch.tensor([[0.5, 0.0, 0.0]])
+    points = torch.tensor([[[0.5], [distance], [0.0]]]).requires_grad_()
+    (pull,) = torch.autograd.grad(prototype_costs(points, prototypes).sum(), points)
+    floor = torch.finfo(torch.float32).eps ** 0.5
+    assert pull.norm().item() == pytest.approx(min(1, distance / floor), rel=1e-3)
 
 
 def test_gradcheck_next_to_a_prototype() -> None:
