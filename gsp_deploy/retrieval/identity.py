@@ -23,6 +23,7 @@ from gsp_deploy.config import SOLVER_SETTINGS, PreprocessingSpec
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.reduction import refuse_unaveraged
 from gsp_deploy.runtime import EmbeddingSession
+from gsp_deploy.runtime.session import SessionInfo
 
 _SHORT = 12
 
@@ -34,7 +35,8 @@ class ModelIdentity:
     Attributes:
         file: name of the model file.
         sha256: the file's hash.
-        checkpoint_sha256: hash of the model's checkpoint; None if the model does not record it.
+        checkpoint_sha256: hash of the model's checkpoint; None if no manifest beside the model
+            records it.
         precision: `fp32`, `fp16`, `bf16`, `int8`, or `unknown`.
         embedding_dim: D.
         pooling: the head's settings, without the solver's; None if the model does not record them.
@@ -91,7 +93,7 @@ class ModelIdentity:
     def _difference(self, other: ModelIdentity) -> str | None:
         if self.sha256 != other.sha256:
             if None in (self.checkpoint_sha256, other.checkpoint_sha256):
-                return "one of them does not record its checkpoint"
+                return "one of them has no manifest beside it that records its checkpoint"
             if self.checkpoint_sha256 != other.checkpoint_sha256:
                 return "they are from different checkpoints"
         known = None not in (self.pooling, other.pooling)
@@ -121,11 +123,10 @@ def identity_of(session: EmbeddingSession, *, reduced_jpeg: bool = False) -> Mod
         refuse_unaveraged(spec)
     digest = identity(info.path)
     is_checkpoint = kind_of(info.path) is CHECKPOINT
-    source = digest if is_checkpoint else (manifest.source_sha256 if manifest else None)
     return ModelIdentity(
         file=info.path.name,
         sha256=digest,
-        checkpoint_sha256=source,
+        checkpoint_sha256=digest if is_checkpoint else _checkpoint_of(info),
         precision=info.precision,
         embedding_dim=info.embedding_dim,
         pooling=None if manifest is None else _pooling(manifest),
@@ -133,6 +134,18 @@ def identity_of(session: EmbeddingSession, *, reduced_jpeg: bool = False) -> Mod
         solution=None if manifest is None else _solution(manifest),
         reduced_jpeg=reduced_jpeg,
     )
+
+
+def _checkpoint_of(info: SessionInfo) -> str | None:
+    """Return the hash of the checkpoint of an export, or None if its manifest cannot prove it.
+
+    A manifest beside the model has the hash of the weights. The one inside an ONNX file has not,
+    so it would stay the same if somebody altered them.
+    """
+    manifest = info.manifest
+    if manifest is None or (info.engine is None and manifest.sha256 is None):
+        return None
+    return manifest.source_sha256
 
 
 def _decoding(identity: ModelIdentity) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -252,7 +253,10 @@ def test_an_index_knows_altered_weights_without_a_sidecar(big: Path) -> None:
         before = identity_of(session)
     alter(big.with_name(DATA))
     with open_session(big) as session:
-        assert identity_of(session).sha256 != before.sha256
+        after = identity_of(session)
+    assert after.sha256 != before.sha256
+    with pytest.raises(UsageError, match="no manifest beside it that records its checkpoint"):
+        before.warn_or_refuse(after)
 
 
 def test_links_into_a_cache_are_a_model_like_another(big: Path, tmp_path: Path) -> None:
@@ -275,3 +279,13 @@ def test_links_are_copied_for_those_that_refuse_them(big: Path, tmp_path: Path) 
             big.with_name(DATA)
         )
     assert not plain.exists()
+
+
+def test_only_a_manifest_with_the_hash_of_the_weights_proves_the_checkpoint(big: Path) -> None:
+    with open_session(big) as session:
+        manifest = session.info.manifest
+        assert manifest is not None
+        for sha256, expected in ((manifest.sha256, "c" * 64), (None, None)):
+            claimed = replace(manifest, source_sha256="c" * 64, sha256=sha256)
+            session.info = replace(session.info, manifest=claimed)
+            assert identity_of(session).checkpoint_sha256 == expected

@@ -51,7 +51,7 @@ def test_the_same_embeddings_keep_everything(gallery: Gallery) -> None:
     assert (found.members, found.copies) == (COUNT, 0)
     found.raise_on_failure()
     assert found.refusal is not None  # both files record no checkpoint
-    assert "does not record its checkpoint" in found.refusal
+    assert "no manifest beside it" in found.refusal
 
 
 def test_neighbours_kept_are_numpys_without_the_query_itself(gallery: Gallery) -> None:

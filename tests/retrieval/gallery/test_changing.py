@@ -114,5 +114,5 @@ def test_what_cannot_be_changed() -> None:
     with pytest.raises(UsageError, match="remove every image"):
         without(gallery, ["/photos/*"])
     other = gallery_of(FILES, VECTORS, replace(IDENTITY, sha256="2" * 64))
-    with pytest.raises(UsageError, match="does not record its checkpoint"):
+    with pytest.raises(UsageError, match="no manifest beside it"):
         added(gallery, other)

@@ -229,7 +229,7 @@ IDENTITY = ModelIdentity(
         ({"sha256": "2" * 64, "pooling": None}, None),
         ({"sha256": "2" * 64, "precision": "fp16"}, "index is in fp32.*queries are in fp16"),
         ({"sha256": "2" * 64, "checkpoint_sha256": "d" * 64}, "different checkpoints"),
-        ({"sha256": "2" * 64, "checkpoint_sha256": None}, "does not record its checkpoint"),
+        ({"sha256": "2" * 64, "checkpoint_sha256": None}, "no manifest beside it"),
         ({"sha256": "2" * 64, "pooling": {"num_prototypes": 5}}, "pooling has different settings"),
         ({"sha256": "2" * 64, "embedding_dim": 9}, "pooling has different settings"),
         ({"preprocessing": PreprocessingSpec(64, 64)}, "prepare images differently"),
