@@ -43,13 +43,16 @@ def doctor(
     Its exit codes: 3 if an embedding is wrong, 1 if an installed runtime fails,
     4 if no runtime is installed.
     """
-    from gsp_deploy.base.files import refuse_overwrite
+    from gsp_deploy.artifact import sidecar_path
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.doctor.diagnosis import diagnose
     from gsp_deploy.doctor.selftest import run_selftest
     from gsp_deploy.proof import prove
 
     settings, output = proof.settings(selftest), proof.output
     for file in _files(output):
+        if proof.model is not None:
+            refuse_inputs_inside(file, [proof.model, sidecar_path(proof.model)])
         refuse_overwrite(file, force)
     found = diagnose(gpu, plugin, cuda_api)
     tested: SelfTest | Proof | None = None
@@ -76,13 +79,11 @@ def _files(output: Path | None) -> tuple[Path, ...]:
 
 def _write(proof: Proof, output: Path | None) -> None:
     """Write the findings as JSON and, beside it, as a page."""
-    from gsp_deploy.base.files import write_document, write_text
+    from gsp_deploy.base.files import document_text, write_texts
 
-    for file in _files(output):
-        if file.suffix == ".md":
-            write_text(file, proof.to_markdown())
-        else:
-            write_document(file, "proof", proof.to_dict())
+    if output is not None:
+        page, document = _files(output)
+        write_texts({page: proof.to_markdown(), document: document_text("proof", proof.to_dict())})
 
 
 def _report(found: Diagnosis, steps: Sequence[Step | Finding]) -> None:

@@ -48,20 +48,23 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one self-contained page: parity, latency, retrieval, neighbours, weight maps."""
-    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite, write_text
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite, write_texts
     from gsp_deploy.errors import UsageError
     from gsp_deploy.report import html_page, markdown_page, read_documents
 
     if output.suffix not in (".html", ".htm"):
         raise UsageError(f"{output}: expected an output ending in .html, which a browser opens")
+    if markdown is not None and markdown.resolve() == output.resolve():
+        raise UsageError(f"{markdown} would be both the page and its tables; choose another name")
     for path in (output, *([markdown] if markdown else [])):
         refuse_inputs_inside(path, [source for source in sources if source.is_file()])
         refuse_overwrite(path, force)
     documents = read_documents(_with_manifest(sources, model))
     pictures = _pictures(reference, model, images)
-    write_text(output, html_page(title, documents, pictures))
+    texts = {output: html_page(title, documents, pictures)}
     if markdown is not None:
-        write_text(markdown, markdown_page(title, documents, pictures))
+        texts = {markdown: markdown_page(title, documents, pictures), **texts}
+    write_texts(texts)
     counts = {
         "artifacts": len(documents.artifacts),
         "checks": len(documents.checks),

@@ -90,10 +90,29 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def write_document(path: Path, kind: str, data: Mapping[str, Any], version: int = 1) -> None:
-    """Write one versioned JSON document, whole or not at all, in the form that `--json` prints."""
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write texts as `write_text` does; those of one folder are all written, or none.
+
+    The last one is the main one; see `replacing_together`.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for path in texts:
+        folders.setdefault(path.parent.resolve(), []).append(path)
+    for paths in folders.values():
+        with replacing_together(*paths) as fresh:
+            for path, temporary in zip(paths, fresh, strict=True):
+                temporary.write_text(texts[path], encoding="utf-8", errors="backslashreplace")
+
+
+def document_text(kind: str, data: Mapping[str, Any], version: int = 1) -> str:
+    """Return one versioned JSON document in the form that `--json` prints."""
     document = names_as_text({"document": kind, "version": version, **data})
-    write_text(path, json.dumps(document, indent=2) + "\n")
+    return json.dumps(document, indent=2) + "\n"
+
+
+def write_document(path: Path, kind: str, data: Mapping[str, Any], version: int = 1) -> None:
+    """Write one versioned JSON document, whole or not at all."""
+    write_text(path, document_text(kind, data, version))
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

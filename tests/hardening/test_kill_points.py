@@ -157,7 +157,7 @@ CASES: Mapping[str, Case] = {
     "report": Case(
         "report|@model.onnx.json|-o|>r.html|--markdown|>r.md|--force|--title|One",
         "report|@model.onnx.json|-o|>r.html|--markdown|>r.md|--force|--title|Two",
-        apart=True,
+        ("r.md", "r.html"),
     ),
     "train": Case(
         "train|@recipe.toml|-o|>run|--set|run.steps=1",
