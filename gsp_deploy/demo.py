@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_ro
 from gsp_deploy.report import html_page, read_documents, take_pictures
 from gsp_deploy.retrieval.embedding import embed_files
 from gsp_deploy.retrieval.gallery import Hit, build_gallery, identity_of, write_gallery
+from gsp_deploy.retrieval.gallery.index import foreign_file
 from gsp_deploy.runtime import open_session
 
 SHIPPED = "glyphs.safetensors"
@@ -41,6 +43,7 @@ ENGINE_TARGETS = ("8.6", "12.0")
 HITS = 5
 BATCHES = (1, 8)
 ROUNDS = 40
+_IMAGE = re.compile(r"images/(train|test)/[^/]+/[0-9]{4}\.png")  # as `write_tree` names them
 
 
 @dataclass(frozen=True)
@@ -172,18 +175,29 @@ def _names() -> list[str]:
     ]  # fmt: skip
 
 
+def _foreign_file(folder: Path) -> str | None:
+    """Return the name of a file in a demo's folder that the demo did not write, or None."""
+    if name := stranger(folder, _names()):
+        return name
+    if (folder / "gallery").is_dir() and (name := foreign_file(folder / "gallery")):
+        return f"gallery/{name}"
+    images = (path for path in sorted((folder / "images").rglob("*")) if not path.is_dir())
+    names = (path.relative_to(folder).as_posix() for path in images)
+    return next((name for name in names if not _IMAGE.fullmatch(name)), None)
+
+
 def _prepare(folder: Path, force: bool) -> None:
     """Empty the folder; remove only the folder of an earlier demo."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / MARKER).is_file():
             raise UsageError(f"{folder} exists and contains no earlier demo; choose another folder")
-        if not force:
-            raise UsageError(f"{folder} contains an earlier demo; pass --force to replace it")
-        if name := stranger(folder, _names()):
+        if name := _foreign_file(folder):
             raise UsageError(
                 f"{folder} contains {name}, which the demo did not make; move it away, or choose "
                 "another folder"
             )
+        if not force:
+            raise UsageError(f"{folder} contains an earlier demo; pass --force to replace it")
         shutil.rmtree(folder)
     write_text(folder / MARKER, '{"made_by": "gsp-deploy demo"}\n')
 

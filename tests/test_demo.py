@@ -83,6 +83,20 @@ def test_an_earlier_demo_is_replaced_only_with_force(report: DemoReport) -> None
         run_demo(report.folder)
 
 
+@pytest.mark.parametrize(
+    "name", ["thesis.txt", "images/holiday.jpg", "images/test/mine/cat.png", "gallery/notes.txt"]
+)
+def test_a_file_of_another_hand_in_a_demo_is_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / "demo.json").write_text("{}")
+    mine = tmp_path / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("precious")
+    for force in (False, True):
+        with pytest.raises(UsageError, match=f"contains {name}, which the demo did not make"):
+            run_demo(tmp_path, force=force)
+    assert mine.read_text() == "precious"
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UsageError, match="no earlier demo"):

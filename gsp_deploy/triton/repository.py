@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 
 from gsp_deploy.base.encoding import encode
-from gsp_deploy.base.folders import new_folder, stranger
+from gsp_deploy.base.folders import new_folder
+from gsp_deploy.bundle.files import foreign_file, write_sums
 from gsp_deploy.errors import UsageError
 from gsp_deploy.images.normalisation import check_uint8_images, normalise
 from gsp_deploy.triton.configuration import (
@@ -34,7 +35,6 @@ CLIENT = "client.py"
 PREPROCESSING = "preprocessing.json"
 GOLDEN = "golden.npz"
 KIND = "model repository"
-_COMPANIONS = (CLIENT, PREPROCESSING, GOLDEN, "README.md")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def write_triton_repository(
     golden_input = _network_input(served, golden)
     network = called if served.includes_preprocessing else f"{called}_network"
     with new_folder(
-        Path(folder), force=force, known_by=PREPROCESSING, kind=KIND, foreign=_foreign
+        Path(folder), force=force, known_by=PREPROCESSING, kind=KIND, foreign=foreign_file
     ) as fresh:
         settings = network_config(network, served, golden_input.shape, chosen)
         _write_model(fresh / network, settings, served)
@@ -125,13 +125,8 @@ def write_triton_repository(
             Path(folder), called, models, _server_options(served, network, plugin)
         )
         _write_companions(fresh, made, served, golden)
+        write_sums(fresh)
     return made
-
-
-def _foreign(folder: Path) -> str | None:
-    """Return the first entry of a repository that is neither a model nor a companion, or None."""
-    models = [path.name for path in folder.iterdir() if (path / "config.pbtxt").is_file()]
-    return stranger(folder, (*models, *_COMPANIONS))
 
 
 def _write_model(folder: Path, config: str, served: ServedModel) -> None:

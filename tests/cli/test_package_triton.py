@@ -32,6 +32,18 @@ def test_it_writes_a_model_repository(package, tmp_path: Path) -> None:
     assert package("--format", "triton", "--force")[0] == 0
 
 
+@pytest.mark.parametrize("name", ["other/config.pbtxt", "search/2/model.onnx", "diary.txt"])
+def test_force_keeps_a_model_of_another_hand(package, name: str, tmp_path: Path) -> None:
+    settings = ("--format", "triton", "--name", "search")
+    assert package(*settings)[0] == 0
+    mine = tmp_path / "repository" / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    code, _, err = package(*settings, "--force")
+    assert (code, f"contains {name}" in err) == (2, True)
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
