@@ -24,6 +24,7 @@ _IN_PNG = b"Software\0" + MARK.encode()
 _IN_JPEG = b"\xff\xfe" + (len(MARK) + 2).to_bytes(2, "big") + MARK.encode()
 _IN_HTML = f'<meta name="generator" content="{MARK}">'.encode()
 _IN_MARKDOWN = f"<!-- {MARK} -->".encode()
+TOML_MARK = f"# {MARK}"
 # Entries of the documents of `--json`, of an engine's manifest, and of an export's manifest.
 _DOCUMENTS: tuple[dict[str, type], ...] = (
     {"document": str, "version": int},
@@ -139,4 +140,5 @@ _TESTS: dict[str, Callable[[Path], bool]] = {
     **dict.fromkeys((".jpg", ".jpeg"), _has_in_head(_IN_JPEG)),
     **dict.fromkeys((".html", ".htm"), _has_in_head(_IN_HTML)),
     ".md": _has_in_head(_IN_MARKDOWN),
+    ".toml": _has_in_head(TOML_MARK.encode()),
 }

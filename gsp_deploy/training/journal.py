@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gsp_deploy.base.files import write_text
+from gsp_deploy.base.origin import TOML_MARK
 from gsp_deploy.checkpoint import Provenance, save_checkpoint
 from gsp_deploy.errors import UsageError
 from gsp_deploy.training.log import CsvLog, TensorBoardLog
@@ -44,7 +45,7 @@ class Journal:
         self.data = run.data_fingerprint()
         self.notes: list[str] = []
         step = 0 if state is None else state.progress.step
-        write_text(files.recipe, run.recipe.to_toml())
+        write_text(files.recipe, f"{TOML_MARK}\n{run.recipe.to_toml()}")
         self._csv = CsvLog(files.log, step)
         self._tensorboard = self._open_tensorboard(step)
         self._published: int | None = None

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gsp_deploy.base.files import replacing
 from gsp_deploy.base.folders import stranger
+from gsp_deploy.base.origin import made_here
 from gsp_deploy.base.scratch import refusals_of, remove_left_behind
 from gsp_deploy.checkpoint.integrity import damaged_record
 from gsp_deploy.errors import CheckpointError, UsageError
@@ -67,7 +68,7 @@ class RunFolder:
         """Raise `UsageError` if the folder is not empty, unless `resume` or `force` is true."""
         if resume or not self.path.exists() or not any(self.path.iterdir()):
             return
-        if not self.state.exists() and (name := stranger(self.path, self._names())):
+        if not self.state.exists() and (name := self._foreign()):
             raise UsageError(
                 f"{self.path} contains {name} but no training run; choose another folder"
             )
@@ -86,6 +87,12 @@ class RunFolder:
             remove_left_behind(file)
         if start_over:
             self._remove_run()
+
+    def _foreign(self) -> str | None:
+        """Return the name of a file that no run made, or None."""
+        marked = (file for file in (self.recipe, self.best, self.last) if file.exists())
+        mine = next((file.name for file in marked if not made_here(file)), None)
+        return mine or stranger(self.path, self._names())
 
     def _names(self) -> list[str]:
         return [file.name for file in (*self._files(), self.tensorboard)]
