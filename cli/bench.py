@@ -112,7 +112,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure models in turns: latency, throughput, memory, and the pooling's own cost."""
-    from gsp_deploy.base.files import refuse_overwrite
+    from gsp_deploy.artifact import sidecar_path
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.benchmark import (
         BenchmarkSettings,
         check_settings,
@@ -157,6 +158,8 @@ def bench(
     if before is not None:
         check_settings(before.settings, settings)  # now, not after minutes of measuring
     if comparing.save is not None:
+        read = [*models, *map(sidecar_path, models), *filter(None, [comparing.compare])]
+        refuse_inputs_inside(comparing.save, read)
         refuse_overwrite(comparing.save, force)
     with _announcing() as observe:
         report = run_benchmark(models, settings, image=image, plugins=plugins, observe=observe)

@@ -85,7 +85,7 @@ class _Asked:
 
 
 def _embed_table(asked: _Asked, sources: Sources) -> None:
-    from gsp_deploy.base.files import refuse_overwrite
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.errors import UsageError
     from gsp_deploy.retrieval.embedding import certificates_of, embed_sources
     from gsp_deploy.retrieval.tables import check_table_path, table_files
@@ -96,6 +96,7 @@ def _embed_table(asked: _Asked, sources: Sources) -> None:
             f"--also {min(lists)} needs a data set; give a folder as --output, without a suffix"
         )
     for file in table_files(asked.output):
+        refuse_inputs_inside(file, [asked.model, *map(Path, sources.arguments)])
         refuse_overwrite(file, asked.force)
     next(iter(sources))  # refuses a source that does not exist before the model opens
     with asked.runtime.open(asked.model, many=True) as session:

@@ -53,7 +53,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Search an index for similar images, with the model that filled it."""
-    from gsp_deploy.base.files import refuse_overwrite
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.errors import UsageError
     from gsp_deploy.images.files import ImageReader, find_images
     from gsp_deploy.retrieval.embedding import embed_files
@@ -63,10 +63,11 @@ def search(
 
     if count < 1:
         raise UsageError(f"--count must be at least 1, got {count}")
+    files = find_images(queries, show.note)
     if sheet is not None:
         check_sheet_path(sheet)
+        refuse_inputs_inside(sheet, files)
         refuse_overwrite(sheet, force)
-    files = find_images(queries, show.note)
     with _opened(gallery) as opened, runtime.open(model) as session:
         reduced = opened.identity.reduced_jpeg  # the queries are decoded as the gallery was
         identity = identity_of(session, reduced_jpeg=reduced)

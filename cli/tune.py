@@ -181,7 +181,7 @@ def tune(
     from gsp_deploy_cli.tables.tune import show_tuning
 
     limits, output = Limits(choice.max_latency, choice.max_drop), choice.output
-    _check_output(output, limits.are_given, force)
+    _check_output(output, model, limits.are_given, force)
     dataset = open_dataset(data)
     settings = measuring.settings(whole_numbers("--batch", space.batch), runs_on)
     bench = settings.benchmark
@@ -205,17 +205,21 @@ def tune(
     show_tuning(tuning, figure, json, chosen, output)
 
 
-def _check_output(output: Path | None, has_limits: bool, force: bool) -> None:
+def _check_output(output: Path | None, model: Path, has_limits: bool, force: bool) -> None:
+    from gsp_deploy.artifact import sidecar_path
     from gsp_deploy.artifact.kind import ONNX, require_kind
-    from gsp_deploy.base.files import refuse_overwrite
+    from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.errors import UsageError
+    from gsp_deploy.tuning.delivery import settings_path
 
     if output is None:
         return
     if not has_limits:
         raise UsageError("-o writes the one that is chosen; pass --max-latency or --max-drop")
     require_kind(output, ONNX, what="an output")
-    refuse_overwrite(output, force)
+    refuse_inputs_inside(output, [model])
+    for file in (output, sidecar_path(output), settings_path(output)):
+        refuse_overwrite(file, force)
 
 
 def _steps(word: str) -> int | None:

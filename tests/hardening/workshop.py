@@ -259,7 +259,8 @@ def _sources(folder: Path) -> None:
     (folder / "cut.tar").write_bytes((folder / "cut.tar").read_bytes()[:3000])
     (folder / "no images.csv").write_text("label,size\n1,2\n")
     pyarrow.parquet.write_table(pyarrow.table({"label": [1, 2]}), folder / "no images.parquet")
-    (folder / "gone.txt").write_text("gone 1.png\ngone 2.png\n")
+    for name in ("gone.txt", "t.ids.txt"):
+        (folder / name).write_text("gone 1.png\ngone 2.png\n")
 
 
 def _texts(folder: Path) -> None:

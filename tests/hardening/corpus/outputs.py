@@ -102,6 +102,8 @@ ATTEMPTS: tuple[Attempt, ...] = (
             (f"{PREVIEW}|-o|>s.png", "s.png"),
             (f"{PREVIEW}|-o|>s.jpg", "s.jpg"),
             (f"{TUNE}|--folder|>study|--max-drop|1|-o|>best.onnx", "best.onnx"),
+            (f"{TUNE}|--folder|>study|--max-drop|1|-o|>best.onnx", "best.onnx.json"),
+            (f"{TUNE}|--folder|>study|--max-drop|1|-o|>best.onnx", "best.onnx.tune.json"),
             ("bench|@model.onnx|--save|>b.json", "b.json"),
             (f"{REPORT}|-o|>r.html", "r.html"),
             (f"{REPORT}|-o|>r.html|--markdown|>r.md", "r.md"),
@@ -114,6 +116,18 @@ ATTEMPTS: tuple[Attempt, ...] = (
         "contains diary but no training run",
         there="run/diary",
         holds=MINE,
+    ),
+    *(
+        Attempt(
+            "the output folder contains the user's own file",
+            f"train|@recipe.toml|-o|>run{force}",
+            2,
+            f"contains {name} but no training run; choose another folder",
+            there=f"run/{name}",
+            holds=MINE,
+        )
+        for name in ("recipe.toml", "best.safetensors")
+        for force in ("", "|--force")
     ),
     *(
         Attempt("an input is the output, or inside the output folder", command, 2, said)
@@ -130,6 +144,12 @@ ATTEMPTS: tuple[Attempt, ...] = (
                 "report|@model.onnx.json|-o|>r.html|--markdown|@model.onnx.json|--force",
                 "is also an input",
             ),
+            ("bench|@model.onnx|--save|@model.onnx.json|--force", "is also an input"),
+            ("package|@bundle/model.onnx|-o|@bundle|--force", "is inside the output"),
+            (f"package|@model.onnx|--images|{IMAGE}|-o|@images|--force", "is inside the output"),
+            ("embed|@model.onnx|@sources/t.ids.txt|-o|@sources/t.npy|--force", "is also an input"),
+            (f"{SEARCH}|--sheet|{IMAGE}|--force", "is also an input"),
+            (f"{REPORT}|-o|>r.html|--markdown|>r.html", "both the page and its tables"),
         )
     ),
     *(
