@@ -34,7 +34,7 @@ class _Widths(NamedTuple):
 
 
 # Figure 5 of the paper. `pass` blocks halve the map: stride 2, and pooling without projection.
-_BLOCKS = {
+BLOCKS = {
     "3a": _Widths(64, 64, 64, 64, 96, 32, "average"),
     "3b": _Widths(64, 64, 96, 64, 96, 64, "average"),
     "3c": _Widths(0, 128, 160, 64, 96, 0, "pass"),
@@ -65,14 +65,14 @@ class BNInception(nn.Module):
         self._unit("conv2_3x3_reduce", 64, 64, 1)
         self._unit("conv2_3x3", 64, 192, 3)
         channels = 192
-        for block, widths in _BLOCKS.items():
+        for block, widths in BLOCKS.items():
             channels = self._add_block(f"inception_{block}", channels, widths)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the feature map."""
         x = _halved(self._run("conv1_7x7_s2", images))
         x = _halved(self._run("conv2_3x3", self._run("conv2_3x3_reduce", x)))
-        for block, widths in _BLOCKS.items():
+        for block, widths in BLOCKS.items():
             x = self._block(f"inception_{block}", x, widths)
         return x
 

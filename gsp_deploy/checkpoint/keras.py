@@ -1,26 +1,31 @@
 """Read the `.h5` files of GSP's authors' TensorFlow framework, without TensorFlow.
 
 Such a file has the settings of its layers as JSON, and the weights under the layers' names. Read
-are Keras's ResNet-50 with a GSP head; of BN-Inception we do not know the names.
+are Keras's ResNet-50, by its names, and BN-Inception, by its graph, with a GSP head.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from gsp_deploy.backbones.bn_inception import NAME as BN_INCEPTION
 from gsp_deploy.backbones.keras_resnet50 import NAME as RESNET50
 from gsp_deploy.base.inputs import require_regular
 from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.worker import WorkerError, WorkerLacksPackageError, run_worker
 from gsp_deploy.checkpoint.authors import with_settings
+from gsp_deploy.checkpoint.keras_bn_inception import BNInceptionReader
+from gsp_deploy.checkpoint.keras_graph import networks_of
+from gsp_deploy.checkpoint.keras_resnet50 import NAME as KERAS_RESNET50
+from gsp_deploy.checkpoint.keras_resnet50 import resnet50_state
 from gsp_deploy.config import GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import (
     CheckpointError,
@@ -38,14 +43,6 @@ CROP_RATIO = 227 / 256
 SPEC = PreprocessingSpec(227, 227, std=(1 / 255,) * 3, crop_ratio=CROP_RATIO)
 _WORKER = Path(__file__).with_name("keras_worker.py")
 _HEAD = "GeneralizedSumPooling"
-_BACKBONE = "resnet50"
-_BLOCK = re.compile(r"conv(\d)_block(\d)_(\d)_(conv|bn)")
-_PARTS = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 def read_keras_model(
@@ -63,16 +60,17 @@ def read_keras_model(
         MissingCapabilityError: h5py is not installed.
     """
     text, arrays = _contents(path)
-    layers = _layers(text, path)
+    document = _document(text, path)
+    layers = _layers(document, path)
+    name, backbone = _backbone(document, arrays, path)
     head = _head_config(layers, arrays, settings, path)
-    config = ModelConfig(RESNET50, head, preprocessing or SPEC)
+    config = ModelConfig(name, head, preprocessing or SPEC)
     try:
         model = EmbeddingModel(config)
-        backbone = _backbone_state(arrays)
         model.backbone.load_state_dict(backbone, strict=False)
         missing = model.backbone.state_dict().keys() - backbone.keys()
-        if unfilled := sorted(name for name in missing if "num_batches" not in name):
-            raise CheckpointError(f"{path}: {_BACKBONE} lacks {unfilled[0]} and perhaps others")
+        if unfilled := sorted(key for key in missing if "num_batches" not in key):
+            raise CheckpointError(f"{path}: {name} lacks {unfilled[0]} and perhaps others")
         model.head.load_state_dict(_head_state(arrays, path))
     except (RuntimeError, ConfigError) as error:
         raise CheckpointError(f"{path}: {flattened(error)}") from error
@@ -100,15 +98,45 @@ def _contents(path: Path) -> tuple[str, dict[str, Tensor]]:
             ) from error
 
 
-def _layers(text: str, path: Path) -> dict[str, dict[str, Any]]:
+def _document(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(text)
+        return document
+    except (ValueError, RecursionError) as error:
+        raise _not_a_model(path, error) from error
+
+
+def _layers(document: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     """Return the settings of each layer by its class's name, without the package before it."""
     try:
-        listed = json.loads(text)["config"]["layers"]
+        listed = document["config"]["layers"]
         return {layer["class_name"].rpartition(">")[2]: layer["config"] for layer in listed}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: model_config is not the description of a Keras model ({reason_of(error)})"
-        ) from error
+    except (TypeError, KeyError, AttributeError) as error:
+        raise _not_a_model(path, error) from error
+
+
+def _not_a_model(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: model_config is not the description of a Keras model ({reason_of(error)})"
+    )
+
+
+def _backbone(
+    document: dict[str, Any], arrays: Mapping[str, Tensor], path: Path
+) -> tuple[str, dict[str, Tensor]]:
+    """Return the backbone's name and its state dict."""
+    if any(name.startswith(f"{KERAS_RESNET50}/conv1_conv/") for name in arrays):
+        return RESNET50, resnet50_state(arrays)
+    try:
+        networks = networks_of(document)
+        if len(networks) == 1:
+            return BN_INCEPTION, BNInceptionReader(networks[0], arrays, path).state()
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise _not_a_model(path, error) from error
+    raise CheckpointError(
+        f"{path}: expected Keras's ResNet-50 ({KERAS_RESNET50}) or a BN-Inception, which are read, "
+        f"found {', '.join(network.name for network in networks) or 'no network'}"
+    )
 
 
 def _head_config(
@@ -118,16 +146,16 @@ def _head_config(
     path: Path,
 ) -> GSPConfig:
     layer = layers.get(_HEAD)
-    if layer is None or not any(name.startswith(f"{_BACKBONE}/conv1_conv/") for name in arrays):
+    if layer is None:
         raise CheckpointError(
-            f"{path}: expected Keras's ResNet-50 ({_BACKBONE}) and a layer {_HEAD}, found "
-            f"{', '.join(layers)}"
+            f"{path}: expected a backbone and a layer {_HEAD}, found {', '.join(layers)}"
         )
     if (costs := layer.get("binary_costs")) != "l2" or layer.get("normalization") != "l2":
         raise CheckpointError(
             f"{path}: expected costs and normalisation l2, found {costs!r} and "
             f"{layer.get('normalization')!r}"
         )
+    _refuse_unset_prototypes(layer, arrays, path)
     kernel = _array(arrays, "feature_transform/kernel:0", path)
     stored = {
         "transport_ratio": layer.get("transport_ratio"),
@@ -147,6 +175,19 @@ def _head_config(
     )
 
 
+def _refuse_unset_prototypes(
+    layer: Mapping[str, Any], arrays: Mapping[str, Tensor], path: Path
+) -> None:
+    """Refuse a head whose memory was not full yet: the authors' layer averages until then."""
+    uses_memory = layer.get("memory_size", 0) > layer.get("support_size", 0)
+    flags = [array for array in arrays.values() if array.dtype == torch.bool]
+    if uses_memory and not all(flag.all() for flag in flags):
+        raise CheckpointError(
+            f"{path}: its prototypes were not set yet, since {_HEAD}'s memory of "
+            f"{layer['memory_size']} embeddings was not full; save the file after more steps"
+        )
+
+
 def _head_state(arrays: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     state = {
         "embed.weight": _array(arrays, "feature_transform/kernel:0", path)[0, 0].T.contiguous(),
@@ -162,53 +203,3 @@ def _array(arrays: Mapping[str, Tensor], ending: str, path: Path) -> Tensor:
     if len(found) != 1:
         raise CheckpointError(f"{path}: expected one array {ending}, found {len(found)}")
     return arrays[found[0]]
-
-
-def _backbone_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the backbone's tensors under timm's names.
-
-    Two things go into the weights: Keras's convolutions have biases, which batch norm's mean takes,
-    and its images are BGR, so that the first convolution's channels turn around.
-    """
-    state: dict[str, Tensor] = {}
-    biases: dict[str, Tensor] = {}
-    for name, array in arrays.items():
-        layer, _, part = name.removeprefix(f"{_BACKBONE}/").partition("/")
-        target = _target(layer)
-        if target is None or not name.startswith(f"{_BACKBONE}/"):
-            continue
-        part = part.removesuffix(":0")
-        if part == "kernel":
-            state[f"{target}.weight"] = array.permute(3, 2, 0, 1).contiguous()
-        elif layer.endswith("conv") and part == "bias":
-            biases[_norm_of(target)] = array
-        elif part in _PARTS:
-            state[f"{target}.{_PARTS[part]}"] = array
-    for target, bias in biases.items():
-        state[f"{target}.running_mean"] = state[f"{target}.running_mean"] - bias
-    if "conv1.weight" in state:
-        state["conv1.weight"] = state["conv1.weight"].flip(1)
-    return state
-
-
-def _target(layer: str) -> str | None:
-    """Return timm's name of a Keras layer.
-
-    >>> _target("conv3_block1_0_bn"), _target("conv1_conv"), _target("pool1_pool")
-    ('layer2.0.downsample.1', 'conv1', None)
-    """
-    if layer in ("conv1_conv", "conv1_bn"):
-        return "conv1" if layer == "conv1_conv" else "bn1"
-    found = _BLOCK.fullmatch(layer)
-    if found is None:
-        return None
-    stage, block, place, kind = int(found[1]) - 1, int(found[2]) - 1, found[3], found[4]
-    if place == "0":
-        return f"layer{stage}.{block}.downsample.{0 if kind == 'conv' else 1}"
-    return f"layer{stage}.{block}.{kind}{place}"
-
-
-def _norm_of(convolution: str) -> str:
-    if convolution.endswith("downsample.0"):
-        return convolution.removesuffix("0") + "1"
-    return convolution.replace("conv", "bn")

@@ -55,6 +55,8 @@ def _collect(h5py: Any, group: Any, prefix: str, tensors: dict[str, Any]) -> Non
             raise ValueError(f"more than {_MOST_DATASETS} arrays")
         if item.dtype.kind == "f":
             tensors[f"{prefix}{name}"] = np.ascontiguousarray(item[()], dtype=np.float32)
+        if item.dtype.kind == "b":  # whether the head's prototypes are set
+            tensors[f"{prefix}{name}"] = np.ascontiguousarray(item[()], dtype=np.bool_)
 
 
 if __name__ == "__main__":

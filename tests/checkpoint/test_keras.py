@@ -1,11 +1,10 @@
-"""The authors' `.h5`: their ResNet-50 and GSP head give what their TensorFlow code gave."""
+"""The authors' `.h5`: their backbones and GSP head give what their TensorFlow code gave."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -15,23 +14,22 @@ import torch
 
 from gsp_deploy.checkpoint import load_checkpoint
 from gsp_deploy.errors import CheckpointError
+from gsp_deploy.model import EmbeddingModel
 
-DIM, PROTOTYPES = 16, 8
+from .keras_files import BNInceptionFile, Shapes, head_shapes, save
+
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
-HEAD = {
-    "binary_costs": "l2",
-    "normalization": "l2",
-    "transport_ratio": 0.3,
-    "entropy_regularizer_weight": 5.0,
-    "optimization_steps": 100,
-    "augment_max_pool": True,
-    "use_gemp": False,
+RESNET50 = {"name": "resnet50"}
+VGG16 = {
+    "name": "vgg16",
+    "layers": [{"class_name": "MaxPooling2D", "config": {"name": "block5_pool"}}],
+    "output_layers": [["block5_pool", 0, 0]],
 }
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
+def shapes() -> Shapes:
     """Names and shapes below `model_weights`, as Keras writes them."""
-    found: dict[str, tuple[int, ...]] = {}
+    found = head_shapes(2048)
 
     def convolution(name: str, side: int, inside: int, outside: int) -> None:
         found[f"resnet50/{name}_conv/kernel:0"] = (side, side, inside, outside)
@@ -50,57 +48,36 @@ def shapes() -> dict[str, tuple[int, ...]]:
             convolution(f"{name}_2", 3, width, width)
             convolution(f"{name}_3", 1, width, 4 * width)
             inside = 4 * width
-    head = "EmbeddingHead"
-    found[f"{head}/feature_transform/kernel:0"] = (1, 1, 2048, DIM)
-    found[f"{head}/partial_transport/partial_transport/target_support:0"] = (PROTOTYPES, DIM)
     return found
-
-
-def filled(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The weights that were recorded: random numbers whose seed is the array's name."""
-    draw = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-    numbers, part = draw.astype(np.float32), name.rpartition("/")[2]
-    if part == "kernel:0":
-        return numbers * np.float32(np.sqrt(2 / np.prod(shape[:-1])))
-    if part == "gamma:0":
-        return 1 + numbers / 10
-    if part == "moving_variance:0":
-        return 1 + abs(numbers) / 10
-    return numbers / 10
-
-
-def save(path: Path, names: dict[str, tuple[int, ...]], **head: object) -> Path:
-    layers = [
-        {"class_name": "InputLayer", "config": {"name": "Input"}},
-        {"class_name": "Functional", "config": {"name": "resnet50"}},
-        {"class_name": "Custom>GeneralizedSumPooling", "config": {**HEAD, **head}},
-    ]
-    with h5py.File(path, "w") as file:
-        file.attrs["model_config"] = json.dumps({"config": {"layers": layers}})
-        weights = file.create_group("model_weights")
-        for name, shape in names.items():
-            weights[name] = filled(name, shape)
-    return path
 
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("keras") / "model.h5", shapes())
+    return save(tmp_path_factory.mktemp("keras") / "model.h5", shapes(), RESNET50)
 
 
-def test_features_and_embeddings_are_theirs(theirs: Path, golden: Path) -> None:
-    recorded = np.load(golden / "keras_resnet50.npz")
-    model = load_checkpoint(theirs, normalize=False)
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return BNInceptionFile().save(tmp_path_factory.mktemp("keras") / "inception.h5")
+
+
+def check_recorded(model: EmbeddingModel, recorded: Mapping[str, np.ndarray]) -> None:
+    """Compare every 16th channel of the features, and the embeddings, with those recorded."""
     # Their input is BGR; the model takes RGB.
     images = torch.from_numpy(recorded["images"][..., ::-1].transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         features = model.features(images)
         embedding = model(images).embedding.numpy()
-    found = features.permute(0, 2, 3, 1).reshape(2, -1, 2048)[:, :, ::16].numpy()
+    found = features.permute(0, 2, 3, 1).flatten(1, 2)[:, :, ::16].numpy()
     scale = np.abs(recorded["features"]).max()
     np.testing.assert_allclose(found / scale, recorded["features"] / scale, atol=1e-5)
     scale = np.abs(recorded["embedding"]).max()
     np.testing.assert_allclose(embedding / scale, recorded["embedding"] / scale, atol=2e-5)
+
+
+def test_features_and_embeddings_are_theirs(theirs: Path, golden: Path) -> None:
+    model = load_checkpoint(theirs, normalize=False)
+    check_recorded(model, np.load(golden / "keras_resnet50.npz"))
     head = model.config.head
     assert (head.transport_ratio, head.entropy_weight, head.iterations) == (0.3, 5.0, 100)
     assert (head.max_residual, head.pooling, head.solver) == (True, "gap", "fixed-point")
@@ -122,25 +99,101 @@ def test_convert_writes_a_checkpoint_of_it(theirs: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("names", "head", "line"),
     [
-        ({}, {}, "expected Keras's ResNet-50"),
         ({"resnet50/conv1_conv/kernel:0": (7, 7, 3, 64)}, {}, "expected one array feature_trans"),
         ({"resnet50/conv1_conv/kernel:0": (7, 7, 3, 64)}, {"binary_costs": "conv3"}, "'conv3'"),
     ],
 )
 def test_another_network_is_refused(names, head, line: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=line):
-        load_checkpoint(save(tmp_path / "m.h5", names, **head))
+        load_checkpoint(save(tmp_path / "m.h5", names, RESNET50, **head))
+
+
+def test_bn_inception_is_found_by_its_graph(inception: Path, golden: Path) -> None:
+    model = load_checkpoint(inception, normalize=False)
+    check_recorded(model, np.load(golden / "keras_bn_inception.npz"))
+    assert model.config.backbone == "bn_inception"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"l2": {"kernel_size": [5, 5]}},
+            r"at l2 expected size and stride \(7, 2\), found \(5, 2\)",
+        ),
+        ({"l2": {"padding": "same"}}, r"expected ZeroPadding2D of \(3, 3, 3, 3\) before it"),
+        ({"l4": {"activation": "elu"}}, "at l4 expected ReLU, found Activation"),
+        ({"l7": {"name": "other"}}, "at l8 expected one source, found 0"),
+        ({"l10": {"dilation_rate": [2, 2]}}, "expected dilation_rate 1"),
+        ({"l3": {"name": "l3", "epsilon": None}}, "is not the description of a Keras model"),
+    ],
+)
+def test_another_graph_is_refused(changes: dict[str, dict], line: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=line):
+        load_checkpoint(BNInceptionFile(**changes).save(tmp_path / "m.h5"))
+
+
+def test_branches_in_another_order_are_refused(tmp_path: Path) -> None:
+    made = BNInceptionFile()
+    (inbound,) = made.layers[-1]["inbound_nodes"]
+    inbound[0], inbound[1] = inbound[1], inbound[0]
+    with pytest.raises(CheckpointError, match="expected size and stride"):
+        load_checkpoint(made.save(tmp_path / "m.h5"))
+
+
+def test_a_layer_without_weights_is_named(tmp_path: Path) -> None:
+    made = BNInceptionFile()
+    del made.shapes["BN-Inception/l3/gamma:0"]
+    with pytest.raises(CheckpointError, match=r"l3 \(BatchNormalization\) has no array gamma"):
+        load_checkpoint(made.save(tmp_path / "m.h5"))
+
+
+def test_the_graph_of_keras_3_is_read_too(tmp_path: Path) -> None:
+    made = BNInceptionFile()
+    for layer in made.layers:
+        sources = (
+            [source[0] for (inbound,) in [layer["inbound_nodes"]] for source in inbound]
+            if (layer["inbound_nodes"])
+            else []
+        )
+        tensors = [
+            {"class_name": "__keras_tensor__", "config": {"keras_history": [source, 0, 0]}}
+            for source in sources
+        ]
+        layer["inbound_nodes"] = [{"args": [tensors], "kwargs": {}}]
+    made.config["output_layers"] = made.config["output_layers"][0]
+    assert load_checkpoint(made.save(tmp_path / "m.h5")).config.backbone == "bn_inception"
+
+
+def test_prototypes_that_were_never_set_are_refused(inception: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    path.write_bytes(inception.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["model_weights/EmbeddingHead/Variable:0"] = True
+    load_checkpoint(path)
+    with h5py.File(path, "r+") as file:
+        file["model_weights/EmbeddingHead/Variable:0"][()] = False
+    with pytest.raises(CheckpointError, match="memory of 1024 embeddings was not full"):
+        load_checkpoint(path)
+
+
+def test_another_backbone_is_refused_by_what_is_read(tmp_path: Path) -> None:
+    line = (
+        "vgg16 is neither Keras's ResNet-50 nor a BN-Inception .* expected Concatenate, found Max"
+    )
+    with pytest.raises(CheckpointError, match=line):
+        load_checkpoint(save(tmp_path / "m.h5", {}, VGG16))
 
 
 def test_a_backbone_with_a_gap_is_refused(tmp_path: Path) -> None:
     names = shapes()
     del names["resnet50/conv4_block2_2_bn/gamma:0"]
     with pytest.raises(CheckpointError, match=r"lacks layer3\.1\.bn2\.weight"):
-        load_checkpoint(save(tmp_path / "m.h5", names))
+        load_checkpoint(save(tmp_path / "m.h5", names, RESNET50))
 
 
 def test_only_arrays_inside_the_file_are_read(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", {})
+    path = save(tmp_path / "m.h5", {}, RESNET50)
     with h5py.File(path, "r+") as file:
         file["model_weights/elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(CheckpointError, match="elsewhere is a link"):
