@@ -31,12 +31,17 @@ def open_device(index: int = 0, api: str = "auto") -> Device:
     chosen = choose_api(api)
     try:
         open_by = _class_of(chosen)
-    except ImportError as error:  # PyCUDA is linked with the driver and does not load without it
+    except Exception as error:  # without a driver, or with a damaged library, of many types
         raise MissingCapabilityError(
             f"{chosen} is installed but does not load ({reason_of(error)}); `gsp-deploy doctor` "
             "shows what is missing"
         ) from error
-    return open_by(index)
+    try:
+        return open_by(index)
+    except AttributeError as error:
+        raise MissingCapabilityError(
+            f"this {chosen} does not have what is needed ({reason_of(error)}); install a newer one"
+        ) from error
 
 
 def _class_of(api: str) -> Callable[[int], Device]:

@@ -155,6 +155,47 @@ def test_cuda_python_12_6_without_a_driver_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("bindings", "said"),
+    [
+        ({"driver": "raise RuntimeError('no libcuda')"}, r"does not load \(no libcuda\)"),
+        ({"driver": "raise OSError('bad ELF')"}, r"does not load \(bad ELF\)"),
+        ({"driver": "1 / 0"}, r"does not load \(division by zero\)"),
+        ({}, "does not have what is needed .*cudaGetDeviceCount.*; install a newer one"),
+    ],
+)
+def test_a_cuda_python_that_is_damaged_or_odd_is_one_line(
+    bindings: dict[str, str], said: str, tmp_path: Path, monkeypatch
+) -> None:
+    for name, text in {"__init__": "", "driver": "", "runtime": "", **bindings}.items():
+        place = tmp_path / "cuda" / "bindings" / f"{name}.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    (tmp_path / "cuda" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = [name for name in sys.modules if name.split(".")[0] == "cuda"]
+    for module in (*loaded, "gsp_deploy.device.cuda_python"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(MissingCapabilityError, match=said) as caught:
+        open_device(0, "cuda-python")
+    assert "\n" not in str(caught.value)
+    for module in [name for name in sys.modules if name.split(".")[0] == "cuda"]:
+        del sys.modules[module]
+    sys.modules.pop("gsp_deploy.device.cuda_python", None)
+
+
+def test_an_error_that_cuda_python_does_not_know_is_one_line(card: HostDevice, monkeypatch) -> None:
+    runtime = install_cuda_python(monkeypatch, card)
+
+    def answer() -> None:
+        raise ValueError("999 is not a valid cudaError_t")
+
+    answer.__name__ = "cudaGetDeviceCount"
+    monkeypatch.setattr(runtime, "cudaGetDeviceCount", answer, raising=False)
+    with pytest.raises(DeviceError, match="cudaGetDeviceCount failed: 999 is not a valid"):
+        open_device(0, "cuda-python")
+
+
 def test_every_call_of_cuda_python_is_guarded() -> None:
     tree = ast.parse((SOURCES / "cuda_python.py").read_text(encoding="utf-8"))
     called = [
