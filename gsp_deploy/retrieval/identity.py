@@ -15,9 +15,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from gsp_deploy.artifact import ExportManifest
+from gsp_deploy.artifact import ExportManifest, read_sidecar
 from gsp_deploy.artifact.identity import identity
-from gsp_deploy.artifact.kind import CHECKPOINT, kind_of
+from gsp_deploy.artifact.kind import CHECKPOINT, ONNX, kind_of
 from gsp_deploy.base.words import counted
 from gsp_deploy.config import SOLVER_SETTINGS, PreprocessingSpec
 from gsp_deploy.errors import UsageError
@@ -122,11 +122,10 @@ def identity_of(session: EmbeddingSession, *, reduced_jpeg: bool = False) -> Mod
     if reduced_jpeg:
         refuse_unaveraged(spec)
     digest = identity(info.path)
-    is_checkpoint = kind_of(info.path) is CHECKPOINT
     return ModelIdentity(
         file=info.path.name,
         sha256=digest,
-        checkpoint_sha256=digest if is_checkpoint else _checkpoint_of(info),
+        checkpoint_sha256=_checkpoint_of(info, digest),
         precision=info.precision,
         embedding_dim=info.embedding_dim,
         pooling=None if manifest is None else _pooling(manifest),
@@ -136,16 +135,18 @@ def identity_of(session: EmbeddingSession, *, reduced_jpeg: bool = False) -> Mod
     )
 
 
-def _checkpoint_of(info: SessionInfo) -> str | None:
-    """Return the hash of the checkpoint of an export, or None if its manifest cannot prove it.
+def _checkpoint_of(info: SessionInfo, digest: str) -> str | None:
+    """Return the hash of a model's checkpoint, or None if no manifest proves it.
 
-    A manifest beside the model has the hash of the weights. The one inside an ONNX file has not,
-    so it would stay the same if somebody altered them.
+    The manifest beside an ONNX file has the hash of the weights. The one inside it has not, so it
+    would stay the same if somebody altered them.
     """
-    manifest = info.manifest
-    if manifest is None or (info.engine is None and manifest.sha256 is None):
-        return None
-    return manifest.source_sha256
+    if kind_of(info.path) is CHECKPOINT:
+        return digest
+    if kind_of(info.path) is not ONNX:
+        return None if info.manifest is None else info.manifest.source_sha256
+    beside = read_sidecar(info.path)
+    return beside.source_sha256 if beside is not None and beside.sha256 == digest else None
 
 
 def _decoding(identity: ModelIdentity) -> str:
