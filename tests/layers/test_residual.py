@@ -82,6 +82,8 @@ def test_only_average_pooling_bounds_its_embedding(pooling: str) -> None:
     assert out.residual.shape == (3,)
     assert not out.residual.requires_grad
     assert (out.embedding_bound < 1).all() == (pooling == "gap")
+    if pooling != "gap":
+        assert (out.embedding_bound == 2).all()  # no two vectors are farther apart
 
 
 def test_a_ratio_of_one_has_nothing_to_solve() -> None:
