@@ -97,12 +97,14 @@ def index(
         return
     if output is None:
         raise UsageError("name a folder with --output, or a vector server with --to")
+    from gsp_deploy.base.file_names import require_utf8
     from gsp_deploy.base.folders import refuse_to_replace
     from gsp_deploy.retrieval.gallery import write_gallery
     from gsp_deploy.retrieval.gallery.index import KIND, MANIFEST, foreign_file
     from gsp_deploy.retrieval.gallery.kinds import check_kind
 
     check_kind(kind, recall)
+    require_utf8(output)
     refuse_to_replace(output, force, MANIFEST, KIND, foreign_file)
     gallery = filled(sources, model, runtime, reading, kind, recall)
     write_gallery(gallery, output, force=force)

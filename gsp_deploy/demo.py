@@ -14,6 +14,7 @@ import numpy as np
 from gsp_deploy.artifact import ExportManifest
 from gsp_deploy.artifact.artifact import Artifact
 from gsp_deploy.base.cores import available_cores
+from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.base.files import write_document, write_text
 from gsp_deploy.base.folders import stranger
 from gsp_deploy.base.progress import Announce
@@ -188,6 +189,7 @@ def _foreign_file(folder: Path) -> str | None:
 
 def _prepare(folder: Path, force: bool) -> None:
     """Empty the folder; remove only the folder of an earlier demo."""
+    require_utf8(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / MARKER).is_file():
             raise UsageError(f"{folder} exists and contains no earlier demo; choose another folder")

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.base.platforms import install_line
 from gsp_deploy.base.scratch import settle
 from gsp_deploy.errors import MissingCapabilityError, UsageError
@@ -74,12 +75,13 @@ class Kind:
 
         Raises:
             UsageError: it runs only on a GPU, and `options.device` is `cpu`; or it does not run in
-                `options.runtime`.
+                `options.runtime`; or its path is not UTF-8.
             MissingCapabilityError: a package that its runtime needs is not installed.
         """
         if self.device == "cuda" and options.device == "cpu":
             raise UsageError(f"{path}: {self.words} runs on a GPU, not on cpu; leave out device")
         runtime = self.runtime_named(options.runtime, path)
+        require_utf8(path)
         settle(path)
         try:
             return _named(runtime.opener)(path, options)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gsp_deploy.artifact.export_manifest import ExportManifest
 from gsp_deploy.artifact.identity import identity, weight_files
+from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.base.files import refuse_overwrite, sha256_of, write_text
 from gsp_deploy.errors import ModelFileError, reason_of
 
@@ -27,6 +28,7 @@ def sidecar_path(model: str | os.PathLike[str]) -> Path:
 
 def refuse_model_overwrite(model: Path, force: bool) -> None:
     """Call `refuse_overwrite` for a model, its manifest and the weights beside it."""
+    require_utf8(model)
     for file in (model, sidecar_path(model), model.with_name(f"{model.name}.data")):
         refuse_overwrite(file, force)
 

@@ -10,6 +10,8 @@ import os
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from gsp_deploy.errors import UsageError
+
 _PREFIX = "bytes:"
 
 
@@ -51,6 +53,16 @@ def names_as_text(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [names_as_text(item) for item in value]
     return value
+
+
+def require_utf8(path: str | os.PathLike[str]) -> None:
+    """Raise `UsageError` unless UTF-8 can hold a path, for libraries that open no other."""
+    name = os.fspath(path)
+    if not is_valid(name):
+        raise UsageError(
+            f"expected a path in UTF-8, got {name!a}; rename it, or run the command in that "
+            "folder and name the file alone"
+        )
 
 
 def is_valid(text: str) -> bool:

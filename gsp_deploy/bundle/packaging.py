@@ -20,6 +20,7 @@ from gsp_deploy.artifact.engine_manifest import (
 from gsp_deploy.artifact.identity import SUMS_NAME, identity, weight_files
 from gsp_deploy.artifact.kind import ENGINE, ONNX, require_kind
 from gsp_deploy.base.choices import RuntimeWord
+from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.base.files import refuse_inputs_inside, sha256_of, write_text
 from gsp_deploy.base.folders import new_folder
 from gsp_deploy.bundle.artifacts import in_openvino
@@ -141,6 +142,7 @@ def package_model(
         UsageError, ModelFileError, MissingCapabilityError: as `prepare_model` does.
     """
     target, options = Path(folder), options or PackageOptions()
+    require_utf8(target)
     read = (model, options.onnx, options.plugin, options.license, *(options.images or ()))
     refuse_inputs_inside(target, [Path(file) for file in read if file is not None])
     prepared = prepare_model(Path(model), options)

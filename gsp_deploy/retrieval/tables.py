@@ -192,13 +192,13 @@ def _member_to_write(archive: zipfile.ZipFile, name: str) -> Any:
 class _ParquetRows:
     """Rows of a Parquet file, gathered into row groups of one size."""
 
-    def __init__(self, path: Path, dim: int, columns: Sequence[str]) -> None:
+    def __init__(self, stream: BinaryIO, dim: int, columns: Sequence[str]) -> None:
         self._arrow, self._parquet = pyarrow_modules()
         vectors = self._arrow.list_(self._arrow.float32(), dim)
         fields = [("id", self._arrow.string()), ("embedding", vectors)]
         fields += [(name, self._arrow.float32()) for name in columns]
         self._schema = self._arrow.schema(fields, metadata={"gsp_deploy": MARK})
-        self._writer = self._parquet.ParquetWriter(path, self._schema)
+        self._writer = self._parquet.ParquetWriter(stream, self._schema)
         self._ids: list[str] = []
         self._outputs: dict[str, list[np.ndarray]] = {"embedding": [], **{n: [] for n in columns}}
 
@@ -234,8 +234,9 @@ class _ParquetRows:
 
 @contextmanager
 def _writing_parquet(path: Path, dim: int, columns: Sequence[str]) -> Iterator[TableWriter]:
-    with replacing(path) as fresh:
-        rows = _ParquetRows(fresh, dim, columns)
+    # A stream, because pyarrow opens no path that is not UTF-8.
+    with replacing(path) as fresh, open(fresh, "wb") as stream:
+        rows = _ParquetRows(stream, dim, columns)
         try:
             yield rows
             rows.finish()

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.base.files import write_text
 from gsp_deploy.base.inputs import read_regular_text
 from gsp_deploy.base.schema import from_fields
@@ -142,6 +143,7 @@ def open_study(
         UsageError: the folder contains something else, or a study with other conditions and
             `start_over` is false. The error names the first condition that differs.
     """
+    require_utf8(folder)
     study = Study(folder, dict(conditions), dict(given or {}))
     if start_over and study.path.exists():
         shutil.rmtree(folder / "models", ignore_errors=True)

@@ -11,6 +11,7 @@ from onnx_ir.passes import common as passes
 
 from gsp_deploy.artifact import METADATA_KEY, TensorSpec
 from gsp_deploy.artifact.kind import ONNX, require_kind
+from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.errors import GspDeployError, ModelFileError, UsageError, flattened
 from gsp_deploy.export.model_file import load_network
 
@@ -49,6 +50,7 @@ def read_network(path: Path, output: str | None) -> ir.Model:
         ModelFileError: the file is missing or damaged, or its operator set is too old.
     """
     require_kind(path, ONNX, what="a network")
+    require_utf8(path)
     with blaming(path):
         network = load_network(path)
         if METADATA_KEY in network.metadata_props:

@@ -126,15 +126,16 @@ def _write(table: arrow.Table, path: Path, part: Part, settings: EmbeddingSettin
     about = {"part": dataclasses.asdict(part), "settings": settings.entries()}
     metadata = {FOOTER: json.dumps(about, sort_keys=True)}
     words = {"id", "source", "error"} & set(table.column_names)
-    parquet.write_table(
-        table.replace_schema_metadata(metadata),
-        path,
-        row_group_size=ROW_GROUP,
-        compression={name: "zstd" if name in words else "none" for name in table.column_names},
-        use_dictionary=[name for name in ("source",) if name in table.column_names],
-        write_page_checksum=True,
-        write_statistics=False,
-    )
+    with open(path, "wb") as stream:  # pyarrow opens no path that is not UTF-8
+        parquet.write_table(
+            table.replace_schema_metadata(metadata),
+            stream,
+            row_group_size=ROW_GROUP,
+            compression={name: "zstd" if name in words else "none" for name in table.column_names},
+            use_dictionary=[name for name in ("source",) if name in table.column_names],
+            write_page_checksum=True,
+            write_statistics=False,
+        )
 
 
 def _embedding(values: np.ndarray, storage: Storage) -> dict[str, Any]:

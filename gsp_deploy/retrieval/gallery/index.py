@@ -14,6 +14,7 @@ import numpy as np
 
 from gsp_deploy import __version__
 from gsp_deploy.base.choices import GalleryKind
+from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.base.files import sha256_of
 from gsp_deploy.base.folders import new_folder, stranger
 from gsp_deploy.base.inputs import read_regular_text
@@ -123,9 +124,11 @@ def write_gallery(gallery: Gallery, folder: Path, *, force: bool = False) -> Non
     """Write a gallery, whole or not at all.
 
     Raises:
-        UsageError: the folder exists and may not be replaced, or is not a gallery.
+        UsageError: the folder exists and may not be replaced, or is not a gallery, or its path is
+            not UTF-8, which faiss needs.
         OutputError: the folder cannot be written.
     """
+    require_utf8(folder)
     with new_folder(
         folder, force=force, known_by=MANIFEST, kind=KIND, foreign=foreign_file
     ) as fresh:
@@ -168,6 +171,7 @@ def open_gallery(folder: str | os.PathLike[str], *, to_change: bool = False) -> 
         ModelFileError: the folder is not a gallery, or is damaged.
     """
     source = Path(folder)
+    require_utf8(source)
     settle(source)
     try:
         about = _about(source)

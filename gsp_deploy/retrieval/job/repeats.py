@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 
+from gsp_deploy.base.inputs import open_regular
 from gsp_deploy.retrieval.dataset.layout import Part
 from gsp_deploy.retrieval.job.worker import repeated_id
 
@@ -48,4 +49,5 @@ def _compare(folder: Path, parts: list[Part], suspects: set[int]) -> None:
 def _ids(folder: Path, part: Part) -> list[str]:
     if not part.images:
         return []
-    return parquet.read_table(folder / part.name, columns=["id"])["id"].to_pylist()
+    with open_regular(folder / part.name) as stream:  # pyarrow opens no path that is not UTF-8
+        return parquet.ParquetFile(stream).read(columns=["id"])["id"].to_pylist()
