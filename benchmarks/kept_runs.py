@@ -99,6 +99,22 @@ def records_of(tasks: Sequence[Recorded]) -> list[dict[str, Any]]:
     return [json.loads(task.record.read_text()) for task in tasks if task.record.exists()]
 
 
+def refuse_another_start(results: Path, first: Recorded) -> None:
+    """Stop a study whose results come from another first stage than the one in its folder.
+
+    Training repeats itself to the last bit only on the same kind of processor.
+    """
+    if not results.exists():
+        return
+    here = json.loads(first.record.read_text())
+    there = next(run for run in json.loads(results.read_text())["runs"] if run["head"] == "alone")
+    if here["map_at_r"] != there["map_at_r"]:
+        sys.exit(
+            f"{results} has runs from another first stage: its R@1 is {there['recall_at_1']:.4f}, "
+            f"here it is {here['recall_at_1']:.4f}; pass another --results to begin a new study"
+        )
+
+
 class Kept:
     """A generated source whose images are drawn once and kept in memory."""
 

@@ -23,6 +23,7 @@ from kept_runs import (
     follow,
     kept_dataset,
     records_of,
+    refuse_another_start,
     trained,
     write_document,
 )
@@ -69,6 +70,7 @@ def main() -> None:
     first = retrieval.first_stage(asked.folder, asked.quick)
     trials = [Run(asked.folder, h, TRIAL_SEED, r, True, asked.quick) for h in HEADS for r in RATES]
     follow([first], retrieval.run, asked.jobs)
+    refuse_another_start(asked.results, first)
     follow(trials, run, asked.jobs, partial(write_results, asked.results, first, trials, []))
     rates = best_rates(records_of(trials))
     runs = [
