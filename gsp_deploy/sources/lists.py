@@ -35,7 +35,7 @@ def read_csv(name: str, columns: Columns) -> Iterator[FileEntry]:
 
     Raises:
         UsageError: the file has no such column, or several.
-        SourceError: the file cannot be read.
+        SourceError: the file cannot be read, or a line lacks the image or the id.
     """
     with reading(name) as stream:
         delimiter = "\t" if name.lower().endswith(".tsv") else ","
@@ -52,7 +52,12 @@ def read_csv(name: str, columns: Columns) -> Iterator[FileEntry]:
             if not row[image]:
                 raise SourceError(f"{shown_name(name)}: line {rows.line_num} names no image")
             found = entry_beside(name, row[image])
-            yield found if columns.id is None else FileEntry(row[columns.id], *_rest(found))
+            if columns.id is None:
+                yield found
+            elif row[columns.id]:
+                yield FileEntry(row[columns.id], *_rest(found))
+            else:
+                raise SourceError(f"{shown_name(name)}: line {rows.line_num} has no id")
 
 
 def the_only(candidates: Sequence[str], name: str) -> str | None:

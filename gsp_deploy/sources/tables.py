@@ -108,6 +108,9 @@ def _holds_images(kind: Any) -> bool:
 def _records(batch: Any, first: int, columns: Columns, file: FileEntry) -> Iterator[Record]:
     images = batch.column(image_column(batch.schema, columns, file.location)).to_pylist()
     ids = None if columns.id is None else batch.column(columns.id).to_pylist()
+    if ids is not None and None in ids:
+        row = first + ids.index(None)
+        raise SourceError(f"{shown_name(file.location)}: row {row} has no id")
     for offset, image in enumerate(images):
         name = f"{file.id}/{first + offset}" if ids is None else str(ids[offset])
         yield _record(name, image, file)

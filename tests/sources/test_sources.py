@@ -366,3 +366,17 @@ def test_a_website_that_refuses(
 ) -> None:
     with pytest.raises(error, match=said):
         records(f"{website}/{page}")
+
+
+@pytest.mark.parametrize("line", ["0.png", "0.png,"])
+def test_a_line_without_an_id_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"path,who\n{line}\n")
+    with pytest.raises(SourceError, match="line 2 has no id"):
+        records(tmp_path / "list.csv", columns=Columns(None, "who"))
+
+
+def test_a_row_without_an_id_is_refused(tmp_path: Path) -> None:
+    rows = arrow.table({"image": [picture(0), picture(1)], "who": ["a", None]})
+    pyarrow.parquet.write_table(rows, tmp_path / "t.parquet")
+    with pytest.raises(SourceError, match="row 1 has no id"):
+        records(tmp_path / "t.parquet", columns=Columns(None, "who"))
