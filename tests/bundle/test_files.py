@@ -62,7 +62,17 @@ HASH = "0" * 64
 
 @pytest.mark.parametrize(
     "line",
-    ["", "b", HASH, f"{HASH} b", f"{HASH}  ", f"{HASH} *b", f"{HASH[1:]}  b", f"{HASH}0  b"],
+    [
+        "",
+        "b",
+        HASH,
+        f"{HASH} b",
+        f"{HASH}  ",
+        f"{HASH} *b",
+        f"{HASH}\t b",
+        f"{HASH[1:]}  b",
+        f"{HASH}0  b",
+    ],
 )
 def test_a_line_of_another_form_is_refused(line: str, folder: Path) -> None:
     good = (folder / SUMS_NAME).read_text()
