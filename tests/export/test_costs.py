@@ -8,7 +8,13 @@ import pytest
 from near_prototypes import near_prototypes
 
 from gsp_deploy.cost_bounds import log_mass_error_bound
-from gsp_deploy.export.costs import write_lengths, write_log_mass, write_scores
+from gsp_deploy.export.costs import (
+    PROTOTYPE_KERNEL,
+    unit_prototypes,
+    write_lengths,
+    write_log_mass,
+    write_scores,
+)
 from gsp_deploy.export.graph import HEAD_SCOPE, IR_VERSION, GraphScope
 from gsp_deploy.export.trial_run import running
 from gsp_deploy.reference import exact_weights, log_mass_of
@@ -76,3 +82,23 @@ def test_a_bad_location_is_nan_and_spoils_no_other(bad: float) -> None:
     assert np.isnan(found[1, 17])
     found[1, 17] = expected[1, 17]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_prototypes_come_back_from_the_kernel() -> None:
+    """Inside the unit ball, rounded once; a command reads them from a file's constants."""
+    prototypes = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    prototypes[1] *= 0.01
+    value = ir.Value(
+        name="e", shape=ir.Shape(["batch", 5, 1, 4]), type=ir.TensorType(ir.DataType.FLOAT)
+    )
+    graph = ir.Graph([value], [], nodes=[], opset_imports={"": 18}, name="costs")
+    scope = GraphScope(graph, HEAD_SCOPE)
+    write_scores(scope, value, write_lengths(scope, value), prototypes, 5.0)
+    (kernel,) = (
+        node.inputs[1].const_value.numpy()
+        for node in graph
+        if node.op_type == "Conv" and str(node.inputs[1].name).endswith(PROTOTYPE_KERNEL)
+    )
+    precise = prototypes.astype(np.float64)
+    inside = precise / np.maximum(1, np.linalg.norm(precise, axis=1, keepdims=True))
+    np.testing.assert_array_equal(unit_prototypes(kernel), inside.astype(np.float32))
