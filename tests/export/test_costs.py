@@ -84,19 +84,32 @@ def test_a_bad_location_is_nan_and_spoils_no_other(bad: float) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def scores_in(prototypes: np.ndarray, gamma: float) -> ir.Graph:
+    """Return a graph of the scores and the log-mass."""
+    shape = ir.Shape(["batch", prototypes.shape[1], 1, 4])
+    value = ir.Value(name="embeddings", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+    graph = ir.Graph([value], [], nodes=[], opset_imports={"": 18}, name="costs")
+    scope = GraphScope(graph, HEAD_SCOPE)
+    scores = write_scores(scope, value, write_lengths(scope, value), prototypes, gamma)
+    write_log_mass(scope, scores, gamma)
+    return graph
+
+
+@pytest.mark.parametrize(("gamma", "subtracts"), [(0.1, 0), (40.0, 0), (40.1, 1), (100.0, 1)])
+def test_the_maximum_is_subtracted_only_where_an_exponential_could_vanish(
+    gamma: float, subtracts: int
+) -> None:
+    graph = scores_in(np.eye(3, 5, dtype=np.float32), gamma)
+    assert sum(node.op_type == "ReduceMax" for node in graph) == subtracts
+
+
 def test_the_prototypes_come_back_from_the_kernel() -> None:
     """Inside the unit ball, rounded once; a command reads them from a file's constants."""
     prototypes = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     prototypes[1] *= 0.01
-    value = ir.Value(
-        name="e", shape=ir.Shape(["batch", 5, 1, 4]), type=ir.TensorType(ir.DataType.FLOAT)
-    )
-    graph = ir.Graph([value], [], nodes=[], opset_imports={"": 18}, name="costs")
-    scope = GraphScope(graph, HEAD_SCOPE)
-    write_scores(scope, value, write_lengths(scope, value), prototypes, 5.0)
     (kernel,) = (
         node.inputs[1].const_value.numpy()
-        for node in graph
+        for node in scores_in(prototypes, 5.0)
         if node.op_type == "Conv" and str(node.inputs[1].name).endswith(PROTOTYPE_KERNEL)
     )
     precise = prototypes.astype(np.float64)
