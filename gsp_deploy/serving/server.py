@@ -59,6 +59,7 @@ class EmbeddingServer(uvicorn.Server):
             service.app,
             http=connection,  # type: ignore[arg-type]
             ws="none",
+            loop="asyncio",
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -72,6 +73,7 @@ class EmbeddingServer(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._linger_s = settings.linger_s
+        self._head_s = settings.head_s
         self._announce = announce or (lambda message: None)
         self._drains_at: float | None = None
         self.unread = 0
@@ -86,8 +88,16 @@ class EmbeddingServer(uvicorn.Server):
         self._announce(f"stopping: {self._service.admission.images} images still to be answered")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; an error of the system becomes one line in the log, without a traceback."""
-        asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+        """Start; an error of the system becomes one line in the log, without a traceback.
+
+        A client has `head_s` seconds for TLS's handshake too; uvicorn has no option for it, and
+        asyncio would wait for a minute.
+        """
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_loop_error)
+        if self.config.is_ssl:
+            create = partial(loop.create_server, ssl_handshake_timeout=self._head_s)
+            loop.create_server = create  # type: ignore[method-assign]
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

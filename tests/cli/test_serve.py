@@ -122,6 +122,17 @@ def test_it_serves_over_tls(tiny_export: str, certificate) -> None:
         assert process.wait(30) == 0
 
 
+def test_a_client_that_never_begins_tls_is_cut(tiny_export: str, certificate) -> None:
+    cert, key = certificate
+    with serving(tiny_export, "--tls-cert", cert, "--tls-key", key, "--head-seconds", "1") as (
+        _,
+        url,
+    ):
+        host, port = url.removeprefix("https://").split(":")
+        with socket.create_connection((host, int(port)), 30) as connection:
+            assert connection.recv(1) == b""  # asyncio alone waits for a minute
+
+
 def test_requests_that_are_dropped_are_counted_in_the_last_line(tiny_export: str) -> None:
     """The body that never comes keeps the request under way until the server gives it up."""
     short = ("--linger-seconds", 0, "--drain-seconds", 1)
