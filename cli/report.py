@@ -85,9 +85,9 @@ def _with_manifest(sources: list[Path], model: Path | None) -> list[Path]:
 
     if model is None:
         return sources
-    manifest = sidecar_path(model.resolve())
+    manifest = sidecar_path(model.absolute())  # beside a link's name, not its target's
     named = {source.resolve() for source in sources}
-    is_there = not named.isdisjoint((manifest, *manifest.parents))
+    is_there = not named.isdisjoint(path.resolve() for path in (manifest, *manifest.parents))
     return sources if is_there or not manifest.is_file() else [*sources, manifest]
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gsp_deploy.artifact import sidecar_path
+
 SPEC = "glyphs:size=48,images_per_class=2,train_classes=2,test_classes=3"
 
 
@@ -127,4 +129,12 @@ def test_report_tells_of_the_model_in_its_pictures_wherever_it_lies(
     )
     pictures = ("--reference", tiny_checkpoint, "--model", model, "--images", photographs)
     ran = gsp_deploy("report", results, "-o", tmp_path / "page.html", *pictures, "--json")
+    assert json.loads(ran.stdout)["artifacts"] == 1, ran.stderr
+    snapshot, blobs = tmp_path / "snapshot", tmp_path / "blobs"
+    snapshot.mkdir()
+    blobs.mkdir()
+    for number, file in enumerate((model, sidecar_path(model))):
+        (snapshot / file.name).symlink_to(file.rename(blobs / str(number)))
+    linked = (*pictures[:3], snapshot / model.name, *pictures[4:])
+    ran = gsp_deploy("report", results, "-o", tmp_path / "linked.html", *linked, "--json")
     assert json.loads(ran.stdout)["artifacts"] == 1, ran.stderr
