@@ -20,7 +20,8 @@ DEFAULTS = ("-max_len=4096", "-rss_limit_mb=0", "-timeout=20")  # the limit coun
 
 def main(name: str, *options: str) -> None:
     """Fuzz the target with this name."""
-    atheris.Setup([sys.argv[0], *DEFAULTS, *options], lambda data: attempt(name, data))
+    again = f"{sys.executable} -m fuzzing {name}"  # a merge runs this in a shell of its own
+    atheris.Setup([again, *DEFAULTS, *options], lambda data: attempt(name, data))
     atheris.Fuzz()
 
 
