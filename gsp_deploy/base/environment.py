@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from gsp_deploy.base.cores import available_cores
 
@@ -63,6 +64,15 @@ def has_vnni() -> bool:
     """Whether the processor has VNNI, int8 products that do not saturate; False if unknown."""
     flags = set(_cpuinfo("flags").split())
     return bool(flags & {"avx512_vnni", "avx_vnni"})
+
+
+def keep_int8_exact(settings: Any) -> None:
+    """Make ONNX Runtime's settings of a session compute int8 products without saturation.
+
+    x86-64 saturates them in 16 bits. With VNNI it does not, and the entry takes twice the time.
+    """
+    if not has_vnni():
+        settings.add_session_config_entry("session.x64quantprecision", "1")
 
 
 def _processor() -> str:

@@ -16,6 +16,7 @@ from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.half_precision import widen
 from gsp_deploy.base.elements import BY_ONNXRUNTIME, ELEMENTS
 from gsp_deploy.base.encoding import encode
+from gsp_deploy.base.environment import keep_int8_exact
 from gsp_deploy.errors import GspDeployError, reason_of
 
 _BFLOAT16 = ELEMENTS["bfloat16"]
@@ -35,6 +36,7 @@ class TrialGraph:
     def __init__(self, model: Path | bytes) -> None:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _QUIET
+        keep_int8_exact(settings)
         self._session: Any = _blamed(
             lambda: onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model),

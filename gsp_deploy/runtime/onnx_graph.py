@@ -15,7 +15,7 @@ from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.external_data import mentions
 from gsp_deploy.base.elements import ELEMENTS
 from gsp_deploy.base.encoding import as_float16
-from gsp_deploy.base.environment import has_vnni
+from gsp_deploy.base.environment import keep_int8_exact
 from gsp_deploy.errors import GspDeployError, MissingCapabilityError, ModelFileError, reason_of
 from gsp_deploy.runtime.ep_libraries import devices_of
 from gsp_deploy.runtime.onnx_dlpack import ELEMENT_TYPES, check_device, run_bound, value_of
@@ -195,10 +195,7 @@ def _open(model: str | bytes, provider: str, options: SessionOptions) -> Any:
     settings.log_severity_level = _QUIET
     # Workers that spin after a run take a core from the next work in this process.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
-    if not has_vnni():
-        # x86-64 saturates in 16 bits without this. With VNNI it is exact, and this takes twice
-        # the time.
-        settings.add_session_config_entry("session.x64quantprecision", "1")
+    keep_int8_exact(settings)
     for name, value in options.session_config.items():
         settings.add_session_config_entry(name, value)
     if options.threads is not None:

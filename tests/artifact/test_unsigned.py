@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gsp_deploy.artifact import unsigned
 from gsp_deploy.artifact.external_data import mentions
-from gsp_deploy.base.environment import has_vnni
+from gsp_deploy.base.environment import keep_int8_exact
 
 # Far beyond the ranges of the integers too, so that both ends saturate.
 IMAGES = np.random.default_rng(1).normal(0, 40, (5, 3, 16, 16)).astype(np.float32)
@@ -29,8 +29,7 @@ def network() -> onnx.ModelProto:
 def run(model: bytes, level: str = "ORT_DISABLE_ALL") -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    if not has_vnni():  # as sessions do, because products would saturate
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    keep_int8_exact(options)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return session.run(None, {"x": IMAGES})[0]
 

@@ -165,6 +165,6 @@ def test_products_are_made_exact_only_where_they_would_saturate(
             super().add_session_config_entry(key, value)
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", Recorded)
-    monkeypatch.setattr("gsp_deploy.runtime.onnx_graph.has_vnni", lambda: vnni)
+    monkeypatch.setattr("gsp_deploy.base.environment.has_vnni", lambda: vnni)
     open_session(tiny_export).close()
     assert ("session.x64quantprecision" in entries) is not vnni

@@ -17,6 +17,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, open_session
 from gsp_deploy.artifact import ExportManifest, read_sidecar
+from gsp_deploy.base.environment import keep_int8_exact
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export import ExportOptions, export_onnx, quantisation_images
 from gsp_deploy.export.quantisation import range_cache
@@ -151,7 +152,9 @@ def test_sessions_run_unsigned_integers_and_get_the_same_embeddings(int8_export:
     path, images = int8_export / "int8.onnx", gratings()
     with open_session(path, threads=1) as session:
         found = session.embed(images)
-    raw = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    keep_int8_exact(settings)
+    raw = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     expected = raw.run(["embedding"], {raw.get_inputs()[0].name: images})[0]
     spread = np.linalg.norm(expected - expected.mean(axis=0), axis=1).mean()
     assert np.linalg.norm(found - expected, axis=1).max() <= 1e-4 * spread
