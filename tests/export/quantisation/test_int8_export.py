@@ -17,7 +17,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig, open_session
 from gsp_deploy.artifact import ExportManifest, read_sidecar
-from gsp_deploy.base.environment import keep_int8_exact
+from gsp_deploy.base.environment import has_vnni, keep_int8_exact
 from gsp_deploy.errors import UsageError
 from gsp_deploy.export import ExportOptions, export_onnx, quantisation_images
 from gsp_deploy.export.quantisation import range_cache
@@ -71,7 +71,8 @@ def test_openvino_computes_the_layers_in_int8(int8_export: Path) -> None:
         )
         assert other.info.device == "CPU, computes in int8 and float32"
         distances = cosine_distances(other.embed(gratings()), session.embed(gratings()))
-    assert np.median(distances) < 1e-4
+    if has_vnni():  # without it, OpenVINO's products saturate
+        assert np.median(distances) < 1e-4
     assert distances.max() < tolerances_for("int8").max_cosine_distance
     options = SessionOptions(runtime="openvino", threads=1)
     compiled = compile_model(path, read_model(path), "fp32", options)

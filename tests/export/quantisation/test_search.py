@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsp_deploy import EmbeddingModel, GSPConfig, ModelConfig
+from gsp_deploy.base.environment import keep_int8_exact
 from gsp_deploy.export import ExportOptions
 from gsp_deploy.export.assembly import Draft
 from gsp_deploy.export.quantisation.layers import find_layers
@@ -29,9 +30,12 @@ def test_images_without_classes_are_judged_by_cosine(healthy: Draft) -> None:
     assert record.measure == "cosine"
     assert record.float32_score == pytest.approx(100)
     embeddings = []
+    settings = onnxruntime.SessionOptions()
+    keep_int8_exact(settings)
     for variant in (healthy, draft):
         session = onnxruntime.InferenceSession(
             ir.serde.serialize_model(variant.assemble(PLAN, ())).SerializeToString(),
+            settings,
             providers=["CPUExecutionProvider"],
         )
         embeddings.append(session.run(None, {"images": normalise(gratings(), SPEC)})[0])
