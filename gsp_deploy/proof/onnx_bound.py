@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from gsp_deploy.errors import MissingCapabilityError
 from gsp_deploy.proof.document import Finding
 from gsp_deploy.proof.onnx_model import cosine_distance, images_for
 from gsp_deploy.runtime import EmbeddingSession, SessionOptions, open_session
@@ -75,14 +74,12 @@ def onnx_bound(settings: ProofSettings, folder: Path) -> Finding:
         MissingCapabilityError: there is no model, or ONNX Runtime has no provider for the device.
         GateError: an embedding is too far from the CPU's.
     """
-    if settings.model is None:
-        raise MissingCapabilityError("no model: pass an ONNX export")
+    model = settings.required_model()
     forms = {"bound": False} if settings.is_rehearsal else {"bound": False, "captured": True}
-    batches = (1,) if settings.is_rehearsal else (1, 8, 64)
     rows: list[dict[str, float]] = []
     worst = 0.0
-    with open_session(settings.model, "cpu") as expected:
-        for batch in batches:
+    with open_session(model, "cpu") as expected:
+        for batch in settings.batches:
             row: dict[str, float] = {"batch": batch}
             for name, captured in forms.items():
                 distance, row[f"{name}, ms"] = _tried(settings, expected, batch, captured=captured)
@@ -96,8 +93,7 @@ def _tried(
     settings: ProofSettings, expected: EmbeddingSession, batch: int, *, captured: bool
 ) -> tuple[float, float]:
     """Return the distance of other images than those of the capture, and the milliseconds."""
-    assert settings.model is not None
     first, second = (expected.prepare(images_for(expected, batch, seed)) for seed in (0, 1))
-    bound = BoundModel(settings.model, settings.device, first, captured=captured)
+    bound = BoundModel(settings.required_model(), settings.device, first, captured=captured)
     distance = cosine_distance(bound.embed(second), expected.embed(second), batch)
     return distance, bound.milliseconds()

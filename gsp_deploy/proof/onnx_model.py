@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gsp_deploy.errors import GateError, MissingCapabilityError
+from gsp_deploy.errors import GateError
 from gsp_deploy.export.twin import write_twin
 from gsp_deploy.proof.document import Finding
 from gsp_deploy.runtime import EmbeddingSession, open_session
@@ -28,19 +28,15 @@ def onnx_model(settings: ProofSettings, folder: Path) -> Finding:
         MissingCapabilityError: there is no model, or ONNX Runtime has no provider for the device.
         GateError: an embedding is too far from the CPU's.
     """
-    if settings.model is None:
-        raise MissingCapabilityError("no model: pass an ONNX export")
-    twin = folder / "average.onnx"
-    write_twin(settings.model, twin)
-    batches = (1,) if settings.is_rehearsal else (1, 8, 64)
+    model, twin = settings.required_model(), folder / "average.onnx"
+    write_twin(model, twin)
     with ExitStack() as stack:
         gsp, average = (
-            stack.enter_context(open_session(path, settings.device))
-            for path in (settings.model, twin)
+            stack.enter_context(open_session(path, settings.device)) for path in (model, twin)
         )
-        expected = stack.enter_context(open_session(settings.model, "cpu"))
-        worst = max(_distance(gsp, expected, batch) for batch in batches)
-        rows = [_row(gsp, average, batch) for batch in batches]
+        expected = stack.enter_context(open_session(model, "cpu"))
+        worst = max(_distance(gsp, expected, batch) for batch in settings.batches)
+        rows = [_row(gsp, average, batch) for batch in settings.batches]
     detail = f"1 - cos to the CPU at most {worst:.1e}, on {gsp.info.runtime} {gsp.info.device}"
     return Finding("", "passed", detail, table=rows)
 

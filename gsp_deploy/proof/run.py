@@ -38,6 +38,17 @@ class ProofSettings:
         """Whether nothing runs on a GPU, and sizes are small."""
         return self.device == "cpu"
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Batch sizes of models."""
+        return (1,) if self.is_rehearsal else (1, 8, 64)
+
+    def required_model(self) -> Path:
+        """Return the model, or raise `MissingCapabilityError` if there is none."""
+        if self.model is None:
+            raise MissingCapabilityError("no model: pass an ONNX export")
+        return self.model
+
 
 Part = Callable[[ProofSettings, Path], Finding]
 
