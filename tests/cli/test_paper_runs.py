@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmark_layouts import LAYOUTS
+from benchmark_layouts import LAYOUTS, ONE_STEP
 
 from gsp_deploy.data import open_dataset
 from gsp_deploy.training import load_recipe, train
@@ -23,12 +23,7 @@ ROWS = [
 ]
 PROXY = next(row for row in ROWS if "loss.kind=proxy-anchor" in row)
 ROWS += [[*PROXY, word] for word in re.findall(r"the same with `(\S+)`", PAGE)]
-TINY = (
-    "preprocessing.height=32", "preprocessing.width=32", "model.pretrained=false", "run.steps=1",
-    "run.evaluate_every=1", "sampler.batch_size=8", "sampler.images_per_class=2", "run.workers=0",
-    "run.tensorboard=false", "run.device=cpu", "run.threads=1", "prototypes.memory=16",
-    "gsp.num_prototypes=4", "xbm.start=0",
-)  # fmt: skip
+TINY = (*ONE_STEP, "prototypes.memory=16")
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)

@@ -13,6 +13,13 @@ from PIL import Image
 
 CLASSES, IMAGES = 9, 2
 PARTS = ("train", "test")
+# Settings of a recipe for one step on these images; add `prototypes.memory`.
+ONE_STEP = (
+    "preprocessing.height=32", "preprocessing.width=32", "model.pretrained=false", "run.steps=1",
+    "run.evaluate_every=1", "sampler.batch_size=8", "sampler.images_per_class=2", "run.workers=0",
+    "run.tensorboard=false", "run.device=cpu", "run.threads=1", "gsp.num_prototypes=4",
+    "xbm.start=0",
+)  # fmt: skip
 Row = tuple[str, int, int]  # its part, class within the part, and number within the class
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from benchmark_layouts import ONE_STEP, cub
 
 from gsp_deploy.data import open_dataset
 from gsp_deploy.errors import ConfigError
@@ -115,27 +114,11 @@ def test_the_papers_settings(backbone, kind):
 def benchmark_folder(tmp_path_factory):
     """CUB's layout with two images of each of 18 classes, nine on either side of the split."""
     root = tmp_path_factory.mktemp("cub")
-    draw = np.random.default_rng(0)
-    images, labels = [], []
-    for number, class_id in enumerate([*range(1, 10), *range(101, 110)]):
-        for k in range(2):
-            path = f"{class_id:03d}.bird/{k}.png"
-            (root / "images" / path).parent.mkdir(parents=True, exist_ok=True)
-            pixels = draw.integers(0, 256, (48, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "images" / path)
-            images.append(f"{2 * number + k + 1} {path}")
-            labels.append(f"{2 * number + k + 1} {class_id}")
-    (root / "images.txt").write_text("\n".join(images))
-    (root / "image_class_labels.txt").write_text("\n".join(labels))
+    cub(root)
     return root
 
 
-SMALL = (
-    "preprocessing.height=32", "preprocessing.width=32", "model.pretrained=false", "run.steps=1",
-    "run.evaluate_every=1", "sampler.batch_size=8", "sampler.images_per_class=2", "run.workers=0",
-    "run.tensorboard=false", "run.device=cpu", "run.threads=1", "prototypes.memory=64",
-    "gsp.num_prototypes=4", "xbm.start=0",
-)  # fmt: skip
+SMALL = (*ONE_STEP, "prototypes.memory=64")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
