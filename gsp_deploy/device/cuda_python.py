@@ -228,9 +228,7 @@ def _guarded(function: Any, *arguments: Any) -> Any:
             f"no usable CUDA device here ({function.__name__}: {reason_of(error)}); `gsp-deploy "
             "doctor` shows what is missing"
         ) from error
-    except (
-        ValueError
-    ) as error:  # a code that a newer driver has, and this cuda-python does not know
+    except ValueError as error:  # a newer driver's code, which this cuda-python does not know
         raise DeviceError(f"{function.__name__} failed: {reason_of(error)}") from error
 
 
