@@ -6,6 +6,7 @@ output, and kills the process at the one that was asked for: no moment is left t
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from gsp_deploy_cli import main as frame
@@ -25,7 +26,7 @@ _CHANGES = frozenset(
 # A process of its own imports what the commands need, and forks for each run. A fork of this
 # process would not do: a test before may have started autograd's threads, which no fork has.
 sys.path.append(str(Path(__file__).parents[1]))  # where that process finds this module
-_SERVER = multiprocessing.get_context("forkserver")
+_SPAWN = multiprocessing.get_context("spawn")
 _IMPORTED = [
     "onnxruntime",
     "faiss",
@@ -39,7 +40,6 @@ _IMPORTED = [
     "gsp_deploy.retrieval.gallery",
     "gsp_deploy.training.loop",
     "gsp_deploy.tuning.run",
-    __name__,
 ]
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -95,19 +95,35 @@ def run_and_kill(
         The exit status, or the number of the signal below 0.
     """
     log.unlink(missing_ok=True)
-    _start_server()
-    child = _SERVER.Process(target=_run, args=(arguments, root, log, at, prepare))
-    child.start()
-    child.join()
-    assert child.exitcode is not None
-    return child.exitcode
+    _server().send((arguments, root, log, at, prepare))
+    status: int = _server().recv()
+    return status
 
 
 @cache
-def _start_server() -> None:
-    """Stop the server that a test of the decoders may have started: it imports little."""
-    forkserver._forkserver._stop()
-    _SERVER.set_forkserver_preload(_IMPORTED)
+def _server() -> Connection:
+    """Start the process that forks, and return the pipe to it.
+
+    multiprocessing has a fork server, but one for all: decoders that another test left open keep
+    it busy, and what it imports is theirs.
+    """
+    here, there = _SPAWN.Pipe()
+    _SPAWN.Process(target=_serve, args=(there,), daemon=True).start()
+    there.close()
+    return here
+
+
+def _serve(pipe: Connection) -> None:
+    """Fork for each run, and send its exit status."""
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    while True:
+        run = pipe.recv()
+        child = os.fork()
+        if child == 0:
+            _run(*run)
+        _, status = os.waitpid(child, 0)
+        pipe.send(os.waitstatus_to_exitcode(status))
 
 
 def _run(
