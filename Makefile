@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/gsp-deploy demo --output $(DEMO) --force
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 coverage: export PYTEST_ADDOPTS = --cov --cov-report=term:skip-covered
 coverage: test
