@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gsp_deploy.base.inputs import NotRegularError, open_regular
 from gsp_deploy.errors import DataError, ImageSizeError, reason_of
-from gsp_deploy.images import avif, jpeg, png, png_pixels, tiff, webp
+from gsp_deploy.images import avif, gif, jpeg, png, png_pixels, tiff, webp
 from gsp_deploy.images.formats import formats_sentence, readable_formats
 from gsp_deploy.images.limits import MAX_FILE_BYTES, MAX_PIXELS
 from gsp_deploy.images.orientation import (
@@ -187,6 +187,8 @@ def _open(stream: BinaryIO) -> Image.Image:
     elif webp.is_webp(start):
         pixels, metadata = webp.split_webp(stream.read())
         stream = io.BytesIO(pixels)
+    elif start.startswith(gif.SIGNATURES):
+        stream = io.BytesIO(gif.without_hiding_comments(stream.read()))
     elif start.startswith(tiff.SIGNATURES):
         stream = tiff.with_lost_tags_emptied(stream)
     image = Image.open(stream, formats=readable_formats())

@@ -13,7 +13,7 @@ from image_corpus import jpeg, metadata
 from PIL import Image, TiffImagePlugin, features
 
 from gsp_deploy.errors import DataError, ImageSizeError
-from gsp_deploy.images import decoding
+from gsp_deploy.images import decoding, gif
 from gsp_deploy.images.decoding import decode_image
 from gsp_deploy.images.orientation import exif_orientation, upright
 
@@ -101,6 +101,55 @@ def test_a_comment_that_is_no_text() -> None:
     stream = io.BytesIO()
     Image.fromarray(PIXELS).quantize(16).save(stream, "GIF", comment=bytes(range(256)))
     assert decode_image(stream, "image").size == (21, 13)
+
+
+def commented(comment: bytes, transparent: bool) -> tuple[bytes, int]:
+    """Return a GIF file, and the place of the first length in its comment."""
+    stream = io.BytesIO()
+    options = {"transparency": 0} if transparent else {}
+    Image.fromarray(PIXELS).quantize(16).save(stream, "GIF", comment=comment, **options)
+    content = stream.getvalue()
+    return content, content.index(b"!\xfe") + 2
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize(
+    "comment", [b"by me", b"Hello, a comment; made! by me " * 20, bytes(range(256)) * 2]
+)
+def test_a_comment_of_another_length_costs_no_pixels(comment: bytes, transparent: bool) -> None:
+    whole, length = commented(comment, transparent)
+    expected = np.asarray(decode_image(io.BytesIO(whole), "image"))
+    for wrong in range(256):
+        content = whole[:length] + bytes([wrong]) + whole[length + 1 :]
+        found = np.asarray(decode_image(io.BytesIO(content), "image"))
+        np.testing.assert_array_equal(found, expected, str(wrong))
+
+
+def test_a_comment_of_another_length_hides_no_frame() -> None:
+    stream = io.BytesIO()
+    frames = [Image.fromarray(pixels).quantize(16) for pixels in (PIXELS, 255 - PIXELS)]
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], comment=b"by me" * 9)
+    whole = stream.getvalue()
+    length = whole.index(b"!\xfe") + 2
+    expected = np.asarray(decode_image(io.BytesIO(whole), "image"))
+    for wrong in range(256):
+        content = whole[:length] + bytes([wrong]) + whole[length + 1 :]
+        found = np.asarray(decode_image(io.BytesIO(content), "image"))
+        np.testing.assert_array_equal(found, expected, str(wrong))
+
+
+def test_comments_of_a_right_length_stay() -> None:
+    for transparent in (False, True):
+        content, _ = commented(b"a,b!c;" * 90, transparent)
+        assert gif.without_hiding_comments(content) == content
+
+
+def test_a_gif_without_whole_pixels_is_refused() -> None:
+    whole, length = commented(b"by me", False)
+    wrong = whole[:length] + b"\1" + whole[length + 1 :]
+    for content in (wrong[:-9], wrong[: length + 9], whole[:-9], whole[:13], whole[:7]):
+        with pytest.raises(DataError, match=r"image: (damaged|not an) image"):
+            decode_image(io.BytesIO(content), "image")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
