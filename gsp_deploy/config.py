@@ -194,8 +194,10 @@ class PreprocessingSpec:
         mean, std: per channel (R, G, B), for values from 0 to 1; the default is ImageNet's.
         interpolation: the resize's filter; antialiased, except with the pipeline `opencv`.
         resize: `crop` resizes the image to cover `size / crop_ratio` and cuts out the centre;
-            `stretch` resizes to the size and ignores the aspect ratio.
-        crop_ratio: share of the resized image's side that the crop keeps, above 0, at most 1.
+            `stretch` resizes to `size / crop_ratio` in another aspect ratio and cuts out the
+            centre.
+        crop_ratio: share of the resized image's side that the crop keeps, above 0, at most 1. If it
+            stretches, the pipeline `pillow` keeps all.
         pipeline: the library to match, to the pixel. `torchvision`: `Resize(size / crop_ratio)`
             and `CenterCrop(size)`. `timm`: `timm.data.create_transform` for evaluation. `opencv`:
             `cv2.resize` without antialiasing, both sides and the crop's start rounded as

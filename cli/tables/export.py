@@ -62,7 +62,10 @@ def report(exported: Artifact[ExportManifest], json: bool, document: str = "expo
 
 
 def _prepared(spec: PreprocessingSpec) -> str:
-    crop = f"cropped at {spec.crop_ratio:g}" if spec.resize == "crop" else "stretched"
+    words = ["stretched"] if spec.resize == "stretch" else []
+    if spec.resize == "crop" or (spec.crop_ratio < 1 and spec.pipeline != "pillow"):
+        words.append(f"cropped at {spec.crop_ratio:g}")
+    crop = " and ".join(words)
     return f"{spec.height}x{spec.width}, {spec.interpolation}, {crop}, as {spec.pipeline} does"
 
 

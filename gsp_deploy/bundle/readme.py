@@ -148,10 +148,12 @@ def _resize_words(manifest: BundleManifest) -> str:
     spec = manifest.preprocessing
     edges = "not antialiased" if spec.pipeline == "opencv" else "antialiased"
     how = f"({spec.interpolation}, {edges})"
-    if spec.resize == "stretch":
+    crops = spec.crop_ratio < 1 and spec.pipeline != "pillow"
+    if spec.resize == "stretch" and not crops:
         return f"stretched {how}"
+    verb = "stretched" if spec.resize == "stretch" else "resized"
     return (
-        f"resized {how} and centre-cropped at {spec.crop_ratio:g}, "
+        f"{verb} {how} and centre-cropped at {spec.crop_ratio:g}, "
         f"rounded as the pipeline `{spec.pipeline}` does"
     )
 

@@ -40,13 +40,23 @@ def crop_windows(original: tuple[int, int], spec: PreprocessingSpec) -> tuple[Wi
     """
     wanted = (spec.width, spec.height)
     if spec.resize == "stretch":
-        return Window(spec.width, 0, spec.width), Window(spec.height, 0, spec.height)
-    sides = _RESIZED[spec.pipeline](original, wanted, spec.crop_ratio)
+        sides = _stretched(wanted, spec)
+    else:
+        sides = _RESIZED[spec.pipeline](original, wanted, spec.crop_ratio)
     across, down = (
         _centred(max(side, want), want, spec.pipeline)
         for side, want in zip(sides, wanted, strict=True)
     )
     return across, down
+
+
+def _stretched(wanted: tuple[int, int], spec: PreprocessingSpec) -> tuple[int, int]:
+    """Return the sides that an image of any aspect ratio is resized to."""
+    if spec.pipeline == "pillow":
+        return wanted
+    whole = math.floor if spec.pipeline == "timm" else round
+    width, height = (whole(_quotient(want, spec.crop_ratio)) for want in wanted)
+    return width, height
 
 
 def _centred(resized: int, want: int, pipeline: str) -> Window:

@@ -58,6 +58,14 @@ def test_torchvision_stretched(interpolation: str) -> None:
     check(PreprocessingSpec(90, 131, interpolation=interpolation, resize="stretch"), theirs)
 
 
+@pytest.mark.parametrize("ratio", [0.875, 0.9, 1 / 3])
+def test_torchvision_stretched_and_cropped(ratio: float) -> None:
+    transforms = pytest.importorskip("torchvision.transforms")
+    resized = (round(90 / ratio), round(131 / ratio))
+    theirs = transforms.Compose([transforms.Resize(resized), transforms.CenterCrop((90, 131))])
+    check(PreprocessingSpec(90, 131, resize="stretch", crop_ratio=ratio), theirs)
+
+
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize(
     ("size", "ratio"),
@@ -75,6 +83,21 @@ def test_timm(size: tuple[int, int], ratio: float, interpolation: str) -> None:
         (3, *size), interpolation=interpolation, crop_pct=ratio, normalize=False
     )
     spec = PreprocessingSpec(*size, interpolation=interpolation, crop_ratio=ratio, pipeline="timm")
+    check(spec, lambda image: theirs(image).numpy().transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tf_efficientnetv2_b3.in21k_ft_in1k", "vit_base_patch16_siglip_224", "resnet50.a1_in1k"],
+)
+def test_the_settings_of_a_network_in_timm(name: str) -> None:
+    """One is stretched and then cropped, one only stretched, one only cropped."""
+    data = pytest.importorskip("timm.data")
+    likeness = pytest.importorskip("gsp_deploy.export.adoption.likeness")
+    timm = pytest.importorskip("timm")
+    settings = data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    theirs = data.create_transform(**settings, normalize=False)
+    spec = likeness.preprocessing_like(f"timm/{name}")
     check(spec, lambda image: theirs(image).numpy().transpose(1, 2, 0))
 
 
@@ -106,6 +129,26 @@ def test_opencv_stretched(interpolation: str) -> None:
         90, 131, interpolation=interpolation, resize="stretch", pipeline="opencv"
     )
     check(spec, lambda image: cv2.resize(np.asarray(image), (131, 90), interpolation=mode))
+
+
+def test_opencv_stretched_and_cropped() -> None:
+    cv2 = pytest.importorskip("cv2")
+    spec = PreprocessingSpec(90, 131, resize="stretch", crop_ratio=0.9, pipeline="opencv")
+
+    def theirs(image: Image.Image) -> np.ndarray:
+        resized = cv2.resize(np.asarray(image), (146, 100))
+        return resized[5:95, 7:138]
+
+    check(spec, theirs)
+
+
+def test_pillow_stretches_without_a_crop() -> None:
+    """That is what it did before the pipeline had a name."""
+    cropped, whole = (
+        PreprocessingSpec(90, 131, resize="stretch", crop_ratio=ratio, pipeline="pillow")
+        for ratio in (0.9, 1.0)
+    )
+    check(cropped, lambda image: fit_image(image, whole))
 
 
 def test_a_file_without_a_pipeline_keeps_its_meaning() -> None:

@@ -25,6 +25,7 @@ PIPELINES = [
     {"pipeline": "timm", "interpolation": "bicubic", "crop_ratio": 0.95},
     {"pipeline": "pillow"},
     {"pipeline": "torchvision", "resize": "stretch"},
+    {"pipeline": "timm", "resize": "stretch", "crop_ratio": 0.9},
 ]
 
 

@@ -48,6 +48,23 @@ Sides rounded(int width, int height, const Preprocessing& spec) {
   return {side(width), side(height)};
 }
 
+// The sides that an image of any aspect is resized to.
+Sides stretched(const Preprocessing& spec) {
+  const auto side = [&spec](int want) {
+    if (spec.pipeline == Pipeline::pillow) return static_cast<double>(want);
+    const double resized = quotient(want, spec.crop_ratio);
+    return spec.pipeline == Pipeline::timm ? std::floor(resized) : std::nearbyint(resized);
+  };
+  return {side(spec.width), side(spec.height)};
+}
+
+Sides resized(int width, int height, const Preprocessing& spec) {
+  if (spec.resize == ResizeMode::stretch) return stretched(spec);
+  if (spec.pipeline == Pipeline::torchvision) return torchvision(width, height, spec);
+  if (spec.pipeline == Pipeline::timm) return timm(width, height, spec);
+  return rounded(width, height, spec);
+}
+
 Window centred(double resized, int want, bool half_to_even) {
   resized = std::max<double>(resized, want);
   const double half = (resized - want) / 2;
@@ -57,14 +74,9 @@ Window centred(double resized, int want, bool half_to_even) {
 }  // namespace
 
 std::pair<Window, Window> crop_windows(int width, int height, const Preprocessing& spec) {
-  if (spec.resize == ResizeMode::stretch)
-    return {{static_cast<double>(spec.width), 0, spec.width},
-            {static_cast<double>(spec.height), 0, spec.height}};
   const bool half_to_even =
       spec.pipeline == Pipeline::torchvision || spec.pipeline == Pipeline::timm;
-  const Sides sides = spec.pipeline == Pipeline::torchvision ? torchvision(width, height, spec)
-                      : spec.pipeline == Pipeline::timm      ? timm(width, height, spec)
-                                                             : rounded(width, height, spec);
+  const Sides sides = resized(width, height, spec);
   return {centred(sides.width, spec.width, half_to_even),
           centred(sides.height, spec.height, half_to_even)};
 }

@@ -30,6 +30,10 @@ SPECS = [
     PreprocessingSpec(90, 70, crop_ratio=0.875, pipeline="opencv"),
     PreprocessingSpec(90, 131, interpolation="bicubic", resize="stretch", pipeline="opencv"),
     PreprocessingSpec(112, 96, interpolation="bicubic", crop_ratio=0.875, pipeline="pillow"),
+    PreprocessingSpec(90, 131, resize="stretch", crop_ratio=0.9),
+    PreprocessingSpec(77, 77, resize="stretch", crop_ratio=0.9, pipeline="timm"),
+    PreprocessingSpec(90, 131, resize="stretch", crop_ratio=0.9, pipeline="opencv"),
+    PreprocessingSpec(90, 131, resize="stretch", crop_ratio=0.9, pipeline="pillow"),
 ]
 
 

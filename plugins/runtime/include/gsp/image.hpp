@@ -26,8 +26,8 @@ enum class ResizeMode { crop, stretch };
 enum class Pipeline { torchvision, timm, opencv, pillow };
 
 // How an image becomes the network's input. `crop` resizes so that the image covers
-// size / crop_ratio and cuts the centre out; `stretch` ignores the aspect ratio. Then
-// (pixel / 255 - mean) / std for each channel.
+// size / crop_ratio and cuts the centre out; `stretch` does so in another aspect ratio, but keeps
+// all with the pipeline `pillow`. Then (pixel / 255 - mean) / std for each channel.
 struct Preprocessing {
   int height = 0;
   int width = 0;
