@@ -159,6 +159,8 @@ def embed_sources(
             raise DataError(
                 f"none of the {len(failures)} images can be read; the first: {failures[0][1]}"
             )
+        if not images:
+            raise sources.nothing_found()
     return WrittenTable(table_files(path), images, tuple(failures), largest)
 
 

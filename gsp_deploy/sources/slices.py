@@ -121,7 +121,7 @@ class Sources:
         if gathered:
             yield Slice(number, tuple(gathered), self.columns)
         elif not number:
-            raise self._nothing_found()
+            raise self.nothing_found()
 
     def _each_once(self) -> Iterator[FileEntry]:
         """Yield every file once, though several arguments may contain it.
@@ -140,7 +140,8 @@ class Sources:
                 seen.add(name)
                 yield file
 
-    def _nothing_found(self) -> DataError:
+    def nothing_found(self) -> DataError:
+        """Return the error of sources without an image; a tar file or a table may be empty too."""
         passed_over = self.listing.passed_over
         names = ", ".join(map(shown_name, self.arguments)) or "nothing"
         return DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from gsp_deploy.errors import GspDeployError, UsageError
+from gsp_deploy.errors import DataError, GspDeployError, UsageError
 from gsp_deploy.retrieval.embedding import EmbeddingTable, write_table
 from gsp_deploy.retrieval.tables import check_table_path
 
@@ -86,6 +87,19 @@ def test_files_are_embedded_in_order_and_broken_ones_listed(
     np.testing.assert_allclose(table.embeddings[4], expected, atol=1e-6)
     assert [failure.file.name for failure in table.failures] == ["3.png"]
     assert sum(seen) == 7
+
+
+def test_a_tar_without_images_makes_no_table(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    from gsp_deploy import open_session
+    from gsp_deploy.retrieval.embedding import embed_sources
+    from gsp_deploy.sources import Sources
+
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("notes.txt"))
+    sources = Sources([str(tmp_path / "a.tar")], 8)
+    with open_session(tiny_checkpoint) as session, pytest.raises(DataError, match="no image in"):
+        embed_sources(session, sources, tmp_path / "t.npy")
+    assert not (tmp_path / "t.npy").exists()
 
 
 def test_further_columns_go_where_there_is_room_for_them(

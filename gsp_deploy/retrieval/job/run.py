@@ -140,6 +140,8 @@ class EmbeddingRun:
                 return None
             parts += found
         images, failures = (sum(getattr(p, n) for p in parts) for n in ("images", "failures"))
+        if not images and not failures:
+            raise self.sources.nothing_found()
         if not images:
             raise DataError(f"none of the {failures:,} images can be read; see {folder}/failures-*")
         self._remove_strangers(parts)

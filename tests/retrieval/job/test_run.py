@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import tarfile
 import time
 import traceback
 from pathlib import Path
@@ -287,6 +288,13 @@ def test_only_broken_images(prepare, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match="none of the 1 images"):
         complete(prepare(tmp_path / "out", tmp_path / "a.png"))
+
+
+def test_a_tar_without_images(prepare, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("notes.txt"))
+    with pytest.raises(DataError, match=r"no image in .*a\.tar"):
+        complete(prepare(tmp_path / "out", tmp_path / "a.tar"))
 
 
 def test_errors_survive_the_way_between_processes() -> None:
