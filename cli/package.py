@@ -110,7 +110,7 @@ def package(
         unused = next(iter(triton.given)).replace("_", "-")
         raise UsageError(f"--{unused} belongs to --format triton")
     with show.status(f"packaging {model.name}"):
-        packaged = package_model(model, output, options)
+        packaged = package_model(model, output, options, show.note)
     _report(packaged, json)
 
 
@@ -128,7 +128,7 @@ def _for_triton(
     name = settings.pop("name", None)
     chosen = TritonOptions(**settings)
     with show.status(f"packaging {model.name} for Triton"):
-        prepared = prepare_model(model, options)
+        prepared = prepare_model(model, options, show.note)
         golden = GoldenVectors(prepared.golden.images, prepared.embeddings)
         return write_triton_repository(
             model, output, golden, chosen, name=name, plugin=options.plugin, force=options.force

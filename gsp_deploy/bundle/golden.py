@@ -12,6 +12,7 @@ from PIL import Image
 
 from gsp_deploy.artifact.bundle_manifest import Golden
 from gsp_deploy.base.arrays import read_array
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.config import ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import DataError, reason_of
 from gsp_deploy.images.files import evenly_spaced, find_images
@@ -59,13 +60,17 @@ def built_in_images(config: ModelConfig, spec: PreprocessingSpec) -> GoldenImage
     return GoldenImages(images, _as_png(first), "crops of photographs from scikit-image")
 
 
-def images_of(paths: Sequence[str], spec: PreprocessingSpec) -> GoldenImages:
+def images_of(
+    paths: Sequence[str], spec: PreprocessingSpec, announce: Announce = lambda line: None
+) -> GoldenImages:
     """Return up to 8 images from folders, files or patterns, evenly spaced over them.
+
+    `announce` receives one line with the number of files that were skipped.
 
     Raises:
         DataError: there is no image, or one cannot be read.
     """
-    chosen = evenly_spaced(find_images(paths), COUNT)
+    chosen = evenly_spaced(find_images(paths, announce), COUNT)
     first = decode_image(chosen[0])
     first.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
     images = [fit_image(first, spec), *(fit_image(decode_image(file), spec) for file in chosen[1:])]

@@ -23,6 +23,7 @@ from gsp_deploy.base.choices import RuntimeWord
 from gsp_deploy.base.file_names import require_utf8
 from gsp_deploy.base.files import refuse_inputs_inside, sha256_of, write_text
 from gsp_deploy.base.folders import new_folder
+from gsp_deploy.base.progress import Announce
 from gsp_deploy.bundle.artifacts import in_openvino
 from gsp_deploy.bundle.files import copy_file, foreign_file, write_sums
 from gsp_deploy.bundle.golden import (
@@ -102,8 +103,12 @@ class PackagedBundle:
     files: tuple[tuple[str, int], ...]
 
 
-def prepare_model(path: Path, options: PackageOptions) -> ModelToPackage:
+def prepare_model(
+    path: Path, options: PackageOptions, announce: Announce = lambda line: None
+) -> ModelToPackage:
     """Check a model and the files that belong to it, and compute its golden vectors.
+
+    `announce` receives one line with the number of files that are no images.
 
     Raises:
         UsageError: this kind of model cannot be packaged, or an option does not apply to it.
@@ -125,7 +130,7 @@ def prepare_model(path: Path, options: PackageOptions) -> ModelToPackage:
         golden = (
             built_in_images(export.model, spec)
             if options.images is None
-            else images_of(options.images, spec)
+            else images_of(options.images, spec, announce)
         )
         embeddings = session.embed(golden.images)
     return ModelToPackage(path, onnx, export, spec, engine, golden, embeddings)
@@ -135,8 +140,11 @@ def package_model(
     model: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     options: PackageOptions | None = None,
+    announce: Announce = lambda line: None,
 ) -> PackagedBundle:
     """Write a bundle, whole or not at all. The same inputs give the same bytes.
+
+    `announce` receives one line with the number of files that are no images.
 
     Raises:
         UsageError, ModelFileError, MissingCapabilityError: as `prepare_model` does.
@@ -145,7 +153,7 @@ def package_model(
     require_utf8(target)
     read = (model, options.onnx, options.plugin, options.license, *(options.images or ()))
     refuse_inputs_inside(target, [Path(file) for file in read if file is not None])
-    prepared = prepare_model(Path(model), options)
+    prepared = prepare_model(Path(model), options, announce)
     manifest = _manifest(prepared, options)
     with new_folder(
         target, force=options.force, known_by=MANIFEST_NAME, foreign=foreign_file

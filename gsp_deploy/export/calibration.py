@@ -62,12 +62,15 @@ def calibration_from_files(
 ) -> Calibration:
     """Read up to `limit` images, evenly spaced over the sorted files below a folder.
 
-    `announce` receives one line with the number of files that were skipped.
+    `announce` receives one line with the number of files that were skipped, and one for each image
+    that cannot be read.
 
     Raises:
         DataError: the folder contains no readable image.
     """
-    found, _ = read_images(evenly_spaced(find_images([folder], announce), limit), spec)
+    found, failures = read_images(evenly_spaced(find_images([folder], announce), limit), spec)
+    for failure in failures:
+        announce(f"left out: {failure.reason}")
     return Calibration(found.images, f"{len(found)} images of {Path(folder).name}", spec)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gsp_deploy_cli.main import main
 
@@ -67,3 +68,13 @@ def test_exit_codes(run: Run, tiny_export: str, make_engine, tmp_path: Path) -> 
     code, _, err = run("verify", both, "--allow-fallback")
     assert code == 0
     assert "note: fell back to tiny.onnx" in err
+
+
+def test_files_that_are_no_images_are_counted(run: Run, tiny_export: str, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 40), "red").save(photos / "a.png")
+    (photos / "b.heic").write_bytes(b"")
+    code, _, err = run("package", tiny_export, "-o", tmp_path / "bundle", "--images", photos)
+    assert code == 0, err
+    assert "passed over 1 file: 1 .heic" in err

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gsp_deploy.export import quantisation_images
+from gsp_deploy.export import calibration_from_files, quantisation_images
 from gsp_deploy.export.quantisation import images as images_module
 
 from .gratings import CLASSES, EACH, LABELS, SPEC, gratings
@@ -23,6 +23,16 @@ def test_few_images_and_broken_ones_are_said(gratings_folder: Path, tmp_path: Pa
     assert len([note for note in found.notes if "broken.png" in note]) == 1
     assert found.labels is not None
     np.testing.assert_array_equal(found.labels, LABELS)
+
+
+def test_broken_images_are_said_for_every_precision(gratings_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(gratings_folder / "class_0", tmp_path / "images")
+    (tmp_path / "images" / "broken.png").write_bytes(b"not an image")
+    lines: list[str] = []
+    calibration_from_files(tmp_path / "images", SPEC, announce=lines.append)
+    (line,) = lines
+    assert "left out: " in line
+    assert "broken.png" in line
 
 
 def test_validation_images_come_from_a_flat_folder_or_a_data_set(
