@@ -10,6 +10,8 @@ _JETPACK = "JetPack brings TensorRT and CUDA (sudo apt install nvidia-jetpack)"
 # PyPI has no wheels of these for a Jetson, whether you name an extra of gsp-deploy or a package.
 _EXTRAS_ON_A_JETSON = {
     "gpu": f"{_JETPACK}; then: pip install pycuda",
+    "lean": "PyPI's lean runtime was not tried on a Jetson: build the engine there, with JetPack's "
+    "TensorRT",
     "rtx": "TensorRT-RTX is not made for a Jetson; use JetPack's TensorRT (--flavour tensorrt)",
 }
 _PACKAGES_ON_A_JETSON = {
@@ -42,7 +44,7 @@ def package_line(package: str) -> str:
 
 
 def install_line_on_a_jetson(extra: str) -> str:
-    """Return the line for the extra `gpu` or `rtx` on a Jetson, wherever this runs."""
+    """Return the line for the extra `gpu`, `lean` or `rtx` on a Jetson, wherever this runs."""
     return _EXTRAS_ON_A_JETSON[extra]
 
 

@@ -85,6 +85,7 @@ _ON_A_JETSON = {
     DRIVER: "flash JetPack, which brings the driver",
     TENSORRT: package_line_on_a_jetson("tensorrt"),
     GPU: install_line_on_a_jetson("gpu"),
+    LEAN: install_line_on_a_jetson("lean"),
     RTX: install_line_on_a_jetson("rtx"),
     CUDA_PROVIDER.remedy: package_line_on_a_jetson("onnxruntime-gpu"),
     NVML: package_line_on_a_jetson("nvidia-ml-py"),

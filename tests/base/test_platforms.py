@@ -36,6 +36,7 @@ def test_elsewhere_pip_brings_it(extra: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_on_a_jetson_jetpack_brings_what_pypi_does_not_have() -> None:
     assert "nvidia-jetpack" in install_line("gpu")
     assert "not made for a Jetson" in install_line("rtx")
+    assert "not tried on a Jetson" in install_line("lean")
     assert install_line("cpu") == "pip install 'gsp-deploy[cpu]'"
 
 
@@ -45,8 +46,8 @@ def test_doctor_on_a_jetson_names_no_wheel_that_does_not_exist(monkeypatch) -> N
     lines = [line for state in needs.readiness(needs.needs_beside_packages())
              for line in state.remedies]  # fmt: skip
     assert lines
-    absent = ("gsp-deploy[gpu]", "gsp-deploy[rtx]", "install tensorrt", "install onnxruntime-gpu",
-              "nvidia-ml-py", "nvidia-driver")  # fmt: skip
+    absent = ("gsp-deploy[gpu]", "gsp-deploy[rtx]", "gsp-deploy[lean]", "install tensorrt",
+              "install onnxruntime-gpu", "nvidia-ml-py", "nvidia-driver")  # fmt: skip
     assert not [line for line in lines if any(word in line for word in absent)]
 
 
