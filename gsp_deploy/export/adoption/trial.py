@@ -15,6 +15,9 @@ OTHER_BATCH = 3
 # Largest difference from the file's own answers, relative to the largest of them, by precision.
 _CLOSE = {"fp32": 1e-4}
 _CLOSE_LOW = 2e-2
+# Largest change of an answer with the other images of a batch, relative to its largest entry. A
+# network that quantises with each batch's own range changes by less.
+_MIXED = 0.1
 
 
 def noise(batch: int, height: int, width: int) -> np.ndarray:
@@ -78,6 +81,12 @@ class Rehearsal:
         if source.batch is None and not self._answers(OTHER_BATCH, spec.height, spec.width):
             batch = 1
             self.notes.append("its batch size is open in the file, but only 1 runs; it is fixed")
+        elif source.batch is None and self._mixes_images():
+            batch = 1
+            self.notes.append(
+                "its answer for an image changes with the other images of a batch; the batch size "
+                "is fixed to 1"
+            )
         sizes: list[int | str] = [source.height or "height", source.width or "width"]
         if None in (source.height, source.width):
             larger = (
@@ -97,6 +106,13 @@ class Rehearsal:
             return len(self._run(batch, height, width)) == batch
         except GspDeployError:
             return False
+
+    def _mixes_images(self) -> bool:
+        """Whether the answer for an image depends much on the other images of its batch."""
+        spec = self._spec
+        alone, among = (self._run(n, spec.height, spec.width)[0] for n in (1, OTHER_BATCH))
+        change, largest = (float(np.abs(x).max(initial=0)) for x in (among - alone, alone))
+        return change > _MIXED * largest
 
     def _run(self, batch: int, height: int, width: int) -> np.ndarray:
         pixels = noise(batch, height, width)

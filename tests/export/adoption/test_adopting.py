@@ -109,6 +109,30 @@ def test_a_batch_size_that_only_seems_open_is_fixed_with_a_line(tmp_path: Path) 
         assert session.embed(PIXELS).shape == (4, DIM)
 
 
+def test_a_network_that_mixes_the_images_of_a_batch_gets_one_at_a_time(tmp_path: Path) -> None:
+    """It subtracts the batch's mean, as batch norm does in training mode."""
+    model = onnx.load(foreign_onnx(tmp_path / "any.onnx"))
+    (result,) = model.graph.output
+    inner = f"{result.name}_inner"
+    for node in model.graph.node:
+        node.output[:] = [inner if name == result.name else name for name in node.output]
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("ReduceMean", [inner], ["mean"], axes=[0], keepdims=1),
+            onnx.helper.make_node("Mul", ["mean", "mean"], ["square"]),
+            onnx.helper.make_node("Sub", [inner, "square"], [result.name]),
+        ]
+    )
+    onnx.save(model, tmp_path / "mixing.onnx")
+    notes: list[str] = []
+    adopted = adopt_onnx(
+        tmp_path / "mixing.onnx", tmp_path / "model.onnx", SPEC, announce=notes.append
+    )
+    assert adopted.manifest.inputs[0].shape[0] == 1
+    (note,) = notes
+    assert "changes with the other images of a batch" in note
+
+
 def test_a_fixed_batch_size_stays(tmp_path: Path) -> None:
     source = foreign_onnx(tmp_path / "any.onnx", batch=2)
     adopted = adopt_onnx(source, tmp_path / "model.onnx", SPEC)
