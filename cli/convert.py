@@ -69,8 +69,8 @@ def _report(output: Path, config: ModelConfig, json: bool) -> None:
     ]
     if spec := config.preprocessing:
         images = (
-            f"{spec.width} x {spec.height}, {spec.resize}, crop ratio {spec.crop_ratio:g}, "
-            f"as {spec.pipeline}"
+            f"{spec.width} x {spec.height}, {spec.interpolation}, {spec.resize}, "
+            f"crop ratio {spec.crop_ratio:g}, as {spec.pipeline}"
         )
         rows += [("images", images), ("mean, std", f"{spec.mean}, {spec.std}")]
     show.facts(str(output), rows)

@@ -27,7 +27,9 @@ network_option = panel("For a network of your own")
 USUAL_SIDE = 224
 # Options of a state dict that a network of your own takes too.
 _OF_WEIGHTS = frozenset({"weights_key", "prefix"})
-_OF_IMAGES = frozenset({"image_size", "mean", "std", "crop_ratio", "pipeline"})
+_OF_IMAGES = frozenset(
+    {"image_size", "mean", "std", "resize", "interpolation", "crop_ratio", "pipeline"}
+)
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gsp_deploy.config import Pipeline, PoolingMode
+from gsp_deploy.config import Interpolation, Pipeline, PoolingMode, ResizeMode
 from gsp_deploy_cli.options.groups import panel
 from gsp_deploy_cli.tables import show
 
@@ -52,6 +52,13 @@ class ReferenceOptions:
         reference_option(
             metavar="R G B", help="Standard deviation of pixels in [0, 1]. (default: ImageNet's)"
         ),
+    ] = None
+    resize: Annotated[
+        ResizeMode | None,
+        reference_option(help="Crop the centre, or stretch to the size. (default: crop)"),
+    ] = None
+    interpolation: Annotated[
+        Interpolation | None, reference_option(help="Filter of the resize. (default: bilinear)")
     ] = None
     crop_ratio: Annotated[
         float | None,
@@ -122,6 +129,8 @@ class ReferenceOptions:
             "width": self.image_size,
             "mean": self.mean,
             "std": self.std,
+            "resize": self.resize,
+            "interpolation": self.interpolation,
             "crop_ratio": self.crop_ratio,
             "pipeline": self.pipeline,
         }

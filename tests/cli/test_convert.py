@@ -70,12 +70,13 @@ def test_what_was_converted_is_exported_and_checked(run_here, authors, tmp_path)
 
 def test_preprocessing_and_provenance_are_in_the_checkpoint(run_here, authors, tmp_path) -> None:
     output = tmp_path / "model.safetensors"
-    prepared = ("--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25, "--crop-ratio", 0.875)
+    prepared = ("--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25, "--crop-ratio", 0.875,
+                "--interpolation", "bicubic", "--resize", "stretch")  # fmt: skip
     described = ("--license", "MIT", "--dataset", "cub")
     assert run_here("convert", authors, *SETTINGS, *prepared, *described, "-o", output)[0] == 0
     metadata = read_checkpoint(output).metadata
     assert metadata is not None
-    spec = PreprocessingSpec(64, 64, mean=(0.5,) * 3, std=(0.25,) * 3, crop_ratio=0.875)
+    spec = PreprocessingSpec(64, 64, (0.5,) * 3, (0.25,) * 3, "bicubic", "stretch", 0.875)
     assert metadata.model.preprocessing == spec
     assert (metadata.provenance.license, metadata.provenance.dataset) == ("MIT", "cub")
     assert "converted from trained.pt, SHA-256 " in str(metadata.provenance.notes)
