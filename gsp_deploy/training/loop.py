@@ -123,9 +123,9 @@ class _Course:
             record = run.step(step, batch, progress.drops)
             progress.step = step + 1
             at_end = progress.step == run.total_steps
-            if at_end:
-                run.settle_statistics()
             due = at_end or progress.step % run.evaluation_interval == 0
+            if due:  # the weights may become the best, or the last if patience is spent
+                run.settle_statistics(progress.step)
             metrics = self._validate() if due and len(run.validation) else {}
             if self.journal is not None:
                 self.journal.record(record, metrics)

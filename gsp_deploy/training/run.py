@@ -180,16 +180,16 @@ class TrainingRun:
         set_training_mode(self.model, self.recipe.model.freeze_batch_norm)
         return np.concatenate(parts)
 
-    def settle_statistics(self) -> None:
-        """Measure batch norm's statistics again if the run is too short for running ones.
+    def settle_statistics(self, steps: int) -> None:
+        """Measure batch norm's statistics again if `steps` are too few for running ones.
 
         A running mean of few steps holds much of its start, and of weights that have changed since.
-        So the statistics of the final weights are averaged over batches instead.
+        So the statistics of the weights as they are now are averaged over batches instead.
         """
-        if not unsettled_share(self.model, self.total_steps):
+        if not unsettled_share(self.model, steps):
             return
         set_training_mode(self.model, self.recipe.model.freeze_batch_norm)
-        seed_torch(self.recipe.run.seed, Stream.NETWORK, self.total_steps)
+        seed_torch(self.recipe.run.seed, Stream.NETWORK, steps)
         batches = self._training_batches(World())
         measure_statistics(
             self.model, (self._network_input(batches[n].images) for n in range(SETTLING_BATCHES))

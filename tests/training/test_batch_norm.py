@@ -75,6 +75,16 @@ def test_the_last_validation_sees_the_new_statistics(tmp_path) -> None:
         assert torch.equal(tensor, last[name]), name
 
 
+def test_an_early_validation_sees_new_statistics_too(tmp_path) -> None:
+    """Its weights may stay the best of a long run, or be the last when patience is spent."""
+    recipe = recipe_with(run__steps=50, run__evaluate_every=2, run__patience=1)
+    trained(recipe, tmp_path / "run")
+    for name in ("best", "last"):
+        model = load_checkpoint(tmp_path / "run" / f"{name}.safetensors")
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert {int(norm.num_batches_tracked) for norm in norms} == {SETTLING_BATCHES}
+
+
 def test_a_longer_run_keeps_its_running_statistics(tmp_path) -> None:
     heard = Heard()
     trained(recipe_with(run__steps=50, run__evaluate_every=50), tmp_path / "run", observer=heard)
