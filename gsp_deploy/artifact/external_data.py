@@ -3,6 +3,10 @@
 ONNX calls them external data. If a tensor's `data_location` is EXTERNAL, its `external_data` names
 the file, relative to the graph's folder. The graph is read as protobuf, field by field, and only
 the fields that can contain such a tensor; no weights are parsed.
+
+Protobuf reads some bytes in a way that no writer uses: it cuts numbers to 32 bits, and merges two
+tensors in one field. A graph with such bytes is refused, because its runtime could see a tensor
+that this module does not.
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ _LEADS_TO: dict[str, dict[int, str]] = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
+# Fields with one tensor; a second one would be merged with the first.
+_ONCE: dict[str, frozenset[int]] = {"attribute": frozenset({5}), "sparse": frozenset({1, 2})}
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+_LARGEST_TAG = (1 << 32) - 1
 _KEY = b"location"
 _KEY_FIELD, _VALUE_FIELD = 1, 2
 _DEEPEST = 100  # as deep as protobuf itself reads
@@ -124,9 +131,13 @@ def _locations(data: _Data, message: str, start: int, end: int, depth: int) -> I
     if message == "tensor":
         yield from _tensor_locations(data, start, end)
         return
-    inner = _LEADS_TO[message]
+    inner, once = _LEADS_TO[message], _ONCE.get(message, frozenset())
+    seen: set[int] = set()
     for number, wire, first, last in _fields(data, start, end):
         if wire == _BYTES and number in inner:
+            if number in once & seen:
+                raise ValueError("two tensors where one belongs")
+            seen.add(number)
             yield from _locations(data, inner[number], first, last, depth + 1)
 
 
@@ -134,6 +145,8 @@ def _tensor_locations(data: _Data, start: int, end: int) -> list[str]:
     names, is_external = [], False
     for number, wire, first, last in _fields(data, start, end):
         if number == _DATA_LOCATION and wire == _VARINT:
+            if first > _EXTERNAL:
+                raise ValueError("a tensor in an unknown place")
             is_external = first == _EXTERNAL
         elif number == _EXTERNAL_DATA and wire == _BYTES:
             key, value = b"", b""
@@ -152,6 +165,8 @@ def _fields(data: _Data, start: int, end: int) -> Iterator[_Field]:
     at = start
     while at < end:
         tag, at = _varint(data, at, end)
+        if tag > _LARGEST_TAG:
+            raise ValueError("a field's number is too large")
         number, wire = tag >> 3, tag & 7
         if wire == _VARINT:
             value, at = _varint(data, at, end)

@@ -103,6 +103,48 @@ def test_fields_that_only_look_like_external_data(tmp_path: Path) -> None:
     assert external_data_of(tmp_path / "empty.onnx") == ()
 
 
+# A mark of external data as only protobuf reads it, which keeps the lowest 32 bits of a number.
+WIDE_VALUE = b"\x70\x81\x80\x80\x80\x10"
+WIDE_TAG = b"\xf0\x80\x80\x80\x10\x01"
+
+
+def inside(number: int, *parts: bytes) -> bytes:
+    """Return a field of bytes, as protobuf writes it."""
+    content = b"".join(parts)
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [(WIDE_VALUE, "in an unknown place"), (WIDE_TAG, "number is too large")],
+    ids=["value", "tag"],
+)
+def test_marks_that_only_protobuf_understands_are_refused(
+    mark: bytes, reason: str, tmp_path: Path
+) -> None:
+    """ONNX Runtime reads the file, and the identity would not cover it."""
+    hidden = tensor("w.bin")
+    hidden.ClearField("data_location")
+    graph = graph_of().SerializeToString() + inside(5, hidden.SerializeToString(), mark)
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x08" + inside(7, graph))
+    with pytest.raises(ModelFileError, match=reason):
+        identity(tmp_path / "m.onnx")
+
+
+def test_a_tensor_in_two_parts_is_refused(tmp_path: Path) -> None:
+    """Protobuf merges them: one part has the mark, and the other the name."""
+    hidden = tensor("w.bin")
+    hidden.ClearField("data_location")
+    attribute = (inside(1, b"value"), inside(5, b"\x70\x01"), inside(5, hidden.SerializeToString()))
+    node = inside(2, b"y") + inside(4, b"Constant") + inside(5, *attribute)
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x08" + inside(7, inside(1, node)))
+    read = onnx.load_model(tmp_path / "m.onnx", load_external_data=False)
+    assert read.graph.node[0].attribute[0].t.data_location == TensorProto.EXTERNAL
+    with pytest.raises(ModelFileError, match="two tensors where one belongs"):
+        identity(tmp_path / "m.onnx")
+
+
 OUTSIDE = ["../w.bin", "/etc/passwd", "a/../../w.bin", "C:\\w.bin", "..\\w.bin", "", ".", "a//b"]
 
 
