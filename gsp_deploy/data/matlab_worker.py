@@ -15,6 +15,7 @@ from gsp_deploy.base.worker import LACKS_PACKAGE
 _MEMORY = 2 << 30
 _LONGEST_TEXT = 1000
 _MOST_ENTRIES = 1_000_000
+_LONGEST_TABLES = 32 << 20  # characters of JSON; Cars196's tables have 1 million
 
 
 def main(path: str, fields: list[str]) -> int:
@@ -39,6 +40,8 @@ def main(path: str, fields: list[str]) -> int:
             names = np.atleast_1d(contents["class_names"])[:_MOST_ENTRIES]
             tables["class_names"] = [str(name)[:_LONGEST_TEXT] for name in names]
         text = json.dumps(tables)
+        if len(text) > _LONGEST_TABLES:
+            raise ValueError(f"expected tables of at most {_LONGEST_TABLES:,} characters")
     except Exception as error:  # a damaged file can raise any type in scipy
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
         return 1

@@ -205,6 +205,37 @@ def test_only_arrays_inside_the_file_are_read(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+def test_a_small_file_cannot_ask_for_much_memory_or_time(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", {}, RESNET50)
+    with h5py.File(path, "r+") as file:
+        file["model_weights"].create_dataset("fill", (1 << 28,), "f4")
+    with pytest.raises(CheckpointError, match="fill is not a plain array"):
+        load_checkpoint(path)
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/fill"]
+        group = file["model_weights"]
+        for _ in range(30):  # a billion ways to the last one
+            group["one"] = group["two"] = group = group.create_group("first")
+    with pytest.raises(CheckpointError, match="an object has two names, and one is first/"):
+        load_checkpoint(path)
+
+
+def test_arrays_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", {}, RESNET50)
+    with h5py.File(path, "r+") as file:
+        places = [
+            file.create_dataset(f"model_weights/{name}", data=np.ones(50_000, "f4")).id.get_offset()
+            for name in ("a", "b")
+        ]
+    content = path.read_bytes()
+    first, second, end = (n.to_bytes(8, "little") for n in (*places, len(content)))
+    assert content.count(second) == content.count(end) == 1
+    # Without the second array's bytes, the file ends where they began.
+    path.write_bytes(content[: places[1]].replace(second, first).replace(end, second))
+    with pytest.raises(CheckpointError, match="its arrays have more bytes than the file"):
+        load_checkpoint(path)
+
+
 def test_a_file_that_is_not_hdf5_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))

@@ -76,6 +76,14 @@ def test_altered_files_are_read_or_refused(table: Path) -> None:
     assert not any("\n" in refusal for refusal in refusals)
 
 
+def test_a_small_file_cannot_give_much_text(tmp_path: Path) -> None:
+    names = np.array(["\x01" * 1000] * 6_000)  # six characters each in JSON
+    scipy_io.savemat(tmp_path / "m.mat", {"class_names": names}, do_compression=True)
+    assert (tmp_path / "m.mat").stat().st_size < 1 << 20
+    with pytest.raises(DataError, match=r"expected tables of at most 33,554,432 characters"):
+        read_matlab(tmp_path / "m.mat", ())
+
+
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cars_annos.mat")
     with pytest.raises(DataError, match="expected a regular file, got a pipe"):
