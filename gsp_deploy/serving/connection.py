@@ -1,4 +1,4 @@
-"""Limit how long a client can hold a connection, and how many connections are open."""
+"""Limit how long a client can hold a connection."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # Slowest allowed reading, bytes/s: an answer of N bytes gets N / SLOWEST_READ more seconds.
 SLOWEST_READ = 1 << 16
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-    b"Connection: close\r\nContent-Length: 59\r\n\r\n"
-    b'{"error": "the server has too many connections; try later"}'
-)
 
 log = logging.getLogger("gsp_deploy.serving")
 
@@ -31,26 +26,17 @@ class BoundedConnection(H11Protocol):
     A client must also read its answer: from the first byte that the system cannot buffer, it has
     `write_s` seconds, and one more for every `SLOWEST_READ` bytes. When the server closes the
     connection, the client has as long to agree, as TLS asks it to.
-
-    With `most` connections open, a new one gets 503 and is closed.
     """
 
-    def __init__(
-        self, *args: Any, head_s: float, write_s: float, most: int, **settings: Any
-    ) -> None:
+    def __init__(self, *args: Any, head_s: float, write_s: float, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._head_s = head_s
         self._write_s = write_s
-        self._most = most
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
-        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock for the first head, or refuse the connection if too many are open."""
-        if len(self.connections) >= self._most:
-            self._refuse(transport)
-            return
+        """Start the clock for the first head."""
         super().connection_made(transport)
         # pause_writing comes with the first byte. Under TLS a limit of 0 pauses an empty buffer.
         is_tls = transport.get_extra_info("sslcontext") is not None
@@ -59,8 +45,6 @@ class BoundedConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle received bytes, then start or stop the client's clock."""
-        if self._is_refused:
-            return
         try:
             super().data_received(data)
         except Exception as error:  # any error of the parser: only this client's connection is cut
@@ -92,15 +76,7 @@ class BoundedConnection(H11Protocol):
         """Stop the clocks."""
         self._stop()
         self._stop_writing_clock()
-        if not self._is_refused:
-            super().connection_lost(exc)
-
-    def _refuse(self, transport: asyncio.Transport) -> None:
-        self._is_refused = True
-        log.warning("connections are refused: %d are open, which is the limit", self._most)
-        transport.write(_BUSY)
-        transport.close()
-        self._write_deadline = self.loop.call_later(self._write_s, transport.abort)
+        super().connection_lost(exc)
 
     def _watch(self) -> None:
         if self.transport.is_closing():

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -19,6 +19,7 @@ import uvicorn
 
 from gsp_deploy.base.progress import Announce
 from gsp_deploy.errors import GspDeployError, UsageError, reason_of
+from gsp_deploy.serving.acceptor import Acceptor
 from gsp_deploy.serving.app import EmbeddingService
 from gsp_deploy.serving.connection import BoundedConnection
 from gsp_deploy.serving.descriptors import most_connections
@@ -53,7 +54,6 @@ class EmbeddingServer(uvicorn.Server):
             BoundedConnection,
             head_s=settings.head_s,
             write_s=settings.write_s,
-            most=most_connections(settings.max_connections),
         )
         config = uvicorn.Config(
             service.app,
@@ -74,6 +74,7 @@ class EmbeddingServer(uvicorn.Server):
         self._service = service
         self._linger_s = settings.linger_s
         self._head_s = settings.head_s
+        self._most = most_connections(settings.max_connections)
         self._announce = announce or (lambda message: None)
         self._drains_at: float | None = None
         self.unread = 0
@@ -90,15 +91,24 @@ class EmbeddingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start; an error of the system becomes one line in the log, without a traceback.
 
-        A client has `head_s` seconds for TLS's handshake too; uvicorn has no option for it, and
-        asyncio would wait for a minute.
+        uvicorn would leave the accepting to asyncio's server; an `Acceptor` does it instead.
         """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_loop_error)
-        if self.config.is_ssl:
-            create = partial(loop.create_server, ssl_handshake_timeout=self._head_s)
-            loop.create_server = create  # type: ignore[method-assign]
+        loop.create_server = self._acceptor  # type: ignore[method-assign,assignment]
         await super().startup(sockets)
+
+    async def _acceptor(
+        self,
+        create: Callable[[], asyncio.Protocol],
+        *,
+        sock: socket.socket,
+        ssl: ssl.SSLContext | None,
+        **_: object,
+    ) -> Acceptor:
+        sock.setblocking(False)
+        connections = self.server_state.connections
+        return Acceptor(sock, create, connections, self._most, ssl, self._head_s)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer the accepted requests, and count the answers that no client read."""
