@@ -21,6 +21,7 @@ from gsp_deploy.base.progress import Announce
 from gsp_deploy.benchmark import BenchmarkReport, BenchmarkSettings, run_benchmark
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint
 from gsp_deploy.data import Dataset, open_dataset
+from gsp_deploy.data.folders import read_folder
 from gsp_deploy.data.writing import write_tree
 from gsp_deploy.engine.api import installed_flavours
 from gsp_deploy.engine.build import build_engine
@@ -30,14 +31,17 @@ from gsp_deploy.errors import CheckpointError, UsageError
 from gsp_deploy.export import ExportOptions, Source, export_onnx
 from gsp_deploy.export.calibration import calibration_from_files
 from gsp_deploy.images.files import ImageReader, find_images, read_images
+from gsp_deploy.metrics import RetrievalMetrics
 from gsp_deploy.parity import ParityReport, compare_files, image_reader, open_rounding
 from gsp_deploy.report import html_page, read_documents, take_pictures
 from gsp_deploy.retrieval.embedding import embed_files
+from gsp_deploy.retrieval.evaluation import evaluate
 from gsp_deploy.retrieval.gallery import Hit, build_gallery, identity_of, write_gallery
 from gsp_deploy.retrieval.gallery.index import foreign_file
 from gsp_deploy.runtime import open_session
 
 SHIPPED = "glyphs.safetensors"
+TWIN = "glyphs-gap.safetensors"  # the same network trained alike, with average pooling
 MARKER = "demo.json"
 # The engine is built for these compute capabilities: RTX 30 and RTX 50 cards.
 ENGINE_TARGETS = ("8.6", "12.0")
@@ -79,6 +83,8 @@ class DemoReport:
         checkpoint: the model that was deployed.
         images: number of test images.
         classes: number of their classes; the model has not seen them in training.
+        retrieval: how well the checkpoint finds images of the same class.
+        twin: the same for the network that was trained alike with average pooling.
         exports: the artifacts, in the order of `VARIANTS`.
         parity: each artifact compared with the checkpoint.
         benchmark: all artifacts timed in turns in one run.
@@ -93,6 +99,8 @@ class DemoReport:
     checkpoint: Path
     images: int
     classes: int
+    retrieval: RetrievalMetrics
+    twin: RetrievalMetrics
     exports: tuple[Artifact[ExportManifest], ...]
     parity: tuple[ParityReport, ...]
     benchmark: BenchmarkReport
@@ -130,9 +138,12 @@ def run_demo(
         UsageError: the folder contains something else, or an earlier demo without `force`.
     """
     _prepare(folder, force)
-    checkpoint = _copy_checkpoint(folder)
+    checkpoint = _copy_checkpoint(SHIPPED, folder / "checkpoint.safetensors")
+    twin = _copy_checkpoint(TWIN, folder / "average-pooling.safetensors")
     announce("writing test images of unseen classes")
     images = _write_images(checkpoint, folder / "images", classes, images_per_class)
+    announce("searching them with the checkpoint, and with its twin that averages")
+    retrieval, average = (_evaluate(model, folder / "images") for model in (checkpoint, twin))
     exports = tuple(_export(checkpoint, folder, variant, images, announce) for variant in VARIANTS)
     parity = tuple(_check(checkpoint, export.path, images, announce) for export in exports)
     announce("benchmarking all artifacts in turns")
@@ -154,6 +165,8 @@ def run_demo(
         checkpoint,
         len(images),
         len({image.parent for image in images}),
+        retrieval,
+        average,
         exports,
         parity,
         benchmark,
@@ -169,8 +182,9 @@ def _names() -> list[str]:
     """Return the names of the files and folders in a demo's folder."""
     exports = [variant.file for variant in VARIANTS]
     return [
-        MARKER, "checkpoint.safetensors", "images", "benchmark.json", "model.engine",
-        "model.engine.json", "gallery", "search.json", "report.html", *exports,
+        MARKER, "checkpoint.safetensors", "average-pooling.safetensors", "images",
+        "benchmark.json", "model.engine", "model.engine.json", "gallery", "search.json",
+        "report.html", *exports,
         *(f"{file}.json" for file in exports),
         *(f"check-{Path(file).stem}.json" for file in exports),
     ]  # fmt: skip
@@ -204,11 +218,10 @@ def _prepare(folder: Path, force: bool) -> None:
     write_text(folder / MARKER, '{"made_by": "gsp-deploy demo"}\n')
 
 
-def _copy_checkpoint(folder: Path) -> Path:
-    """Copy the checkpoint that comes with the package into the folder."""
-    shipped = files("gsp_deploy_models").joinpath(SHIPPED)
-    with as_file(shipped) as path:
-        return Path(shutil.copy(path, folder / "checkpoint.safetensors"))
+def _copy_checkpoint(name: str, target: Path) -> Path:
+    """Copy a checkpoint that comes with the package."""
+    with as_file(files("gsp_deploy_models").joinpath(name)) as path:
+        return Path(shutil.copy(path, target))
 
 
 def _write_images(
@@ -226,6 +239,13 @@ def _write_images(
     part = Dataset(dataset.name, dataset.train.subset([]), chosen.subset(np.concatenate(each)))
     write_tree(part, folder)
     return find_images([folder])
+
+
+def _evaluate(checkpoint: Path, images: Path) -> RetrievalMetrics:
+    """Search each image among the others with the checkpoint in PyTorch."""
+    with open_session(checkpoint) as session:
+        (found,) = evaluate([session], read_folder(images)).models.values()
+    return found
 
 
 def _export(

@@ -23,7 +23,7 @@ from gsp_deploy_cli.main import main
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
     folder = tmp_path_factory.mktemp("demo") / "out"
-    return run_demo(folder, classes=3, images_per_class=3, rounds=2)
+    return run_demo(folder, classes=12, images_per_class=4, rounds=2)
 
 
 def test_the_folder_contains_every_artifact_with_its_manifest(report: DemoReport) -> None:
@@ -40,6 +40,16 @@ def test_float32_artifacts_equal_the_checkpoint(report: DemoReport) -> None:
             assert parity.figures.cosine.maximum < 1e-8
 
 
+def test_gsp_finds_more_among_distractors_than_its_twin(run, report: DemoReport) -> None:
+    assert report.retrieval.recall_at[1] > report.twin.recall_at[1]
+    assert report.retrieval.map_at_r > report.twin.map_at_r
+    _, out, _ = run()
+    for name, found in (("GSP", report.retrieval), ("average", report.twin)):
+        cells = next(line.replace("│", " ").split() for line in out.splitlines()
+                     if line.startswith(f"│ {name}"))  # fmt: skip
+        assert cells[1:3] == [f"{100 * found.recall_at[1]:.1f}", "%"]
+
+
 def test_every_artifact_was_measured(report: DemoReport) -> None:
     assert [model.name for model in report.benchmark.models] == [a.file for a in VARIANTS]
     for model in report.benchmark.models:
@@ -48,8 +58,8 @@ def test_every_artifact_was_measured(report: DemoReport) -> None:
 
 def test_the_gallery_contains_every_image_except_the_query(report: DemoReport) -> None:
     gallery = open_gallery(report.gallery)
-    assert (report.images, report.classes) == (9, 3)
-    assert len(gallery.files) == 8
+    assert (report.images, report.classes) == (48, 12)
+    assert len(gallery.files) == 47
     assert str(report.query) not in gallery.files
 
 
@@ -137,9 +147,11 @@ def test_the_document_is_all_of_the_report(run, report: DemoReport) -> None:
     code, out, _ = run("--json")
     document = json.loads(out)
     assert (code, document["document"]) == (0, "demo")
-    assert (document["classes"], document["images"]) == (3, 9)
+    assert (document["classes"], document["images"]) == (12, 48)
     assert all(Path(file).is_file() for file in (*document["artifacts"], document["report"]))
     assert [parity["passed"] for parity in document["parity"]] == [True] * len(VARIANTS)
+    assert document["retrieval"] == report.retrieval.to_dict()
+    assert document["average_pooling"] == report.twin.to_dict()
     assert document["benchmark"] == json.loads(json.dumps(report.benchmark.to_dict()))
 
 
@@ -155,7 +167,7 @@ def test_every_artifact_has_its_figures_in_both_tables_and_its_file(run, report)
                  if line.startswith(artifact.title)]  # fmt: skip
         errors, times, _ = of_it
         assert float(errors[0]) == pytest.approx(parity.figures.cosine.maximum, rel=0.05)
-        assert errors[-3] == f"{parity.figures.retrieval.flips}/9"
+        assert errors[-3] == f"{parity.figures.retrieval.flips}/48"
         assert errors[-1] == "pass"
         for result, shown in zip(model.batches, times[::2], strict=True):
             assert math.isclose(float(shown), result.latency.p50, abs_tol=0.006)
@@ -163,7 +175,7 @@ def test_every_artifact_has_its_figures_in_both_tables_and_its_file(run, report)
     steps = report.exports[0].manifest.certificate.steps
     points = report.exports[0].manifest.certificate.grid_points
     assert f"model small_cnn_s8 + GSP, certified, {points} points and {steps} steps" in lines
-    assert "images 9 of 3 classes that it never saw" in lines
+    assert "images 48 of 12 classes that it never saw" in lines
 
 
 def test_a_failed_gate_ends_in_its_exit_code_after_the_tables(run, report: DemoReport) -> None:
