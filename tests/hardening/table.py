@@ -26,6 +26,19 @@ system call that changes an output; Python's audit events find these calls. Ever
 whole, either old or new. If files belong together (a model and its manifest, embeddings and their
 ids), they are all from one run, or the main file is missing: the next run or reader restores it.
 A crash of the whole machine was not tried.
+
+Tried by hand on 30 November 2026, on a busy machine with two cores:
+
+- 3,000 altered `.mat` files: scipy's parser crashed on 73; none hung. Of 11 made by hand, one of
+  1 MB took more than 1 GB in two processes; it is refused since. So are 3 of 3 such `.h5` files.
+- The libFuzzer harnesses, 110 s each: 397,071 inputs, no finding.
+- 3,000 requests from 8 clients, a tenth of them bad: no wrong answer; 174 and 193 MiB throughout.
+- Requests made from `/openapi.json`, at most 150 for each of 8 routes: nothing undocumented. The
+  time ended before the other routes.
+- 900 silent clients, 300 descriptors: the server took all of them, and takes at most 248 since.
+- 5 ONNX graphs that hide external data from a reader: ONNX Runtime loaded 3; all are refused since.
+- SIGKILL before each change of `embed` into a data set: files are whole, but after one of the last
+  changes a hidden folder `._manifest.json.*` with an empty file stays after the next run.
 """
 
 
