@@ -37,8 +37,8 @@ Tried by hand on 30 November 2026, on a busy machine with two cores:
   time ended before the other routes.
 - 900 silent clients, 300 descriptors: the server took all of them, and takes at most 248 since.
 - 5 ONNX graphs that hide external data from a reader: ONNX Runtime loaded 3; all are refused since.
-- SIGKILL before each change of `embed` into a data set: files are whole, but after one of the last
-  changes a hidden folder `._manifest.json.*` with an empty file stays after the next run.
+- SIGKILL before the changes of `embed` into a data set, up to a first fault: all files whole, but a
+  hidden folder `._manifest.json.*` with an empty file is still there after the next run.
 """
 
 
