@@ -6,9 +6,11 @@ output, and kills the process at the one that was asked for: no moment is left t
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import traceback
@@ -59,10 +61,21 @@ class _Kill:
         paths = [path for path in map(_path_of, arguments[:2]) if path.startswith(self.root)]
         if not paths:
             return
-        os.write(self.log, f"{event} {paths[0]}\n".encode(errors="replace"))
+        state = state_of(Path(self.root)) if self.at is None else ""
+        os.write(self.log, f"{state} {event} {paths[0]}\n".encode(errors="replace"))
         if self.count == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.count += 1
+
+
+def state_of(folder: Path) -> str:
+    """Return a digest of names and contents, without the random part of scratch names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = re.sub(r"\.[a-z0-9_]{8}(?=/|$)", ".scratch", path.relative_to(folder).as_posix())
+        data = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{name}\0{hashlib.sha256(data).hexdigest()}\0".encode(errors="replace"))
+    return digest.hexdigest()
 
 
 def _changes(event: str, arguments: tuple[object, ...]) -> bool:
@@ -87,7 +100,8 @@ def run_and_kill(
     Args:
         arguments: of `gsp-deploy`.
         root: the folder of the outputs.
-        log: receives a line a change.
+        log: receives a line a change; if the command may end, the line begins with the state of
+            `root` before the change.
         at: which change, from 0; None lets the command end.
         prepare: is called in that process first.
 

@@ -22,9 +22,10 @@ contains its own SHA-256.
 
 For signals, 130 means that Ctrl-C ended the command, and 0 that the command had finished before the
 signal; `signal 9` and `signal 0` mean the same for SIGKILL. SIGKILL was also sent before each
-system call that changes an output; Python's audit events find these calls. Every file is then
-whole, either old or new. If files belong together (a model and its manifest, embeddings and their
-ids), they are all from one run, or the main file is missing: the next run or reader restores it.
+system call that changes an output, once where several leave the same files; Python's audit events
+find these calls. Every file is then whole, either old or new. If files belong together (a model and
+its manifest, embeddings and their ids), they are all from one run, or the main file is missing: the
+next run or reader restores it.
 A crash of the whole machine was not tried.
 
 Tried by hand on 30 November 2026, on a busy machine with two cores:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +16,7 @@ from gsp_deploy.artifact import TensorSpec
 from gsp_deploy.artifact.engine_manifest import PrecisionSummary
 from gsp_deploy.base.scratch import settle
 
-from .killing import run_and_kill
+from .killing import run_and_kill, state_of
 from .workshop import contents
 
 KILLED = -9
@@ -204,9 +202,12 @@ def kill_before_every_change(
     assert run(case.first) == 0, log.with_suffix(".err").read_text()
     before = Path(shutil.copytree(root, tmp_path / "before"))
     assert run(case.then) == 0, log.with_suffix(".err").read_text()
-    points = log.read_text().splitlines()
-    old, new, tidied = contents(before), contents(root), set()
-    for at, point in enumerate(points):
+    points = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    old, new, tidied, killed = contents(before), contents(root), set(), set()
+    for at, (state, point) in enumerate(points):
+        if state in killed:  # the change before it changed nothing
+            continue
+        killed.add(state)
         shutil.rmtree(root)
         shutil.copytree(before, root)
         assert run(case.then, at) == KILLED, point
@@ -224,23 +225,11 @@ def kill_before_every_change(
             assert same(case, contents(root), new), f"{point}: {sorted(contents(root))}"
     tried(
         "Signals",
-        f"{name}: SIGKILL before each of {len(points)} changes to its outputs",
+        f"{name}: SIGKILL at each of the {len(killed)} states of its outputs that its "
+        f"{len(points)} changes leave",
         "every file is whole, old or new; files that belong together are from one run, or the main "
         "one is missing; the next reader or run completes the moves and removes leftovers",
     )
-
-
-def state_of(folder: Path) -> frozenset[tuple[str, bytes]]:
-    """Return a folder's contents, with the random part of scratch names replaced."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    return frozenset(
-        (re.sub(r"\.[a-z0-9_]{8}(?=/|$)", ".scratch", name), digest_of(folder / name))
-        for name in names
-    )
-
-
-def digest_of(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
 
 
 def visible(folder: Path) -> dict[str, bytes]:
