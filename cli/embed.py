@@ -20,6 +20,7 @@ from gsp_deploy_cli.tables import show
 from gsp_deploy_cli.tables.embed import show_dataset, show_table
 
 if TYPE_CHECKING:
+    from gsp_deploy.images.walking import PassedOver
     from gsp_deploy.sources import Sources
 
 
@@ -64,10 +65,10 @@ def embed(
     found = Sources(sources, size, columns.columns())
     if is_table:
         dataset.refuse()
-        _embed_table(asked, found)
+        members = _embed_table(asked, found)
     else:
-        _embed_dataset(asked, found, dataset, size)
-    if passed_over := found.listing.passed_over:
+        members = _embed_dataset(asked, found, dataset, size)
+    if passed_over := found.listing.passed_over + members:
         show.note(str(passed_over))
 
 
@@ -84,7 +85,8 @@ class _Asked:
     json: bool
 
 
-def _embed_table(asked: _Asked, sources: Sources) -> None:
+def _embed_table(asked: _Asked, sources: Sources) -> PassedOver:
+    """Write the table, and return the counts of what was passed over in tar files."""
     from gsp_deploy.base.files import refuse_inputs_inside, refuse_overwrite
     from gsp_deploy.errors import UsageError
     from gsp_deploy.retrieval.embedding import certificates_of, embed_sources
@@ -113,11 +115,13 @@ def _embed_table(asked: _Asked, sources: Sources) -> None:
                 progress=advance,
             )
         show_table(table, session.info, asked.json)
+    return table.passed_over
 
 
 def _embed_dataset(
     asked: _Asked, sources: Sources, dataset: DatasetOptions, shard_size: int
-) -> None:
+) -> PassedOver:
+    """Write the data set, and return the counts of what was passed over in tar files."""
     from gsp_deploy.retrieval.tables import pyarrow_modules
 
     pyarrow_modules()
@@ -148,3 +152,4 @@ def _embed_dataset(
                 advance(part.images + part.failures)
         manifest = run.finish()
     show_dataset(asked.output, run, manifest, asked.json)
+    return run.counts.passed_over

@@ -39,8 +39,8 @@ class PassedOver:
 
     def __add__(self, other: PassedOver) -> PassedOver:
         return PassedOver(
-            Counter(self.files) + Counter(other.files),
-            Counter(self.folders) + Counter(other.folders),
+            dict(Counter(self.files) + Counter(other.files)),
+            dict(Counter(self.folders) + Counter(other.folders)),
             self.repeated + other.repeated,
         )
 

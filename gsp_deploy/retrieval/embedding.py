@@ -15,6 +15,7 @@ from gsp_deploy.errors import DataError, UsageError
 from gsp_deploy.images.ahead import decoding_threads
 from gsp_deploy.images.files import ImageFailure, ImageReader
 from gsp_deploy.images.reduction import refuse_unaveraged
+from gsp_deploy.images.walking import PassedOver
 from gsp_deploy.retrieval.pipeline import decoded, embedded
 from gsp_deploy.retrieval.tables import table_files, writing_table
 from gsp_deploy.runtime import EmbeddingSession
@@ -99,13 +100,15 @@ class WrittenTable:
     """A table on disk: its files, the number of images, and the images that were left out.
 
     `failures` has the id and the reason of each image that was left out. `largest` holds the
-    largest value of each further column, NaN if one of its values is NaN.
+    largest value of each further column, NaN if one of its values is NaN. `passed_over` counts the
+    members of tar files that are no images.
     """
 
     files: tuple[Path, ...]
     images: int
     failures: tuple[tuple[str, str], ...]
     largest: Mapping[str, float]
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 def embed_sources(
@@ -139,7 +142,8 @@ def embed_sources(
     """
     images, failures = 0, list[tuple[str, str]]()
     largest: dict[str, float] = {}
-    records = (record for piece in sources for record in piece.records())
+    members: list[PassedOver] = []
+    records = (r for piece in sources for r in piece.records(report=members.append))
     spec = session.info.require_preprocessing()
     if reduced_jpeg:
         refuse_unaveraged(spec)
@@ -160,8 +164,9 @@ def embed_sources(
                 f"none of the {len(failures)} images can be read; the first: {failures[0][1]}"
             )
         if not images:
-            raise sources.nothing_found()
-    return WrittenTable(table_files(path), images, tuple(failures), largest)
+            raise sources.nothing_found(sum(members, PassedOver()))
+    passed_over = sum(members, PassedOver())
+    return WrittenTable(table_files(path), images, tuple(failures), largest, passed_over)
 
 
 def _nan_first(value: float) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 from gsp_deploy.errors import MissingCapabilityError
 from gsp_deploy.sources.records import Columns, FileEntry, Record
-from gsp_deploy.sources.tars import TAR_SUFFIXES, read_tar
+from gsp_deploy.sources.tars import TAR_SUFFIXES, Report, read_tar
 
 ContainerKind = Literal["tar", "parquet", "arrow"]
 ContainerReader = Callable[[FileEntry, Columns, int], Iterator[Record]]
@@ -30,14 +31,16 @@ def container_kind(name: str) -> ContainerKind | None:
     return next((kind for suffix, kind in _SUFFIXES.items() if path.endswith(suffix)), None)
 
 
-def reader_of(kind: ContainerKind) -> ContainerReader:
+def reader_of(kind: ContainerKind, report: Report) -> ContainerReader:
     """Return the function that reads a container's images from a given number on.
+
+    It calls `report` at the end of a tar file, whose members need not be images.
 
     Raises:
         MissingCapabilityError: a table needs pyarrow, which is not installed.
     """
     if kind == "tar":
-        return read_tar
+        return partial(read_tar, report=report)
     try:
         from gsp_deploy.sources.tables import read_arrow, read_parquet
     except ModuleNotFoundError as error:

@@ -16,10 +16,12 @@ from itertools import islice
 from gsp_deploy.errors import DataError, SourceError
 from gsp_deploy.images.decoding import shown_name
 from gsp_deploy.images.formats import readable_suffixes
+from gsp_deploy.images.walking import PassedOver
 from gsp_deploy.sources.containers import container_kind, reader_of
 from gsp_deploy.sources.listing import Listing
 from gsp_deploy.sources.records import FOUND_BY_TYPE, Columns, FileEntry, Record
 from gsp_deploy.sources.stores import is_remote, stamp_of
+from gsp_deploy.sources.tars import Report
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Slice:
         listed = [astuple(file) for file in self.files]
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
-    def records(self, skip: int = 0) -> Iterator[Record]:
+    def records(self, skip: int = 0, report: Report = lambda _: None) -> Iterator[Record]:
         """Yield the images from number `skip` on.
+
+        At the end of a tar file, call `report` with the counts of all members that are no images.
 
         Raises:
             UsageError: a table has no column of images.
@@ -56,7 +60,7 @@ class Slice:
         """
         kind = container_kind(self.files[0].location)
         if self.is_container and kind is not None:
-            yield from reader_of(kind)(self.files[0], self.columns, skip)
+            yield from reader_of(kind, report)(self.files[0], self.columns, skip)
             return
         for file in islice(self.files, skip, None):
             yield Record(file.id, posixpath.dirname(file.location), location=file.location)
@@ -140,9 +144,13 @@ class Sources:
                 seen.add(name)
                 yield file
 
-    def nothing_found(self) -> DataError:
-        """Return the error of sources without an image; a tar file or a table may be empty too."""
-        passed_over = self.listing.passed_over
+    def nothing_found(self, members: PassedOver | None = None) -> DataError:
+        """Return the error of sources without an image; a tar file or a table may be empty too.
+
+        Args:
+            members: counts of what was passed over in tar files.
+        """
+        passed_over = self.listing.passed_over + (members or PassedOver())
         names = ", ".join(map(shown_name, self.arguments)) or "nothing"
         return DataError(
             f"no image in {names} (suffixes: {', '.join(sorted(readable_suffixes()))})"

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,22 @@ def test_a_table_and_a_data_set_agree(
     table, stored = (open_embeddings(tmp_path / n).read() for n in (name, "out"))
     assert table.ids == stored.ids
     np.testing.assert_allclose(table.embeddings, stored.embeddings, atol=1e-5)
+
+
+@pytest.mark.parametrize("output", ["t.npy", "out"])
+def test_one_line_counts_what_is_no_image_in_folders_and_tars(
+    output: str, tiny_export: str, photos: Path, tmp_path: Path, run_here
+) -> None:
+    archive = tmp_path / "s.tar"
+    with tarfile.open(archive, "w") as packed:
+        packed.add(photos / "00.png", "00.png")
+        packed.addfile(tarfile.TarInfo("00.json"))
+        packed.addfile(tarfile.TarInfo("00.txt"))
+    words = ["embed", tiny_export, archive, photos, "-o", tmp_path / output, "--force"]
+    for _ in range(2):
+        code, _, err = run_here(*words)
+        assert code == 0, err
+        assert "passed over 3 files: 2 .txt, 1 .json\n" in err
 
 
 def test_shards_say_whether_the_data_set_is_complete(

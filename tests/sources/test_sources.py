@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 
 from gsp_deploy.config import PreprocessingSpec
 from gsp_deploy.errors import DataError, GspDeployError, SourceError, UsageError
+from gsp_deploy.images.walking import PassedOver
 from gsp_deploy.sources import Columns, Record, Sources
 
 from .conftest import picture, tar_bytes
@@ -169,6 +171,36 @@ def test_what_is_passed_over_is_counted(photos) -> None:
     remote = Sources([f"file://{root}/a"], 9)
     assert len(list(remote)) == 1
     assert str(remote.listing.passed_over) == words
+
+
+@pytest.mark.parametrize("skip", [0, 1, 2])
+def test_what_is_passed_over_in_a_tar_is_counted_from_its_start(photos, skip: int) -> None:
+    link = tarfile.TarInfo("link.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "a.png"
+    names = ("a.png", "a.json", "b/B.TXT", "b/c.txt", "README", ".d/e.png", "__MACOSX/._a.png")
+    root = photos()
+    with tarfile.open(root / "s.tar", "w") as archive:
+        for member in (link, *map(tarfile.TarInfo, names), tarfile.TarInfo("z.png")):
+            archive.addfile(member)
+    (piece,) = Sources([str(root / "s.tar")], 9)
+    found: list[PassedOver] = []
+    assert len(list(piece.records(skip, found.append))) == 2 - skip
+    assert [str(counts) for counts in found] == [
+        "passed over 7 files: 2 .txt, 1 .json, 1 hidden, 1 in __MACOSX, "
+        "1 links or no regular files, 1 without a suffix"
+    ]
+
+
+def test_a_tar_of_strange_names_has_a_short_count(photos) -> None:
+    root = photos()
+    names = [f"a.{number}" for number in range(99)] + [f"b.{'x' * 500}"]
+    (root / "s.tar").write_bytes(tar_bytes(dict.fromkeys(names, b"")))
+    (piece,) = Sources([str(root / "s.tar")], 9)
+    found: list[PassedOver] = []
+    assert list(piece.records(report=found.append)) == []
+    (counts,) = found
+    assert sum(counts.files.values()) == 100
+    assert len(str(counts)) < 500
 
 
 def test_a_pattern_crosses_folders_and_takes_containers(photos) -> None:

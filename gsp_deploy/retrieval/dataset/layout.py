@@ -14,9 +14,10 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gsp_deploy.images.walking import PassedOver
 from gsp_deploy.retrieval.identity import ModelIdentity
 
 DOCUMENT = "embeddings"
@@ -86,6 +87,8 @@ class Part:
         images: number of embeddings in it.
         failures: number of images that could not be read, in the file beside it.
         last: whether the slice ends here.
+        passed_over: members of the slice's tar file that are no images; only the last part has
+            these counts, of the whole file.
     """
 
     slice: int
@@ -94,6 +97,7 @@ class Part:
     images: int
     failures: int
     last: bool
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from gsp_deploy.base.progress import Announce
 from gsp_deploy.base.scratch import remove_left_behind
 from gsp_deploy.errors import DataError, UsageError
+from gsp_deploy.images.walking import PassedOver
 from gsp_deploy.retrieval.dataset.layout import Part, key_of
 from gsp_deploy.retrieval.dataset.manifest import DatasetManifest, read_manifest, write_manifest
 from gsp_deploy.retrieval.job.finished import Finished, footers_of, strangers
@@ -68,18 +69,23 @@ class Shard:
 
 @dataclass
 class Counts:
-    """How many images and parts; `reused` are the parts that were finished before."""
+    """How many images and parts; `reused` are the parts that were finished before.
+
+    `passed_over` counts the members of tar files that are no images.
+    """
 
     images: int = 0
     failures: int = 0
     parts: int = 0
     reused: int = 0
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     def add(self, part: Part) -> None:
         """Count one part."""
         self.images += part.images
         self.failures += part.failures
         self.parts += 1
+        self.passed_over += part.passed_over
 
 
 @dataclass
@@ -141,7 +147,7 @@ class EmbeddingRun:
             parts += found
         images, failures = (sum(getattr(p, n) for p in parts) for n in ("images", "failures"))
         if not images and not failures:
-            raise self.sources.nothing_found()
+            raise self.sources.nothing_found(sum((p.passed_over for p in parts), PassedOver()))
         if not images:
             raise DataError(f"none of the {failures:,} images can be read; see {folder}/failures-*")
         self._remove_strangers(parts)

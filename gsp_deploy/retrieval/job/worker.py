@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from gsp_deploy.errors import DataError, MissingCapabilityError
+from gsp_deploy.images.walking import PassedOver
 from gsp_deploy.retrieval.dataset.layout import EmbeddingSettings, Part, key_of
 from gsp_deploy.retrieval.dataset.parts import failures_table, part_table, write_part
 from gsp_deploy.retrieval.job.settings import blank_images, runtime_words
@@ -78,7 +79,8 @@ class Worker:
             OutputError: a part cannot be written.
         """
         size, number = self._job.settings.shard_size, task.finished
-        records = task.piece.records(number * size)
+        passed_over: list[PassedOver] = []
+        records = task.piece.records(number * size, passed_over.append)
         settings = self._job.settings
         reduced = settings.model.reduced_jpeg
         images = decoded(records, self._spec, settings.batch, self._job.decoders, reduced=reduced)
@@ -89,7 +91,10 @@ class Worker:
             while True:
                 batches = self._embedded(islice(rest, size))
                 following = next(rest, None)
-                part = self._part(task.piece, number, batches, following is None)
+                part = self._part(task.piece, number, batches)
+                if following is None:
+                    members = sum(passed_over, PassedOver())
+                    part = replace(part, last=True, passed_over=members)
                 task.piece.check_unchanged()
                 if written is not None:
                     yield written.result()
@@ -114,14 +119,14 @@ class Worker:
         batch, outputs = job.settings.batch, job.settings.outputs
         return list(embedded(self._session, images, batch, outputs, job.strict))
 
-    def _part(self, piece: Slice, number: int, batches: list[EmbeddedBatch], last: bool) -> Part:
+    def _part(self, piece: Slice, number: int, batches: list[EmbeddedBatch]) -> Part:
         return Part(
             slice=piece.number,
             piece=number,
             key=key_of(self._job.settings, piece.key, number),
             images=sum(len(batch.records) for batch in batches),
             failures=sum(len(batch.failures) for batch in batches),
-            last=last,
+            last=False,
         )
 
     def _write(self, part: Part, batches: list[EmbeddedBatch]) -> Part:

@@ -293,8 +293,29 @@ def test_only_broken_images(prepare, tmp_path: Path) -> None:
 def test_a_tar_without_images(prepare, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("notes.txt"))
-    with pytest.raises(DataError, match=r"no image in .*a\.tar"):
+    with pytest.raises(DataError, match=r"no image in .*a\.tar.*passed over 1 file: 1 \.txt"):
         complete(prepare(tmp_path / "out", tmp_path / "a.tar"))
+
+
+def test_what_is_no_image_in_a_tar_is_counted_once_after_a_kill_too(
+    prepare, pictures: Path, tmp_path: Path
+) -> None:
+    archive = tar_of(pictures, tmp_path / "shard.tar")
+    with tarfile.open(archive, "a") as packed:
+        for name in ("00.json", "01.json", "02.txt"):
+            packed.addfile(tarfile.TarInfo(name))
+    copy = shutil.copy(archive, tmp_path / "copy.tar")
+    words = "passed over 6 files: 4 .json, 2 .txt"
+    sources = (archive, copy, pictures)
+    run = prepare(tmp_path / "out", *sources)
+    complete(run, workers=2)
+    assert str(run.counts.passed_over) == words
+    (tmp_path / "out" / "part-00000-00004.parquet").unlink()
+    (tmp_path / "out" / "part-00001-00001.parquet").unlink()
+    for _ in range(2):
+        run = prepare(tmp_path / "out", *sources)
+        complete(run)
+        assert str(run.counts.passed_over) == words
 
 
 def test_errors_survive_the_way_between_processes() -> None:
