@@ -180,8 +180,9 @@ class EmbeddingRun:
             )
         for path in left:
             path.unlink(missing_ok=True)
-        for name in {path.name for path in self.job.folder.glob(".*.parquet.*")}:
-            remove_left_behind(self.job.folder / name[1:].rpartition(".")[0])
+        hidden = chain.from_iterable(map(self.job.folder.glob, (".*.parquet.*", f".{MANIFEST}.*")))
+        for name in {path.name[1:].rpartition(".")[0] for path in hidden}:
+            remove_left_behind(self.job.folder / name)
 
 
 def _is_written(manifest: DatasetManifest, folder: Path) -> bool:

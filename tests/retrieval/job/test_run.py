@@ -110,6 +110,19 @@ def test_a_tar_continues_within_its_pieces(prepare, pictures: Path, tmp_path: Pa
     assert run.counts.reused == 2
 
 
+@pytest.mark.parametrize("name", ["part-00000.parquet", "_manifest.json"])
+def test_what_a_killed_run_left_is_removed_though_nothing_is_missing(
+    name: str, prepare, pictures: Path, reference: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(reference, tmp_path / "out")
+    left = tmp_path / "out" / f".{name}.abcdefgh"
+    left.mkdir()
+    (left / "lock").touch()
+    complete(prepare(tmp_path / "out", pictures))
+    assert not left.exists()
+    assert contents(tmp_path / "out") == contents(reference)
+
+
 def lose(part: Path) -> None:
     part.unlink()
 
