@@ -122,6 +122,11 @@ CASES: Mapping[str, Case] = {
         "index|@model.onnx|@images/names|-o|>g|--force",
         ("g/files.json", "g/index.faiss", "g/index.json"),
     ),
+    "index-add": Case(
+        "index|@model.onnx|@images/classes|-o|>g|--force",
+        "index-add|@model.onnx|@images/names|--to|>g",
+        ("g/files.json", "g/index.faiss", "g/index.json"),
+    ),
     "package": Case(
         "package|@model.onnx|-o|>b|--force|--images|@images/classes",
         "package|@model.onnx|-o|>b|--force|--images|@images/names",
