@@ -227,6 +227,11 @@ class PreprocessingSpec:
         if min(self.std) <= 0:
             raise ConfigError(f"std must be above 0 in every channel, got {self.std}")
 
+    @property
+    def crops(self) -> bool:
+        """Whether the centre is cut out after the resize."""
+        return self.resize == "crop" or (self.crop_ratio < 1 and self.pipeline != "pillow")
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PreprocessingSpec:
         """Build the settings from a file's; without a `pipeline` they mean `pillow`.

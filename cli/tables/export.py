@@ -63,7 +63,7 @@ def report(exported: Artifact[ExportManifest], json: bool, document: str = "expo
 
 def _prepared(spec: PreprocessingSpec) -> str:
     words = ["stretched"] if spec.resize == "stretch" else []
-    if spec.resize == "crop" or (spec.crop_ratio < 1 and spec.pipeline != "pillow"):
+    if spec.crops:
         words.append(f"cropped at {spec.crop_ratio:g}")
     crop = " and ".join(words)
     return f"{spec.height}x{spec.width}, {spec.interpolation}, {crop}, as {spec.pipeline} does"

@@ -148,8 +148,7 @@ def _resize_words(manifest: BundleManifest) -> str:
     spec = manifest.preprocessing
     edges = "not antialiased" if spec.pipeline == "opencv" else "antialiased"
     how = f"({spec.interpolation}, {edges})"
-    crops = spec.crop_ratio < 1 and spec.pipeline != "pillow"
-    if spec.resize == "stretch" and not crops:
+    if not spec.crops:
         return f"stretched {how}"
     verb = "stretched" if spec.resize == "stretch" else "resized"
     return (
