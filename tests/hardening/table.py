@@ -37,9 +37,10 @@ Tried by hand on 30 November 2026, on a busy machine with two cores:
 - Requests made from `/openapi.json`, at most 150 for each of 8 routes: nothing undocumented. The
   time ended before the other routes.
 - 900 silent clients, 300 descriptors: the server took all of them, and takes at most 248 since.
-- 5 ONNX graphs that hide external data from a reader: ONNX Runtime loaded 3; all are refused since.
+- 5 ONNX graphs that hide external data from a reader: ONNX Runtime loaded 3, which are refused
+  since; it refuses the other 2 itself.
 - SIGKILL before the changes of `embed` into a data set, up to a first fault: all files whole, but a
-  hidden folder `._manifest.json.*` with an empty file is still there after the next run.
+  hidden folder `._manifest.json.*` with an empty file stayed; the next run removes it since.
 """
 
 

@@ -210,7 +210,7 @@ def kill_before_every_change(
     points = [line.split(" ", 1) for line in log.read_text().splitlines()]
     old, new, tidied, killed = contents(before), contents(root), set(), set()
     for at, (state, point) in enumerate(points):
-        if state in killed:  # the change before it changed nothing
+        if state in killed:  # a kill before has left these files
             continue
         killed.add(state)
         shutil.rmtree(root)
