@@ -8,6 +8,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   ?= runs/demo
 
+# Packages are compiled when they are first imported. Without a place for the byte code, each of
+# the tests' many processes would compile PyTorch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test coverage tried lint typecheck format docs gpu-proof gpu-kit clean
 
 demo: $(READY)
