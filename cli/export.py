@@ -25,6 +25,7 @@ from gsp_deploy_cli.tables import show
 from gsp_deploy_cli.tables.export import check_drop, report
 
 if TYPE_CHECKING:
+    from gsp_deploy.base.progress import Announce
     from gsp_deploy.config import PreprocessingSpec
     from gsp_deploy.export import Calibration, QuantisationImages
 
@@ -93,10 +94,15 @@ def export(
     subject = network.load(context, checkpoint, reference)
     if subject.config is not None:
         options.check_against(subject.config)
-    images = _calibration(calibrate, subject.preprocessing)
+    quantised = PRECISIONS[precision.precision].quantised
+    # Quantisation reads the same folder, and its notes say what was skipped there.
+    announce = (lambda line: None) if quantised else show.note
+    images = _calibration(calibrate, subject.preprocessing, announce)
     with show.status(f"exporting {subject.name}"):
-        to_quantise = _quantisation_images(
-            precision.precision, calibrate, int8.validate, subject.preprocessing
+        to_quantise = (
+            _quantisation_images(calibrate, int8.validate, subject.preprocessing)
+            if quantised
+            else None
         )
         exported = export_onnx(
             subject.model,
@@ -113,7 +119,9 @@ def export(
     check_drop(exported)
 
 
-def _calibration(folder: Path | None, spec: PreprocessingSpec | None) -> Calibration | None:
+def _calibration(
+    folder: Path | None, spec: PreprocessingSpec | None, announce: Announce
+) -> Calibration | None:
     from gsp_deploy.errors import UsageError
     from gsp_deploy.export import calibration_from_files
 
@@ -123,14 +131,14 @@ def _calibration(folder: Path | None, spec: PreprocessingSpec | None) -> Calibra
         raise UsageError(
             "a head alone is calibrated on features, not images; leave --calibrate out"
         )
-    return calibration_from_files(folder, spec, announce=show.note)
+    return calibration_from_files(folder, spec, announce=announce)
 
 
 def _quantisation_images(
-    precision: str, folder: Path | None, validate: str | None, spec: PreprocessingSpec | None
+    folder: Path | None, validate: str | None, spec: PreprocessingSpec | None
 ) -> QuantisationImages | None:
     from gsp_deploy.export import quantisation_images
 
-    if not PRECISIONS[precision].quantised or folder is None or spec is None:
+    if folder is None or spec is None:
         return None
     return quantisation_images(folder, spec, validate)

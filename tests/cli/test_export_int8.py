@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def test_the_model_runs_and_the_report_tells_what_it_cost(
         "model.onnx.calibration.json",
         "model.onnx.json",
     ]
+
+
+def test_what_is_not_calibrated_on_is_said_once(run, checkpoint, images, tmp_path: Path) -> None:
+    """The solver and the quantisation read the same folder."""
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    folder.joinpath("notes.txt").write_text("no image")
+    folder.joinpath("colour_0", "broken.png").write_bytes(b"no image")
+    code, _, err = run(
+        *(checkpoint, "-o", tmp_path / "model.onnx", "--precision", "int8", "--max-drop", "100"),
+        *("--calibrate", folder),
+    )
+    assert code == 0
+    assert err.count("passed over 1 file: 1 .txt") == 1
+    assert err.count("broken.png") == 1
 
 
 def test_a_drop_that_cannot_be_kept_exits_3_with_the_best_attempt(
