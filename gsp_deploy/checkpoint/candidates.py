@@ -7,7 +7,8 @@ set remains, the error names them all, and the user chooses with an option.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,22 +96,42 @@ def preferred(candidates: Mapping[str, Mapping[str, Tensor]]) -> str | None:
     return names[0] if all(_are_equal(first, candidates[name]) for name in names[1:]) else None
 
 
-def fitting(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, dict[str, Tensor]]:
+def fitting(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
     """Return each prefix in the file under which all the wanted names are, with their tensors.
 
-    >>> sorted(fitting({"a.w": torch.ones(1), "b.w": torch.ones(1), "b.v": torch.ones(1)}, ["w"]))
+    A weight that the network uses under several names may be in the file under any of them:
+    safetensors' `save_model` stores one.
+
+    >>> one = torch.ones(1)
+    >>> sorted(fitting({"a.w": one, "b.w": one, "b.v": one}, {"w": one}))
     ['a.', 'b.']
     """
-    names = list(wanted)
-    if not names:
-        return {}
-    ends = [n for n in tensors if n == names[0] or n.endswith(f".{names[0]}")]
-    prefixes = [name.removesuffix(names[0]) for name in ends]
-    return {
-        prefix: {name: tensors[f"{prefix}{name}"] for name in names}
-        for prefix in prefixes
-        if all(f"{prefix}{name}" in tensors for name in names)
+    places = _places(wanted)
+    firsts = next(iter(places.values()), ())
+    ends = [(n, first) for n in tensors for first in firsts if f".{n}".endswith(f".{first}")]
+    sets = {}
+    for prefix in dict.fromkeys(name.removesuffix(first) for name, first in ends):
+        found = {
+            name: next((prefix + place for place in names if prefix + place in tensors), None)
+            for name, names in places.items()
+        }
+        if None not in found.values():
+            sets[prefix] = {name: tensors[place] for name, place in found.items() if place}
+    return sets
+
+
+def _places(wanted: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Return each name with all names of its weight, itself first."""
+    names: dict[object, list[str]] = defaultdict(list)
+    keys = {
+        name: (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
+        for name, tensor in wanted.items()
     }
+    for name, key in keys.items():
+        names[key].append(name)
+    return {name: [name, *(n for n in names[key] if n != name)] for name, key in keys.items()}
 
 
 def _sets(key: str, data: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -20,7 +20,8 @@ def save_checkpoint(
 ) -> None:
     """Write the model's weights and config to a `.safetensors` file, whole or not at all.
 
-    The file also contains a digest of both, so that `read_checkpoint` can detect damage.
+    The file also contains a digest of both, so that `read_checkpoint` can detect damage. A weight
+    that the network uses under several names is stored under each of them.
 
     Raises:
         UsageError: the backbone is a network of your own; no config can build it again.
@@ -35,7 +36,8 @@ def save_checkpoint(
         "model": model.config.to_dict(),
         "provenance": dataclasses.asdict(provenance or Provenance()),
     }
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    # Copies: safetensors refuses tensors that share memory.
+    tensors = {name: t.cpu().clone().contiguous() for name, t in model.state_dict().items()}
     fields[DIGEST] = digest_of(tensors, fields)
     content = save(tensors, metadata={METADATA_KEY: json.dumps(fields, sort_keys=True)})
     with replacing(path) as temporary:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from gsp_deploy.checkpoint import load_weights
@@ -45,6 +45,25 @@ def test_any_one_prefix_fits(prefix: str, suffix: str, tmp_path: Path) -> None:
 def test_tensors_that_nothing_needs_are_named(tmp_path: Path) -> None:
     contents = {**weights(3.0, "net."), "classifier.weight": torch.ones(2)}
     assert loaded(contents, tmp_path / "w.pt") == (3, ["1 tensor not used: classifier.weight"])
+
+
+class Tied(nn.Module):
+    """One convolution under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 1)
+        self.second = nn.Sequential(self.first, nn.Conv2d(3, 3, 1))
+
+
+def test_a_weight_under_two_names_may_be_stored_under_one(tmp_path: Path) -> None:
+    """safetensors' own function for models with such weights drops a name."""
+    saved, model = Tied(), Tied()
+    save_model(saved, str(tmp_path / "w.safetensors"))
+    load_weights(model, tmp_path / "w.safetensors")
+    assert all(
+        torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items()
+    )
 
 
 def test_averaged_weights_go_first_and_a_line_says_so(tmp_path: Path) -> None:

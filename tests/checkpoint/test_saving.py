@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from gsp_deploy.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
-from gsp_deploy.config import BaselineConfig, GSPConfig, PreprocessingSpec
+from gsp_deploy.config import BaselineConfig, GSPConfig, ModelConfig, PreprocessingSpec
 from gsp_deploy.errors import CheckpointError, ConfigError
+from gsp_deploy.model import EmbeddingModel
 
 from .refusals import head_model
 
@@ -94,3 +95,12 @@ def test_backbone_options_are_refused_where_the_file_knows_better(saved: Path) -
         load_checkpoint(saved, backbone="resnet18")
     with pytest.raises(ConfigError, match="leave those options out"):
         load_checkpoint(saved, preprocessing=PreprocessingSpec(8, 8))
+
+
+def test_a_weight_under_several_names_is_stored_under_each(tmp_path: Path) -> None:
+    """CoaT's blocks share their position encodings."""
+    config = ModelConfig("coat_tiny", BaselineConfig(152, 4), PreprocessingSpec(224, 224))
+    model = EmbeddingModel(config)
+    save_checkpoint(model, tmp_path / "c.safetensors")
+    loaded = load_checkpoint(tmp_path / "c.safetensors").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
