@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,14 @@ from gsp_deploy.artifact import sidecar_path
 SPEC = "glyphs:size=48,images_per_class=2,train_classes=2,test_classes=3"
 
 
-def gsp_deploy(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does, in a process of its own."""
-    command = [sys.executable, "-m", "gsp_deploy_cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+@pytest.fixture
+def gsp_deploy(run_here):
+    """Return a function that runs the command line: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(arguments, *run_here(*arguments))
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_embed_writes_the_table_and_lists_what_it_skipped(
-    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+    gsp_deploy, tiny_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.npy"
     ran = gsp_deploy("embed", tiny_checkpoint, photographs, "-o", output, "--json")
@@ -50,7 +53,7 @@ def test_embed_writes_the_table_and_lists_what_it_skipped(
 
 
 def test_embed_strict_fails_on_the_broken_image(
-    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+    gsp_deploy, tiny_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
     ran = gsp_deploy("embed", tiny_checkpoint, photographs, "-o", tmp_path / "out.npz", "--strict")
     assert ran.returncode == 1
@@ -60,7 +63,7 @@ def test_embed_strict_fails_on_the_broken_image(
 
 
 def test_explain_draws_a_panel_an_image(
-    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+    gsp_deploy, tiny_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
     ran = gsp_deploy("explain", tiny_checkpoint, photographs, "-o", tmp_path / "maps", "--json")
     assert ran.returncode == 0, ran.stderr
@@ -74,7 +77,7 @@ def test_explain_draws_a_panel_an_image(
     assert "--force" in again.stderr
 
 
-def test_evaluate_reports_the_data_sets_ranks(tiny_checkpoint: Path) -> None:
+def test_evaluate_reports_the_data_sets_ranks(gsp_deploy, tiny_checkpoint: Path) -> None:
     ran = gsp_deploy("evaluate", tiny_checkpoint, "--data", SPEC, "--json")
     assert ran.returncode == 0, ran.stderr
     document = json.loads(ran.stdout)
@@ -82,7 +85,7 @@ def test_evaluate_reports_the_data_sets_ranks(tiny_checkpoint: Path) -> None:
     assert "recall_at_8" in document["models"]["tiny.safetensors"]
 
 
-def test_evaluate_names_what_it_cannot_use(tiny_checkpoint: Path) -> None:
+def test_evaluate_names_what_it_cannot_use(gsp_deploy, tiny_checkpoint: Path) -> None:
     unknown = gsp_deploy("evaluate", tiny_checkpoint, "--data", "nowhere:x")
     assert unknown.returncode == 2
     assert "glyphs" in unknown.stderr
@@ -91,7 +94,7 @@ def test_evaluate_names_what_it_cannot_use(tiny_checkpoint: Path) -> None:
     assert "--ranks takes whole numbers, as in 1,8, got 'one'" in ranks.stderr
 
 
-def test_inspect_tells_what_a_checkpoint_is(tiny_checkpoint: Path) -> None:
+def test_inspect_tells_what_a_checkpoint_is(gsp_deploy, tiny_checkpoint: Path) -> None:
     plain = gsp_deploy("inspect", tiny_checkpoint)
     assert plain.returncode == 0
     assert "num_prototypes 4" in plain.stdout
@@ -100,7 +103,7 @@ def test_inspect_tells_what_a_checkpoint_is(tiny_checkpoint: Path) -> None:
 
 
 def test_report_writes_a_page_and_its_twin(
-    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+    gsp_deploy, tiny_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model.onnx"
     assert gsp_deploy("export", tiny_checkpoint, "-o", model).returncode == 0
@@ -119,7 +122,7 @@ def test_report_writes_a_page_and_its_twin(
 
 
 def test_report_tells_of_the_model_in_its_pictures_wherever_it_lies(
-    tiny_checkpoint: Path, photographs: Path, tmp_path: Path
+    gsp_deploy, tiny_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
     model, results = tmp_path / "model.onnx", tmp_path / "results"
     assert gsp_deploy("export", tiny_checkpoint, "-o", model).returncode == 0
