@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 KERNEL = ROOT / "plugins" / "gsp_pooling"
 EMULATION = Path(__file__).parent / "emulation"
+PROGRAM = "pool_cases"  # what `build` makes in its folder
 COMPILER = shutil.which("g++")
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++ with C++20")
@@ -67,7 +68,7 @@ def build(folder: Path, variant: Variant = PLAIN, faults: Sequence[Fault] = ()) 
         _compile(folder, kernel / "gsp_pooling_params.cpp", variant.flags),
         _compile(folder, EMULATION / "pool_cases.cpp", variant.flags),
     ]
-    program = folder / "pool_cases"
+    program = folder / PROGRAM
     _run([*variant.flags, *map(str, objects), "-o", str(program)])
     return program
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from once import made_once
 from PIL import Image
 
 from gsp_deploy.bundle.packaging import PackageOptions, package_model
@@ -19,7 +20,7 @@ _QUICK = ("-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -g1")
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """A release build."""
-    return build(tmp_path_factory.mktemp("runtime"))
+    return _built_once(tmp_path_factory, "runtime")
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +28,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """A build that stops at the first wrong address, leak or undefined operation."""
     options = ("-DGSP_RUNTIME_SANITIZE=address,undefined", *_QUICK)
     targets = ("gsp_probe", "gsp_embed_images")
-    return build(tmp_path_factory.mktemp("sanitized"), *options, targets=targets)
+    return _built_once(tmp_path_factory, "sanitized", *options, targets=targets)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,14 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """A build that stops at the first data race."""
     options = ("-DGSP_RUNTIME_SANITIZE=thread", *_QUICK)
     targets = ("gsp_probe", "gsp_pipeline")
-    return build(tmp_path_factory.mktemp("raced"), *options, targets=targets)
+    return _built_once(tmp_path_factory, "raced", *options, targets=targets)
+
+
+def _built_once(
+    factory: pytest.TempPathFactory, name: str, *options: str, targets: Sequence[str] = ()
+) -> Build:
+    folder = made_once(factory, name, lambda folder: build(folder, *options, targets=targets))
+    return Build(folder, options)
 
 
 @pytest.fixture(scope="session")
